@@ -1,0 +1,1 @@
+"""Activation edits: a change of what goes into a frozen layer or comes out of it."""

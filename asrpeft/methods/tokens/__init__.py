@@ -1,0 +1,1 @@
+"""Virtual tokens: trained rows that the frozen network reads beside its own."""

@@ -1,0 +1,1 @@
+"""Weight methods: an additive ΔW for one matrix."""

@@ -1,0 +1,98 @@
+"""S2-LoRA, shared and sparse low-rank adaptation (Liu et al., 2023, https://arxiv.org/abs/2309.11756).
+
+    ΔWₗ = scale · B diag(sₗ) A      A (rank, in·k), B (out, rank) shared by all layers of one shape   sₗ (rank,) private
+
+The shared pair trains once per shape; each layer owns only its coefficients, pushed to zero by an L1 penalty:
+Σ_shapes rank·(out + in·k) + Σ_layers rank numbers train. s starts at zero (so the adapted model starts as the base) while
+A and B start Gaussian: with both sides at zero no gradient would flow.
+
+The abstract gives the form; the penalty's weight, the start and the pruning rule are this project's choice. L1 with Adam
+never reaches an exact zero, so the penalty is applied as its proximal step (soft threshold by lr·sparsity) after every
+optimiser step. The coefficients that it zeroes are zero in the file, and cost nothing when merged.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from asrpeft.errors import BadInput
+from asrpeft.methods.base import LayerAdapter, Plan, positive, register, zeros
+
+
+class ProximalL1(Plan):
+    """Soft-threshold every coefficient by lr·sparsity: the exact minimiser of the L1 term around the step just taken."""
+
+    def __init__(self, sparsity: float):
+        self.sparsity = sparsity
+
+    @torch.no_grad()
+    def after_step(self, adapter, *, step, total_steps, lr):
+        for piece in adapter.pieces_of("s2lora"):
+            piece.s.copy_(torch.sign(piece.s) * (piece.s.abs() - lr * self.sparsity).clamp(min=0))
+
+
+@register("s2lora")
+class S2LoRA(LayerAdapter):
+    @dataclass(frozen=True)
+    class Config:
+        rank: int = 16
+        alpha: float = 16.0  # ΔW is scaled by alpha / rank
+        sparsity: float = 0.02  # weight of Σ|s|; 0 trains dense coefficients
+        share: str = "shape"  # one pair per shape, or "stack": one per shape in the encoder and one in the decoder
+
+        def __post_init__(self):
+            positive("s2lora", rank=self.rank, alpha=self.alpha)
+            if self.sparsity < 0:
+                raise BadInput(f"s2lora: sparsity must not be negative, got {self.sparsity}.")
+            if self.share not in ("shape", "stack"):
+                raise BadInput(f"s2lora: share={self.share!r} is neither 'shape' nor 'stack'.")
+
+    def __init__(self, layer, config, pool):
+        super().__init__(layer, config, pool)
+        (out, inp), r = layer.shape, config.rank
+        key = self.group(config, layer)
+        pool.share(f"a_{key}", lambda: torch.randn(r, inp) / r**0.5)
+        pool.share(f"b_{key}", lambda: torch.randn(out, r) / r**0.5)
+        self.s = zeros(r)
+        self.scale, self.key = config.alpha / r, key
+        self._pool = (pool,)  # in a tuple, so that the pool is not counted or stored as part of every layer
+
+    @staticmethod
+    def group(config, layer) -> str:
+        """The name of the pair that `layer` shares: its shape (kind of layer apart), and its stack if so configured."""
+        stack = layer.path.split(".", 1)[0] + "_" if config.share == "stack" else ""
+        return f"{stack}{layer.kind}_{layer.shape[0]}x{layer.shape[1]}"
+
+    @classmethod
+    def size(cls, config, layer):
+        return config.rank
+
+    @classmethod
+    def shared_size(cls, config, layers):
+        return sum(config.rank * sum(shape) for shape in {cls.group(config, layer): layer.shape for layer in layers}.values())
+
+    @classmethod
+    def plan(cls, config):
+        return ProximalL1(config.sparsity) if config.sparsity else None
+
+    @classmethod
+    def report(cls, pieces):
+        kept = {path: int(piece.s.count_nonzero()) for path, piece in pieces.items()}
+        total = sum(piece.s.numel() for piece in pieces.values())
+        return {"coefficients": total, "sparsity": 1 - sum(kept.values()) / max(1, total), "rank_by_layer": kept}
+
+    def delta(self, w):
+        pool = self._pool[0]
+        return self.scale * ((pool[f"b_{self.key}"] * self.s) @ pool[f"a_{self.key}"])
+
+    def forward(self, x, y, layer):
+        if layer.kind == "conv1d" and layer.module.groups > 1:
+            return super().forward(x, y, layer)
+        pool = self._pool[0]
+        thin = layer.run(x, pool[f"a_{self.key}"])
+        up = (self.scale * pool[f"b_{self.key}"] * self.s).to(thin.dtype)
+        if layer.kind == "conv1d":
+            return y + torch.nn.functional.conv1d(thin, up[:, :, None])
+        return y + torch.nn.functional.linear(thin, up)
