@@ -1,0 +1,65 @@
+"""Which column of a table is the audio, the text, the speaker: guessed by common names, or told by `--columns`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
+
+from asrpeft.errors import BadCorpus, BadInput
+
+# The first name that a table has wins. Sources: Hugging Face AudioFolder, Common Voice, FLEURS, LibriSpeech, NeMo, ESPnet.
+NAMES: dict[str, tuple[str, ...]] = {
+    "audio": ("audio", "file_name", "audio_filepath", "audio_path", "audio_file", "path", "file", "filename", "wav",
+              "wav_path", "wav_filename", "filepath", "clip", "speech", "recording"),
+    "text": ("text", "transcript", "transcription", "sentence", "transcripts", "normalized_text", "target_text",
+             "utterance", "raw_text", "raw_transcription"),
+    "id": ("id", "utt_id", "utterance_id", "utt", "uttid", "key", "audio_id", "segment_id"),
+    "speaker": ("speaker", "speaker_id", "client_id", "spk", "spk_id", "speakerid", "spkid", "reader", "reader_id", "user_id"),
+    "lang": ("lang", "language", "locale", "lang_code", "language_code"),
+    "duration": ("duration", "duration_s", "duration_seconds", "seconds", "audio_duration", "dur"),
+    "start": ("start", "offset", "start_s", "start_time"),
+    "end": ("end", "end_s", "end_time"),
+}  # fmt: skip
+REQUIRED = ("audio", "text")
+
+
+def match(columns: Sequence[str], told: Mapping[str, str] | None = None, *, where: str, need_text: bool = True) -> dict[str, str]:
+    """Role → column, for every role that this table fills.
+
+    Args:    told: what the user says, role → column; it wins over guessing.
+    Raises:  BadInput for a role that does not exist; BadCorpus for a told column that does not, and when no column holds
+             the audio or (unless not `need_text`) the text.
+    """
+    told = told or {}
+    found: dict[str, str] = {}
+    lower = {column.strip().lower(): column for column in reversed(columns)}
+    for role, column in told.items():
+        if role not in NAMES:
+            raise BadInput(f"--columns {role}={column}: there is no role {role!r}; the roles are {', '.join(NAMES)}.")
+        if column not in columns:
+            near = get_close_matches(column, columns, 1)
+            hint = f" Did you mean {near[0]!r}?" if near else ""
+            raise BadCorpus(f"{where} has no column {column!r}; it has {_listed(columns)}.{hint}")
+        found[role] = column
+    for role, names in NAMES.items():
+        taken = set(found.values())
+        column = next((lower[n] for n in names if n in lower and lower[n] not in taken), None)
+        if role not in found and column is not None:
+            found[role] = column
+    for role in REQUIRED:
+        if role not in found and (role != "text" or need_text):
+            raise BadCorpus(f"{where} has no column for the {role} that I can recognise; it has {_listed(columns)}. "
+                            f"Say which one with --columns {role}=NAME.")  # fmt: skip
+    return found
+
+
+def parse(text: str) -> dict[str, str]:
+    """The value of `--columns`: "text=sentence,speaker=client_id" → {"text": "sentence", "speaker": "client_id"}."""
+    pairs = [part.partition("=") for part in text.split(",") if part.strip()]
+    if bad := [role for role, sign, column in pairs if not (sign and role.strip() and column.strip())]:
+        raise BadInput(f"--columns {text!r}: {bad[0]!r} is not ROLE=COLUMN; write for instance text=sentence,speaker=client_id.")
+    return {role.strip(): column.strip() for role, _, column in pairs}
+
+
+def _listed(columns: Sequence[str]) -> str:
+    return ", ".join(map(repr, columns)) or "no columns"

@@ -1,0 +1,174 @@
+"""A corpus: utterances in order, what was left out of it and why, and the ways to divide it."""
+
+from __future__ import annotations
+
+import random
+import unicodedata
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import overload
+
+from asrpeft.audio.features import MAX_SECONDS, SAMPLE_RATE
+from asrpeft.corpus.utterance import Seconds, Utterance
+from asrpeft.errors import BadAudio, BadCorpus, BadInput
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """An utterance that was left out, and why."""
+
+    id: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Stats:
+    """What a corpus holds. `words` are separated by white space; `types` are different words, as written."""
+
+    utterances: int
+    skipped: int
+    speakers: int
+    hours: float
+    longest_s: Seconds
+    words: int
+    types: int
+    characters: int
+    sentences: int  # different ones
+
+
+class Corpus(Sequence[Utterance]):
+    """Utterances in order. Never changes: every method gives a new corpus that shares the utterances.
+
+    `skipped` says what was left out when it was read, so that no count is silently smaller than the file.
+    """
+
+    def __init__(self, utterances: Sequence[Utterance], *, name: str = "", skipped: Sequence[Skipped] = ()):
+        self._utterances = tuple(utterances)
+        self.name = name
+        self.skipped = tuple(skipped)
+
+    def __len__(self) -> int:
+        return len(self._utterances)
+
+    @overload
+    def __getitem__(self, index: int) -> Utterance: ...
+    @overload
+    def __getitem__(self, index: slice) -> Corpus: ...
+    def __getitem__(self, index: int | slice) -> Utterance | Corpus:
+        return self._with(self._utterances[index]) if isinstance(index, slice) else self._utterances[index]
+
+    def __iter__(self) -> Iterator[Utterance]:
+        return iter(self._utterances)
+
+    def __repr__(self) -> str:
+        return f"Corpus({self.name!r}, {len(self):,} utterances, {len(self.speakers):,} speakers, {len(self.skipped):,} skipped)"
+
+    @property
+    def speakers(self) -> tuple[str, ...]:
+        """The speakers that are known, sorted."""
+        return tuple(sorted({u.speaker for u in self if u.speaker is not None}))
+
+    def filter(self, keep: Callable[[Utterance], bool]) -> Corpus:
+        return self._with([u for u in self if keep(u)])
+
+    def shuffle(self, seed: int) -> Corpus:
+        order = list(self._utterances)
+        random.Random(f"shuffle-{seed}").shuffle(order)
+        return self._with(order)
+
+    def by_speaker(self) -> dict[str, Corpus]:
+        """One corpus per known speaker, in the order of `speakers`."""
+        rows: dict[str, list[Utterance]] = {speaker: [] for speaker in self.speakers}
+        for utterance in self:
+            if utterance.speaker is not None:
+                rows[utterance.speaker].append(utterance)
+        return {speaker: Corpus(mine, name=f"{self.name} ({speaker})") for speaker, mine in rows.items()}
+
+    def split_by_speaker(self, fraction: float = 0.1, seed: int = 0, *, by: str = "auto") -> tuple[Corpus, Corpus]:
+        """Hold a part out: (train, held), both in the order of this corpus; deterministic in `seed`.
+
+        Args:
+            fraction: of the utterances, about; between 0 and 1.
+            by: "speaker": no speaker is on both sides; "sentence": no sentence is (compared without case and punctuation);
+                "auto": by speaker if that holds out at most twice the fraction, else by sentence (one speaker; few or
+                unequal ones, where a whole speaker would be a third of the data).
+        Raises:  BadCorpus where one side would be empty.
+        """
+        if not 0 < fraction < 1:
+            raise BadInput(f"a part of {fraction} cannot be held out; give a fraction between 0 and 1, for instance 0.1.")
+        if by not in ("auto", "speaker", "sentence"):
+            raise BadInput(f"cannot split by {by!r}; by is 'auto', 'speaker' or 'sentence'.")
+        held: set[str] = set()
+        unit = "speaker"
+        if by != "sentence":
+            known = all(u.speaker is not None for u in self) and len(self.speakers) > 1
+            most = 2 * fraction * len(self) if by == "auto" else len(self) - 1
+            held = _choose([(u.speaker, u.id) for u in self], fraction, seed, most) if known else set()
+        if not held and by != "speaker":
+            unit = "sentence"
+            held = _choose([(sentence_key(u.text), u.id) for u in self], fraction, seed, len(self) - 1)
+        if not held or len(held) == len(self):
+            raise BadCorpus(f"{self.name or 'the corpus'} ({len(self)} utterances, {len(self.speakers)} speakers) is too small to "
+                            f"hold out {fraction:.0%} by {by}. Give the other part yourself, with --dev-data.")  # fmt: skip
+        return (Corpus([u for u in self if u.id not in held], name=self.name, skipped=self.skipped),
+                Corpus([u for u in self if u.id in held], name=f"{self.name} ({fraction:.0%} held out by {unit})"))  # fmt: skip
+
+    def checked(self, *, strict: bool = False, progress: Callable[[int, int], None] | None = None) -> Corpus:
+        """Decode everything once and leave out what fails, with the reason; durations become exact.
+
+        Raises: BadAudio for the first failure if `strict`.
+        """
+        good, bad = [], list(self.skipped)
+        for number, utterance in enumerate(self, 1):
+            try:
+                seconds = utterance.samples().size / SAMPLE_RATE
+                if seconds > MAX_SECONDS:
+                    raise BadAudio(too_long(seconds))
+                good.append(replace(utterance, duration=seconds))
+            except BadAudio as error:
+                if strict:
+                    raise BadAudio(f"{utterance.id}: {error}") from error
+                bad.append(Skipped(utterance.id, str(error)))
+            if progress:
+                progress(number, len(self))
+        return Corpus(good, name=self.name, skipped=bad)
+
+    def stats(self) -> Stats:
+        words = [word for u in self for word in u.text.split()]
+        durations = [u.duration for u in self]
+        return Stats(
+            utterances=len(self), skipped=len(self.skipped), speakers=len(self.speakers),
+            hours=sum(durations) / 3600, longest_s=max(durations, default=0.0),
+            words=len(words), types=len(set(words)), characters=sum(len(u.text) for u in self),
+            sentences=len({sentence_key(u.text) for u in self}),
+        )  # fmt: skip
+
+    def _with(self, utterances: Sequence[Utterance]) -> Corpus:
+        return Corpus(utterances, name=self.name, skipped=self.skipped)
+
+
+def too_long(seconds: Seconds) -> str:
+    return f"{seconds:.2f} s long; at most {MAX_SECONDS:g} s fit the recogniser. Cut it into shorter utterances"
+
+
+def sentence_key(text: str) -> str:
+    """What two transcripts of one sentence share: no case, no punctuation, single spaces; combining marks stay."""
+    kept = "".join(" " if unicodedata.category(c)[0] in "PS" else c for c in unicodedata.normalize("NFC", text.casefold()))
+    return " ".join(kept.split())
+
+
+def _choose(keys_and_ids: Sequence[tuple[str | None, str]], fraction: float, seed: int, most: float) -> set[str]:
+    """Ids of whole groups, in seeded order, up to about `fraction` of all and never over `most`; empty if none fits."""
+    sizes = Counter(key for key, _ in keys_and_ids)
+    order = sorted(sizes, key=str)
+    random.Random(f"split-{seed}").shuffle(order)
+    chosen: set[str | None] = set()
+    count, target = 0, fraction * len(keys_and_ids)
+    for key in order:
+        after = count + sizes[key]
+        # A group that would overshoot is taken only if that lands nearer to the target than stopping short of it.
+        if after <= most and (count == 0 or abs(after - target) <= abs(count - target)):
+            chosen.add(key)
+            count = after
+    return {id_ for key, id_ in keys_and_ids if key in chosen}

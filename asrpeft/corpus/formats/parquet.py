@@ -1,0 +1,102 @@
+"""Parquet in the Hugging Face `Audio` layout: a struct column with `bytes` and `path`, or a column of paths.
+
+Files up to 1 GiB of audio are held in memory; of bigger ones a row's bytes are read when they are wanted, a row group at a time.
+"""
+
+from __future__ import annotations
+
+import glob
+import re
+from collections.abc import Iterator
+from functools import lru_cache
+from pathlib import Path
+
+import pyarrow
+import pyarrow.parquet
+
+from asrpeft.corpus.formats import Table, register
+from asrpeft.corpus.utterance import AudioRef
+from asrpeft.errors import BadCorpus
+
+IN_MEMORY = 1 << 30  # bytes of audio of all files together
+_SHARD = re.compile(r"^(.*?)-\d{5}-of-\d{5}")
+
+
+def _files(spec: str) -> list[Path]:
+    if "*" in spec:
+        return [Path(name) for name in sorted(glob.glob(spec, recursive=True)) if name.endswith(".parquet")]
+    path = Path(spec)
+    return sorted(path.glob("*.parquet")) if path.is_dir() else [path] if path.suffix.lower() == ".parquet" else []
+
+
+@register("parquet", "a .parquet file, a folder of them, or a pattern such as 'data/train-*.parquet'",
+          claims=lambda spec: not spec.startswith("hub:") and ("*" in spec or bool(_files(spec))))  # fmt: skip
+def table(spec: str, limit: int | None) -> Table:
+    paths = _files(spec)
+    if not paths:
+        raise BadCorpus(f"{spec}: no Parquet file matches the pattern.")
+    splits = {m[1] for path in paths if (m := _SHARD.match(path.name))}
+    if Path(spec).is_dir() and len(splits) > 1:
+        raise BadCorpus(f"{spec} holds several splits ({', '.join(sorted(splits))}); choose one, as in '{spec}/{min(splits)}-*.parquet'.")
+    files = [_opened(path) for path in paths]
+    columns = files[0].schema_arrow.names
+    for path, file in zip(paths, files, strict=True):
+        if file.schema_arrow.names != columns:
+            raise BadCorpus(f"{path}: its columns differ from those of {paths[0].name}. Read them one at a time.")
+    lazily = {name for name in columns if _is_audio(files[0].schema_arrow.field(name).type)}
+    held = sum(_audio_bytes(file, lazily) for file in files) <= IN_MEMORY
+    return Table(tuple(columns), _rows(paths, files, lazily, held), tuple(dict.fromkeys(path.parent for path in paths)))
+
+
+def _opened(path: Path) -> pyarrow.parquet.ParquetFile:
+    try:
+        return pyarrow.parquet.ParquetFile(path)
+    except (pyarrow.ArrowException, OSError) as error:
+        raise BadCorpus(f"{path}: not a Parquet file, or a damaged one ({str(error).splitlines()[0]}). Fetch it again.") from error
+
+
+def _is_audio(kind: pyarrow.DataType) -> bool:
+    binary = pyarrow.types.is_binary(kind) or pyarrow.types.is_large_binary(kind)
+    return binary or (pyarrow.types.is_struct(kind) and any(kind.field(i).name == "bytes" for i in range(kind.num_fields)))
+
+
+def _audio_bytes(file: pyarrow.parquet.ParquetFile, names: set[str]) -> int:
+    groups = (file.metadata.row_group(g) for g in range(file.num_row_groups))
+    chunks = (group.column(c) for group in groups for c in range(group.num_columns))
+    return sum(chunk.total_uncompressed_size for chunk in chunks if chunk.path_in_schema.split(".")[0] in names)
+
+
+def _rows(paths: list[Path], files: list, lazily: set[str], held: bool) -> Iterator[dict[str, object]]:
+    given = 0
+    for path, file in zip(paths, files, strict=True):
+        for group in range(file.num_row_groups):
+            names = [name for name in file.schema_arrow.names if held or name not in lazily]
+            try:
+                rows = file.read_row_group(group, columns=names).to_pylist()
+            except (pyarrow.ArrowException, OSError) as error:
+                raise BadCorpus(f"{path}: row group {group} is damaged ({str(error).splitlines()[0]}). Fetch it again.") from error
+            for index, row in enumerate(rows):
+                given += 1
+                if not held:
+                    row |= {name: AudioRef(Cell(str(path), group, name, index), f"{path.name}:{given}") for name in lazily}
+                yield row
+
+
+class Cell:
+    """One audio cell of a file on disk; calling it reads its row group, of which the last few are kept."""
+
+    def __init__(self, path: str, group: int, column: str, row: int):
+        self.at = (path, group, column)
+        self.row = row
+
+    def __call__(self) -> bytes | Path:
+        value = _column(*self.at)[self.row].as_py()
+        if isinstance(value, dict):
+            return value["bytes"] if value.get("bytes") is not None else Path(self.at[0]).parent / str(value.get("path"))
+        return value or b""
+
+
+@lru_cache(maxsize=4)
+def _column(path: str, group: int, column: str) -> pyarrow.ChunkedArray:
+    with pyarrow.parquet.ParquetFile(path) as file:
+        return file.read_row_group(group, columns=[column]).column(0)

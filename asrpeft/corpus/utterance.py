@@ -1,0 +1,70 @@
+"""One utterance: where its audio lies, what was said, and by whom."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from asrpeft.audio.decode import decode, probe
+from asrpeft.errors import BadAudio
+
+Seconds = float
+
+
+@dataclass(frozen=True)
+class AudioRef:
+    """Where audio lies: a file, its bytes, or a call that fetches its bytes (a cell of a Parquet file too big to hold)."""
+
+    source: Path | bytes | Callable[[], bytes] = field(repr=False)
+    name: str
+    start: Seconds = 0.0
+    duration: Seconds | None = None  # of the part that is meant; None: to the end
+
+    def read(self) -> Path | bytes:
+        return self.source() if callable(self.source) else self.source
+
+    def samples(self) -> np.ndarray:
+        """(n,) float32, mono, 16 kHz. Raises: BadAudio, naming this audio."""
+        try:
+            return decode(self.read(), start=self.start, duration=self.duration)
+        except BadAudio as error:
+            raise self._named(error) from error
+
+    def seconds(self) -> Seconds:
+        """Length by the header, without decoding where that is possible. Raises: BadAudio."""
+        try:
+            whole = probe(self.read())
+        except BadAudio as error:
+            raise self._named(error) from error
+        rest = whole - self.start
+        if rest <= 0:
+            raise BadAudio(f"{self.name}: it ends at {whole:.2f} s, before its part that starts at {self.start:.2f} s.")
+        return rest if self.duration is None else min(rest, self.duration)
+
+    def _named(self, error: BadAudio) -> BadAudio:
+        """The same complaint under the name that the corpus knows: bytes in a table have no path."""
+        return error if self.name in str(error) else BadAudio(f"{self.name}: {error}")
+
+
+@dataclass(frozen=True)
+class Utterance:
+    """A stretch of speech with its transcript.
+
+    `id` is unique in its corpus; `text` is NFC and otherwise as given; `duration` in seconds, as the corpus or the
+    header says; `extra` holds every other column, by name.
+    """
+
+    id: str
+    audio: AudioRef
+    text: str
+    speaker: str | None = None
+    lang: str | None = None
+    duration: Seconds = 0.0
+    extra: Mapping[str, object] = field(default_factory=dict, repr=False)
+
+    def samples(self) -> np.ndarray:
+        """(n,) float32, mono, 16 kHz. Raises: BadAudio, naming the audio."""
+        return self.audio.samples()
