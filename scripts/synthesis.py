@@ -51,7 +51,7 @@ class SynthesisError(RuntimeError):
 
 # --- espeak-ng -------------------------------------------------------------------------------------------------------
 
-_RETRIEVAL, _UTF8, _RATE, _VOLUME, _PITCH, _RANGE, _WORD_GAP = 1, 1, 1, 2, 3, 4, 7
+_RETRIEVAL, _UTF8, _PHONEMES, _RATE, _VOLUME, _PITCH, _RANGE, _WORD_GAP = 1, 1, 0x100, 1, 2, 3, 4, 7
 _CALLBACK = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.c_void_p)
 
 
@@ -71,6 +71,7 @@ class _Espeak:
         self.pieces: list[np.ndarray] = []
         self.callback = _CALLBACK(self._receive)  # kept, or it would be collected while the library still calls it
         self.library.espeak_SetSynthCallback(self.callback)
+        self.library.espeak_TextToPhonemes.restype = ctypes.c_char_p
         self.voice = ""
 
     def _receive(self, samples, count: int, _events) -> int:
@@ -86,9 +87,19 @@ class _Espeak:
             self.library.espeak_SetParameter(number, int(value), 0)
         self.pieces.clear()
         encoded = text.encode() + b"\0"
-        self.library.espeak_Synth(encoded, len(encoded), 0, 1, 0, _UTF8, None, None)
+        self.library.espeak_Synth(encoded, len(encoded), 0, 1, 0, _UTF8 | _PHONEMES, None, None)
         self.library.espeak_Synchronize()
         return np.concatenate(self.pieces) if self.pieces else np.zeros(0, np.int16)
+
+    def phonemes(self, text: str, voice: str) -> str:
+        if self.library.espeak_SetVoiceByName(voice.encode()) != 0:
+            raise SynthesisError(f"espeak-ng has no voice {voice!r}; see `espeak-ng --voices`.")
+        encoded = ctypes.c_char_p(text.encode())
+        rest = ctypes.c_void_p(ctypes.cast(encoded, ctypes.c_void_p).value)  # the library moves it on, a clause a call
+        clauses = []
+        while rest.value:
+            clauses.append(self.library.espeak_TextToPhonemes(ctypes.byref(rest), 1, ord("|") << 8).decode())
+        return " ".join(clauses)
 
 
 @lru_cache(maxsize=1)
@@ -100,6 +111,15 @@ def _espeak() -> _Espeak:
 def variants() -> tuple[str, ...]:
     """The names of espeak-ng's voice variants (`f1`, `klatt3`, `Andy`, …) in the installed wheel."""
     return tuple(sorted(path.name for path in (_espeak().data / "voices" / "!v").iterdir()))
+
+
+def phonemes(text: str, *, voice: str = "sw") -> list[list[str]]:
+    """What espeak-ng would say: for each word its phonemes in the library's own names, stress marks (' ,) in front of them.
+
+    `speak("[[" + " ".join("|".join(word) for word in changed) + "]]")` says changed ones.
+    Raises: SynthesisError for an unknown voice.
+    """
+    return [word.split("|") for word in _espeak().phonemes(text, voice).split()]
 
 
 def speak(
@@ -116,6 +136,7 @@ def speak(
     """Speech by espeak-ng: (n,) float32 in [-1, 1] at 16 kHz, with the synthesiser's own silence at both ends.
 
     Args:
+        text: plain text; what stands in [[double brackets]] is taken as phonemes (see `phonemes`).
         voice: an espeak-ng language or voice (`sw`, `en`, `en-us`, `es-419`); `variant`: one of `variants()`.
         rate_wpm: words a minute (80 to 450); `pitch`, `pitch_range`: 0 to 99; `word_gap`: pause in tens of ms.
     Raises: SynthesisError for an unknown voice or variant, or when nothing was said.
