@@ -1,0 +1,124 @@
+"""Text normalisers by name and version: what counts as the same word is a choice, and it is part of the result.
+
+    normaliser("marks")                          the default: case and punctuation go, combining marks stay
+    normaliser("marks+numbers")                  steps joined by `+` run from left to right
+    normaliser("marks+map:orthography.tsv")      what follows `:` is the step's argument
+
+A step is one small class in `normalisers/`, registered under its name. Changing what a step does to any text changes its
+`version`, so that two scores with the same label (`marks@1`) were made with the same rules.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import ClassVar
+
+import regex
+
+from asrpeft.errors import BadInput
+
+DEFAULT = "marks"
+
+
+class Step(ABC):
+    """One rule of writing: str → str. `argument` is what the name had after a colon, or None."""
+
+    name: ClassVar[str]
+    about: ClassVar[str]
+    argument_help: ClassVar[str | None] = None  # None: the step takes no argument
+    argument_needed: ClassVar[bool] = False
+    version: str = "1"
+
+    def __init__(self, argument: str | None = None):
+        self.argument = argument
+
+    @abstractmethod
+    def __call__(self, text: str) -> str: ...
+
+    def damage(self, texts: Sequence[str]) -> tuple[str, ...]:
+        """What this step is known to spoil in these texts, in words for the user; empty when it is safe on them."""
+        return ()
+
+
+_STEPS: dict[str, type[Step]] = {}
+
+
+def register(name: str) -> Callable[[type[Step]], type[Step]]:
+    """Class decorator: makes a step known under `name`."""
+
+    def add(step: type[Step]) -> type[Step]:
+        step.name = name
+        _STEPS[name] = step
+        return step
+
+    return add
+
+
+@dataclass(frozen=True)
+class Normaliser:
+    """Steps run from left to right. Call it on a text; `label` (name@version) belongs beside every score."""
+
+    name: str
+    steps: tuple[Step, ...]
+
+    def __call__(self, text: str) -> str:
+        for step in self.steps:
+            text = step(text)
+        return " ".join(text.split())
+
+    @property
+    def version(self) -> str:
+        return "+".join(step.version for step in self.steps)
+
+    @property
+    def label(self) -> str:
+        return "+".join(f"{step.name}@{step.version}" for step in self.steps)
+
+    def damage(self, texts: Sequence[str]) -> tuple[str, ...]:
+        """Warnings, in words, for steps that are known to spoil texts like these."""
+        return tuple(warning for step in self.steps for warning in step.damage(texts))
+
+
+def normaliser(name: str | Normaliser = DEFAULT) -> Normaliser:
+    """The normaliser of that name.
+
+    Args:    name: a step (`none`, `marks`, `split`, `whisper-basic`, …), or several joined by `+`, each with an
+             argument after `:` where it takes one, e.g. `marks+numbers:en` or `map:spelling.tsv+marks`.
+    Raises:  BadInput for an unknown step, a missing or superfluous argument, or a mapping file that cannot be read.
+    """
+    if isinstance(name, Normaliser):
+        return name
+    known = normalisers()
+    either = "|".join(regex.escape(step) for step in known)
+    steps = []
+    for part in regex.split(rf"\+(?=(?:{either})(?:[:+]|$))", name):
+        step, colon, argument = part.partition(":")
+        if step not in known:
+            raise BadInput(
+                f"no normaliser is called {step!r}. There are {', '.join(known)}; join steps with +, e.g. marks+numbers."
+            )
+        kind = known[step]
+        if colon and kind.argument_help is None:
+            raise BadInput(f"normaliser {step} takes no argument, and {argument!r} was given. Write just {step}.")
+        if kind.argument_needed and not argument:
+            raise BadInput(f"normaliser {step} needs {kind.argument_help}. Write {step}:{kind.argument_help.split()[0]}.")
+        steps.append(kind(argument or None))
+    return Normaliser(name, tuple(steps))
+
+
+@lru_cache(maxsize=1)
+def _load() -> None:
+    package = importlib.import_module("asrpeft.scoring.normalisers")
+    for module in pkgutil.iter_modules(package.__path__):
+        importlib.import_module(f"{package.__name__}.{module.name}")
+
+
+def normalisers() -> dict[str, type[Step]]:
+    """Every step by name; `about` says in a line what it does."""
+    _load()
+    return dict(sorted(_STEPS.items()))

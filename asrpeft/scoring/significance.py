@@ -1,0 +1,395 @@
+"""Is system b better than system a on the same recordings, or is it luck? Paired tests, and the word for the answer.
+
+`signed_rank`       Wilcoxon's signed ranks of the speakers' WER differences. The independent thing is the speaker. Decides
+                    where there are ten speakers or more: words of one speaker stand or fall together.
+`mapsswe`           NIST's matched-pair sentence-segment word error test: utterances are cut where both systems have two
+                    words in a row right, errors are compared segment by segment. Decides where speakers are few.
+`paired_bootstrap`  resamples speakers (or utterances) and studentises the corpus difference. Reported beside the others.
+
+A verdict is "better", "worse" or "not distinguishable". The first two need p < 0.05 *and* a corpus difference of the same
+direction, so that a test on ranks cannot crown a system whose total is the higher.
+
+Source: Gillick and Cox, 1989, Some statistical issues in the comparison of speech recognition algorithms; NIST SCTK,
+sc_stats; Wilcoxon, 1945, with Pratt's rule for ties at zero; Bisani and Ney, 2004; Holm, 1979.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from math import erfc, nan, sqrt
+from typing import Any, Literal
+
+import numpy as np
+
+from asrpeft.errors import BadInput
+from asrpeft.scoring.alignment import Alignment
+from asrpeft.scoring.errors import MIN_SPEAKERS, Score, UtteranceScore, by_id
+from asrpeft.scoring.intervals import RESAMPLES, Interval, ratio_interval, resample_sums
+
+Verdict = Literal["better", "worse", "not distinguishable"]
+Metric = Literal["wer", "cer"]
+ALPHA = 0.05
+MIN_SEGMENTS = 50  # Gillick and Cox trust the normal distribution from about here on
+_EXACT = 200  # up to here sign-flip distributions are enumerated (by convolution, in milliseconds), not approximated
+
+
+@dataclass(frozen=True)
+class Test:
+    """One paired test of b against a. `statistic` is positive where b makes more errors; `units` is how many it compared."""
+
+    __test__ = False  # not a pytest class
+
+    name: str
+    p: float
+    statistic: float
+    units: int
+    unit: str
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """b against a. `difference` is b's rate minus a's (negative: b makes fewer errors), under `cap` where there is one."""
+
+    a: str
+    b: str
+    difference: float
+    interval: Interval
+    interval_unit: str
+    p: float
+    verdict: Verdict
+    test: str
+    metric: Metric
+    tests: tuple[Test, ...] = field(repr=False)
+    cap: float | None = None
+    p_adjusted: float | None = None
+    notes: tuple[str, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "a": self.a,
+            "b": self.b,
+            "difference": self.difference,
+            "p": self.p,
+            "verdict": self.verdict,
+            "test": self.test,
+            "metric": self.metric,
+            "interval": self.interval.to_json(),
+            "interval_unit": self.interval_unit,
+            "p_adjusted": self.p_adjusted,
+            "cap": self.cap,
+            "tests": [
+                {
+                    "test": test.name,
+                    "p": test.p,
+                    "statistic": None if test.statistic != test.statistic else test.statistic,
+                    "units": test.units,
+                    "unit": test.unit,
+                }
+                for test in self.tests
+            ],
+            "notes": list(self.notes),
+        }
+
+
+def compare(
+    a: Score, b: Score, *, metric: Metric = "wer", cap: float | None = None, seed: int = 0, resamples: int = RESAMPLES
+) -> Comparison:
+    """Compare system b with system a on the utterances both scored.
+
+    Args:
+        metric: "wer", or "cer" (MAPSSWE is a test of words, so CER of few speakers is decided by the bootstrap).
+        cap: count at most this many errors per reference word in every utterance, of both systems; 1.0 takes a loop of
+            invented words for a total loss of that utterance and no more. MAPSSWE then compares whole utterances.
+        seed, resamples: of the bootstrap.
+    Returns: the verdict is about b: "better" has fewer errors than a.
+    Raises:  BadInput if ids, normalised references, normalisers or alignment rules of the two differ.
+    """
+    if metric not in ("wer", "cer"):
+        raise BadInput(f"metric {metric!r} cannot be compared; take wer or cer.")
+    if cap is not None and cap <= 0:
+        raise BadInput(f"a cap of {cap} would hide every error; give a positive number, e.g. 1.0 for 100 %.")
+    rows = _paired(a, b)
+    errors, totals = _errors(rows, metric, cap)
+    speakers = a.speakers or b.speakers
+    unit, errors, totals = _by_unit(rows, errors, totals, len(speakers) >= MIN_SPEAKERS)
+    delta = errors[:, 1] - errors[:, 0]
+    difference = float(delta.sum() / totals.sum())
+    tests = [_bootstrap(delta, totals, unit, seed, max(resamples, 1_000))]
+    if metric == "wer":
+        tests.insert(0, mapsswe(a, b, cap=cap))
+    if unit == "speaker":
+        tests.insert(0, _signed_rank(errors, totals))
+    deciding = tests[0]
+    notes = []
+    if unit == "utterance" and speakers:
+        notes.append(
+            f"Decided without a speaker-level test: {len(speakers)} speakers, {MIN_SPEAKERS} are needed. It speaks of these "
+            "speakers only."
+        )
+    return Comparison(
+        a.name,
+        b.name,
+        difference,
+        ratio_interval(delta, totals, resamples=resamples, seed=seed, level=a.wer_interval.level),
+        unit,
+        deciding.p,
+        _verdict(deciding.p, deciding.statistic, difference),
+        deciding.name,
+        metric,
+        tuple(tests),
+        cap,
+        notes=tuple(notes),
+    )
+
+
+def compare_all(scores: Sequence[Score], **options: Any) -> list[Comparison]:
+    """Every later system against every earlier one; options as for `compare`.
+
+    With more than one comparison a lucky one is likely, so verdicts then follow Holm's adjusted p (`p_adjusted`).
+    """
+    made = [compare(a, b, **options) for i, a in enumerate(scores) for b in scores[i + 1 :]]
+    if len(made) < 2:
+        return made
+    adjusted, running = [nan] * len(made), 0.0
+    for rank, place in enumerate(sorted(range(len(made)), key=lambda i: made[i].p)):
+        running = max(running, min(1.0, (len(made) - rank) * made[place].p))
+        adjusted[place] = running
+    return [
+        replace(one, p_adjusted=p, verdict=_verdict(p, one.tests[0].statistic, one.difference))
+        for one, p in zip(made, adjusted, strict=True)
+    ]
+
+
+def mapsswe(a: Score, b: Score, *, min_good: int = 2, cap: float | None = None) -> Test:
+    """NIST's matched-pair sentence-segment word error test.
+
+    A segment starts at an error of either system and ends at the end of the utterance or where both have `min_good`
+    reference words in a row right with nothing inserted between. z = mean(d) · √n / sd(d) over the segments' differences
+    in errors, read from the normal distribution. Under 50 segments, where that is not to be trusted, p comes from the
+    exact distribution of Σd under all changes of sign instead.
+    """
+    rows = _paired(a, b)
+    if cap is None:
+        segments = [pair for one, other in rows for pair in segment_errors(one.alignment, other.alignment, min_good=min_good)]
+        unit = "segment"
+    else:
+        errors, _ = _errors(rows, "wer", cap)
+        segments, unit = [pair for pair in errors if pair.any()], "utterance"
+    delta = np.array([two - one for one, two in segments], dtype=np.float64)
+    n = len(delta)
+    spread = delta.std(ddof=1) if n > 1 else 0.0
+    z = float(delta.mean() * sqrt(n) / spread) if spread > 0 else (nan if n else 0.0)
+    whole = bool(np.all(delta == np.round(delta)))
+    p = sign_flip_p(delta) if n < MIN_SEGMENTS and whole else (erfc(abs(z) / sqrt(2)) if spread > 0 else 1.0)
+    if spread == 0 and n >= MIN_SEGMENTS and delta.any():
+        p = sign_flip_p(delta)
+    return Test("mapsswe", p, z if z == z else float(np.sign(delta.sum())), n, unit)
+
+
+def segment_errors(a: Alignment, b: Alignment, *, min_good: int = 2) -> list[tuple[int, int]]:
+    """(errors of a, errors of b) for each segment of one utterance that has an error; see `mapsswe`."""
+    wrong_a, inserted_a = _slots(a)
+    wrong_b, inserted_b = _slots(b)
+    segments: list[tuple[int, int]] = []
+    errors, good = [0, 0], min_good  # the beginning of an utterance bounds a segment
+    for place in range(len(inserted_a)):
+        if inserted_a[place] or inserted_b[place]:
+            errors[0] += inserted_a[place]
+            errors[1] += inserted_b[place]
+            good = 0
+        if place == len(wrong_a):
+            break
+        if wrong_a[place] or wrong_b[place]:
+            errors[0] += wrong_a[place]
+            errors[1] += wrong_b[place]
+            good = 0
+        else:
+            good += 1
+        if good >= min_good and any(errors):
+            segments.append((errors[0], errors[1]))
+            errors = [0, 0]
+    if any(errors):
+        segments.append((errors[0], errors[1]))
+    return segments
+
+
+def _slots(alignment: Alignment) -> tuple[list[int], list[int]]:
+    """(words wrong, one flag per reference word; words inserted before each reference word and after the last)."""
+    n = max((run.i1 for run in alignment), default=0)
+    wrong, inserted = [0] * n, [0] * (n + 1)
+    for run in alignment:
+        if run.kind == "insertion":
+            inserted[run.i0] += len(run)
+        elif run.kind != "hit":
+            wrong[run.i0 : run.i1] = [1] * (run.i1 - run.i0)
+    return wrong, inserted
+
+
+def signed_rank(a: Score, b: Score, *, metric: Metric = "wer", cap: float | None = None) -> Test:
+    """Wilcoxon's signed-rank test over speakers; exact up to 200 speakers, ties at zero ranked and dropped (Pratt).
+
+    Raises:  BadInput where rows have no speaker.
+    """
+    rows = _paired(a, b)
+    if not (a.speakers or b.speakers):
+        raise BadInput("a signed-rank test needs the speaker of every utterance: pass `speakers=` to `score`.")
+    errors, totals = _errors(rows, metric, cap)
+    return _signed_rank(*_by_unit(rows, errors, totals, True)[1:])
+
+
+def _signed_rank(errors: np.ndarray, totals: np.ndarray) -> Test:
+    from scipy.stats import rankdata
+
+    spoke = totals > 0
+    delta = (errors[spoke, 1] - errors[spoke, 0]) / totals[spoke]
+    # Rates such as 1/3 of different denominators must tie where they are equal as fractions.
+    ranks = rankdata(np.round(np.abs(delta), 12))
+    signed = np.where(np.abs(delta) > 1e-12, np.sign(delta) * ranks, 0.0)
+    p = sign_flip_p(2 * signed)  # midranks are halves; twice them are whole numbers
+    return Test("signed_rank", p, float(signed.sum()), int(spoke.sum()), "speaker")
+
+
+def sign_flip_p(values: np.ndarray) -> float:
+    """P(|Σ ±vᵢ| ≥ |Σ vᵢ|) over all changes of sign, two-sided. Values are whole numbers; zeros do not matter.
+
+    Exact by convolution for up to 200 values, else by the normal distribution of the same variance.
+    """
+    values = np.round(np.abs(values) * np.sign(values)).astype(np.int64)
+    values = values[values != 0]
+    observed = abs(int(values.sum()))
+    if not len(values):
+        return 1.0
+    sizes = np.abs(values)
+    if len(values) > _EXACT or sizes.sum() > 2_000_000:
+        return float(erfc(observed / sqrt(2.0 * float((sizes.astype(float) ** 2).sum()))))
+    chances = np.ones(1)  # of Σ of the sizes with a plus sign; Σ ±v = 2 · that − Σ sizes
+    for size in sizes:
+        chances = 0.5 * (np.pad(chances, (0, size)) + np.pad(chances, (size, 0)))
+    sums = np.abs(2 * np.arange(len(chances)) - int(sizes.sum()))
+    return float(min(1.0, chances[sums >= observed].sum()))
+
+
+def paired_bootstrap(
+    a: Score, b: Score, *, metric: Metric = "wer", cap: float | None = None, seed: int = 0, resamples: int = RESAMPLES
+) -> Test:
+    """Studentised bootstrap test of the corpus difference, over speakers where there are ten, else over utterances.
+
+    p = (1 + #{|t*| ≥ |t|}) / (1 + B) with t = difference / standard error, t* the same in a resample around the observed
+    difference. Studentising keeps the false-alarm rate near 5 % where plain percentiles, at 30 speakers, give 6 to 7 %.
+    """
+    rows = _paired(a, b)
+    errors, totals = _errors(rows, metric, cap)
+    unit, errors, totals = _by_unit(rows, errors, totals, len(a.speakers or b.speakers) >= MIN_SPEAKERS)
+    return _bootstrap(errors[:, 1] - errors[:, 0], totals, unit, seed, resamples)
+
+
+def _bootstrap(delta: np.ndarray, totals: np.ndarray, unit: str, seed: int, resamples: int) -> Test:
+    n = len(delta)
+    table = np.stack([delta, totals, delta * delta, delta * totals, totals * totals], axis=1).astype(np.float64)
+    difference, error = (float(x[0]) for x in _difference_and_error(table.sum(axis=0)[None], n))
+    if n < 2 or error == 0:
+        return Test("paired_bootstrap", 1.0, 0.0, n, unit)
+    observed = difference / error
+    sums = resample_sums(table, resamples, np.random.default_rng(seed))
+    drawn, errors = _difference_and_error(sums[sums[:, 1] > 0], n)
+    # A resample of units that are all alike has no error of its own: it counts as extreme, which is the cautious side.
+    with np.errstate(divide="ignore", invalid="ignore"):
+        extreme = np.where(errors > 0, np.abs((drawn - difference) / errors) >= abs(observed), True)
+    return Test("paired_bootstrap", float((1 + extreme.sum()) / (1 + len(extreme))), observed, n, unit)
+
+
+def _difference_and_error(sums: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray]:
+    """Σd/Σw and its linearised standard error, from columns Σd, Σw, Σd², Σdw, Σw²."""
+    d, w, dd, dw, ww = sums.T
+    ratio = d / w
+    squared = np.maximum(dd - 2 * ratio * dw + ratio * ratio * ww, 0.0)  # Σ (d − ratio·w)²
+    squared[squared < 1e-9 * np.maximum(dd, 1.0)] = 0.0
+    return ratio, np.sqrt(squared * n / max(n - 1, 1)) / w
+
+
+@dataclass(frozen=True)
+class Gate:
+    """Whether what was lost on the guard corpus stays within what was allowed. Losses are fractions of words."""
+
+    passed: bool
+    loss: float
+    max_loss: float
+    comparison: Comparison
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "passed": self.passed,
+            "loss": self.loss,
+            "max_loss": self.max_loss,
+            "interval": self.comparison.interval.to_json(),
+            "interval_unit": self.comparison.interval_unit,
+            "verdict": self.comparison.verdict,
+        }
+
+
+def gate(before: Score, after: Score, *, max_loss: float, sure: bool = False, **options: Any) -> Gate:
+    """Does `after` lose at most `max_loss` (a fraction: 0.03 is 3 points of WER) against `before`?
+
+    Args:    sure: ask that the upper end of the difference's confidence interval stay within, not only the difference.
+    Raises:  BadInput for a negative allowance, and as `compare`.
+    """
+    if max_loss < 0:
+        raise BadInput(f"max_loss {max_loss} asks for a gain on the guard corpus; give 0 or more points.")
+    made = compare(before, after, **options)
+    loss = made.interval.high if sure and made.interval.known else made.difference
+    return Gate(loss <= max_loss, made.difference, max_loss, made)
+
+
+Pair = tuple[UtteranceScore, UtteranceScore]
+
+
+def _paired(a: Score, b: Score) -> list[Pair]:
+    for what, one, other in (
+        ("normaliser", a.normaliser, b.normaliser),
+        ("alignment rule", a.alignment, b.alignment),
+        ("character unit", a.character_unit, b.character_unit),
+    ):
+        if one != other:
+            raise BadInput(f"{a.name} was scored with {what} {one} and {b.name} with {other}: score both with the same.")
+    theirs = by_id(b)
+    missing = [row.id for row in a.rows if row.id not in theirs]
+    if missing or len(a.rows) != len(b.rows):
+        extra = [row.id for row in b.rows if row.id not in by_id(a)]
+        raise BadInput(
+            f"{a.name} and {b.name} were not scored on the same utterances: {len(missing)} only in {a.name}"
+            f"{_some(missing)}, {len(extra)} only in {b.name}{_some(extra)}. A paired test needs the same ones."
+        )
+    rows = [(row, theirs[row.id]) for row in a.rows]
+    if other := [one.id for one, two in rows if one.reference != two.reference]:
+        raise BadInput(f"{len(other)} utterances have different references in {a.name} and {b.name}{_some(other)}.")
+    return rows
+
+
+def _some(ids: Sequence[str]) -> str:
+    return f" (e.g. {', '.join(ids[:3])})" if ids else ""
+
+
+def _errors(rows: Sequence[Pair], metric: Metric, cap: float | None) -> tuple[np.ndarray, np.ndarray]:
+    """Errors (utterances, 2) of a and b, and words or characters (utterances,)."""
+    field_of = {"wer": ("errors", "words"), "cer": ("character_errors", "characters")}[metric]
+    errors = np.array([[getattr(row.counts, field_of[0]) for row in pair] for pair in rows], dtype=np.float64)
+    totals = np.array([getattr(one.counts, field_of[1]) for one, _ in rows], dtype=np.float64)
+    return (errors if cap is None else np.minimum(errors, cap * totals[:, None])), totals
+
+
+def _by_unit(rows: Sequence[Pair], errors: np.ndarray, totals: np.ndarray, speakers: bool) -> tuple[str, np.ndarray, np.ndarray]:
+    if not speakers:
+        return "utterance", errors, totals
+    places: dict[str | None, int] = {}
+    index = np.array([places.setdefault(one.speaker or two.speaker, len(places)) for one, two in rows])
+    summed, words = np.zeros((len(places), 2)), np.zeros(len(places))
+    np.add.at(summed, index, errors)
+    np.add.at(words, index, totals)
+    return "speaker", summed, words
+
+
+def _verdict(p: float, statistic: float, difference: float) -> Verdict:
+    if p >= ALPHA or difference == 0 or statistic * difference <= 0:
+        return "not distinguishable"
+    return "better" if difference < 0 else "worse"
