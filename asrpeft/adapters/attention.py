@@ -1,0 +1,69 @@
+"""The attention function that an adapted base uses: scaled dot-product attention with prefixes and a cross-attention mask.
+
+It is registered with `transformers` under the name `asrpeft` and called after the key-value cache was updated, so a prefix
+never enters the cache, is never prepended twice, and takes no positions. `transformers` gives Whisper's cross attention no
+mask; encoder frames that are padding are masked here.
+"""
+
+from __future__ import annotations
+
+from weakref import WeakKeyDictionary
+
+import torch
+from torch import Tensor, nn
+from transformers import AttentionInterface
+from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+
+from asrpeft.adapters.routing import Ambient
+
+NAME = "asrpeft"
+_AMBIENT: WeakKeyDictionary[nn.Module, Ambient] = WeakKeyDictionary()
+_SITES: WeakKeyDictionary[nn.Module, "PrefixSource"] = WeakKeyDictionary()
+
+
+class PrefixSource:
+    """Gives the prefix of each row of a batch; `asrpeft.adapters.sites.AttentionSite` is the one there is."""
+
+    def prefixes(self, n_rows: int, like: Tensor) -> tuple[Tensor, Tensor, Tensor] | None:
+        """Keys and values (rows, heads, tokens, head_dim) and which are real (rows, tokens); None where no row has any."""
+        raise NotImplementedError
+
+
+def watch(attention: nn.Module, ambient: Ambient, site: PrefixSource | None) -> None:
+    """Let `attention`, a `WhisperAttention`, read masks from `ambient` and prefixes from `site`."""
+    _AMBIENT[attention] = ambient
+    if site is None:
+        _SITES.pop(attention, None)
+    else:
+        _SITES[attention] = site
+
+
+def _full_mask(module: nn.Module, query: Tensor, key: Tensor) -> Tensor:
+    """The boolean mask that `None` stands for: causal in the decoder's self-attention, else everything."""
+    q, k = query.shape[2], key.shape[2]
+    mask = torch.ones(q, k, dtype=torch.bool, device=query.device)
+    return (mask.tril(k - q) if getattr(module, "is_causal", False) else mask)[None, None]
+
+
+def attention_forward(module: nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, **kwargs):
+    """query (rows, heads, q, head_dim), key and value (rows, heads, k, head_dim) → (rows, q, heads, head_dim), None."""
+    ambient, site = _AMBIENT.get(module), _SITES.get(module)
+    if ambient is not None and attention_mask is None and module.is_decoder and not module.is_causal:
+        attention_mask = ambient.call.cross_mask
+    found = site.prefixes(len(query), key) if site is not None else None
+    if found is not None:
+        prefix_key, prefix_value, real = found
+        if attention_mask is None:
+            attention_mask = _full_mask(module, query, key)
+        mask = attention_mask.expand(len(query), 1, query.shape[2], key.shape[2])
+        real = real[:, None, None, :].expand(-1, 1, query.shape[2], -1)
+        if mask.dtype != torch.bool:
+            real = torch.zeros_like(real, dtype=mask.dtype).masked_fill(~real, torch.finfo(mask.dtype).min)
+        attention_mask = torch.cat([real, mask], dim=-1)
+        key, value = torch.cat([prefix_key, key], dim=2), torch.cat([prefix_value, value], dim=2)
+    return sdpa_attention_forward(module, query, key, value, attention_mask, **kwargs)
+
+
+AttentionInterface.register(NAME, attention_forward)
+AttentionMaskInterface.register(NAME, sdpa_mask)

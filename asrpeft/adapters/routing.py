@@ -1,0 +1,119 @@
+"""Which adapter each row of a batch uses, and the state that a forward pass carries besides its tensors.
+
+The route is entered by `with` and read by the hooks on the frozen layers. It lives in a context variable, so threads do not
+disturb each other; checkpointed layers capture it in the forward pass, because they are computed again in the backward
+pass, perhaps after the `with` block has ended or on another thread.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field, replace
+
+import torch
+from torch import Tensor, nn
+
+from asrpeft.errors import BadRoute
+
+Rows = Tensor | None  # indices of rows, or None for all of them
+
+
+@dataclass(frozen=True)
+class Route:
+    """`names`: one adapter name (or None, the base) for each row; or a single one for however many rows there are."""
+
+    names: tuple[str | None, ...] | str | None
+    _groups: dict = field(default_factory=dict, repr=False, compare=False)
+
+    def groups(self, n_rows: int, device: torch.device) -> list[tuple[str, Rows]]:
+        """The adapters of a batch of `n_rows` with the rows of each; rows without an adapter are left out.
+
+        Raises: BadRoute when the route was made for another number of rows.
+        """
+        if self.names is None:
+            return []
+        if isinstance(self.names, str):
+            return [(self.names, None)]
+        if len(self.names) != n_rows:
+            raise BadRoute(f"The route names {len(self.names)} rows but the batch has {n_rows}. Give one name a row, or one "
+                           f"name for all rows (beams and `generate` need that).")  # fmt: skip
+        if device not in self._groups:
+            distinct = dict.fromkeys(name for name in self.names if name is not None)
+            if len(distinct) == 1 and None not in self.names:
+                found: list[tuple[str, Rows]] = [(next(iter(distinct)), None)]
+            else:
+                found = [(name, torch.tensor([i for i, n in enumerate(self.names) if n == name], device=device)) for name in distinct]
+            self._groups[device] = found
+        return self._groups[device]
+
+    def take(self, rows: Sequence[int]) -> Route:
+        """The route of a batch made of these rows of this one (rows may repeat, as beams do)."""
+        return self if self.names is None or isinstance(self.names, str) else Route(tuple(self.names[i] for i in rows))
+
+    @property
+    def distinct(self) -> list[str]:
+        names = (self.names,) if self.names is None or isinstance(self.names, str) else self.names
+        return list(dict.fromkeys(name for name in names if name is not None))
+
+
+@dataclass(frozen=True)
+class Call:
+    """What one forward pass carries besides its tensors."""
+
+    route: Route = Route(None)
+    cross_mask: Tensor | None = None  # (rows, 1, 1, encoder frames), true where a frame may be attended
+
+
+class Ambient:
+    """The `Call` in force in this thread of control."""
+
+    def __init__(self):
+        self._call: ContextVar[Call] = ContextVar("asrpeft_call", default=Call())
+
+    @property
+    def call(self) -> Call:
+        return self._call.get()
+
+    @contextmanager
+    def set(self, **changes) -> Iterator[None]:
+        """Change parts of the call within a `with` block."""
+        token = self._call.set(replace(self.call, **changes))
+        try:
+            yield
+        finally:
+            self._call.reset(token)
+
+    def bound(self, function: Callable) -> Callable:
+        """`function`, to be run under the call that is in force now, whenever and wherever it runs."""
+        call = self.call
+
+        @functools.wraps(function, assigned=(), updated=())
+        def run(*args, **kwargs):
+            token = self._call.set(call)
+            try:
+                return function(*args, **kwargs)
+            finally:
+                self._call.reset(token)
+
+        return run
+
+    def capture_in_checkpoints(self, base: nn.Module) -> None:
+        """Let checkpointed layers of `base` recompute under the call of their forward pass.
+
+        Works whichever way checkpointing was switched on. It is always the non-reentrant kind, which also reaches
+        parameters when no input of the layer needs a gradient (a frozen stem).
+        """
+        for module in base.modules():
+            function = module.__dict__.get("_gradient_checkpointing_func")
+            if function is not None and not getattr(function, "_asrpeft", False):
+                module._gradient_checkpointing_func = self._checkpoint()
+
+    def _checkpoint(self) -> Callable:
+        def checkpoint(function: Callable, *args):
+            return torch.utils.checkpoint.checkpoint(self.bound(function), *args, use_reentrant=False)
+
+        checkpoint._asrpeft = True
+        return checkpoint

@@ -1,0 +1,75 @@
+"""`where`: the pattern that chooses the layers an adapter acts on.
+
+A pattern is a comma-separated list (or a list) of parts, each one of:
+  a group     `attention` (q, k, v and out projections), `conv`, `ff`, `embedding`, `norm`, `linear`, `all`
+  a leaf      `q_proj`, `fc2`, `conv1`
+  a glob      `decoder.*.q_proj`, `encoder.layers.{0..3}.*`, `encoder.layers.{0,5}.fc1`
+  a subtree   `encoder`, `encoder.layers.{0..3}`: every layer below
+A leading `-` takes layers away: `attention,-encoder.layers.0`. Positional tables are matched only by their own name.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from fnmatch import fnmatchcase
+
+from asrpeft.errors import CannotAttach
+from asrpeft.methods.layers import Layer
+
+_PROJECTIONS = ("q_proj", "k_proj", "v_proj", "out_proj")
+GROUPS = {
+    "attention": lambda layer: layer.leaf in _PROJECTIONS or layer.kind == "attention",
+    "conv": lambda layer: layer.kind == "conv1d",
+    "ff": lambda layer: layer.leaf in ("fc1", "fc2"),
+    "embedding": lambda layer: layer.kind == "embedding",
+    "norm": lambda layer: layer.kind == "norm",
+    "linear": lambda layer: layer.kind == "linear",
+    "all": lambda layer: True,
+}
+_POSITIONS = "embed_positions"
+
+
+def expand(pattern: str) -> list[str]:
+    """`layers.{0..2}.{q,k}_proj` → the six patterns it stands for. Ranges include both ends."""
+    match = re.search(r"\{([^{}]*)\}", pattern)
+    if not match:
+        return [pattern]
+    body = match.group(1)
+    bounds = re.fullmatch(r"(\d+)\.\.(\d+)", body)
+    choices = [str(n) for n in range(int(bounds[1]), int(bounds[2]) + 1)] if bounds else body.split(",")
+    return [done for choice in choices for done in expand(pattern[: match.start()] + choice + pattern[match.end() :])]
+
+
+def split(where: str | Sequence[str]) -> list[str]:
+    """The parts of a `where`: split at commas outside braces."""
+    parts = [where] if isinstance(where, str) else list(where)
+    return [part.strip() for text in parts for part in re.split(r",(?![^{}]*\})", text) if part.strip()]
+
+
+def _matches(part: str, layer: Layer) -> bool:
+    if part in GROUPS:
+        return GROUPS[part](layer) and layer.leaf != _POSITIONS
+    if any(fnmatchcase(layer.path, pattern) for pattern in expand(part)):
+        return layer.leaf != _POSITIONS or _POSITIONS in part
+    if layer.leaf == part:
+        return True
+    return layer.leaf != _POSITIONS and any(fnmatchcase(layer.path, pattern + ".*") for pattern in expand(part))
+
+
+def select(layers: Sequence[Layer], where: str | Sequence[str]) -> list[Layer]:
+    """The layers that `where` chooses, in the base's order.
+
+    Raises: CannotAttach naming the part that matches nothing.
+    """
+    chosen: set[str] = set()
+    for part in split(where):
+        matched = {layer.path for layer in layers if _matches(part.removeprefix("-"), layer)}
+        if not matched:
+            leaves = sorted({layer.leaf for layer in layers if layer.leaf != _POSITIONS})
+            raise CannotAttach(f"`where` part {part!r} matches no layer this method can act on. Groups: {', '.join(GROUPS)}; "
+                               f"layers: {', '.join(leaves)}; or a glob such as decoder.*.q_proj.")  # fmt: skip
+        chosen = chosen - matched if part.startswith("-") else chosen | matched
+    if not chosen:
+        raise CannotAttach(f"`where` {where!r} chooses no layer.")
+    return [layer for layer in layers if layer.path in chosen]

@@ -1,0 +1,36 @@
+"""Languages as people write them → the token a base has for them.
+
+Codes and names are those of `transformers`' Whisper tokenizer: `sw`, `swahili`, `<|sw|>`, `Swahili`, and aliases (`castilian`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from difflib import get_close_matches
+
+from transformers.models.whisper.tokenization_whisper import LANGUAGES, TO_LANGUAGE_CODE
+
+from asrpeft.errors import BadInput
+
+
+def code_of(language: str) -> str | None:
+    """Whisper's code of a language given by code, name, alias or token; None if Whisper has none."""
+    text = language.strip().lower().removeprefix("<|").removesuffix("|>")
+    return text if text in LANGUAGES else TO_LANGUAGE_CODE.get(text)
+
+
+def token_of(language: str, lang_to_id: Mapping[str, int]) -> str | None:
+    """The base's token for a language, `<|sw|>`; None if it has none."""
+    code = code_of(language)
+    token = f"<|{code or language.strip().lower()}|>"
+    return token if token in lang_to_id else None
+
+
+def unknown(language: str, lang_to_id: Mapping[str, int]) -> BadInput:
+    """The error for a language that a base cannot be told to write."""
+    names = [*TO_LANGUAGE_CODE, *LANGUAGES]
+    close = get_close_matches(language.lower(), names, 3)
+    hint = f" Did you mean {', '.join(close)}?" if close else ""
+    return BadInput(f"This base has no token for the language {language!r}.{hint} It has {len(lang_to_id)}: "
+                    f"{', '.join(sorted(t[2:-2] for t in lang_to_id))}. "
+                    f"A language without a token can be fine-tuned (it gets a learned vector) and then used with that adapter.")  # fmt: skip

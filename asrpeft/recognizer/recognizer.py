@@ -1,0 +1,230 @@
+"""The recogniser: a frozen Whisper-format base, its tokenizer, and the adapters beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import WhisperForConditionalGeneration
+from transformers.cache_utils import Cache
+
+from asrpeft.adapters import Adapter, Adapters, Route
+from asrpeft.adapters.ctc import CTCHead
+from asrpeft.errors import BadInput
+from asrpeft.recognizer import encoder
+from asrpeft.recognizer.context import CONTEXTS
+from asrpeft.recognizer.encoder import Encoded
+from asrpeft.recognizer.languages import token_of, unknown
+
+IGNORED = -100  # label of a position that has no target
+
+
+@dataclass(frozen=True)
+class BaseInfo:
+    """What `asrpeft.json` beside a checkpoint says, with what holds for checkpoints that have none.
+
+    Attributes:
+        id: `mini-1`, or the name the checkpoint was loaded by.
+        contexts: the audio contexts the base was trained for.
+        languages: codes of the languages it was trained on; empty where that is not known.
+    """
+
+    id: str
+    contexts: tuple[str, ...] = ("full",)
+    languages: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Output:
+    """logits (rows, tokens, vocabulary), None where no tokens were given; encoded: the encoder's states."""
+
+    logits: Tensor | None
+    encoded: Encoded
+
+
+class Recognizer(nn.Module):
+    """One wrapper module that holds the base and its adapters.
+
+    Attributes:
+        base: the frozen `WhisperForConditionalGeneration`.
+        tokenizer: its `WhisperTokenizer`.
+        adapters: the adapters, by name.
+        ctc: the base's own CTC head, or None.
+        info: what is known about the base.
+    """
+
+    def __init__(self, base: WhisperForConditionalGeneration, tokenizer: Any, info: BaseInfo, *, ctc: CTCHead | None = None):
+        super().__init__()
+        self.base, self.tokenizer, self.info = base, tokenizer, info
+        self.ctc = ctc
+        for parameter in self.parameters():
+            parameter.requires_grad_(False)
+        self.adapters = Adapters(base, base_id=info.id)
+        self.eval()
+
+    # -- what it is ----------------------------------------------------------------------------------------------------
+    @property
+    def device(self) -> torch.device:
+        return next(self.base.parameters()).device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return next(self.base.parameters()).dtype
+
+    @property
+    def n_mels(self) -> int:
+        return self.base.config.num_mel_bins
+
+    @property
+    def generation(self) -> Any:
+        return self.base.generation_config
+
+    @property
+    def multilingual(self) -> bool:
+        return bool(getattr(self.generation, "is_multilingual", self.base.config.vocab_size >= 51_865))
+
+    @property
+    def max_tokens(self) -> int:
+        return self.base.config.max_target_positions
+
+    @property
+    def start(self) -> int:
+        return self.base.config.decoder_start_token_id
+
+    @property
+    def end(self) -> int:
+        return self.base.config.eos_token_id
+
+    # -- tokens --------------------------------------------------------------------------------------------------------
+    def token(self, text: str) -> int:
+        """The id of a special token such as `<|notimestamps|>`.
+
+        Raises: BadInput if the tokenizer has none.
+        """
+        found = self.tokenizer.convert_tokens_to_ids(text)
+        if found is None or (found == self.tokenizer.unk_token_id and text != self.tokenizer.unk_token):
+            raise BadInput(f"The tokenizer of {self.info.id} has no token {text!r}.")
+        return found
+
+    def language_token(self, language: str) -> int:
+        """Raises: BadInput if the base has no token for the language."""
+        table = getattr(self.generation, "lang_to_id", None) or {}
+        token = token_of(language, table)
+        if token is None:
+            raise unknown(language, table)
+        return table[token]
+
+    def prompt(self, *, lang: str | None, task: str = "transcribe", adapter: str | None = None, timestamps: bool = False) -> list[int]:
+        """The tokens that precede a transcript: start, language, task, no-timestamps. English-only bases have no middle.
+
+        Args:
+            lang: a code or name; None takes the adapter's language.
+            adapter: an attached adapter, whose language (with its learned vector, if any) is then known too.
+        Raises: BadInput for an unknown language or task, or where a multilingual base is not told the language.
+        """
+        tokens = [self.start]
+        manifest = self.adapters[adapter].manifest if adapter is not None else None
+        if manifest is not None and lang is None:
+            lang = manifest.language
+        if self.multilingual:
+            if lang is None:
+                raise BadInput("Say which language is spoken with --lang (for example --lang sw).")
+            if manifest is not None and manifest.language_slot is not None and lang == manifest.language:
+                tokens.append(self.generation.lang_to_id[manifest.language_slot])
+            else:
+                tokens.append(self.language_token(lang))
+            tasks = getattr(self.generation, "task_to_id", None) or {t: self.token(f"<|{t}|>") for t in ("transcribe", "translate")}
+            if task not in tasks:
+                raise BadInput(f"There is no task {task!r}; choose {' or '.join(tasks)}.")
+            tokens.append(tasks[task])
+        return tokens if timestamps else [*tokens, self.generation.no_timestamps_token_id]
+
+    def encode_text(self, text: str) -> list[int]:
+        """A transcript as tokens, without any special one."""
+        return self.tokenizer(text, add_special_tokens=False).input_ids
+
+    def decode_text(self, tokens: Sequence[int]) -> str:
+        """Tokens as text, special tokens and timestamps left out."""
+        first = self.generation.no_timestamps_token_id
+        return self.tokenizer.decode([t for t in tokens if t < first], skip_special_tokens=True)
+
+    # -- adapters ------------------------------------------------------------------------------------------------------
+    def adapt(self, method: str, *, name: str, where: str | Sequence[str] | None = None, lang: str | None = None, **settings: Any) -> Adapter:
+        """Attach a fresh adapter.
+
+        Args:
+            where: which layers, see `asrpeft.adapters.where`.
+            lang: its language. One that the base has no token for gets a learned vector in the slot of a token that
+                the base can spare (its last language).
+            settings: the method's own (`rank=16`), and `task`, `context` for the manifest.
+        Raises: CannotAttach, BadInput.
+        """
+        manifest = {key: settings.pop(key) for key in ("task", "context") if key in settings}
+        slot = None
+        if lang is not None and self.multilingual and token_of(lang, self.generation.lang_to_id) is None:
+            slot = self.spare_language()
+        return self.adapters.add(method, name=name, where=where, settings=settings, language_slot=slot, language=lang, **manifest)
+
+    def spare_language(self) -> tuple[str, int]:
+        """(token, id) of the language slot that a learned vector may take: the last that the base was not trained on."""
+        table = self.generation.lang_to_id
+        spare = [token for token in table if token[2:-2] not in self.info.languages] or list(table)
+        return spare[-1], table[spare[-1]]
+
+    def route(self, names: Sequence[str | None] | str | None) -> AbstractContextManager[Route]:
+        """`with recognizer.route(["sw", None, "speaker-12"]): …` — each row uses its own adapter. See `Adapters.route`."""
+        return self.adapters.route(names)
+
+    def context_for(self, adapter: str | None) -> str:
+        """The audio context to decode with: what the adapter was trained for; `full` for a base never tuned to less."""
+        if adapter is not None:
+            return self.adapters[adapter].manifest.context
+        return "auto" if "auto" in self.info.contexts else "full"
+
+    def check_context(self, context: str, adapter: str | None) -> None:
+        """Raises: BadInput where a model would be run on a context it was never trained for."""
+        if context not in CONTEXTS:
+            raise BadInput(f"There is no audio context {context!r}; choose 'full' or 'auto'.")
+        trained = self.info.contexts if adapter is None else (*self.info.contexts, self.adapters[adapter].manifest.context)
+        if context == "auto" and "auto" not in trained:
+            who = f"The adapter {adapter!r}" if adapter else f"The base {self.info.id}"
+            raise BadInput(f"{who} was never trained on short audio contexts and would repeat itself endlessly. Use --context full, "
+                           f"or fine-tune with --context auto.")  # fmt: skip
+
+    def gradient_checkpointing(self, on: bool = True) -> None:
+        """Recompute layers in the backward pass instead of keeping their activations."""
+        if on:
+            self.base.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        else:
+            self.base.gradient_checkpointing_disable()
+
+    # -- computing -----------------------------------------------------------------------------------------------------
+    def encode(self, features: Tensor, frames: Tensor) -> Encoded:
+        """features (rows, mels, 2·T) with contexts frames (rows,) ≤ T → encoder states. See `asrpeft.recognizer.encoder`."""
+        return encoder.encode(self.base.model.encoder, features.to(self.device), frames)
+
+    def decode(self, encoded: Encoded, tokens: Tensor, *, cache: Cache | None = None, attention_mask: Tensor | None = None) -> tuple[Tensor, Cache | None]:
+        """tokens (rows, n) after what `cache` holds → logits (rows, n, vocabulary) and the cache, grown."""
+        with self.adapters.ambient.set(cross_mask=encoded.cross_mask):
+            out = self.base.model.decoder(
+                input_ids=tokens, encoder_hidden_states=encoded.states, attention_mask=attention_mask,
+                past_key_values=cache, use_cache=cache is not None,
+            )  # fmt: skip
+        return self.base.proj_out(out.last_hidden_state), cache
+
+    def forward(self, features: Tensor, frames: Tensor, tokens: Tensor | None = None, *, route: Sequence[str | None] | str | None = None) -> Output:
+        """One training pass: encode, and decode `tokens` (rows, n) under teacher forcing, under `route` if one is given."""
+        if route is not None:
+            with self.route(route):
+                return self.forward(features, frames, tokens)
+        encoded = self.encode(features, frames)
+        return Output(None if tokens is None else self.decode(encoded, tokens)[0], encoded)
+
+    def ctc_head(self, adapter: str | None) -> CTCHead | None:
+        """The CTC head that goes with an adapter: its own, or the base's."""
+        own = self.adapters[adapter].ctc if adapter is not None else None
+        return own if own is not None else self.ctc
