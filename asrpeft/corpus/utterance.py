@@ -68,3 +68,7 @@ class Utterance:
     def samples(self) -> np.ndarray:
         """(n,) float32, mono, 16 kHz. Raises: BadAudio, naming the audio."""
         return self.audio.samples()
+
+    def column(self, name: str) -> object:
+        """The value of a column by name (`speaker`, `age`, …); None where the corpus has no such column."""
+        return getattr(self, name) if name in ("id", "text", "speaker", "lang", "duration") else self.extra.get(name)

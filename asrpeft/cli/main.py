@@ -1,0 +1,78 @@
+"""`asrpeft`: one verb a file, nothing but argument parsing and printing."""
+
+from __future__ import annotations
+
+import os
+import sys
+import warnings
+from collections.abc import Sequence
+from importlib import import_module
+
+import typer
+
+from asrpeft import __version__
+from asrpeft.errors import AsrpeftError, Failure
+
+app = typer.Typer(
+    name="asrpeft",
+    help="Adapt a Whisper-style speech recogniser to a language, a domain or a voice with a few hundred kilobytes of trained parameters.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+for verb in ("finetune", "speakers", "evaluate", "transcribe", "stream", "compare", "methods", "adapter", "data"):
+    import_module(f"asrpeft.cli.{verb}").add_to(app)
+
+
+@app.callback(invoke_without_command=True)
+def _version(version: bool = typer.Option(False, "--version", help="Print the version and stop.")) -> None:
+    if version:
+        typer.echo(f"asrpeft {__version__}")
+        raise typer.Exit
+
+
+def spread(arguments: Sequence[str]) -> list[str]:
+    """`--set rank=16 alpha=32` → `--set rank=16 --set alpha=32`; other options that take KEY=VALUE likewise."""
+    spread_over, result, key = ("--set", "--columns"), [], None
+    for argument in arguments:
+        if argument.startswith("-"):
+            key = argument if argument in spread_over else None
+        elif key is not None:
+            if result[-1] != key:
+                result.append(key)
+            if "=" not in argument:
+                key = None
+                result.pop()
+        result.append(argument)
+    return result
+
+
+def run(arguments: Sequence[str] | None = None) -> None:
+    """The entry point: exit status 2 for a user's mistake, 1 for a failure, never a traceback (unless ASRPEFT_DEBUG is set)."""
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    warnings.filterwarnings("ignore", category=FutureWarning)
+    try:
+        app(args=spread(sys.argv[1:] if arguments is None else arguments))
+    except AsrpeftError as error:
+        _stop(error, 2)
+    except KeyboardInterrupt:
+        print("Interrupted. With --resume the same command goes on from its last checkpoint.", file=sys.stderr)
+        raise SystemExit(130) from None
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise SystemExit(0) from None
+    except (Failure, OSError, RuntimeError, ValueError) as error:
+        _stop(error, 1)
+
+
+def _stop(error: Exception, status: int) -> None:
+    if os.environ.get("ASRPEFT_DEBUG"):
+        raise error
+    kind = "" if isinstance(error, AsrpeftError | Failure) else f"{type(error).__name__}: "
+    print(f"asrpeft: {kind}{error}", file=sys.stderr)
+    raise SystemExit(status) from None
+
+
+if __name__ == "__main__":
+    run()

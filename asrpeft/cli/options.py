@@ -1,0 +1,92 @@
+"""The options that several verbs take, and what they mean, written once."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from asrpeft.errors import BadInput
+
+if TYPE_CHECKING:
+    from asrpeft.corpus import Corpus
+    from asrpeft.recognizer import Recognizer
+
+Data = Annotated[str, typer.Option("--data", help="A Parquet file, a JSONL/CSV/TSV manifest, a Kaldi directory, a folder of audio with transcripts, or hub:NAME:CONFIG:SPLIT.")]
+Columns = Annotated[list[str] | None, typer.Option("--columns", metavar="ROLE=COLUMN", help="Which column is which: text=sentence speaker=client_id. Common names are recognised.")]
+Model = Annotated[str | None, typer.Option("--model", help="The base: a hub id such as openai/whisper-small, or a folder. In a checkout the embedded data/mini is the default.")]
+Adapter = Annotated[str | None, typer.Option("--adapter", help="An adapter folder to use on the base.")]
+Lang = Annotated[str | None, typer.Option("--lang", help="The language spoken: a code (sw) or a name (swahili). Default: the corpus' or the adapter's.")]
+Task = Annotated[str, typer.Option("--task", help="transcribe, or translate into English.")]
+Context = Annotated[str | None, typer.Option("--context", help="Audio context: full pads to 30 s, auto computes what the speech needs. Default: what the model was trained for.")]
+Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1 or mps.")]
+Dtype = Annotated[str, typer.Option("--dtype", help="float32, bfloat16 or float16: the dtype of the base's weights.")]
+Threads = Annotated[int | None, typer.Option("--threads", help="CPU threads. Default: PyTorch's choice.")]
+BatchSize = Annotated[int | None, typer.Option("--batch-size", help="At most so many utterances at a time; the sum of their lengths is bounded too.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output and nothing else there.")]
+Quiet = Annotated[bool, typer.Option("--quiet", help="No progress.")]
+Force = Annotated[bool, typer.Option("--force", help="Use an adapter on another base than its own, if the shapes fit.")]
+Strict = Annotated[bool, typer.Option("--strict", help="Fail on the first file that cannot be read, instead of skipping and counting it.")]
+Seed = Annotated[int, typer.Option("--seed", help="Fixes every random choice.")]
+
+
+def pairs(option: str, given: list[str] | None) -> dict[str, str]:
+    """`["rank=16", "alpha=32,scale=rs"]` → a dictionary.
+
+    Raises: BadInput for a part without `=`.
+    """
+    found = {}
+    for part in [part for text in given or [] for part in text.split(",") if part]:
+        key, equals, value = part.partition("=")
+        if not equals or not key.strip():
+            raise BadInput(f"{option} takes KEY=VALUE, got {part!r}.")
+        found[key.strip()] = value.strip()
+    return found
+
+
+def load_model(model: str | None, *, device: str, dtype: str, threads: int | None, say: Any) -> Recognizer:
+    """The recogniser; says so when it is the embedded default."""
+    import transformers
+
+    from asrpeft.recognizer import load
+
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+    recognizer = load(model, device=device, dtype=dtype, threads=threads)
+    if model is None:
+        say(f"Base: {recognizer.info.id}, the small embedded default. For real use name one: --model openai/whisper-small")
+    return recognizer
+
+
+def read_corpus(data: str, *, columns: list[str] | None = None, strict: bool = False, limit: int | None = None) -> Corpus:
+    from asrpeft.corpus import read
+
+    return read(data, columns=pairs("--columns", columns), strict=strict, limit=limit)
+
+
+def recipe(context: typer.Context, value: Path | None) -> Path | None:
+    """Callback of `--recipe`: its settings become the defaults of the other options, so that flags still win.
+
+    A recipe is a TOML file whose keys are option names with `_` or `-`; the table `[set]` holds the method's settings.
+    """
+    if value is None:
+        return None
+    try:
+        told = tomllib.loads(value.read_text(encoding="utf-8"))
+    except (OSError, tomllib.TOMLDecodeError) as error:
+        raise BadInput(f"The recipe {str(value)!r} cannot be read: {error}.") from None
+    known = {option: parameter for parameter in context.command.params for option in (*parameter.opts, *parameter.secondary_opts)}
+    defaults: dict[str, Any] = {}
+    for key, setting in told.items():
+        parameter = known.get("--" + key.replace("_", "-"))
+        if parameter is None or key == "recipe":
+            raise BadInput(f"The recipe {str(value)!r} sets {key!r}, which is no option of `asrpeft {context.info_name}`.")
+        if isinstance(setting, dict):
+            setting = [f"{k}={v}" for k, v in setting.items()]
+        elif isinstance(setting, list) and not parameter.multiple:
+            setting = ",".join(map(str, setting))
+        defaults[parameter.name] = setting
+    context.default_map = {**defaults, **(context.default_map or {})}
+    return value

@@ -1,0 +1,44 @@
+"""Progress: a bar on a terminal, plain lines elsewhere, always on standard error so that results can be piped."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from asrpeft.cli.output import console, duration
+
+_LINE_EVERY_S = 10.0
+
+
+@contextmanager
+def bar(label: str, *, quiet: bool = False) -> Iterator[Callable[..., None]]:
+    """A context that gives `advance(done, total, note="")`.
+
+    On a terminal it moves a bar; elsewhere it prints a line every ten seconds, so that a log stays readable.
+    """
+    if quiet:
+        yield lambda done, total, note="": None
+        return
+    if sys.stderr.isatty():
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[note]}"), TimeRemainingColumn())
+        with Progress(*columns, console=console(error=True), transient=True) as shown:
+            task = shown.add_task(label, total=None, note="")
+            yield lambda done, total, note="": shown.update(task, completed=done, total=total, note=note)
+        return
+    started, last = time.monotonic(), time.monotonic()
+
+    def advance(done: float, total: float | None, note: str = "") -> None:
+        nonlocal last
+        now = time.monotonic()
+        if now - last < _LINE_EVERY_S:
+            return
+        last = now
+        remaining = (now - started) * (total - done) / done if total and done else None
+        of = f"/{total:,.0f}" if total else ""
+        print(f"{label}: {done:,.0f}{of} {note} ({duration(remaining)} remaining)", file=sys.stderr, flush=True)
+
+    yield advance
