@@ -132,6 +132,7 @@ def speak(
     pitch_range: int = 50,
     word_gap: int = 0,
     volume: int = 90,
+    seed: int | None = None,
 ) -> np.ndarray:
     """Speech by espeak-ng: (n,) float32 in [-1, 1] at 16 kHz, with the synthesiser's own silence at both ends.
 
@@ -139,11 +140,14 @@ def speak(
         text: plain text; what stands in [[double brackets]] is taken as phonemes (see `phonemes`).
         voice: an espeak-ng language or voice (`sw`, `en`, `en-us`, `es-419`); `variant`: one of `variants()`.
         rate_wpm: words a minute (80 to 450); `pitch`, `pitch_range`: 0 to 99; `word_gap`: pause in tens of ms.
+        seed: of the noise in breathy voices; a process that says the same things in the same order gives the same samples.
     Raises: SynthesisError for an unknown voice or variant, or when nothing was said.
     """
     if variant is not None and variant not in variants():
         raise SynthesisError(f"espeak-ng has no variant {variant!r}; it has {', '.join(variants())}.")
     engine = _espeak()
+    if seed is not None:
+        engine.library.espeak_ng_SetRandSeed(ctypes.c_long(seed))
     settings = {_RATE: rate_wpm, _VOLUME: volume, _PITCH: pitch, _RANGE: pitch_range, _WORD_GAP: word_gap}
     samples = engine.speak(text, voice if variant is None else f"{voice}+{variant}", settings)
     return _finish(samples, engine.rate, text)
