@@ -41,16 +41,17 @@ class Format:
     what: str  # for the help text
     claims: Callable[[str], bool]
     table: Callable[[str, int | None], Table]  # spec, and how many rows are wanted at most
+    broad: bool = False  # claims much, so it is asked after the others
 
 
 FORMATS: dict[str, Format] = {}
 
 
-def register(name: str, what: str, *, claims: Callable[[str], bool]) -> Callable[[Callable], Callable]:
+def register(name: str, what: str, *, claims: Callable[[str], bool], broad: bool = False) -> Callable[[Callable], Callable]:
     """Make the decorated `table(spec, limit)` the reader of every spec that `claims` says yes to."""
 
     def keep(table: Callable[[str, int | None], Table]) -> Callable[[str, int | None], Table]:
-        FORMATS[name] = Format(name, what, claims, table)
+        FORMATS[name] = Format(name, what, claims, table, broad)
         return table
 
     return keep
@@ -60,7 +61,7 @@ def recognise(spec: str) -> Format:
     """The format of `spec`. Raises: BadCorpus with the kinds there are."""
     if not spec.startswith("hub:") and "*" not in spec and not Path(spec).exists():
         raise BadCorpus(f"{spec}: no such file or folder. Give a path, or hub:REPO[:CONFIG]:SPLIT for the Hugging Face hub.")
-    for kind in FORMATS.values():
+    for kind in sorted(FORMATS.values(), key=lambda kind: kind.broad):
         if kind.claims(spec):
             return kind
     kinds = "; ".join(f"{kind.name}: {kind.what}" for kind in FORMATS.values())

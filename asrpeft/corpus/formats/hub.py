@@ -1,0 +1,94 @@
+"""Corpora of the Hugging Face hub, `hub:google/fleurs:sw_ke:train`, and folders that `Dataset.save_to_disk` wrote.
+
+`datasets` downloads and caches; audio stays encoded (`Audio(decode=False)`: its own decoding wants torchcodec). With a
+limit, the rows are streamed, so that a hundred utterances do not cost the download of all.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from asrpeft.corpus.formats import Table, register
+from asrpeft.corpus.utterance import AudioRef
+from asrpeft.errors import BadCorpus, BadInput, Failure
+
+_SPEC = re.compile(r"hub:(?P<repo>[^:\[\]]+)(?::(?P<config>[^:\[\]]+))?:(?P<split>[^:\[\]]+(?:\[[^\]]*\])?)")
+
+
+@register("hub", "hub:REPO[:CONFIG]:SPLIT, a dataset of the Hugging Face hub, or a folder that Dataset.save_to_disk wrote",
+          claims=lambda spec: spec.startswith("hub:") or _is_saved(Path(spec)))  # fmt: skip
+def table(spec: str, limit: int | None) -> Table:
+    data = _from_hub(spec, limit) if spec.startswith("hub:") else _from_disk(spec)
+    if data.column_names is None:  # a stream without declared features: look at its first row
+        data = data._resolve_features()
+    return Table(tuple(data.column_names), _rows(data, _encoded(data)))
+
+
+def _is_saved(folder: Path) -> bool:
+    return (folder / "state.json").is_file() or (folder / "dataset_dict.json").is_file()
+
+
+def _from_disk(spec: str) -> Any:
+    import datasets
+
+    data = datasets.load_from_disk(spec)
+    if isinstance(data, datasets.DatasetDict):
+        raise BadCorpus(f"{spec} holds several splits; name one of {', '.join(f'{spec}/{split}' for split in data)}.")
+    return data
+
+
+def _from_hub(spec: str, limit: int | None) -> Any:
+    import datasets
+
+    found = _SPEC.fullmatch(spec)
+    if found is None:
+        raise BadInput(f"{spec!r} is not hub:REPO[:CONFIG]:SPLIT; write for instance hub:google/fleurs:sw_ke:train.")
+    try:
+        return datasets.load_dataset(found["repo"], found["config"], split=found["split"],
+                                     streaming=limit is not None and "[" not in found["split"])  # fmt: skip
+    except (ConnectionError, TimeoutError) as error:
+        raise Failure(f"{spec}: the hub cannot be reached ({_short(error)}). Try again, or give a local file.") from error
+    except Exception as error:  # its errors have no common ancestor: unknown repository, config or split, gated, a script
+        raise BadCorpus(f"{spec}: `datasets` cannot load it ({_short(error)}). Check the name, the configuration and the split at "
+                        f"https://huggingface.co/datasets/{found['repo']}; gated ones need `hf auth login`.") from error  # fmt: skip
+
+
+def _encoded(data: Any) -> Any:
+    """The same data with every audio column left as bytes or a path."""
+    import datasets
+
+    for name, feature in (data.features or {}).items():
+        if isinstance(feature, datasets.Audio):
+            data = data.cast_column(name, datasets.Audio(decode=False))
+    return data
+
+
+def _rows(data: Any, encoded: Any) -> Iterator[dict[str, object]]:
+    """Streams as they come; data on disk with audio left there, to be fetched row by row from the memory map."""
+    import datasets
+
+    audio = [name for name, feature in (encoded.features or {}).items() if isinstance(feature, datasets.Audio)]
+    if not isinstance(encoded, datasets.Dataset):
+        yield from encoded
+        return
+    for index, row in enumerate(encoded.remove_columns(audio)):
+        name = f"{encoded.info.dataset_name or 'row'}:{index}"
+        yield row | {column: AudioRef(Cell(encoded, index, column), name) for column in audio}
+
+
+class Cell:
+    """One audio cell of a dataset on disk; calling it reads the cell alone."""
+
+    def __init__(self, data: Any, row: int, column: str):
+        self.data, self.row, self.column = data, row, column
+
+    def __call__(self) -> bytes | Path:
+        value = self.data.select([self.row])[0][self.column]
+        return value["bytes"] if value["bytes"] is not None else Path(value["path"])
+
+
+def _short(error: BaseException) -> str:
+    return " ".join(str(error).split())[:200] or type(error).__name__
