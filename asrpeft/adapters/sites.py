@@ -147,6 +147,9 @@ class AttentionSite(Site, PrefixSource):
         return keys, values, real
 
 
+_FRONT = "_asrpeft_front"  # on a cache: how many positions before the first token hold prompts and their padding
+
+
 class DecoderSite(Site):
     """The decoder's input: extra rows before the first token, at positions 0 … n−1. Rows without any are padded on the
     left with masked rows, so every row's own tokens keep the positions they would have alone."""
@@ -171,13 +174,19 @@ class DecoderSite(Site):
         given = ids if ids is not None else embeds
         n_rows, n_tokens, device = given.shape[0], given.shape[1], given.device
         lengths = self._lengths(n_rows, device)
-        longest = int(lengths.max())
+        cache = kwargs.get("past_key_values")
+        cached = cache.get_seq_length() if cache is not None else 0
+        # Once the prompt is in the cache, its width is the cache's: the row with the longest prompt may have left the batch.
+        longest = getattr(cache, _FRONT, int(lengths.max())) if cached else int(lengths.max())
+        if cache is not None and not cached:
+            setattr(cache, _FRONT, longest)
         self._stripping.rows = 0
         if not longest:
             return args, kwargs
-        cache = kwargs.get("past_key_values")
-        cached = cache.get_seq_length() if cache is not None else 0
         pads = longest - lengths  # masked rows at the left, (rows,)
+        if cached + n_tokens > decoder.max_target_positions:
+            raise BadInput(f"{longest} prompt rows and {cached - longest + n_tokens} tokens exceed the decoder's {decoder.max_target_positions} "
+                           f"positions. Ask for fewer new tokens.")  # fmt: skip
         kwargs = dict(kwargs)
         if not cached:
             if longest + n_tokens > decoder.max_target_positions:

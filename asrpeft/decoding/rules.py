@@ -1,0 +1,105 @@
+"""Rules of decoding: small roles that forbid tokens before the next one is chosen.
+
+A rule takes logits (rows, vocabulary) float32 and the tokens written so far (rows, n), and gives logits with −∞ where a token
+may not follow. They act in Whisper's order: begin-suppress, suppress, timestamps.
+
+Source: Radford et al., 2022, https://arxiv.org/abs/2212.04356, section 4.5, and its released decoder.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+import torch
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from asrpeft.recognizer import Recognizer
+
+NEVER = float("-inf")
+
+
+class Rule(Protocol):
+    def __call__(self, logits: Tensor, tokens: Tensor) -> Tensor:
+        """logits (rows, vocabulary), tokens (rows, n) after the prompt → logits; the input may be written to."""
+        ...
+
+
+@dataclass(frozen=True)
+class Suppress:
+    """Some tokens never appear: brackets, speaker marks, special tokens, as the base's generation config lists them."""
+
+    tokens: tuple[int, ...]
+
+    def __call__(self, logits: Tensor, tokens: Tensor) -> Tensor:
+        logits[:, list(self.tokens)] = NEVER
+        return logits
+
+
+@dataclass(frozen=True)
+class SuppressFirst:
+    """Some tokens cannot come first: a space, the end."""
+
+    tokens: tuple[int, ...]
+
+    def __call__(self, logits: Tensor, tokens: Tensor) -> Tensor:
+        if tokens.shape[1] == 0:
+            logits[:, list(self.tokens)] = NEVER
+        return logits
+
+
+@dataclass(frozen=True)
+class Timestamps:
+    """Timestamps come in pairs, never go back, start the transcript, and win where together they are likelier than any text.
+
+    Attributes:
+        no_timestamps: id of `<|notimestamps|>`; the timestamps follow it, 20 ms apart.
+        end: id of the end token; all text is below it.
+        latest_first: the first timestamp is at most so many steps (50: one second); None allows any.
+    """
+
+    no_timestamps: int
+    end: int
+    latest_first: int | None = None
+
+    def __call__(self, logits: Tensor, tokens: Tensor) -> Tensor:
+        begin, n = self.no_timestamps + 1, tokens.shape[1]
+        logits[:, self.no_timestamps] = NEVER
+        stamped = tokens >= begin
+        last = stamped[:, -1] if n else torch.zeros(len(tokens), dtype=torch.bool, device=tokens.device)
+        before = stamped[:, -2] if n > 1 else torch.ones_like(last)
+        logits[:, begin:].masked_fill_((last & before)[:, None], NEVER)  # a pair is complete: text or the end follows
+        logits[:, : self.end].masked_fill_((last & ~before)[:, None], NEVER)  # half a pair: no text
+        if n:
+            latest = torch.where(stamped, tokens, 0).amax(1)
+            # The closing stamp of a segment may be repeated as the opening one of the next; no other is repeated.
+            earliest = torch.where(last & ~before, latest, latest + 1).where(stamped.any(1), begin)
+            ids = torch.arange(logits.shape[1], device=logits.device)
+            logits.masked_fill_((ids >= begin) & (ids < earliest[:, None]), NEVER)
+        else:
+            logits[:, :begin] = NEVER
+            if self.latest_first is not None:
+                logits[:, begin + self.latest_first + 1 :] = NEVER
+        logprobs = logits.log_softmax(-1)
+        likelier = logprobs[:, begin:].logsumexp(-1) > logprobs[:, :begin].amax(-1)
+        logits[:, :begin].masked_fill_(likelier[:, None], NEVER)
+        return logits
+
+
+def rules_for(recognizer: Recognizer, *, timestamps: bool = False, suppress: Sequence[int] = ()) -> list[Rule]:
+    """The rules of the base's own generation config, with the timestamp rules where timestamps are asked for.
+
+    Args:    suppress: further tokens that must not appear.
+    """
+    told = recognizer.generation
+    never = tuple(dict.fromkeys([*(told.suppress_tokens or ()), *suppress]))
+    rules: list[Rule] = []
+    if told.begin_suppress_tokens:
+        rules.append(SuppressFirst(tuple(told.begin_suppress_tokens)))
+    if never:
+        rules.append(Suppress(never))
+    if timestamps:
+        rules.append(Timestamps(told.no_timestamps_token_id, recognizer.end, getattr(told, "max_initial_timestamp_index", None)))
+    return rules
