@@ -4,7 +4,7 @@ Every function takes its chance from a generator that the caller gives; `Augment
 that what happens to an utterance depends on nothing else: not on its batch, its worker, nor on a resumed run.
 
 Sources: speed perturbation, Ko et al., 2015 (torchaudio.functional.speed); SpecAugment, Park et al., 2019,
-https://arxiv.org/abs/1904.08779 (torchaudio.transforms.SpecAugment).
+https://arxiv.org/abs/1904.08779 (torchaudio.functional.mask_along_axis).
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ from dataclasses import dataclass, replace
 
 import torch
 import torchaudio.functional
-import torchaudio.transforms
 from scipy.fft import next_fast_len
 from torch import Generator, Tensor
 
@@ -125,13 +124,15 @@ def spec_augment(
     n_frames = min(n_frames, features.shape[-1])
     if n_frames < 1:
         return features.clone()
-    # Two transforms, because torchaudio's `p` bounds the bands by the same share as the stretches of time.
-    in_time = torchaudio.transforms.SpecAugment(time_masks, time_width, 0, 0, p=time_share)
-    in_frequency = torchaudio.transforms.SpecAugment(0, 0, freq_masks, round(freq_width * features.shape[0] / 80))
+    masked = features[:, :n_frames]
+    mean, freq_width = float(masked.mean()), round(freq_width * features.shape[0] / 80)
     # torchaudio draws from torch's global generator: it is lent our seed, and given back as it was.
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(int(torch.randint(2**62, (), generator=chance)))
-        masked = in_frequency(in_time(features[:, :n_frames]))
+        for _ in range(time_masks):
+            masked = torchaudio.functional.mask_along_axis(masked, time_width, mean, axis=1, p=time_share)
+        for _ in range(freq_masks):
+            masked = torchaudio.functional.mask_along_axis(masked, freq_width, mean, axis=0)
     return torch.cat([masked, features[:, n_frames:]], dim=1)
 
 

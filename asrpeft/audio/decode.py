@@ -22,7 +22,7 @@ from asrpeft.errors import BadAudio
 
 RATES = range(2_000, 400_001)  # outside it a header is broken, not unusual
 LOUDEST = 1e6  # float files are at most 1.0 by custom, 32,768 by mistake; beyond this they hold no sound
-MARGIN_S = 0.05  # read around a part of a file, so that resampling it gives the samples of resampling the whole
+MARGIN_S = 0.3  # read around a part: filters and MP3's bit reservoir then give the samples they give in the whole
 BLOCK = 1 << 20  # samples of all channels read at a time: a header that promises a terabyte allocates nothing
 SHORTFALL = 0.02  # headers that promise up to this share more than there is are common (encoder padding, killed recorders)
 STREAMED = 0x7FFF_0000  # sizes from here on are placeholders, written by programs that could not seek back
@@ -179,10 +179,10 @@ class _Av:
             raise BadAudio(f"{name}: not an audio format that libsndfile or FFmpeg knows ({_short(first)}; "
                            f"{_short(error)}). Convert it to WAV, FLAC, Ogg, MP3 or m4a, or fetch it again.") from error
         self.stream = next(iter(self.container.streams.audio), None)
-        self.rate: int = self.stream.rate or 0 if self.stream else 0
-        if self.stream is None:
+        self.rate: int = getattr(self.stream, "rate", None) or 0  # a stream of an unknown codec has no rate
+        if self.rate == 0:
             self.close()
-            raise BadAudio(f"{name}: it has no audio track.")
+            raise BadAudio(f"{name}: it has no audio track that can be decoded. Fetch it again, or convert it to WAV.")
 
     def seconds(self) -> float | None:
         if self.stream.duration is not None and self.stream.time_base is not None:

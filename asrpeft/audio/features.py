@@ -51,6 +51,8 @@ def log_mel(samples: Tensor, *, n_mels: int = 80, n_frames: int | None = None) -
     # A frame is centred on its first sample and reaches 200 samples either way; one hop more settles the last of them.
     sounding = min(n_frames, samples.shape[-1] // HOP + 3)
     needed = (sounding - 1) * HOP + N_FFT // 2 + 1
+    if n_frames <= MAX_FRAMES:
+        needed = min(needed, MAX_FRAMES * HOP)  # the stock extractor's very last frame sees its samples mirrored, not zeros
     padded = torch.nn.functional.pad(samples, (0, max(0, needed - samples.shape[-1])))
     stft = torch.stft(padded, N_FFT, HOP, window=_window(), return_complex=True)[:, :sounding]
     mel = (mel_filters(n_mels) @ stft.abs().square()).clamp(min=1e-10).log10()

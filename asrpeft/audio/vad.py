@@ -255,7 +255,7 @@ def _together(windows: Tensor, memory: _Memory) -> list[float]:
     """The same to rounding, for many windows at once: ten times faster."""
     network, found = _network(), []
     with _threads(1):
-        for block in windows.split(BLOCK):
+        for block in windows.split(BLOCK) if len(windows) else ():
             before = torch.cat([memory.context[None], block[:-1, -CONTEXT:]])
             encoded = network.encoder(network.run_extractors(torch.cat([before, block], dim=1)))
             hidden, (h, c) = _lstm()(encoded.transpose(1, 2), (memory.lstm[:1], memory.lstm[1:]))
