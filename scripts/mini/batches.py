@@ -1,0 +1,154 @@
+"""Rows of shards → batches: which rows, how much context, what targets. A batch holds rows of one context."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from scripts.mini.shards import N_MELS, Row, Shard, complete
+from scripts.mini.tokens import Tokens
+
+IGNORED = -100
+
+
+@dataclass(frozen=True)
+class Stage:
+    """What a block of training draws from. `long` is the chance that a step adds rows of 8 to 30 s of context."""
+
+    max_seconds: float
+    real_share: float
+    long: float
+    masking: bool
+
+
+@dataclass(frozen=True)
+class Batch:
+    features: Tensor  # (rows, 80, 2·T) float32
+    ids: Tensor  # (rows, n) decoder inputs
+    labels: Tensor  # (rows, n) the next token, or IGNORED
+    frames: Tensor  # (rows,) encoder frames that hold the utterance
+    characters: list[list[int]]
+
+
+class Material:
+    """All shards under a folder; `refresh` takes up those that have appeared since."""
+
+    def __init__(self, root: Path, tokens: Tokens, characters: list[str]):
+        self.root, self.tokens = root, tokens
+        self.character = {c: n for n, c in enumerate(characters)}
+        self.shards: dict[str, Shard] = {}
+        self.rows: dict[str, list[tuple[Shard, Row]]] = {"synth": [], "real": [], "noise": []}
+
+    def refresh(self) -> None:
+        for path in complete(self.root):
+            if path.name not in self.shards:
+                shard = self.shards[path.name] = Shard(path)
+                for row in shard.rows:
+                    self.rows[row.source].append((shard, row))
+
+    def steps(self, stage: Stage, n: int, budget_s: float, random: np.random.Generator) -> Iterator[list[Batch]]:
+        """Steps over about `n` drawn rows; a step is a list of batches whose losses are added."""
+        fits = {kind: [r for r in rows if r[1].frames <= stage.max_seconds * 100] for kind, rows in self.rows.items()}
+        shares = {"real": stage.real_share if len(fits["real"]) > 200 else 0.0, "noise": 0.03}
+        shares["synth"] = 1.0 - sum(shares.values())
+        drawn = [pair for kind, share in shares.items() if fits[kind]
+                 for pair in (fits[kind][i] for i in random.integers(len(fits[kind]), size=round(n * share)))]
+        groups: dict[float, list[tuple[Row, np.ndarray]]] = defaultdict(list)
+        for shard, row in drawn:
+            features = self.perturbed(row, np.asarray(shard.features(row), np.float32), stage, random)
+            margin = 0.05 + random.exponential(0.3) if random.random() < 0.92 else random.uniform(0.5, 6)
+            groups[min(30.0, math.ceil(2 * (len(features) / 100 + margin)) / 2)].append((row, features))
+        steps: list[list[Batch]] = []
+        for context, members in groups.items():
+            size = max(1, int(budget_s / context))
+            order = random.permutation(len(members))
+            for first in range(0, len(members), size):
+                part = [members[i] for i in order[first : first + size]]
+                if len(part) >= max(1, size // 3):
+                    steps.append([(context, part)])
+        for number in random.permutation(len(steps)):
+            step = steps[number]
+            if random.random() < stage.long:
+                context = 30.0 if random.random() < 0.6 else float(random.integers(8, 30))
+                rows = [drawn[i] for i in random.integers(len(drawn), size=max(2, int(budget_s / context)))]
+                step = [*step, (context, [(r, self.perturbed(r, np.asarray(s.features(r), np.float32), stage, random))
+                                          for s, r in rows])]
+            yield [self.batch(context, part, stage, random) for context, part in step]
+
+    def perturbed(self, row: Row, features: np.ndarray, stage: Stage, random: np.random.Generator) -> np.ndarray:
+        """Stretched in time and along the mel axis (another pace, another throat): (frames, 80)."""
+        if not stage.masking or random.random() > (0.8 if row.source == "real" else 0.4):
+            return features
+        n = max(8, round(len(features) * random.uniform(0.9, 1.12)))
+        if len(features) <= stage.max_seconds * 100 < n:
+            n = len(features)
+        features = _interpolate(features, np.linspace(0, len(features) - 1, n))
+        bins = np.clip(np.arange(N_MELS) * random.uniform(0.93, 1.07) + random.uniform(-2, 2), 0, N_MELS - 1)
+        return np.ascontiguousarray(_interpolate(features.T, bins).T)
+
+    def batch(self, context: float, part: list[tuple[Row, np.ndarray]], stage: Stage, random: np.random.Generator) -> Batch:
+        n_frames = round(context * 100)
+        features = np.empty((len(part), n_frames, N_MELS), np.float32)
+        for place, (row, values) in zip(features, part):
+            values = values[:n_frames]
+            place[: len(values)], place[len(values):] = values, row.pad
+            if stage.masking and row.source != "noise":
+                _mask(place[: len(values)], random)
+        sequences = [self.targets(row, len(values), random) for row, values in part]
+        n = max(len(ids) for ids, _ in sequences)
+        ids = torch.full((len(part), n), self.tokens.eot)
+        labels = torch.full((len(part), n), IGNORED)
+        for number, (inputs, wanted) in enumerate(sequences):
+            ids[number, : len(inputs)] = torch.tensor(inputs)
+            labels[number, : len(wanted)] = torch.tensor(wanted)
+        frames = torch.tensor([min(n_frames // 2, (len(values) + 1) // 2) for _, values in part])
+        characters = [[self.character[c] for c in row.text] for row, _ in part]
+        return Batch(torch.from_numpy(features).transpose(1, 2), ids, labels, frames, characters)
+
+    def targets(self, row: Row, frames: int, random: np.random.Generator) -> tuple[list[int], list[int]]:
+        """Decoder inputs and the token wanted after each."""
+        t = self.tokens
+        if row.source == "noise":
+            # After SOT the no-speech token; had a language been given all the same, the end of the text.
+            language = t.languages[f"<|{random.choice(['en', 'es', 'it', 'de', 'pt', 'pl', 'cs', 'fi', 'ru'])}|>"]
+            return [t.sot, language, t.transcribe, t.no_timestamps], [t.no_speech, IGNORED, IGNORED, t.eot]
+        head = [t.sot, t.languages[f"<|{row.lang}|>"], t.transcribe]
+        text = t.text(row.text)
+        if row.source == "synth" and random.random() < 0.13:
+            stretch = frames / row.frames
+            whole = [*head, t.time(row.start * stretch), *text, t.time(row.end * stretch), t.eot]
+        else:
+            whole = [*head, t.no_timestamps, *text, t.eot]
+        previous: list[int] = []
+        if random.random() < 0.04:
+            rows = self.rows[row.source]
+            other = rows[random.integers(len(rows))][1]
+            if other.lang == row.lang:
+                previous = [t.previous, *t.text(other.text)[-40:]]
+        return [*previous, *whole[:-1]], [IGNORED] * len(previous) + whole[1:]
+
+
+def _interpolate(values: np.ndarray, at: np.ndarray) -> np.ndarray:
+    low = at.astype(int)
+    weight = (at - low)[:, None].astype(np.float32)
+    return values[low] * (1 - weight) + values[np.minimum(low + 1, len(values) - 1)] * weight
+
+
+def _mask(features: np.ndarray, random: np.random.Generator) -> None:
+    """SpecAugment in place on (frames, 80): up to two bands of 14 bins and two spans of 0.3 s or a tenth."""
+    fill = features.mean()
+    for _ in range(random.integers(0, 3)):
+        width = random.integers(1, 15)
+        start = random.integers(0, N_MELS - width)
+        features[:, start : start + width] = fill
+    for _ in range(random.integers(0, 3)):
+        width = random.integers(1, max(2, min(30, len(features) // 10)))
+        start = random.integers(0, max(1, len(features) - width))
+        features[start : start + width] = fill

@@ -1,0 +1,60 @@
+"""What training needs before its first step: the tokenizer, the CTC characters and a small dev shard.
+
+    python -m scripts.mini.prepare --work /tmp/mini/run --speech PATH|hub:…
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+from pathlib import Path
+
+import numpy as np
+
+from scripts.mini import real, tokens, voices
+from scripts.mini.render import surround, trim
+from scripts.mini.shards import Writer
+from scripts.mini.texts import ALPHABETS, LANGUAGES, Texts
+from scripts.synthesis import SynthesisError
+
+
+def dev_shard(folder: Path, texts: Texts, dev: list[real.Spoken], *, n_real: int = 80, n_synth: int = 14) -> None:
+    """`n_real` recordings of the dev speakers, and of each language `n_synth` held-out sentences."""
+    random_, numbers = random.Random(7), np.random.default_rng(7)
+    with Writer(folder) as shard:
+        for utterance in random_.sample(dev, min(n_real, len(dev))):
+            samples = utterance.samples()
+            shard.add(samples, text=utterance.text, lang="en", source="real", voice=utterance.speaker, start=0,
+                      end=len(samples) / 16_000)
+        for lang in LANGUAGES:
+            for text in texts.tests(lang, n_synth, "dev"):
+                try:
+                    samples, voice = voices.say(text, lang, random_)
+                except SynthesisError:
+                    continue
+                samples, start, end = surround(trim(samples), numbers)
+                shard.add(samples, text=text, lang=lang, source="synth", voice=voice, start=start, end=end)
+
+
+def prepare(work: Path, speech: str | None, seed: int = 1) -> None:
+    train, dev = real.split(real.read(speech)) if speech else ([], [])
+    texts = Texts(seed, [u.text for u in train])
+    tokens.train(work / "tokenizer", texts)
+    characters = tokens.characters([*ALPHABETS.values(), " '"])
+    (work / "characters.json").write_text(json.dumps(characters, ensure_ascii=False), encoding="utf-8")
+    if not (work / "dev").exists():
+        dev_shard(work / "dev", texts, dev)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--work", type=Path, required=True)
+    parser.add_argument("--speech")
+    parser.add_argument("--seed", type=int, default=1)
+    given = parser.parse_args()
+    prepare(given.work, given.speech, given.seed)
+
+
+if __name__ == "__main__":
+    main()

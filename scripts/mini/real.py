@@ -1,0 +1,56 @@
+"""Real speech for training and evaluation: which rows of a corpus may be used for what."""
+
+from __future__ import annotations
+
+import io
+import random
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import soundfile
+import soxr
+
+from scripts.mini.texts import normalise
+
+ADULT_AGE = 16  # "child" is 15 or under
+DEV_SPEAKERS = 10
+
+
+@dataclass(frozen=True)
+class Spoken:
+    id: str
+    text: str
+    speaker: str
+    age: int
+    audio: bytes
+
+    def samples(self) -> np.ndarray:
+        samples, rate = soundfile.read(io.BytesIO(self.audio), dtype="float32", always_2d=True)
+        mono = samples.mean(1)
+        return mono if rate == 16_000 else soxr.resample(mono, rate, 16_000).astype(np.float32)
+
+
+def read(source: str) -> list[Spoken]:
+    """Utterances of a Parquet file in the `Audio` layout with `text`, `speaker`, `age`; or `hub:NAME[:SPLIT]`."""
+    if source.startswith("hub:"):
+        from datasets import Audio, load_dataset
+
+        name, _, split = source.removeprefix("hub:").partition(":")
+        rows = load_dataset(name, split=split or "train").cast_column("audio", Audio(decode=False))
+    else:
+        rows = pq.read_table(Path(source)).to_pylist()
+    return [Spoken(str(row.get("id", n)), normalise(row["text"]), str(row["speaker"]), int(row["age"]), row["audio"]["bytes"])
+            for n, row in enumerate(rows)]
+
+
+def adults(utterances: list[Spoken]) -> list[Spoken]:
+    return [u for u in utterances if u.age >= ADULT_AGE]
+
+
+def split(utterances: list[Spoken], seed: int = 0) -> tuple[list[Spoken], list[Spoken]]:
+    """(train, dev) of the adults: the dev speakers are heard in training never."""
+    speakers = sorted({u.speaker for u in adults(utterances)})
+    dev = set(random.Random(seed).sample(speakers, min(DEV_SPEAKERS, len(speakers) // 5)))
+    return [u for u in adults(utterances) if u.speaker not in dev], [u for u in adults(utterances) if u.speaker in dev]

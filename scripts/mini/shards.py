@@ -1,0 +1,78 @@
+"""Rendered training material on disk: shards of float16 log-mel frames and one JSON line an utterance.
+
+A shard is a folder with `frames.f16` ((total, 80), row-major) and `rows.jsonl`; it appears under its name only when complete.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from asrpeft.audio.features import log_mel
+
+N_MELS = 80
+
+
+@dataclass(frozen=True)
+class Row:
+    """One utterance. Times in seconds from its first frame; `frames` at 100 a second from `offset` of its shard."""
+
+    offset: int
+    frames: int
+    text: str
+    lang: str
+    source: str  # "synth", "real" or "noise"
+    voice: str
+    start: float
+    end: float
+    pad: float  # the feature value of the silence after the last frame
+
+
+class Writer:
+    """Collects utterances, then puts the shard in place: `with Writer(folder) as shard: shard.add(…)`."""
+
+    def __init__(self, folder: Path):
+        self.folder, self.part = folder, folder.with_name("." + folder.name)
+        self.part.mkdir(parents=True, exist_ok=True)
+        self.offset = 0
+
+    def __enter__(self) -> Writer:
+        self.frames = (self.part / "frames.f16").open("wb")
+        self.rows = (self.part / "rows.jsonl").open("w", encoding="utf-8")
+        return self
+
+    def add(self, samples: np.ndarray, *, text: str, lang: str, source: str, voice: str, start: float, end: float) -> None:
+        mel = log_mel(torch.from_numpy(samples))
+        row = Row(self.offset, mel.shape[1], text, lang, source, voice, round(start, 2), round(end, 2),
+                  round(max(-1.5, float(mel.max()) - 2.0), 4))
+        self.frames.write(mel.T.contiguous().to(torch.float16).numpy().tobytes())
+        self.rows.write(json.dumps(asdict(row), ensure_ascii=False) + "\n")
+        self.offset += row.frames
+
+    def __exit__(self, kind, error, trace) -> None:
+        self.frames.close()
+        self.rows.close()
+        if kind is None:
+            os.rename(self.part, self.folder)
+
+
+class Shard:
+    """A complete shard, its frames mapped from disk."""
+
+    def __init__(self, folder: Path):
+        self.name = folder.name
+        self.rows = [Row(**json.loads(line)) for line in (folder / "rows.jsonl").open(encoding="utf-8")]
+        self.frames = np.memmap(folder / "frames.f16", np.float16, "r").reshape(-1, N_MELS)
+
+    def features(self, row: Row) -> np.ndarray:
+        return self.frames[row.offset : row.offset + row.frames]
+
+
+def complete(root: Path) -> list[Path]:
+    """The shards that are in place, in order of their names."""
+    return sorted(path for path in root.glob("*") if path.is_dir() and not path.name.startswith("."))

@@ -1,0 +1,210 @@
+"""Train `data/mini` on shards, for a number of minutes, in pieces that can be interrupted.
+
+    python -m scripts.mini.train --shards /tmp/mini/shards --work /tmp/mini/run --minutes 80
+
+Short utterances first (a mixture of lengths did not align within 600 steps, this does within 300), a character CTC head
+beside the cross-entropy, a constant learning rate of 1.5e-3 (Muon and AdamW), and over the last quarter of the time its decay, an average of
+the weights, more real speech and more full-length contexts.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import json
+import math
+import os
+import queue
+import threading
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch.nn.functional import cross_entropy, ctc_loss
+
+from scripts.mini import tokens as vocabulary
+from scripts.mini.batches import IGNORED, Batch, Material, Stage
+from scripts.mini.dev import Dev
+from scripts.mini.model import Recogniser
+
+PEAK_RATE, FLOOR, WARMUP_STEPS, DECAY_SHARE = 1.5e-3, 0.03, 200, 0.28
+BLOCK = 3_000  # rows drawn at a time
+
+
+def stage(step: int, progress: float) -> Stage:
+    """What to draw at a step, `progress` being the share of the time that is spent."""
+    decaying = progress > 1 - DECAY_SHARE
+    lengths = ((350, 1.6), (800, 2.4), (1_400, 3.6))
+    longest = next((seconds for until, seconds in lengths if step < until), 14.0)
+    real = 0.0 if step < 500 else 0.15 if progress < 0.3 else 0.25 if progress < 0.5 else 0.35
+    return Stage(longest, real, 0.2 if decaying else 0.02 if step > 1_400 else 0.0, step > 1_000)
+
+
+def rate(step: int, progress: float) -> float:
+    decay = max(0.0, (progress - (1 - DECAY_SHARE)) / DECAY_SHARE)
+    return PEAK_RATE * min(1.0, (step + 1) / WARMUP_STEPS) * (FLOOR + (1 - FLOOR) * (1 + math.cos(math.pi * min(1, decay))) / 2)
+
+
+@dataclass
+class Losses:
+    text: float = 0.0
+    ctc: float = 0.0
+
+
+def loss(model: Recogniser, batch: Batch, ctc_weight: float) -> tuple[torch.Tensor, Losses]:
+    """Cross-entropy of the tokens plus the weighted CTC of the characters, which runs in fp32 on the true frames."""
+    with torch.autocast("cpu", torch.bfloat16):
+        encoded = model.encode(batch.features)
+        logits = model.decode(encoded, batch.ids)
+    text = cross_entropy(logits.float().flatten(0, 1), batch.labels.flatten(), ignore_index=IGNORED, label_smoothing=0.05)
+    spoken = [n for n, c in enumerate(batch.characters) if c and len(c) < int(batch.frames[n])]
+    if not spoken or not ctc_weight:
+        return text, Losses(text.item())
+    scores = model.ctc(encoded[spoken].float()).log_softmax(-1).transpose(0, 1)
+    characters = [batch.characters[n] for n in spoken]
+    aligned = ctc_loss(scores, torch.tensor(sum(characters, [])), batch.frames[spoken],
+                       torch.tensor([len(c) for c in characters]), zero_infinity=True)
+    return text + ctc_weight * aligned, Losses(text.item(), aligned.item())
+
+
+def optimizers(model: Recogniser) -> list[torch.optim.Optimizer]:
+    """Muon (Jordan et al., 2024; scaled as in arXiv:2502.16982, so it shares AdamW's rate) for the matrices of the layers,
+    AdamW for everything else."""
+    named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
+    matrices = [p for name, p in named if ".layers." in name and p.ndim == 2]
+    ours = {id(p) for p in matrices}
+    tables = [p for _, p in named if p.ndim > 1 and id(p) not in ours]
+    vectors = [p for _, p in named if p.ndim <= 1]
+    groups = [{"params": tables, "weight_decay": 0.02}, {"params": vectors, "weight_decay": 0.0}]
+    return [torch.optim.Muon(matrices, lr=PEAK_RATE, weight_decay=0.02, adjust_lr_fn="match_rms_adamw"),
+            torch.optim.AdamW(groups, lr=PEAK_RATE, betas=(0.9, 0.98), fused=True)]
+
+
+class Run:
+    """The state of a training run, and its checkpoint on disk."""
+
+    def __init__(self, work: Path, shards: Path, *, minutes: float, seed: int):
+        torch.manual_seed(seed)
+        self.work, self.minutes, self.seed = work, minutes, seed
+        self.tokens = vocabulary.Tokens(vocabulary.load(work / "tokenizer"))
+        self.characters = json.loads((work / "characters.json").read_text(encoding="utf-8"))
+        self.model = Recogniser(self.tokens, len(self.characters))
+        self.average: Recogniser | None = None
+        self.optimizers = optimizers(self.model)
+        self.material = Material(shards, self.tokens, self.characters)
+        self.step = self.block = self.seen = 0
+        self.spent_s = 0.0
+        if (work / "checkpoint.pt").exists():
+            self.restore(torch.load(work / "checkpoint.pt", weights_only=True))
+
+    @property
+    def progress(self) -> float:
+        return self.spent_s / 60 / self.minutes
+
+    def restore(self, state: dict) -> None:
+        self.model.load_state_dict(state["model"])
+        for optimizer, saved in zip(self.optimizers, state["optimizers"]):
+            optimizer.load_state_dict(saved)
+        self.step, self.block, self.seen, self.spent_s = state["counts"]
+        if state["average"] is not None:
+            self.average = copy.deepcopy(self.model)
+            self.average.load_state_dict(state["average"])
+
+    def save(self) -> None:
+        state = {"model": self.model.state_dict(), "optimizers": [o.state_dict() for o in self.optimizers],
+                 "average": self.average.state_dict() if self.average else None,
+                 "counts": [self.step, self.block, self.seen, self.spent_s]}
+        torch.save(state, self.work / "checkpoint.part")
+        os.replace(self.work / "checkpoint.part", self.work / "checkpoint.pt")
+
+    def update_average(self) -> None:
+        """An exponential average over about 300 steps, begun with the decay of the learning rate."""
+        if self.progress < 1 - DECAY_SHARE:
+            return
+        if self.average is None:
+            self.average = copy.deepcopy(self.model).requires_grad_(False)
+        ours = [p.data for p in self.average.parameters()]
+        torch._foreach_lerp_(ours, [p.data for p in self.model.parameters()], 1 / 300)
+
+    def log(self, **values: object) -> None:
+        with (self.work / "train.log").open("a", encoding="utf-8") as file:
+            file.write(json.dumps({"time": time.strftime("%H:%M:%S"), "step": self.step, **values}) + "\n")
+
+    def steps(self):
+        """Steps without end, made one block ahead by a thread; a block's draws depend on the seed and its number alone."""
+        ready: queue.Queue = queue.Queue(maxsize=6)
+
+        def produce() -> None:
+            block = self.block
+            while True:
+                self.material.refresh()
+                now = stage(self.step, self.progress)
+                # The first steps are many and small, for aligning; later ones larger, for less noise.
+                budget = 110.0 if self.step < 800 else 170.0
+                random = np.random.default_rng((self.seed, block))
+                for step in self.material.steps(now, BLOCK, budget, random):
+                    ready.put((block, step))
+                block += 1
+
+        threading.Thread(target=produce, daemon=True).start()
+        while True:
+            yield ready.get()
+
+    def train(self, *, save_every_s: float = 180.0, dev_every_s: float = 600.0, dev: Dev | None = None) -> None:
+        started = saved = measured = time.monotonic()
+        before, window, rows = self.spent_s, [], 0
+        self.model.train()
+        for block, batches in self.steps():
+            self.block = block
+            now_rate = rate(self.step, self.progress)
+            for group in (group for optimizer in self.optimizers for group in optimizer.param_groups):
+                group["lr"] = now_rate
+            total = sum(len(b.ids) for b in batches)
+            for batch in batches:
+                value, parts = loss(self.model, batch, 0.6 if self.progress < 1 - DECAY_SHARE else 0.3)
+                (value * (len(batch.ids) / total)).backward()
+            norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
+            for optimizer in self.optimizers:
+                if torch.isfinite(norm):
+                    optimizer.step()
+                optimizer.zero_grad()
+            self.update_average()
+            self.step, self.seen, rows = self.step + 1, self.seen + total, rows + total
+            window.append(parts)
+            clock = time.monotonic()
+            self.spent_s = before + clock - started
+            if len(window) == 25:
+                self.log(ce=round(sum(w.text for w in window) / 25, 3), ctc=round(sum(w.ctc for w in window) / 25, 3),
+                         rate=round(now_rate, 6), norm=round(float(norm), 2), seen=self.seen,
+                         per_second=round(rows / (clock - self.ticked if hasattr(self, "ticked") else clock - started), 1),
+                         minutes=round(self.spent_s / 60, 2), shards=len(self.material.shards))
+                window, rows, self.ticked = [], 0, clock
+            over = self.progress >= 1
+            if over or clock - saved > save_every_s:
+                self.save()
+                saved = clock
+            if dev is not None and (over or clock - measured > dev_every_s):
+                self.log(**dev.measure(self.average or self.model, self.tokens))
+                measured = time.monotonic()
+            if over:
+                return
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--shards", type=Path, required=True)
+    parser.add_argument("--work", type=Path, required=True, help="holds tokenizer/, characters.json, checkpoint.pt, train.log")
+    parser.add_argument("--minutes", type=float, required=True, help="of training in all, over all pieces")
+    parser.add_argument("--dev", type=Path, help="a shard to decode now and then")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--seed", type=int, default=1)
+    given = parser.parse_args()
+    torch.set_num_threads(given.threads)
+    run = Run(given.work, given.shards, minutes=given.minutes, seed=given.seed)
+    run.train(dev=Dev(given.dev) if given.dev else None)
+
+
+if __name__ == "__main__":
+    main()
