@@ -1,0 +1,57 @@
+"""What a run tells while it works: small frozen values given to a callback. Nothing is printed here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from asrpeft.corpus import Skipped
+
+
+@dataclass(frozen=True)
+class Step:
+    """An optimiser step was taken.
+
+    Attributes:
+        step: steps taken so far, over all interruptions.
+        total: steps planned; None where time is what is planned.
+        loss: per token, of this step.
+        lr: learning rate it was taken with.
+        utterances_per_second: since the loop began, without evaluation.
+        remaining_s: estimated seconds to the end.
+    """
+
+    step: int
+    total: int | None
+    loss: float
+    lr: float
+    utterances_per_second: float
+    remaining_s: float
+
+
+@dataclass(frozen=True)
+class DevScore:
+    """The development data were looked at. `kind` is `loss` or `wer` (a fraction); lower is better for both."""
+
+    step: int
+    score: float
+    kind: str
+    best: bool
+
+
+@dataclass(frozen=True)
+class Message:
+    """A sentence for a person."""
+
+    text: str
+
+
+Event = Step | DevScore | Skipped | Message
+Progress = Callable[[Event], None]
+
+
+def ignore(event: Event) -> None:
+    """A callback for those who do not want to know."""
+
+
+__all__ = ["DevScore", "Event", "Message", "Progress", "Skipped", "Step", "ignore"]

@@ -1,0 +1,128 @@
+"""How to train: one frozen value, checked when it is made, stored with every checkpoint and adapter."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any
+
+from asrpeft.audio.augment import Augmentation, augmentation
+from asrpeft.errors import BadInput
+from asrpeft.recognizer.context import CONTEXTS
+from asrpeft.training.precision import PRECISIONS
+from asrpeft.training.schedules import SCHEDULES
+
+DEFAULT_EPOCHS = 10
+
+
+@dataclass(frozen=True)
+class TrainingOptions:
+    """How to train an adapter. The length is given by one of `epochs`, `steps` and `minutes` (of training, without evaluation).
+
+    Attributes:
+        epochs, steps, minutes: how long; 10 epochs if none is given.
+        lr: peak learning rate; None takes the method's own.
+        head_lr: peak learning rate of an adapter's own CTC head.
+        schedule: `cosine`, `linear` or `constant`, after the warm-up.
+        warmup: share of the run in which the learning rate rises.
+        weight_decay: AdamW's, on matrices only.
+        clip: largest norm of the gradient; 0 does not clip.
+        loss: `ce`, `ctc`, `ce+ctc`, or weighted: `ce+0.2*ctc`. See `asrpeft.training.losses`.
+        label_smoothing: of the cross-entropy.
+        batch_seconds: seconds of audio context in a batch, over all processes.
+        accumulate: batches in an optimiser step.
+        precision: `bf16`, `no`, or `auto`: bf16 where the hardware has it.
+        context: `auto` trains on short, jittered contexts, `full` on 30 s. See `asrpeft.recognizer.context`.
+        augment: `none`, `standard` or `strong`, with changes: `standard,noise=0.3,masking=0`. See `asrpeft.audio.augment`.
+        dropout: of the base's activations while training.
+        seed: fixes every random choice.
+        dev_every: steps between looks at the development data; None looks eight times.
+        dev_utterances: at most so many of them are used.
+        patience: looks without an improvement before training stops; None never stops early.
+        checkpoint_s: seconds between checkpoints; 0 writes one after every step.
+        gradient_checkpointing: recompute activations in the backward pass: less memory, a third more time.
+        workers: processes that read and augment audio beside the one that trains.
+        cache_mb: decoded audio kept in memory, by each process that reads.
+    """
+
+    epochs: int | None = None
+    steps: int | None = None
+    minutes: float | None = None
+    lr: float | None = None
+    head_lr: float = 1e-3
+    schedule: str = "cosine"
+    warmup: float = 0.1
+    weight_decay: float = 0.01
+    clip: float = 1.0
+    loss: str = "ce"
+    label_smoothing: float = 0.0
+    batch_seconds: float = 60.0
+    accumulate: int = 1
+    precision: str = "auto"
+    context: str = "auto"
+    augment: str = "standard"
+    dropout: float = 0.0
+    seed: int = 0
+    dev_every: int | None = None
+    dev_utterances: int = 200
+    patience: int | None = None
+    checkpoint_s: float = 60.0
+    gradient_checkpointing: bool = False
+    workers: int = 1
+    cache_mb: int = 1024
+
+    def __post_init__(self) -> None:
+        lengths = {name: getattr(self, name) for name in ("epochs", "steps", "minutes") if getattr(self, name) is not None}
+        if len(lengths) > 1:
+            raise BadInput(f"The length of training is given {len(lengths)} times, by {' and '.join(f'--{n}' for n in lengths)}. Keep one.")
+        if not lengths:
+            object.__setattr__(self, "epochs", DEFAULT_EPOCHS)
+        for name in ("epochs", "steps", "minutes", "lr", "head_lr", "batch_seconds", "accumulate", "dev_every", "dev_utterances", "patience"):
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise BadInput(f"--{name.replace('_', '-')} must be above 0, got {value}.")
+        for name in ("weight_decay", "clip", "checkpoint_s", "workers", "cache_mb"):
+            if getattr(self, name) < 0:
+                raise BadInput(f"--{name.replace('_', '-')} must not be negative, got {getattr(self, name)}.")
+        for name in ("warmup", "dropout", "label_smoothing"):
+            if not 0 <= getattr(self, name) < 1:
+                raise BadInput(f"--{name.replace('_', '-')} must be at least 0 and below 1, got {getattr(self, name)}.")
+        for name, choices in (("schedule", tuple(SCHEDULES)), ("precision", PRECISIONS), ("context", CONTEXTS)):
+            if getattr(self, name) not in choices:
+                raise BadInput(f"There is no {name} {getattr(self, name)!r}; choose {', '.join(choices)}.")
+        self.augmentation()
+
+    def augmentation(self) -> Augmentation:
+        """The augmentation that `augment` describes.
+
+        Raises: BadInput for an unknown name, setting or value.
+        """
+        first, *rest = [part.strip() for part in self.augment.split(",")] or [""]
+        if "=" in first:
+            first, rest = "none", [first, *rest]
+        made = augmentation(first, seed=self.seed)
+        changes: dict[str, Any] = {}
+        for part in rest:
+            name, equals, value = (text.strip() for text in part.partition("="))
+            kinds = {f.name: getattr(made, f.name) for f in dataclasses.fields(made) if f.name != "seed"}
+            if not equals or name not in kinds:
+                raise BadInput(f"--augment {self.augment!r}: {part!r} is no setting; it takes NAME=VALUE with {', '.join(kinds)}.")
+            try:
+                numbers = tuple(float(number) for number in value.split("/"))
+                changes[name] = numbers if isinstance(kinds[name], tuple) else type(kinds[name])(float(value))
+            except ValueError:
+                raise BadInput(f"--augment {self.augment!r}: {value!r} is not a number (or numbers with / between them, as speeds=0.9/1/1.1).") from None
+        return dataclasses.replace(made, **changes)
+
+    def to_json(self) -> dict[str, Any]:
+        return dataclasses.asdict(self)
+
+
+# What may differ between a run and its resumption without changing the weights it arrives at.
+FREE = ("checkpoint_s", "workers", "cache_mb")
+
+
+def differences(stored: dict[str, Any], options: TrainingOptions) -> list[str]:
+    """The options in which a resumed run was asked to differ from the one that was interrupted."""
+    now = options.to_json()
+    return [f"{name} was {stored.get(name)!r} and is {value!r}" for name, value in now.items() if name not in FREE and stored.get(name) != value]

@@ -1,0 +1,28 @@
+"""Learning-rate schedules: the share of the peak rate at a given share of the run.
+
+    warm-up    p / w                    until p = w, then with q = (p − w) / (1 − w)
+    linear     1 − q
+    cosine     (1 + cos πq) / 2
+    constant   1
+
+They depend on nothing but progress, so that there is no state to save, and planning by time works as planning by steps.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+SCHEDULES: dict[str, Callable[[float], float]] = {
+    "linear": lambda q: 1.0 - q,
+    "cosine": lambda q: (1.0 + math.cos(math.pi * q)) / 2.0,
+    "constant": lambda q: 1.0,
+}
+
+
+def rate(schedule: str, progress: float, *, warmup: float) -> float:
+    """The share of the peak rate at `progress` (0 … 1) of the run, of which the first `warmup` (0 … 1) is a linear rise."""
+    progress = min(max(progress, 0.0), 1.0)
+    if progress < warmup:
+        return progress / warmup
+    return SCHEDULES[schedule]((progress - warmup) / (1.0 - warmup) if warmup < 1.0 else 1.0)
