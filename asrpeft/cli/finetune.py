@@ -1,0 +1,119 @@
+"""`asrpeft finetune`: adapt the base to a corpus."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from asrpeft.cli import options as o
+from asrpeft.cli.output import console, count, duration, interval, per_cent, print_json, size, table, teller
+
+
+def add_to(app: typer.Typer) -> None:
+    app.command("finetune")(finetune)
+
+
+Method = Annotated[str, typer.Option("--method", help="The adaptation method; `asrpeft methods` lists them.")]
+Set = Annotated[list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="Settings of the method: --set rank=16 alpha=32.")]
+Where = Annotated[str | None, typer.Option("--where", help="Layers: attention, conv, ff, embedding, all, a glob such as decoder.*.q_proj, or a list of these. Default: the method's own.")]
+Loss = Annotated[str, typer.Option("--loss", help="ce, ctc, ce+ctc, or weighted: ce+0.2*ctc.")]
+Lr = Annotated[float | None, typer.Option("--lr", help="Peak learning rate. Default: the method's own.")]
+Epochs = Annotated[int | None, typer.Option("--epochs", help="Passes over the data (10 if no length is given).")]
+Steps = Annotated[int | None, typer.Option("--steps", help="Optimiser steps.")]
+Minutes = Annotated[float | None, typer.Option("--minutes", help="Minutes of training.")]
+BatchSeconds = Annotated[float, typer.Option("--batch-seconds", help="Seconds of audio in a batch.")]
+Accumulate = Annotated[int, typer.Option("--accumulate", help="Batches in an optimiser step.")]
+Schedule = Annotated[str, typer.Option("--schedule", help="cosine, linear or constant, after the warm-up.")]
+Precision = Annotated[str, typer.Option("--precision", help="auto, bf16 or no.")]
+Augment = Annotated[str, typer.Option("--augment", help="none, standard or strong, with changes: standard,noise=0.3.")]
+Patience = Annotated[int | None, typer.Option("--patience", help="Looks at the dev data without an improvement before training stops.")]
+Checkpointing = Annotated[bool, typer.Option("--gradient-checkpointing", help="Recompute activations: less memory, a third more time.")]
+TrainContext = Annotated[str, typer.Option("--context", help="Audio context: auto trains on what each utterance needs, full on 30 s.")]
+
+
+def finetune(
+    data: o.Data,
+    dev_data: Annotated[str | None, typer.Option("--dev-data", help="Chooses checkpoints and stopping. Default: a tenth of the training speakers (of the sentences, if there is one).")] = None,
+    eval_data: Annotated[str | None, typer.Option("--eval-data", help="Read once, after training: word error rates before and after, with a paired test.")] = None,
+    recipe: Annotated[Path | None, typer.Option("--recipe", callback=o.recipe, is_eager=True, help="A TOML file with values for these options; flags win over it.")] = None,
+    model: o.Model = None,
+    lang: o.Lang = None,
+    proxy_lang: Annotated[str | None, typer.Option("--proxy-lang", help="For a language without a token: the known language whose token it takes the place of and starts from.")] = None,
+    task: o.Task = "transcribe",
+    method: Method = "lora",
+    settings: Set = None,
+    where: Where = None,
+    init_adapter: Annotated[str | None, typer.Option("--init-adapter", help="Start from a trained adapter of the same method.")] = None,
+    loss: Loss = "ce",
+    lr: Lr = None,
+    epochs: Epochs = None,
+    steps: Steps = None,
+    minutes: Minutes = None,
+    batch_seconds: BatchSeconds = 60.0,
+    accumulate: Accumulate = 1,
+    schedule: Schedule = "cosine",
+    precision: Precision = "auto",
+    augment: Augment = "standard",
+    context: TrainContext = "auto",
+    patience: Patience = None,
+    gradient_checkpointing: Checkpointing = False,
+    out: Annotated[Path, typer.Option("--out", help="The adapter's folder.")] = Path("adapter"),
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an adapter that is there.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint of an interrupted run with the same --out.")] = False,
+    columns: o.Columns = None,
+    strict: o.Strict = False,
+    device: o.Device = "auto",
+    dtype: o.Dtype = "float32",
+    threads: o.Threads = None,
+    seed: o.Seed = 0,
+    json: o.Json = False,
+    quiet: o.Quiet = False,
+) -> None:
+    """Fine-tune an adapter on a corpus, and say honestly whether it helped.
+
+    --json: {"adapter", "method", "trained_parameters", "head_parameters", "total_parameters", "utterances_per_second",
+    "peak_memory_bytes", "seconds", "steps", "eval": {"before": {…}, "after": {…}, "test": {"difference", "p", "verdict"}}}
+    """
+    from asrpeft.cli.training_progress import told
+    from asrpeft.jobs.finetune import finetune as run
+    from asrpeft.training import TrainingOptions
+
+    say = teller(quiet=quiet, as_json=json)
+    given = TrainingOptions(
+        epochs=epochs, steps=steps, minutes=minutes, lr=lr, loss=loss, batch_seconds=batch_seconds, accumulate=accumulate, schedule=schedule,
+        precision=precision, augment=augment, context=context, patience=patience, gradient_checkpointing=gradient_checkpointing, seed=seed,
+    )  # fmt: skip
+    recognizer = o.load_model(model, device=device, dtype=dtype, threads=threads, say=say)
+    corpora = [None if d is None else o.read_corpus(d, columns=columns, strict=strict) for d in (data, dev_data, eval_data)]
+    with told(quiet=quiet, say=say) as progress:
+        result = run(
+            recognizer, corpora[0], dev=corpora[1], eval_data=corpora[2], options=given, method=method, settings=o.pairs("--set", settings), where=where,
+            lang=lang, proxy_lang=proxy_lang, task=task, init_adapter=init_adapter, out=out, overwrite=overwrite, resume=resume, progress=progress,
+        )  # fmt: skip
+    found = result.to_json()
+    if json:
+        print_json(found)
+        return
+    if not quiet:
+        show(found, out)
+
+
+def show(found: dict[str, Any], out: Path) -> None:
+    """The short table at the end."""
+    evaluation = found.get("eval")
+    if evaluation:
+        rows = [(name, per_cent(score["wer"]), interval(score["wer_interval"]), per_cent(score["cer"]), interval(score["cer_interval"]),
+                 f"{score['substitutions']}/{score['deletions']}/{score['insertions']}")
+                for name, score in (("base", evaluation["before"]), ("adapted", evaluation["after"]))]  # fmt: skip
+        after, test = evaluation["after"], evaluation["test"]
+        columns = ["", "WER", "95 % interval", "CER", "95 % interval", "sub/del/ins"]
+        console().print(table(f"{count(after['utterances'])} utterances, {count(after['words'])} words; intervals over {after['interval_unit']}s; normaliser {after['normaliser']}", columns, rows))
+        print(f"The adapted model is {test['verdict']} (paired test, p = {test['p']:.2g}).")
+    head = f" and {count(found['head_parameters'])} of a CTC head" if found["head_parameters"] else ""
+    folder = Path(found["adapter"])
+    print(f"{found['method']}: {count(found['trained_parameters'])} parameters{head} ({per_cent(found['trained_parameters'] / found['total_parameters'], 2)} of the base), "
+          f"{size(sum(f.stat().st_size for f in folder.iterdir()))} on disk; {found['steps']} steps in {duration(found['seconds'])}, "
+          f"{found['utterances_per_second']:.1f} utterances/s.")  # fmt: skip
+    print(f"Saved in {out}.")

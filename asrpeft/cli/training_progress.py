@@ -1,0 +1,39 @@
+"""The events of a training run, shown: a bar for steps, a line for each look at the dev data."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from asrpeft.cli.output import per_cent
+from asrpeft.cli.progress import bar
+from asrpeft.training.events import DevScore, Event, Message, Skipped, Step
+
+_NAMED = 3  # unreadable files named one by one; the rest are counted
+
+
+@contextmanager
+def told(*, quiet: bool, say: Callable[[str], None]) -> Iterator[Callable[[Event], None]]:
+    """A context that gives the callback of a training job."""
+    skipped: Counter[str] = Counter()
+    with bar("training", quiet=quiet) as advance:
+
+        def on(event: Event) -> None:
+            match event:
+                case Step():
+                    note = f"loss {event.loss:.3f}, {event.utterances_per_second:.1f} utterances/s"
+                    advance(event.step, event.total, note, remaining_s=event.remaining_s)
+                case DevScore():
+                    value = per_cent(event.score) + " WER" if event.kind == "wer" else f"loss {event.score:.4f}"
+                    say(f"step {event.step}: dev {value}{' (best so far)' if event.best else ''}")
+                case Skipped():
+                    skipped[event.reason] += 1
+                    if skipped.total() <= _NAMED:
+                        say(f"skipped {event.id}: {event.reason}")
+                case Message():
+                    say(event.text)
+
+        yield on
+    if skipped.total() > _NAMED:
+        say(f"{skipped.total()} utterances were skipped in all.")
