@@ -1,8 +1,28 @@
-"""Encoder states → text: greedy search in batches whose rows may use different adapters, under Whisper's rules."""
+"""Encoder states → text: greedy and beam search in batches whose rows may use different adapters, under Whisper's rules."""
 
+from asrpeft.decoding.batch import Row, decode_rows, encode_rows, make_row, search
+from asrpeft.decoding.beam import beam_search
+from asrpeft.decoding.corpus import Transcripts, transcribe_corpus
 from asrpeft.decoding.greedy import greedy
 from asrpeft.decoding.hypothesis import Hypothesis, Options
 from asrpeft.decoding.loops import compression_ratio, loop_period, without_loop
 from asrpeft.decoding.rules import Rule, rules_for
 
-__all__ = ["Hypothesis", "Options", "Rule", "compression_ratio", "greedy", "loop_period", "rules_for", "without_loop"]
+__all__ = [
+    "Hypothesis",
+    "Options",
+    "Row",
+    "Rule",
+    "Transcripts",
+    "beam_search",
+    "compression_ratio",
+    "decode_rows",
+    "encode_rows",
+    "greedy",
+    "loop_period",
+    "make_row",
+    "rules_for",
+    "search",
+    "transcribe_corpus",
+    "without_loop",
+]

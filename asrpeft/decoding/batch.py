@@ -1,0 +1,143 @@
+"""Samples → hypotheses, for a batch whose rows may differ in adapter, language and audio context."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from asrpeft.audio import SAMPLE_RATE, log_mel
+from asrpeft.decoding.beam import beam_search
+from asrpeft.decoding.fallback import with_fallback
+from asrpeft.decoding.greedy import greedy
+from asrpeft.decoding.hypothesis import Hypothesis, Options
+from asrpeft.recognizer import Encoded, Recognizer, context_frames
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One utterance, ready to be decoded.
+
+    Attributes:
+        samples: (n,) at 16 kHz, at most 30 s.
+        frames: its audio context, in encoder frames.
+        prompt: the tokens before its transcript.
+        adapter: which adapter it uses; None is the base.
+    """
+
+    samples: np.ndarray = field(repr=False)
+    frames: int
+    prompt: tuple[int, ...]
+    adapter: str | None = None
+
+
+def make_row(
+    recognizer: Recognizer,
+    samples: np.ndarray,
+    *,
+    adapter: str | None = None,
+    lang: str | None = None,
+    task: str | None = None,
+    context: str | None = None,
+    timestamps: bool = False,
+    text_prompt: str | None = None,
+) -> Row:
+    """Settle what one utterance is decoded with.
+
+    Args:
+        lang, task, context: None takes the adapter's own; without an adapter, what the base was trained for. English-only
+            bases need no language.
+        text_prompt: text that is told to have come before (names, spellings, the sentence before).
+    Raises: BadAudio for more than 30 s; BadInput for a language, task or context that the base and adapter do not have.
+    """
+    if context is None:
+        context = recognizer.context_for(adapter)
+    recognizer.check_context(context, adapter)
+    if task is None:
+        task = recognizer.adapters[adapter].manifest.task if adapter is not None else "transcribe"
+    prompt = recognizer.prompt(lang=lang, task=task, adapter=adapter, timestamps=timestamps)
+    return Row(samples, context_frames(len(samples), context), (*earlier_text(recognizer, text_prompt), *prompt), adapter)
+
+
+def earlier_text(recognizer: Recognizer, text: str | None) -> list[int]:
+    """`<|startofprev|>` and the last tokens of `text`, as many as half of the decoder's positions hold."""
+    if not text or not text.strip():
+        return []
+    room = recognizer.max_tokens // 2 - 1
+    return [recognizer.token("<|startofprev|>"), *recognizer.encode_text(" " + text.strip())[-room:]]
+
+
+def features_of(recognizer: Recognizer, rows: Sequence[Row]) -> tuple[Tensor, Tensor]:
+    """(rows, mels, 2·T) and contexts (rows,), T being the longest context."""
+    longest = 2 * max(row.frames for row in rows)
+    features = torch.stack([log_mel(torch.from_numpy(row.samples), n_mels=recognizer.n_mels, n_frames=longest) for row in rows])
+    return features, torch.tensor([row.frames for row in rows])
+
+
+@torch.no_grad()
+def encode_rows(recognizer: Recognizer, rows: Sequence[Row], *, autocast: bool = False) -> Encoded:
+    """Encoder states of the rows, each under its own adapter and context.
+
+    Args: autocast: compute in bfloat16 where PyTorch thinks it safe (twice as fast on CPUs that have it, and on GPUs).
+    """
+    features, frames = features_of(recognizer, rows)
+    with recognizer.route([row.adapter for row in rows]), torch.autocast(recognizer.device.type, torch.bfloat16, enabled=autocast):
+        return recognizer.encode(features, frames)
+
+
+def search(
+    recognizer: Recognizer, encoded: Encoded, prompts: Sequence[Sequence[int]], *,
+    adapters: Sequence[str | None] | str | None, options: Options,
+) -> list[Hypothesis]:  # fmt: skip
+    """The search that the options ask for: greedy or sampled, by beams, with or without fallback."""
+
+    def once(encoded: Encoded, prompts: Sequence[Sequence[int]], adapters: Sequence[str | None] | str | None, options: Options) -> list[Hypothesis]:
+        kind = beam_search if options.beams > 1 else greedy
+        return kind(recognizer, encoded, prompts, adapters=adapters, options=options)
+
+    return with_fallback(once, encoded, prompts, adapters, options) if options.fallback else once(encoded, prompts, adapters, options)
+
+
+def decode_rows(recognizer: Recognizer, rows: Sequence[Row], *, options: Options = Options(), autocast: bool = False) -> list[Hypothesis]:
+    """Transcribe rows together; each is written as it would be alone (to floating-point tolerance).
+
+    Rows whose prompts have different lengths are decoded one length after another.
+    """
+    found: dict[int, Hypothesis] = {}
+    lengths = sorted({len(row.prompt) for row in rows})
+    for length in lengths:
+        places = [i for i, row in enumerate(rows) if len(row.prompt) == length]
+        some = [rows[i] for i in places]
+        encoded = encode_rows(recognizer, some, autocast=autocast)
+        with torch.autocast(recognizer.device.type, torch.bfloat16, enabled=autocast):
+            written = search(recognizer, encoded, [row.prompt for row in some], adapters=[row.adapter for row in some], options=options)
+        found |= dict(zip(places, written))
+    return [found[i] for i in range(len(rows))]
+
+
+def by_budget(rows: Iterable[T], frames: Callable[[T], int], *, batch_frames: int, batch_size: int | None = None) -> Iterator[list[T]]:
+    """Cut a sequence into batches of at most `batch_frames` encoder frames after padding (a single row may have more),
+    and at most `batch_size` rows."""
+    batch: list[T] = []
+    longest = 0
+    for row in rows:
+        widest = max(longest, frames(row))
+        if batch and (widest * (len(batch) + 1) > batch_frames or len(batch) == batch_size):
+            yield batch
+            batch, widest = [], frames(row)
+        batch.append(row)
+        longest = widest
+    if batch:
+        yield batch
+
+
+def seconds_of(samples: np.ndarray) -> float:
+    return len(samples) / SAMPLE_RATE
+
+

@@ -1,0 +1,123 @@
+"""Beam search over a batch whose rows may use different adapters, with the hypotheses that `transformers` would choose.
+
+    score(y) = Σ log p(y_t) / |y|^α        α the length penalty; |y| counts the end token
+
+Each step extends every beam by every token and keeps the best 2·beams extensions: ended ones among the first `beams` of them
+are candidates for the result, the best `beams` others go on. A row stops once its best running beam, at the length it has,
+scores no better than its worst of `beams` candidates (`early_stopping=False` in `transformers`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from asrpeft.decoding.greedy import _no_speech, as_route, check_prompts, hypothesis, limit, new_cache
+from asrpeft.decoding.hypothesis import Hypothesis, Options
+from asrpeft.decoding.rules import rules_for
+from asrpeft.recognizer import Encoded, Recognizer
+
+
+@dataclass(frozen=True)
+class _Beam:
+    """Tokens written so far with their log-probabilities; `score` is their sum, or after the end the penalised one."""
+
+    tokens: tuple[int, ...] = ()
+    logprobs: tuple[float, ...] = ()
+    score: float = 0.0
+    ended: bool = False
+
+
+@dataclass
+class _Row:
+    running: list[_Beam] = field(default_factory=lambda: [_Beam()])
+    candidates: list[_Beam] = field(default_factory=list)
+
+
+@torch.no_grad()
+def beam_search(
+    recognizer: Recognizer,
+    encoded: Encoded,
+    prompts: Sequence[Sequence[int]],
+    *,
+    adapters: Sequence[str | None] | str | None = None,
+    options: Options = Options(beams=5),
+) -> list[Hypothesis]:
+    """Decode every row of `encoded`; arguments and errors as for `greedy`. `Options.stop_loops` does not apply."""
+    n_rows, device, beams = len(encoded.states), encoded.states.device, options.beams
+    check_prompts(recognizer, prompts, n_rows)
+    route = as_route(adapters, n_rows)
+    most = limit(recognizer, len(prompts[0]), route, options)
+    rules = rules_for(recognizer, timestamps=options.timestamps, suppress=options.suppress)
+    rows = [_Row() for _ in range(n_rows)]
+    live = list(range(n_rows))
+    cache, step_tokens, here = new_cache(recognizer), torch.tensor([list(p) for p in prompts], device=device), route
+    no_speech: list[float] = []
+    for step in range(most):
+        with recognizer.route(here):
+            logits, cache = recognizer.decode(encoded, step_tokens, cache=cache)
+        if step == 0:
+            no_speech = _no_speech(recognizer, logits, prompts)
+        widths = [len(rows[row].running) for row in live]
+        scores = _ruled(logits, rules, [beam.tokens for row in live for beam in rows[row].running])
+        starts = [sum(widths[:i]) for i in range(len(live))]
+        parents: list[int] = []
+        staying: list[int] = []
+        for start, width, row in zip(starts, widths, live):
+            chosen = _extend(rows[row], scores[start : start + width], options, recognizer.end, last=step + 1 == most)
+            if chosen is not None:
+                staying.append(row)
+                parents += [start + parent for parent in chosen]
+        if not staying:
+            break
+        kept = torch.tensor(parents, device=device)
+        cache.self_attention_cache.batch_select_indices(kept)
+        if widths != [beams] * len(live) or len(staying) < len(live):  # else every beam stays beside its own row's audio
+            cache.cross_attention_cache.batch_select_indices(kept)
+            encoded, here = encoded.take(kept), here.take(parents)
+        live = staying
+        step_tokens = torch.tensor([[beam.tokens[-1]] for row in live for beam in rows[row].running], device=device)
+    names = route.names if isinstance(route.names, tuple) else (route.names,) * n_rows
+    best = [max(row.candidates, key=lambda beam: beam.score) for row in rows]
+    return [
+        hypothesis(recognizer, [t for t in beam.tokens if t != recognizer.end], list(beam.logprobs), no_speech[i],
+                   finished=beam.ended, period=None, temperature=0.0, adapter=names[i])
+        for i, beam in enumerate(best)
+    ]  # fmt: skip
+
+
+def _ruled(logits: Tensor, rules: Sequence, written: Sequence[tuple[int, ...]]) -> Tensor:
+    """Log-probabilities (beams of all rows, vocabulary) of the next token, under the rules."""
+    scores = logits[:, -1].float().log_softmax(-1)
+    tokens = torch.tensor(written, dtype=torch.long, device=scores.device).view(len(scores), -1)
+    for rule in rules:
+        scores = rule(scores, tokens)
+    return scores
+
+
+def _extend(row: _Row, scores: Tensor, options: Options, end: int, *, last: bool) -> list[int] | None:
+    """Extend the beams of one row by one token; the parents of its new beams, or None where the row is done."""
+    before, beams = row.running, options.beams
+    sums = scores.double() + torch.tensor([beam.score for beam in before], dtype=torch.float64, device=scores.device)[:, None]
+    values, places = sums.flatten().topk(min(2 * beams, sums.numel()))
+    running: list[_Beam] = []
+    parents: list[int] = []
+    length = len(before[0].tokens) + 1
+    for rank, (value, place) in enumerate(zip(values.tolist(), places.tolist())):
+        parent, token = divmod(place, scores.shape[1])
+        extended = (*before[parent].tokens, token), (*before[parent].logprobs, value - before[parent].score)
+        if token == end or last:
+            if rank < beams and value > float("-inf"):
+                row.candidates.append(_Beam(*extended, value / length**options.length_penalty, ended=token == end))
+        elif len(running) < beams:
+            running.append(_Beam(*extended, value))
+            parents.append(parent)
+    row.candidates = sorted(row.candidates, key=lambda beam: -beam.score)[:beams]
+    row.running = running
+    if not running:
+        return None
+    possible = running[0].score / length**options.length_penalty
+    return None if len(row.candidates) == beams and possible <= row.candidates[-1].score else parents

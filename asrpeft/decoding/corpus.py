@@ -1,0 +1,118 @@
+"""A corpus, transcribed in batches of similar length."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+from asrpeft.audio import SAMPLE_RATE
+from asrpeft.corpus import Corpus, Skipped, Utterance
+from asrpeft.decoding.batch import Row, by_budget, decode_rows, make_row
+from asrpeft.decoding.hypothesis import Hypothesis, Options
+from asrpeft.errors import BadAudio
+from asrpeft.recognizer import Recognizer
+from asrpeft.recognizer.languages import token_of
+
+BATCH_FRAMES = 12_000  # encoder frames after padding: 8 utterances at full context, 80 of two seconds at their own
+Chosen = str | None | Callable[[Utterance], str | None]
+
+
+@dataclass(frozen=True)
+class Transcripts:
+    """What was recognised in a corpus.
+
+    Attributes:
+        utterances, hypotheses: one for one, in the corpus' order; what was skipped is in neither.
+        skipped: utterances that could not be read, with the reason; those the corpus itself had left out come first.
+        audio_seconds: length of what was transcribed.
+        seconds: wall time, reading and features included, loading the model not.
+    """
+
+    utterances: tuple[Utterance, ...] = field(repr=False)
+    hypotheses: tuple[Hypothesis, ...] = field(repr=False)
+    skipped: tuple[Skipped, ...]
+    audio_seconds: float
+    seconds: float
+
+    @property
+    def texts(self) -> list[str]:
+        """What was said, without the space that Whisper's texts begin with."""
+        return [found.text.strip() for found in self.hypotheses]
+
+    @property
+    def loops(self) -> int:
+        """How many rows ended in a loop."""
+        return sum(found.looped for found in self.hypotheses)
+
+
+def transcribe_corpus(
+    recognizer: Recognizer,
+    corpus: Corpus,
+    *,
+    adapter: Chosen = None,
+    lang: str | None = None,
+    proxy_lang: str | None = None,
+    task: str | None = None,
+    context: str | None = None,
+    batch_frames: int = BATCH_FRAMES,
+    batch_size: int | None = None,
+    options: Options = Options(),
+    autocast: bool = False,
+    strict: bool = False,
+    progress: Callable[[int, int], None] | None = None,
+) -> Transcripts:
+    """Transcribe every utterance, shortest first.
+
+    Args:
+        adapter: one for all, or a function from the utterance to its adapter (None: the base); rows of different adapters
+            share batches.
+        lang: of all utterances. Default: each utterance's own, else its adapter's.
+        proxy_lang: what to tell the base about utterances in a language that it has no token for.
+        context: "full" or "auto". Default: what each row's adapter, or the base, was trained for.
+        batch_frames: encoder frames in a batch, padding included; the memory it takes is in proportion.
+        batch_size: at most so many rows in a batch.
+        strict: raise on the first utterance that cannot be read, instead of skipping it.
+        progress: called with (utterances done, all).
+    Raises: BadInput for a language, task or context that does not fit; BadRoute for an unknown adapter.
+    """
+    started = time.perf_counter()
+    skipped: list[Skipped] = []
+    found: dict[int, tuple[Hypothesis, int]] = {}
+
+    def rows() -> Iterator[tuple[int, Row]]:
+        order = sorted(range(len(corpus)), key=lambda i: (corpus[i].duration, i))
+        for place in order:
+            utterance = corpus[place]
+            try:
+                samples = utterance.samples()
+                name = adapter(utterance) if callable(adapter) else adapter
+                yield place, make_row(recognizer, samples, adapter=name, task=task, context=context, timestamps=options.timestamps,
+                                      lang=language_of(recognizer, utterance, lang, name, proxy_lang))  # fmt: skip
+            except BadAudio as error:
+                if strict:
+                    raise
+                skipped.append(Skipped(utterance.id, str(error)))
+
+    for batch in by_budget(rows(), lambda pair: pair[1].frames, batch_frames=batch_frames, batch_size=batch_size):
+        written = decode_rows(recognizer, [row for _, row in batch], options=options, autocast=autocast)
+        found |= {place: (one, len(row.samples)) for (place, row), one in zip(batch, written)}
+        if progress:
+            progress(len(found) + len(skipped), len(corpus))
+    places = sorted(found)
+    return Transcripts(
+        tuple(corpus[place] for place in places), tuple(found[place][0] for place in places), (*corpus.skipped, *skipped),
+        sum(found[place][1] for place in places) / SAMPLE_RATE, time.perf_counter() - started,
+    )  # fmt: skip
+
+
+def language_of(recognizer: Recognizer, utterance: Utterance, lang: str | None, adapter: str | None, proxy_lang: str | None = None) -> str | None:
+    """The language to tell the decoder: the one given for all, else the utterance's, else (None) the adapter's.
+
+    Where the base has no token for it and the adapter has no vector of its own for it, `proxy_lang` stands in.
+    """
+    wanted = lang or utterance.lang
+    if wanted is None or not recognizer.multilingual or proxy_lang is None:
+        return wanted
+    taught = adapter is not None and recognizer.adapters[adapter].manifest.language == wanted
+    return wanted if taught or token_of(wanted, recognizer.generation.lang_to_id) else proxy_lang
