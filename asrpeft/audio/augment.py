@@ -168,8 +168,16 @@ class Augmentation:
         if not self.speeds or min(self.speeds) < 0.5 or max(self.speeds) > 2.0:
             raise BadInput(f"augmentation: speeds={self.speeds} must be factors between 0.5 and 2, for instance (0.9, 1.0, 1.1).")
 
+    def speed_of(self, n_samples: int, utterance: str, epoch: int) -> float:
+        """The factor that `samples` plays this utterance by; 1 where a slow speed would make it longer than 30 s."""
+        if self.speeds == (1.0,):
+            return 1.0
+        chance = generator(self.seed, utterance, epoch, "speed")
+        factor = self.speeds[int(torch.randint(len(self.speeds), (), generator=chance))]
+        return factor if n_samples / factor + 1 <= MAX_SECONDS * SAMPLE_RATE else 1.0
+
     def samples(self, samples: Tensor, utterance: str, epoch: int) -> Tensor:
-        """(n,) float32 at 16 kHz → (m,), never over 30 s: a slow speed that would make it so is not applied."""
+        """(n,) float32 at 16 kHz → (m,), at most 30 s if n was."""
 
         def drawn(kind: str, probability: float) -> Generator | None:
             """This kind's own chance if it happens this time."""
@@ -178,11 +186,7 @@ class Augmentation:
             chance = generator(self.seed, utterance, epoch, kind)
             return chance if float(torch.rand((), generator=chance)) < probability else None
 
-        if len(self.speeds) > 1 or self.speeds != (1.0,):
-            chance = generator(self.seed, utterance, epoch, "speed")
-            factor = self.speeds[int(torch.randint(len(self.speeds), (), generator=chance))]
-            if samples.shape[-1] / factor + 1 <= MAX_SECONDS * SAMPLE_RATE:
-                samples = speed(samples, factor)
+        samples = speed(samples, self.speed_of(samples.shape[-1], utterance, epoch))
         if chance := drawn("reverb", self.reverb):
             response = room_response(uniform(*self.rt60_s, chance), uniform(0.3, 0.9, chance), chance)
             samples = reverberate(samples, response)
