@@ -71,6 +71,7 @@ class LayerAdapter(nn.Module):
     name: ClassVar[str] = ""
     kinds: ClassVar[tuple[str, ...]] = WEIGHTS  # what it attaches to
     where: ClassVar[str] = "attention"  # where it attaches unless told
+    lr: ClassVar[float] = 1e-3  # AdamW's peak learning rate unless told
     neutral: ClassVar[bool] = True  # a fresh one changes nothing
     mergeable: ClassVar[bool] = True
     edits_input: ClassVar[bool] = False  # `edit_input` is called before the frozen layer

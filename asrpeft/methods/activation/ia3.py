@@ -19,6 +19,7 @@ from asrpeft.methods.base import LayerAdapter, register
 @register("ia3")
 class IA3(LayerAdapter):
     where = "k_proj,v_proj,fc2"
+    lr = 5e-3
     edits_input = True
 
     @dataclass(frozen=True)

@@ -22,6 +22,7 @@ from asrpeft.methods.base import LayerAdapter, gaussian, positive, register
 class Prefix(LayerAdapter):
     kinds = ("attention",)
     where = "decoder.*.self_attn"
+    lr = 1e-2
     neutral = False
     mergeable = False
 

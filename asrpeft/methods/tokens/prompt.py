@@ -22,6 +22,7 @@ from asrpeft.methods.base import LayerAdapter, positive, register
 class Prompt(LayerAdapter):
     kinds = ("decoder",)
     where = "decoder"
+    lr = 1e-2
     neutral = False
     mergeable = False
 

@@ -17,6 +17,7 @@ from asrpeft.methods.base import LayerAdapter, register, zeros
 class BitFit(LayerAdapter):
     kinds = ("linear", "conv1d", "norm")
     where = "all"
+    lr = 3e-3
 
     def __init__(self, layer, config, pool):
         super().__init__(layer, config, pool)

@@ -15,6 +15,7 @@ from asrpeft.methods.base import WEIGHTS, LayerAdapter, register, zeros
 class Full(LayerAdapter):
     kinds = (*WEIGHTS, "norm")
     where = "all"
+    lr = 1e-4
 
     def __init__(self, layer, config, pool):
         super().__init__(layer, config, pool)
