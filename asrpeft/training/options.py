@@ -9,6 +9,7 @@ from typing import Any
 from asrpeft.audio.augment import Augmentation, augmentation
 from asrpeft.errors import BadInput
 from asrpeft.recognizer.context import CONTEXTS
+from asrpeft.training import losses
 from asrpeft.training.precision import PRECISIONS
 from asrpeft.training.schedules import SCHEDULES
 
@@ -91,6 +92,11 @@ class TrainingOptions:
             if getattr(self, name) not in choices:
                 raise BadInput(f"There is no {name} {getattr(self, name)!r}; choose {', '.join(choices)}.")
         self.augmentation()
+        self.terms()
+
+    def terms(self) -> losses.Loss:
+        """The loss that `loss` describes."""
+        return losses.parse(self.loss, label_smoothing=self.label_smoothing)
 
     def augmentation(self) -> Augmentation:
         """The augmentation that `augment` describes.

@@ -1,0 +1,199 @@
+"""Utterances → what the recogniser trains on: features, contexts, decoder inputs, labels.
+
+    inputs    <start> <lang> <task> <notimestamps>  t₁ t₂ … tₙ
+    labels       –      –      –          t₁        t₂ … tₙ <end>          (– : not a target)
+
+The shift is made here, once, so that nothing has to be stripped later. Everything random is keyed by (seed, utterance, epoch).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from asrpeft.audio.augment import Augmentation
+from asrpeft.audio.features import SAMPLE_RATE, log_mel
+from asrpeft.corpus import Corpus, Skipped, Utterance
+from asrpeft.errors import BadAudio
+from asrpeft.recognizer import IGNORED, Recognizer, context_frames, speech_frames
+from asrpeft.training.options import TrainingOptions
+
+
+@dataclass(frozen=True)
+class Example:
+    """One utterance, ready. features (mels, 2·context); `speech`: encoder frames that hold sound; `text` for CTC labels."""
+
+    id: str
+    text: str
+    features: Tensor
+    context: int
+    speech: int
+    inputs: tuple[int, ...]
+    labels: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Examples that are computed together.
+
+    Attributes:
+        ids, texts: one a row.
+        features: (rows, mels, 2·T) float32.
+        frames: (rows,) contexts, the largest of which is T.
+        speech: (rows,) encoder frames that hold sound.
+        tokens: (rows, n) decoder inputs, padded at the right, where causal attention never looks.
+        labels: (rows, n) the token wanted after each input, or IGNORED.
+        skipped: utterances that should have been here and could not be read.
+    """
+
+    ids: tuple[str, ...]
+    texts: tuple[str, ...]
+    features: Tensor
+    frames: Tensor
+    speech: Tensor
+    tokens: Tensor
+    labels: Tensor
+    skipped: tuple[Skipped, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def to(self, device: torch.device) -> Batch:
+        moved = {name: getattr(self, name).to(device, non_blocking=True) for name in ("features", "frames", "speech", "tokens", "labels")}
+        return replace(self, **moved)
+
+
+def collate(examples: Sequence[Example], *, end: int, skipped: Sequence[Skipped] = ()) -> Batch | None:
+    """Examples → a batch, whose context is its longest row's. None if there is no example."""
+    if not examples:
+        return None
+    longest, n = max(e.context for e in examples), max(len(e.inputs) for e in examples)
+    features = torch.zeros(len(examples), examples[0].features.shape[0], 2 * longest)
+    tokens = torch.full((len(examples), n), end)
+    labels = torch.full((len(examples), n), IGNORED)
+    for row, example in enumerate(examples):
+        features[row, :, : 2 * example.context] = example.features
+        tokens[row, : len(example.inputs)] = torch.tensor(example.inputs)
+        labels[row, : len(example.labels)] = torch.tensor(example.labels)
+    return Batch(
+        ids=tuple(e.id for e in examples), texts=tuple(e.text for e in examples), features=features,
+        frames=torch.tensor([e.context for e in examples]), speech=torch.tensor([e.speech for e in examples]),
+        tokens=tokens, labels=labels, skipped=tuple(skipped),
+    )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class StepKey:
+    """An optimiser step: number `position` of `epoch`, and the batches (places in the corpus) that are added up in it."""
+
+    epoch: int
+    position: int
+    batches: tuple[tuple[int, ...], ...]
+
+
+@dataclass(frozen=True)
+class StepData:
+    """What a process computes of a step; `skipped` are utterances that could not be read."""
+
+    key: StepKey
+    batches: tuple[Batch, ...]
+    skipped: tuple[Skipped, ...]
+
+
+class Examples(Dataset):
+    """A corpus as examples, made when they are asked for; decoded audio is kept while there is room.
+
+    Attributes:
+        corpus: the utterances that can be used.
+        skipped: those that cannot, because their transcript does not fit the decoder.
+    """
+
+    def __init__(self, corpus: Corpus, recognizer: Recognizer, *, prompt: Sequence[int], context: str, reserved: int = 0,
+                 seed: int = 0, augmentation: Augmentation | None = None, cache_mb: int = 1024):  # fmt: skip
+        """
+        Args:
+            prompt: tokens before each transcript, see `Recognizer.prompt`.
+            context: `auto` or `full`.
+            reserved: positions of the decoder that virtual tokens take.
+            augmentation: None for the speech as it is, without jitter of the context.
+        """
+        self.prompt, self.context, self.seed = tuple(prompt), context, seed
+        self.n_mels, self.end, self.augmentation = recognizer.n_mels, recognizer.end, augmentation
+        room = recognizer.max_tokens - reserved
+        # Whisper writes " one two": transcripts begin with a space.
+        texts = [tuple(recognizer.encode_text(" " + " ".join(u.text.split()))) for u in corpus]
+        fits = [len(self.prompt) + len(t) <= room for t in texts]
+        self.skipped = tuple(Skipped(u.id, f"its transcript has {len(t)} tokens; {room - len(self.prompt)} fit the decoder")
+                             for u, t, fit in zip(corpus, texts, fits) if not fit)  # fmt: skip
+        self.corpus = Corpus([u for u, fit in zip(corpus, fits) if fit], name=corpus.name, skipped=(*corpus.skipped, *self.skipped))
+        self.texts = [t for t, fit in zip(texts, fits) if fit]
+        self._cache: dict[int, np.ndarray | BadAudio] = {}
+        self._room = cache_mb * 1_000_000
+
+    @classmethod
+    def for_training(cls, corpus: Corpus, recognizer: Recognizer, *, prompt: Sequence[int], options: TrainingOptions, reserved: int = 0) -> Examples:
+        return cls(corpus, recognizer, prompt=prompt, context=options.context, reserved=reserved, seed=options.seed,
+                   augmentation=options.augmentation(), cache_mb=options.cache_mb)  # fmt: skip
+
+    def __len__(self) -> int:
+        return len(self.corpus)
+
+    def frames(self, epoch: int | None) -> list[int]:
+        """What each utterance will cost in encoder frames, by the length its corpus gives."""
+        return [self._context(u, round(min(u.duration, 30.0) * SAMPLE_RATE), epoch) for u in self.corpus]
+
+    def _context(self, utterance: Utterance, n_samples: int, epoch: int | None) -> int:
+        return context_frames(n_samples, self.context, jitter_seed=None if epoch is None else f"{self.seed}-{utterance.id}-{epoch}")
+
+    def samples(self, index: int) -> Tensor:
+        """(n,) float32 at 16 kHz. Raises: BadAudio, again each time it is asked for."""
+        found = self._cache.get(index)
+        if found is None:
+            try:
+                found = self.corpus[index].samples()
+            except BadAudio as error:
+                found = error
+            size = getattr(found, "nbytes", 0)
+            if size <= self._room:
+                self._room -= size
+                self._cache[index] = found
+        if isinstance(found, BadAudio):
+            raise found
+        return torch.from_numpy(found)
+
+    def example(self, index: int, epoch: int | None) -> Example:
+        """An utterance as it is heard in `epoch`; None: as it is, without any chance.
+
+        Raises: BadAudio if it cannot be read, or is longer than 30 s.
+        """
+        utterance, samples = self.corpus[index], self.samples(index)
+        changed = self.augmentation if epoch is not None else None
+        if changed is not None:
+            samples = changed.samples(samples, utterance.id, epoch)
+        context = self._context(utterance, len(samples), epoch)
+        speech = min(context, speech_frames(len(samples)))
+        features = log_mel(samples, n_mels=self.n_mels, n_frames=2 * context)
+        if changed is not None:
+            features = changed.features(features, 2 * speech, utterance.id, epoch)
+        text = self.texts[index]
+        labels = (*(IGNORED,) * (len(self.prompt) - 1), *text, self.end)
+        return Example(utterance.id, utterance.text, features, context, speech, (*self.prompt, *text), labels)
+
+    def batch(self, rows: Sequence[int], epoch: int | None) -> tuple[Batch | None, list[Skipped]]:
+        """(the batch of those rows that can be read, the others)."""
+        good, bad = [], []
+        for index in rows:
+            try:
+                good.append(self.example(index, epoch))
+            except BadAudio as error:
+                bad.append(Skipped(self.corpus[index].id, str(error)))
+        return collate(good, end=self.end), bad
+
+    def __getitem__(self, key: StepKey) -> StepData:
+        made = [self.batch(rows, key.epoch) for rows in key.batches if rows]
+        return StepData(key, tuple(batch for batch, _ in made if batch is not None), tuple(s for _, bad in made for s in bad))

@@ -1,0 +1,374 @@
+"""The training loop: one adapter, one frozen base, steps in a fixed order.
+
+    for each step:  loss = Σ_batches Σ_terms weight · sum / units of the step   →  backward  →  clip  →  AdamW  →  the method's plan
+                    now and then: a look at the development data, a checkpoint
+
+Under `accelerate launch` each process computes its rows of every batch and gradients are summed, so that many processes take
+the steps of one. All chance is keyed by (seed, utterance, epoch) or (seed, step).
+"""
+
+from __future__ import annotations
+
+import resource
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import DistributedType, broadcast
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from asrpeft.audio.augment import generator
+from asrpeft.corpus import Corpus, Skipped
+from asrpeft.errors import BadCorpus, BadInput, Failure
+from asrpeft.recognizer import Recognizer
+from asrpeft.training import checkpoints
+from asrpeft.training.checkpoints import State
+from asrpeft.training.events import DevScore, Message, Progress, Step, ignore
+from asrpeft.training.examples import Examples, StepData
+from asrpeft.training.frozen import only, trained_parameters, training_mode
+from asrpeft.training.optimizer import adamw, learning_rate, set_rate
+from asrpeft.training.options import TrainingOptions, differences
+from asrpeft.training.precision import autocast
+from asrpeft.training.schedules import rate
+from asrpeft.training.steps import Steps
+
+LOOKS = 8  # at the development data, unless `dev_every` says how often
+NOT_FINITE_IN_A_ROW = 5
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What a run did.
+
+    Attributes:
+        steps: optimiser steps taken; rows: utterances trained on, counting each time.
+        seconds: time in the loop, with reading and augmenting audio, without start-up and evaluation.
+        best: (score, step) of the look at the development data whose weights were kept; None without such data.
+        looks: (step, score) of each look, `kind` is `wer` or `loss`.
+        dropped: rows that had no target for a part of the loss because it did not fit (CTC).
+        skipped: utterances left out, with reasons.
+    """
+
+    steps: int
+    rows: int
+    seconds: float
+    peak_memory_bytes: int
+    best: tuple[float, int] | None
+    looks: tuple[tuple[int, float], ...]
+    kind: str
+    dropped: int
+    skipped: tuple[Skipped, ...]
+
+    @property
+    def utterances_per_second(self) -> float:
+        return self.rows / self.seconds if self.seconds else 0.0
+
+
+def train(
+    recognizer: Recognizer,
+    name: str,
+    data: Corpus,
+    *,
+    prompt: Sequence[int],
+    options: TrainingOptions,
+    dev: Corpus | None = None,
+    dev_score: Callable[[], float] | None = None,
+    checkpoint: Path | None = None,
+    resume: bool = False,
+    progress: Progress = ignore,
+) -> Trained:
+    """Train the attached adapter `name`, and leave in it the weights that were best on the development data.
+
+    Args:
+        prompt: the tokens before every transcript, see `Recognizer.prompt`.
+        dev: data that choose among the weights; without them the last are kept.
+        dev_score: what to choose by (lower is better; called with the adapter in evaluation mode), for instance its WER on
+            `dev`; without it, the loss on `dev`.
+        checkpoint: the file that holds the run's state; without it nothing is written.
+        resume: go on from that file, if it exists.
+    Raises: UnexpectedTraining if anything else would train; BadInput if `checkpoint` belongs to another run; BadCorpus if no
+        utterance can be used; Failure if the loss is no longer a number.
+    """
+    with torch.random.fork_rng(devices=[]), only(recognizer, name):
+        run = Run(recognizer, name, data, prompt=prompt, options=options, dev=dev, dev_score=dev_score, checkpoint=checkpoint, progress=progress)
+        if resume:
+            run.resume()
+        run.train()
+        return run.result()
+
+
+class Run:
+    """A run of `train`: its parts, and the `state` that a checkpoint holds."""
+
+    def __init__(self, recognizer: Recognizer, name: str, data: Corpus, *, prompt: Sequence[int], options: TrainingOptions, dev: Corpus | None,
+                 dev_score: Callable[[], float] | None, checkpoint: Path | None, progress: Progress):  # fmt: skip
+        self.recognizer, self.name, self.options = recognizer, name, options
+        self.adapter = recognizer.adapters[name]
+        self.trained = trained_parameters(recognizer, name)
+        self.loss = options.terms()
+        if self.loss.needs_head and self.adapter.ctc is None:
+            raise BadInput(f"The loss {options.loss!r} needs a CTC head; give the adapter one: adapter.ctc = CTCHead.for_texts(…).")
+        self.accelerator = Accelerator(cpu=recognizer.device.type == "cpu")
+        if self.accelerator.distributed_type == DistributedType.FSDP:
+            raise BadInput("Sharded training (FSDP) is not supported yet: set the accelerate configuration to plain data parallel.")
+        self.progress: Progress = progress if self.accelerator.is_main_process else ignore
+        self._place()
+        reserved = sum(len(piece.rows()[0]) for piece in self.adapter.pieces.values() if "decoder" in piece.kinds)
+        self.examples = Examples.for_training(data, recognizer, prompt=prompt, options=options, reserved=reserved)
+        if not len(self.examples):
+            raise BadCorpus(f"{data.name or 'The corpus'} has no utterance to train on. {_reasons(self.examples.corpus.skipped)}")
+        self.dev = None if dev is None else Examples(dev, recognizer, prompt=prompt, context=options.context, reserved=reserved)
+        self.dev_score = dev_score
+        self.steps = Steps(self.examples, options)
+        self.lr = learning_rate(self.adapter.method, options)
+        self.optimizer = adamw(self.trained, options, lr=self.lr)
+        self.plan = self.adapter.plan()
+        self.checkpoint, self.identity = checkpoint, checkpoints.identity(self.adapter, data, dev)
+        self.state = State(total=self.steps.total, skipped={s.id: s.reason for s in self.examples.corpus.skipped})
+        self.best: dict[str, Tensor] | None = None
+        self._not_finite = 0
+        self._saved = time.monotonic()
+
+    def _place(self) -> None:
+        """Each process on its own device, all with the same weights to start from."""
+        if self.accelerator.num_processes > 1:
+            self.recognizer.to(self.accelerator.device)
+            for parameter in self.trained.values():
+                parameter.data.copy_(broadcast(parameter.data))
+
+    # -- interruption --------------------------------------------------------------------------------------------------
+    def resume(self) -> None:
+        if self.checkpoint is None or not self.checkpoint.is_file():
+            self.progress(Message("There is no checkpoint to resume from: starting from the beginning."))
+            return
+        found = checkpoints.read(self.checkpoint)
+        checkpoints.check(found, self.checkpoint, changed_options=differences(found.options, self.options), identity=self.identity)
+        self.state = found.state
+        self.best = found.restore(self.adapter, self.optimizer)
+        self.progress(Message(f"Resuming after step {self.state.step:,}."))
+
+    def save(self) -> None:
+        if self.checkpoint is not None and self.accelerator.is_main_process:
+            checkpoints.write(self.checkpoint, self.state, adapter=self.adapter, optimizer=self.optimizer, best=self.best,
+                              options=self.options.to_json(), identity=self.identity)  # fmt: skip
+        self._saved = time.monotonic()
+
+    # -- the loop ------------------------------------------------------------------------------------------------------
+    def train(self) -> None:
+        if self.state.finished:
+            return
+        own, head = self.adapter.trained_parameters(), self.adapter.head_parameters()
+        total = sum(p.numel() for p in self.recognizer.base.parameters())
+        self.progress(Message(f"Training {own:,} of {total + own:,} parameters ({own / (total + own):.2%})" + (f" and a CTC head of {head:,}." if head else ".")))
+        state, clock = self.state, time.monotonic()
+        loader = DataLoader(self.examples, sampler=self._keys(), batch_size=None, num_workers=self.options.workers, pin_memory=self.recognizer.device.type == "cuda")
+        for data in loader:
+            self.step(data)
+            state.seconds, clock = state.seconds + time.monotonic() - clock, time.monotonic()
+            last = self._last()
+            if last or self._looks_now():
+                self.look()
+            state.finished = last or self._out_of_patience()
+            if state.finished:
+                break
+            if time.monotonic() - self._saved >= self.options.checkpoint_s:
+                self.save()
+            clock = time.monotonic()
+        del loader  # ends its workers
+        self._finish()
+
+    def _keys(self):
+        rank, of = self.accelerator.process_index, self.accelerator.num_processes
+        return self.steps.after(self.state.epoch, self.state.position, taken=self.state.step, rank=rank, of=of)
+
+    def step(self, data: StepData) -> None:
+        """Take one optimiser step."""
+        state = self.state
+        share = rate(self.options.schedule, self._progress(), warmup=self.options.warmup)
+        set_rate(self.optimizer, share)
+        self._note_skipped(data.skipped)
+        units = self._sum([*self.loss.units(data.batches, self.adapter), sum(map(len, data.batches))])
+        rows = round(units.pop())
+        loss = self.gradient(data, units) if any(units) else 0.0
+        if any(units) and self._gradient_is_finite(loss):
+            self.optimizer.step()
+            if self.plan is not None:
+                self.plan.after_step(self.adapter, step=state.step, total_steps=self._total_steps(), lr=share * self.lr)
+        self.optimizer.zero_grad(set_to_none=True)
+        state.step, state.rows = state.step + 1, state.rows + rows
+        state.epoch, state.position = data.key.epoch, data.key.position + 1
+        state.dropped += sum(self.loss.dropped(batch, self.adapter) for batch in data.batches)
+        if not state.rows and state.epoch > 0:
+            raise BadCorpus(f"Of {len(self.examples)} utterances none could be read. {_reasons(self.skipped())}")
+        self._tell(loss, share)
+
+    def gradient(self, data: StepData, units: Sequence[float]) -> float:
+        """Leave the gradient of the whole step, over all processes, in the parameters; returns the loss per unit."""
+        device, total = self.recognizer.device, 0.0
+        torch.manual_seed(generator(self.options.seed, "step", self.state.step, self.accelerator.process_index).initial_seed())
+        with training_mode(self.recognizer, self.name, dropout=self.options.dropout, checkpointing=self.options.gradient_checkpointing):
+            for batch in data.batches:
+                batch = batch.to(device)
+                with autocast(self.options.precision, device, self.recognizer.dtype):
+                    output = self.recognizer(batch.features, batch.frames, batch.tokens if self.loss.needs_decoder else None, route=self.name)
+                    loss = self.loss.value(output, batch, self.adapter, units)
+                loss.backward()
+                total += float(loss.detach())
+        self._sum_gradients()
+        penalty = self.plan.penalty(self.adapter) if self.plan is not None else None
+        if penalty is not None:  # the same in every process: after the sum
+            penalty.backward()
+        return self._sum([total])[0]
+
+    def _gradient_is_finite(self, loss: float) -> bool:
+        """Clip the gradient; a step whose gradient is not finite is not taken.
+
+        Raises: Failure when that happens again and again.
+        """
+        gradients = [p for p in self.trained.values() if p.grad is not None]
+        norm = float(nn.utils.clip_grad_norm_(gradients, self.options.clip or float("inf")))
+        fine = norm == norm and abs(norm) != float("inf")
+        self._not_finite = 0 if fine else self._not_finite + 1
+        if self._not_finite >= NOT_FINITE_IN_A_ROW:
+            raise Failure(f"The gradient was not finite in {self._not_finite} steps in a row (loss {loss:.3g}, step {self.state.step}). "
+                          f"Lower --lr (it is {self.lr:g}), or use --precision no.")  # fmt: skip
+        return fine
+
+    def _sum(self, values: Sequence[float]) -> list[float]:
+        """Numbers summed over the processes."""
+        if self.accelerator.num_processes == 1:
+            return list(values)
+        told = torch.tensor(values, dtype=torch.float64 if self.accelerator.device.type != "mps" else torch.float32, device=self.accelerator.device)
+        return self.accelerator.reduce(told, "sum").tolist()
+
+    def _sum_gradients(self) -> None:
+        """One sum over the processes for all parameters; a parameter that no row here reached counts as zero."""
+        if self.accelerator.num_processes == 1:
+            return
+        parameters = list(self.trained.values())
+        flat = torch.cat([(torch.zeros_like(p) if p.grad is None else p.grad).flatten() for p in parameters])
+        flat = self.accelerator.reduce(flat, "sum")
+        for parameter, part in zip(parameters, flat.split([p.numel() for p in parameters])):
+            parameter.grad = part.view_as(parameter).clone()
+
+    # -- how far it is -------------------------------------------------------------------------------------------------
+    def _progress(self) -> float:
+        """The share of the run at the middle of the coming step."""
+        if self.state.total is not None:
+            return (self.state.step + 0.5) / self.state.total
+        return self._elapsed() / (60 * self.options.minutes)
+
+    def _elapsed(self) -> float:
+        """Seconds in the loop; the mean over processes, which must all stop at once."""
+        return self._sum([self.state.seconds])[0] / self.accelerator.num_processes
+
+    def _total_steps(self) -> int:
+        """Planned steps; where time is planned, as many as there will be at this pace."""
+        return self.state.total or max(self.state.step + 1, round((self.state.step + 1) / max(self._progress(), 1e-3)))
+
+    def _last(self) -> bool:
+        if self.state.total is not None:
+            return self.state.step >= self.state.total
+        return self._elapsed() >= 60 * self.options.minutes
+
+    def _tell(self, loss: float, share: float) -> None:
+        state, total = self.state, self.state.total
+        spent = max(state.seconds, 1e-6)
+        remaining = spent / max(1, state.step) * (total - state.step) if total is not None else max(0.0, 60 * self.options.minutes - spent)
+        self.progress(Step(state.step, total, loss, share * self.lr, state.rows / spent, remaining))
+
+    # -- development data ----------------------------------------------------------------------------------------------
+    def _looks_now(self) -> bool:
+        if self.dev is None:
+            return False
+        if self.options.dev_every is not None:
+            return self.state.step % self.options.dev_every == 0
+        if self.state.total is not None:
+            return self.state.step % max(1, -(-self.state.total // LOOKS)) == 0
+        return self._elapsed() * LOOKS >= 60 * self.options.minutes * (len(self.state.looks) + 1)
+
+    def look(self) -> None:
+        """Score the adapter on the development data, and keep its weights if they are the best so far."""
+        if self.dev is None:
+            return
+        state = self.state
+        score = self.dev_score() if self.dev_score is not None else self.dev_loss()
+        best = state.best is None or score < state.best[0]
+        state.looks.append((state.step, score))
+        state.since_best = 0 if best else state.since_best + 1
+        if best:
+            state.best = (score, state.step)
+            self.best = {n: t.detach().cpu().clone() for n, t in self.adapter.state_dict().items()}
+        self.progress(DevScore(state.step, score, self.kind, best))
+
+    @property
+    def kind(self) -> str:
+        return "wer" if self.dev_score is not None else "loss"
+
+    def _out_of_patience(self) -> bool:
+        if self.options.patience is None or self.state.since_best < self.options.patience:
+            return False
+        self.progress(Message(f"Stopping: {self.state.since_best} looks at the development data without an improvement."))
+        return True
+
+    @torch.no_grad()
+    def dev_loss(self) -> float:
+        """The loss on the development data, without chance: no augmentation, no jitter, no dropout."""
+        rows = sorted(range(len(self.dev)), key=lambda i: self.dev.corpus[i].duration)[: self.options.dev_utterances]
+        sums, counts = [0.0] * len(self.loss.terms), [0] * len(self.loss.terms)
+        for first in range(0, len(rows), 16):
+            batch, bad = self.dev.batch(rows[first : first + 16], None)
+            self._note_skipped(bad)
+            if batch is None:
+                continue
+            units = self.loss.units([batch], self.adapter)
+            batch = batch.to(self.recognizer.device)
+            with autocast(self.options.precision, self.recognizer.device, self.recognizer.dtype):
+                output = self.recognizer(batch.features, batch.frames, batch.tokens if self.loss.needs_decoder else None, route=self.name)
+                for i, (_, term) in enumerate(self.loss.terms):
+                    sums[i] += float(term.total(output, batch, self.adapter)) if units[i] else 0.0
+                    counts[i] += units[i]
+        if not any(counts):
+            raise BadCorpus(f"No utterance of the development data can be used. {_reasons(self.skipped())}")
+        return sum(weight * s / n for (weight, _), s, n in zip(self.loss.terms, sums, counts) if n)
+
+    # -- the end -------------------------------------------------------------------------------------------------------
+    def _finish(self) -> None:
+        if self.best is not None:
+            self.adapter.load_state_dict(self.best)
+        if self.plan is not None:
+            self.plan.finish(self.adapter)
+        if self.state.dropped:
+            self.progress(Message(f"{self.state.dropped:,} times, a transcript did not fit its frames and was no target for CTC."))
+        self.save()
+
+    def _note_skipped(self, skipped: Sequence[Skipped]) -> None:
+        for item in skipped:
+            if item.id not in self.state.skipped:
+                self.state.skipped[item.id] = item.reason
+                self.progress(item)
+
+    def skipped(self) -> tuple[Skipped, ...]:
+        return tuple(Skipped(id_, reason) for id_, reason in self.state.skipped.items())
+
+    def result(self) -> Trained:
+        state = self.state
+        return Trained(steps=state.step, rows=state.rows, seconds=state.seconds, peak_memory_bytes=peak_memory(self.recognizer.device), best=state.best,
+                       looks=tuple(state.looks), kind=self.kind, dropped=state.dropped, skipped=self.skipped())  # fmt: skip
+
+
+def peak_memory(device: torch.device) -> int:
+    """The most memory this process held: on the GPU where it computes there, else resident."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def _reasons(skipped: Sequence[Skipped]) -> str:
+    return " ".join(f"{s.id}: {s.reason}." for s in skipped[:3])
