@@ -60,6 +60,16 @@ def load_model(model: str | None, *, device: str, dtype: str, threads: int | Non
     return recognizer
 
 
+def attach(recognizer: Recognizer, folders: list[str] | None, *, force: bool = False) -> list[str]:
+    """Load adapter folders and give their names: each folder's own, with its parent's where two are called alike."""
+    names = []
+    for folder in folders or []:
+        place = Path(folder).resolve()
+        name = place.name if place.name not in recognizer.adapters else f"{place.parent.name}-{place.name}"
+        names.append(recognizer.adapters.load(folder, name=name, force=force).name)
+    return names
+
+
 def read_corpus(data: str, *, columns: list[str] | None = None, strict: bool = False, limit: int | None = None) -> Corpus:
     from asrpeft.corpus import read
 
