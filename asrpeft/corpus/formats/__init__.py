@@ -64,7 +64,7 @@ def recognise(spec: str) -> Format:
     for kind in sorted(FORMATS.values(), key=lambda kind: kind.broad):
         if kind.claims(spec):
             return kind
-    kinds = "; ".join(f"{kind.name}: {kind.what}" for kind in FORMATS.values())
+    kinds = "; ".join(f"{kind.name}: {kind.what}" for kind in sorted(FORMATS.values(), key=lambda kind: kind.name))
     raise BadCorpus(f"{spec}: not a kind of corpus that I know. The kinds are: {kinds}.")
 
 
