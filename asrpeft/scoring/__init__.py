@@ -1,17 +1,29 @@
 """Scores that can be believed: normalisers, WER and CER with intervals, paired tests, breakdowns and reports.
 
-    from asrpeft.scoring import score, compare
+    from asrpeft.scoring import score, compare, report
     base = score(references, base_texts, speakers=speakers, name="base")
     tuned = score(references, tuned_texts, speakers=speakers, name="lora")
     tuned.wer, tuned.wer_interval.low, compare(base, tuned).verdict
+    report.show(report.make([base, tuned]))
 
-Nothing here imports torch or runs a model.
+Nothing here imports torch or runs a model, and nothing of the package outside `asrpeft.errors` is imported.
 """
 
 from asrpeft.scoring.alignment import Edit, Run, align
+from asrpeft.scoring.confidence import Calibration, calibration, word_correctness
 from asrpeft.scoring.errors import Counts, DamagingNormaliser, Raw, Score, UtteranceScore, score
-from asrpeft.scoring.intervals import Interval, ratio_interval
+from asrpeft.scoring.groups import Breakdown, Gap, Group, breakdown
+from asrpeft.scoring.intervals import Interval, ratio_interval, wilson
+from asrpeft.scoring.mistakes import (
+    Confusions,
+    Hallucination,
+    NonSpeech,
+    confusions,
+    insertion_runs,
+    nonspeech,
+)
 from asrpeft.scoring.normalise import Normaliser, normaliser, normalisers
+from asrpeft.scoring.recall import Recall, hotword_recall, rare_word_recall
 from asrpeft.scoring.significance import (
     Comparison,
     Gate,
@@ -23,29 +35,55 @@ from asrpeft.scoring.significance import (
     paired_bootstrap,
     signed_rank,
 )
+from asrpeft.scoring.speed import Latency, Speed, latency
+from asrpeft.scoring.transcripts import Transcripts, match, read_speakers, read_transcripts
 
 __all__ = [
+    "Breakdown",
+    "Calibration",
     "Comparison",
+    "Confusions",
     "Counts",
     "DamagingNormaliser",
     "Edit",
+    "Gap",
     "Gate",
+    "Group",
+    "Hallucination",
     "Interval",
+    "Latency",
+    "NonSpeech",
     "Normaliser",
     "Raw",
+    "Recall",
     "Run",
     "Score",
+    "Speed",
     "Test",
+    "Transcripts",
     "UtteranceScore",
     "align",
+    "breakdown",
+    "calibration",
     "compare",
     "compare_all",
+    "confusions",
     "gate",
+    "hotword_recall",
+    "insertion_runs",
+    "latency",
     "mapsswe",
+    "match",
+    "nonspeech",
     "normaliser",
     "normalisers",
     "paired_bootstrap",
+    "rare_word_recall",
     "ratio_interval",
+    "read_speakers",
+    "read_transcripts",
     "score",
     "signed_rank",
+    "wilson",
+    "word_correctness",
 ]

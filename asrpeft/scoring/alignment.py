@@ -1,8 +1,9 @@
 """Which word became which: the alignment of a hypothesis to its reference, with the fewest edits.
 
-`levenshtein` (the default) gives every edit the cost 1, by jiwer; the error count is then the smallest possible. `sclite`
-gives a substitution 4 and an insertion or deletion 3, as NIST's tool does: it would rather delete and insert than match two
-unlike words across a gap, and now and then counts one error more. Use it to compare with published NIST scores.
+`levenshtein` (the default) gives every edit the cost 1, by jiwer; the error count is then the smallest possible.
+`sclite` gives a substitution 4 and an insertion or deletion 3, as NIST's tool does: it would rather delete and
+insert than match two unlike words across a gap, and now and then counts one error more. Use it to compare with
+published NIST scores.
 """
 
 from __future__ import annotations
@@ -78,7 +79,8 @@ def edits(alignment: Alignment, reference: Sequence[str], hypothesis: Sequence[s
 
 
 def _sclite(reference: list[str], hypothesis: list[str]) -> Alignment:
-    """Cheapest path with NIST's costs; among equals a match or substitution first, then an insertion, then a deletion."""
+    """Cheapest path with NIST's costs; among equals a match or substitution first, then an insertion, then a
+    deletion."""
     n, m = len(reference), len(hypothesis)
     cost = [[_GAP * j for j in range(m + 1)]]
     for i in range(1, n + 1):

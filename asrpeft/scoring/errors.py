@@ -4,8 +4,8 @@
     MER = (S + D + I) / (H + S + D + I)        WIL = 1 − (H / N) · (H / M)        M = words of the hypotheses
 
 Sums run over the corpus before dividing, so long utterances count more and no mean of utterance rates is involved. An
-utterance whose reference is empty adds its hypothesis words as insertions and nothing to N. WER is a fraction (0.25), and
-passes 1 when there are more errors than words.
+utterance whose reference is empty adds its hypothesis words as insertions and nothing to N. WER is a fraction
+(0.25), and passes 1 when there are more errors than words.
 
 Source: Morris, Maier and Green, 2004, From WER and RIL to MER and WIL; NIST SCTK for what counts as an error.
 """
@@ -25,7 +25,8 @@ from rapidfuzz.distance import Levenshtein
 from asrpeft.errors import BadInput
 from asrpeft.scoring.alignment import ALIGNMENTS, Alignment, AlignmentRule, Edit, align, edits
 from asrpeft.scoring.intervals import RESAMPLES, Interval, Method, ratio_interval
-from asrpeft.scoring.normalise import DEFAULT, Normaliser, normaliser as find_normaliser
+from asrpeft.scoring.normalise import DEFAULT, Normaliser
+from asrpeft.scoring.normalise import normaliser as find_normaliser
 from asrpeft.scoring.writing import CharacterUnit, characters, spaceless_share
 
 MIN_SPEAKERS = 10  # fewer resampled speakers say little about how speakers differ
@@ -37,7 +38,8 @@ class DamagingNormaliser(UserWarning):
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """Edits of one utterance or of a corpus. `words` are those of the reference, `hypothesis_words` of the hypothesis."""
+    """Edits of one utterance or of a corpus. `words` are those of the reference, `hypothesis_words` of the
+    hypothesis."""
 
     hits: int = 0
     substitutions: int = 0
@@ -251,7 +253,7 @@ def score(
     seed: int = 0,
     resamples: int = RESAMPLES,
     level: float = 0.95,
-    interval: Method = "bca",
+    interval: Method = "studentised",
     alignment: AlignmentRule = "levenshtein",
     character_unit: CharacterUnit = "codepoint",
 ) -> Score:
@@ -280,12 +282,16 @@ def score(
     for kind, texts in (("reference", references), ("hypothesis", hypotheses)):
         for place, text in enumerate(texts):
             if not isinstance(text, str):
-                raise BadInput(f"{kind} {place + 1} is a {type(text).__name__}, not text: give '' where nothing was said.")
+                raise BadInput(
+                    f"{kind} {place + 1} is a {type(text).__name__}, not text: give '' where nothing was said."
+                )
     ids = [str(i) for i in range(1, len(references) + 1)] if ids is None else [str(one) for one in ids]
     _same_length("ids", ids, references)
     if len(set(ids)) != len(ids):
         repeated = [one for one, count in Counter(ids).items() if count > 1]
-        raise BadInput(f"{len(repeated)} ids occur more than once, e.g. {', '.join(repeated[:3])}. Each utterance needs its own.")
+        raise BadInput(
+            f"{len(repeated)} ids occur more than once, e.g. {', '.join(repeated[:3])}. Each utterance needs its own."
+        )
     if speakers is not None:
         speakers = [None if speaker is None else str(speaker) for speaker in speakers]
         _same_length("speakers", speakers, references)
@@ -351,7 +357,8 @@ def score(
 
 
 def grouped_counts(rows: Sequence[UtteranceScore]) -> tuple[str, list[Counts]]:
-    """The independent units of these rows: ("speaker", sums by speaker) with ten speakers or more, else ("utterance", …)."""
+    """The independent units of these rows: ("speaker", sums by speaker) with ten speakers or more, else
+    ("utterance", …)."""
     by_speaker: dict[str | None, Counts] = {}
     for row in rows:
         by_speaker[row.speaker] = by_speaker.get(row.speaker, Counts()) + row.counts
@@ -362,7 +369,9 @@ def grouped_counts(rows: Sequence[UtteranceScore]) -> tuple[str, list[Counts]]:
 
 def _same_length(what: str, values: Sequence[Any], references: Sequence[str]) -> None:
     if len(values) != len(references):
-        raise BadInput(f"there are {len(references)} references and {len(values)} {what}; give one for each, in the same order.")
+        raise BadInput(
+            f"there are {len(references)} references and {len(values)} {what}; give one for each, in the same order."
+        )
 
 
 def _words(texts: Sequence[str]) -> list[list[str]]:
@@ -382,18 +391,21 @@ def _count(
     return counts
 
 
-def _notes(total: Counts, texts: Sequence[str], utterances: int, speakers: Sequence[str] | None, unit: str) -> tuple[str, ...]:
+def _notes(
+    total: Counts, texts: Sequence[str], utterances: int, speakers: Sequence[str] | None, unit: str
+) -> tuple[str, ...]:
     notes = []
     share, scripts = spaceless_share(texts)
     if share > 0.2:
         notes.append(
-            f"{100 * share:.0f} % of the reference letters are {', '.join(scripts)}, written without spaces between words: "
-            "a 'word' here is whatever stands between spaces, often a phrase. Read CER, or use the normaliser marks+split."
+            f"{100 * share:.0f} % of the reference letters are {', '.join(scripts)}, written without spaces between "
+            "words: a 'word' here is whatever stands between spaces, often a phrase. Read CER, or use the normaliser "
+            "marks+split."
         )
     if not total.errors:
         notes.append(
-            f"No error in {total.words:,} words: resampling cannot widen that, but by the rule of three a true WER of up to "
-            f"{300 / total.words:.2g} % would often look the same."
+            f"No error in {total.words:,} words: resampling cannot widen that, but by the rule of three a true WER of "
+            f"up to {300 / total.words:.2g} % would often look the same."
         )
     if empty := sum(not text for text in texts):
         notes.append(f"{empty} of {utterances} references are empty; what was recognised there counts as insertions.")

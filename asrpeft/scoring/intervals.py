@@ -1,17 +1,30 @@
-"""Bootstrap intervals for a rate, errors over words, whose units (speakers or utterances) are the only independent thing.
+"""Bootstrap intervals for a rate, errors over words, whose units (speakers or utterances) are the only independent
+thing.
 
     θ = Σ eᵤ / Σ wᵤ        resample the units u with replacement, B times; θ* are the rates of the resamples
 
-`percentile` takes the α/2 and 1 − α/2 quantiles of θ*. `bca` moves them for the bias z₀ of the resamples and for the
-acceleration a, the skewness that the jackknife sees:
+`studentised` (the default) resamples t* = (θ* − θ) / s*, with s* the linearised standard error of each resample, and
+takes
+[θ − s·t*(1 − α/2), θ − s·t*(α/2)]. `percentile` takes the α/2 and 1 − α/2 quantiles of θ* themselves; `bca` moves those
+for the bias z₀ of the resamples and for the acceleration a, the skewness that the jackknife sees:
 
-    α₁ = Φ(z₀ + (z₀ + z) / (1 − a (z₀ + z)))        z = the quantile of the asked level
+    s² = n / (n−1) · Σ (eᵤ − θ wᵤ)² / (Σ wᵤ)²        α₁ = Φ(z₀ + (z₀ + z) / (1 − a (z₀ + z)))
 
-Both are too narrow for few units, because resampling n units sees a variance (n − 1)/n of the true one and knows no
-Student's t; so z is −√(n/(n−1)) · t(α/2, n−1) instead of the normal quantile. At 30 units this is 6 % wider, at 1,000 0.2 %.
+All are too narrow for few units: n resampled units see a variance of (n − 1)/n of the true one, and normal quantiles
+know no Student's t. So z is −√(n/(n−1)) · t(α/2, n−1) in place of the normal quantile, and α/2 is Φ(z) wherever it
+stands.
 
-Source: Efron, 1987, Better bootstrap confidence intervals; Hesterberg, 2015, https://arxiv.org/abs/1411.5279 (the widening);
-Bisani and Ney, 2004, Bootstrap estimates for confidence intervals in ASR performance evaluation.
+How often 95 % intervals held the truth in 3,000 simulated corpora (speakers' odds of an error log-normal, sd 0.67, bad
+speakers saying more; `scripts/bench/scoring_simulation.py` repeats it on texts):
+
+                            studentised   bca      percentile
+    30 speakers, WER 25 %       95.6      92.8        92.9
+    30 speakers, WER  7 %       94.9      91.9        90.8
+    12 speakers, WER 25 %       96.1      90.9        91.9
+
+Source: Efron and Tibshirani, 1993, An Introduction to the Bootstrap, chapters 12 to 14; Hesterberg, 2015,
+https://arxiv.org/abs/1411.5279 (the widening); Bisani and Ney, 2004, Bootstrap estimates for confidence intervals in
+ASR performance evaluation.
 """
 
 from __future__ import annotations
@@ -21,13 +34,14 @@ from math import isnan, nan, sqrt
 from typing import Literal
 
 import numpy as np
+from scipy.special import ndtr, ndtri, stdtrit  # scipy.stats would take a second to import
 
 from asrpeft.errors import BadInput
 
-Method = Literal["bca", "percentile"]
-METHODS: tuple[Method, ...] = ("bca", "percentile")
+Method = Literal["studentised", "bca", "percentile"]
+METHODS: tuple[Method, ...] = ("studentised", "bca", "percentile")
 RESAMPLES = 10_000
-_CELLS = 4_000_000  # numbers held at a time while resampling: 32 MB, small enough for the cache lines to be reused
+_CELLS = 100_000  # draws held at a time: their counts, 0.8 MB, stay in the cache
 
 
 @dataclass(frozen=True)
@@ -49,26 +63,19 @@ class Interval:
 
 
 def resample_sums(values: np.ndarray, resamples: int, rng: np.random.Generator) -> np.ndarray:
-    """Column sums of `resamples` bootstrap samples of the rows.
+    """Column sums of `resamples` bootstrap samples of the rows: how often each row was drawn, times the rows.
 
     Args:    values: (units, k), any numbers.
-    Returns: (resamples, k) float64, drawn from the exact bootstrap distribution. Rows that are equal are drawn together
-             by one multinomial, so that 10,000 utterances, which have a few hundred different (errors, words), take 0.2 s.
+    Returns: (resamples, k) float64. 10,000 resamples of 10,000 units take about a second.
     """
-    distinct, counts = np.unique(values, axis=0, return_counts=True)
-    n, distinct = len(values), distinct.astype(np.float64)
+    n, values = len(values), np.asarray(values, dtype=np.float64)
     sums = np.empty((resamples, values.shape[1]))
-    grouped = len(distinct) <= max(64, n // 8)
-    step = max(1, _CELLS // (len(distinct) if grouped else n))
-    kept = None if grouped else np.ascontiguousarray(values, dtype=np.float64)
+    step = max(1, _CELLS // n)
     for start in range(0, resamples, step):
         rows = min(step, resamples - start)
-        if grouped:
-            sums[start : start + rows] = rng.multinomial(n, counts / n, size=rows) @ distinct
-        else:
-            drawn = rng.integers(0, n, size=(rows, n), dtype=np.int32)
-            for column in range(values.shape[1]):
-                sums[start : start + rows, column] = kept[:, column][drawn].sum(axis=1)
+        drawn = rng.integers(0, n, size=(rows, n)) + n * np.arange(rows)[:, None]
+        counts = np.bincount(drawn.ravel(), minlength=rows * n).reshape(rows, n)
+        sums[start : start + rows] = counts.astype(np.float64) @ values  # integers would not go through BLAS
     return sums
 
 
@@ -77,7 +84,7 @@ def ratio_interval(
     totals: np.ndarray,
     *,
     level: float = 0.95,
-    method: Method = "bca",
+    method: Method = "studentised",
     resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> Interval:
@@ -99,30 +106,88 @@ def ratio_interval(
     n = len(errors)
     if n < 2 or resamples < 1 or totals.sum() <= 0:
         return Interval(nan, nan, level, method, n)
-    sums = resample_sums(np.stack([errors, totals], axis=1), resamples, np.random.default_rng(seed))
-    sums = sums[sums[:, 1] > 0]  # a resample of units without a single word has no rate
-    rates = np.sort(sums[:, 0] / sums[:, 1])
-    low, high = np.quantile(rates, _levels(rates, errors, totals, level, method))
+    rng = np.random.default_rng(seed)
+    if method == "studentised":
+        low, high = _studentised(errors, totals, level, resamples, rng)
+    else:
+        sums = resample_sums(np.stack([errors, totals], axis=1), resamples, rng)
+        sums = sums[sums[:, 1] > 0]  # a resample of units without a single word has no rate
+        rates = np.sort(sums[:, 0] / sums[:, 1])
+        low, high = np.quantile(rates, _quantiles(rates, errors, totals, level, method))
     return Interval(float(low), float(high), level, method, n)
 
 
-def _levels(rates: np.ndarray, errors: np.ndarray, totals: np.ndarray, level: float, method: Method) -> np.ndarray:
-    """Which quantiles of the sorted resampled rates bound the interval."""
-    from scipy.stats import norm, t  # scipy.stats takes a second to import: only who asks for an interval waits
+def squares(errors: np.ndarray, totals: np.ndarray) -> np.ndarray:
+    """Columns e, w, e², ew, w², whose sums `rate_and_error` needs. (units, 5)"""
+    columns = (errors, totals, errors * errors, errors * totals, totals * totals)
+    return np.stack(columns, axis=1).astype(np.float64)
 
-    n = len(errors)
-    z = sqrt(n / (n - 1)) * t.ppf((1 - level) / 2, n - 1) * np.array([1.0, -1.0])
+
+def rate_and_error(sums: np.ndarray, units: int) -> tuple[np.ndarray, np.ndarray]:
+    """θ and its linearised standard error from sums of `squares`, (resamples, 5); the error is 0 where all units
+    agree."""
+    e, w, ee, ew, ww = sums.T
+    rate = e / w
+    residual = ee - 2 * rate * ew + rate * rate * ww  # Σ (e − θw)²
+    residual[residual < 1e-9 * np.maximum(ee, 1.0)] = 0.0  # cancellation leaves 1e-12 of the terms
+    return rate, np.sqrt(residual * units / max(units - 1, 1)) / w
+
+
+def _widened(level: float, units: int) -> np.ndarray:
+    """Lower and upper z for the level, at the width that so many units need."""
+    return sqrt(units / (units - 1)) * stdtrit(units - 1, (1 - level) / 2) * np.array([1.0, -1.0])
+
+
+def _studentised(
+    errors: np.ndarray, totals: np.ndarray, level: float, resamples: int, rng: np.random.Generator
+) -> tuple[float, float]:
+    n, table = len(errors), squares(errors, totals)
+    (rate,), (error,) = rate_and_error(table.sum(axis=0)[None], n)
+    if error == 0:  # all units have the same rate: no resample differs
+        return rate, rate
+    sums = resample_sums(table, resamples, rng)
+    rates, spreads = rate_and_error(sums[sums[:, 1] > 0], n)
+    # A resample whose units all agree has no error of its own. Where that is common (a handful of units, or errors in
+    # only a few of them) t* means nothing, and the spread of the rates themselves is all there is.
+    usable = spreads > 0
+    if usable.mean() < 0.99:
+        low, high = rate + _widened(level, n) * max(error, float(rates.std()))
+    else:
+        t_star = (rates[usable] - rate) / spreads[usable]
+        high_t, low_t = np.quantile(t_star, ndtr(_widened(level, n)))[[0, 1]]
+        low, high = rate - low_t * error, rate - high_t * error
+    return (max(0.0, low) if errors.min() >= 0 else low), high
+
+
+def _quantiles(rates: np.ndarray, errors: np.ndarray, totals: np.ndarray, level: float, method: Method) -> np.ndarray:
+    """Which quantiles of the sorted resampled rates bound the interval."""
+    z = _widened(level, len(errors))
     if method == "percentile":
-        return norm.cdf(z)
+        return ndtr(z)
     observed = errors.sum() / totals.sum()
-    below = (np.searchsorted(rates, observed, "left") + np.searchsorted(rates, observed, "right")) / 2  # ties count half
+    # Ties count half.
+    below = (np.searchsorted(rates, observed, "left") + np.searchsorted(rates, observed, "right")) / 2
     if not 0 < below < len(rates):
-        return norm.cdf(z)  # a rate that no resample crosses (all units alike) has no bias to correct
-    bias = norm.ppf(below / len(rates))
+        return ndtr(z)  # a rate that no resample crosses (all units alike) has no bias to correct
+    bias = ndtri(below / len(rates))
     jackknife = (errors.sum() - errors) / np.maximum(totals.sum() - totals, 1e-12)
     moved = jackknife.mean() - jackknife
     spread = (moved**2).sum() ** 1.5
     acceleration = (moved**3).sum() / (6 * spread) if spread > 0 else 0.0
     shifted = bias + z
     # Beyond this the map would turn over; it is met only where one unit holds almost all of the words.
-    return norm.cdf(bias + shifted / np.maximum(1 - acceleration * shifted, 0.1))
+    return ndtr(bias + shifted / np.maximum(1 - acceleration * shifted, 0.1))
+
+
+def wilson(successes: int, trials: int, *, level: float = 0.95) -> Interval:
+    """Wilson's interval for a share of independent trials; it stays inside [0, 1] and is not empty at 0 of n.
+
+    Source: Wilson, 1927, Probable inference, the law of succession, and statistical inference.
+    """
+    if trials == 0:
+        return Interval(nan, nan, level, "wilson", 0)
+    z = ndtri((1 + level) / 2)
+    share, room = successes / trials, z * z / trials
+    centre = (share + room / 2) / (1 + room)
+    half = z / (1 + room) * sqrt(share * (1 - share) / trials + room / (4 * trials))
+    return Interval(max(0.0, float(centre - half)), min(1.0, float(centre + half)), level, "wilson", trials)

@@ -4,8 +4,8 @@
     normaliser("marks+numbers")                  steps joined by `+` run from left to right
     normaliser("marks+map:orthography.tsv")      what follows `:` is the step's argument
 
-A step is one small class in `normalisers/`, registered under its name. Changing what a step does to any text changes its
-`version`, so that two scores with the same label (`marks@1`) were made with the same rules.
+A step is one small class in `normalisers/`, registered under its name. Changing what a step does to any text changes
+its `version`, so that two scores with the same label (`marks@1`) were made with the same rules.
 """
 
 from __future__ import annotations
@@ -100,13 +100,15 @@ def normaliser(name: str | Normaliser = DEFAULT) -> Normaliser:
         step, colon, argument = part.partition(":")
         if step not in known:
             raise BadInput(
-                f"no normaliser is called {step!r}. There are {', '.join(known)}; join steps with +, e.g. marks+numbers."
+                f"no normaliser is called {step!r}. There are {', '.join(known)}; join them with +, as marks+numbers."
             )
         kind = known[step]
         if colon and kind.argument_help is None:
             raise BadInput(f"normaliser {step} takes no argument, and {argument!r} was given. Write just {step}.")
         if kind.argument_needed and not argument:
-            raise BadInput(f"normaliser {step} needs {kind.argument_help}. Write {step}:{kind.argument_help.split()[0]}.")
+            raise BadInput(
+                f"normaliser {step} needs {kind.argument_help}. Write {step}:{kind.argument_help.split()[0]}."
+            )
         steps.append(kind(argument or None))
     return Normaliser(name, tuple(steps))
 

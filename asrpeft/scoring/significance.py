@@ -1,13 +1,15 @@
 """Is system b better than system a on the same recordings, or is it luck? Paired tests, and the word for the answer.
 
-`signed_rank`       Wilcoxon's signed ranks of the speakers' WER differences. The independent thing is the speaker. Decides
-                    where there are ten speakers or more: words of one speaker stand or fall together.
+`signed_rank`       Wilcoxon's signed ranks of the speakers' WER differences. The independent thing is the speaker:
+                    words of one speaker stand or fall together. Decides where there are ten speakers or more.
 `mapsswe`           NIST's matched-pair sentence-segment word error test: utterances are cut where both systems have two
-                    words in a row right, errors are compared segment by segment. Decides where speakers are few.
-`paired_bootstrap`  resamples speakers (or utterances) and studentises the corpus difference. Reported beside the others.
+                    words in a row right, errors are compared segment by segment. Decides where speakers are few, and
+                    then speaks of those speakers only.
+`paired_bootstrap`  resamples speakers (or utterances) and studentises the corpus difference. Reported beside the
+                    others.
 
-A verdict is "better", "worse" or "not distinguishable". The first two need p < 0.05 *and* a corpus difference of the same
-direction, so that a test on ranks cannot crown a system whose total is the higher.
+A verdict is "better", "worse" or "not distinguishable". The first two need p < 0.05 *and* a corpus difference of the
+same direction, so that a test on ranks cannot crown a system whose total is the higher.
 
 Source: Gillick and Cox, 1989, Some statistical issues in the comparison of speech recognition algorithms; NIST SCTK,
 sc_stats; Wilcoxon, 1945, with Pratt's rule for ties at zero; Bisani and Ney, 2004; Holm, 1979.
@@ -25,7 +27,7 @@ import numpy as np
 from asrpeft.errors import BadInput
 from asrpeft.scoring.alignment import Alignment
 from asrpeft.scoring.errors import MIN_SPEAKERS, Score, UtteranceScore, by_id
-from asrpeft.scoring.intervals import RESAMPLES, Interval, ratio_interval, resample_sums
+from asrpeft.scoring.intervals import RESAMPLES, Interval, rate_and_error, ratio_interval, resample_sums, squares
 
 Verdict = Literal["better", "worse", "not distinguishable"]
 Metric = Literal["wer", "cer"]
@@ -36,7 +38,8 @@ _EXACT = 200  # up to here sign-flip distributions are enumerated (by convolutio
 
 @dataclass(frozen=True)
 class Test:
-    """One paired test of b against a. `statistic` is positive where b makes more errors; `units` is how many it compared."""
+    """One paired test of b against a. `statistic` is positive where b makes more errors; `units` is how many it
+    compared."""
 
     __test__ = False  # not a pytest class
 
@@ -49,7 +52,8 @@ class Test:
 
 @dataclass(frozen=True)
 class Comparison:
-    """b against a. `difference` is b's rate minus a's (negative: b makes fewer errors), under `cap` where there is one."""
+    """b against a. `difference` is b's rate minus a's (negative: b makes fewer errors), under `cap` where there is
+    one."""
 
     a: str
     b: str
@@ -124,8 +128,8 @@ def compare(
     notes = []
     if unit == "utterance" and speakers:
         notes.append(
-            f"Decided without a speaker-level test: {len(speakers)} speakers, {MIN_SPEAKERS} are needed. It speaks of these "
-            "speakers only."
+            f"Decided without a speaker-level test: {len(speakers)} speakers, {MIN_SPEAKERS} are needed. It speaks of "
+            "these speakers only."
         )
     return Comparison(
         a.name,
@@ -165,13 +169,15 @@ def mapsswe(a: Score, b: Score, *, min_good: int = 2, cap: float | None = None) 
     """NIST's matched-pair sentence-segment word error test.
 
     A segment starts at an error of either system and ends at the end of the utterance or where both have `min_good`
-    reference words in a row right with nothing inserted between. z = mean(d) · √n / sd(d) over the segments' differences
-    in errors, read from the normal distribution. Under 50 segments, where that is not to be trusted, p comes from the
-    exact distribution of Σd under all changes of sign instead.
+    reference words in a row right with nothing inserted between. z = mean(d) · √n / sd(d) over the segments'
+    differences in errors, read from the normal distribution. Under 50 segments, where that is not to be trusted, p
+    comes from the exact distribution of Σd under all changes of sign instead.
     """
     rows = _paired(a, b)
     if cap is None:
-        segments = [pair for one, other in rows for pair in segment_errors(one.alignment, other.alignment, min_good=min_good)]
+        segments = [
+            pair for one, other in rows for pair in segment_errors(one.alignment, other.alignment, min_good=min_good)
+        ]
         unit = "segment"
     else:
         errors, _ = _errors(rows, "wer", cap)
@@ -239,12 +245,11 @@ def signed_rank(a: Score, b: Score, *, metric: Metric = "wer", cap: float | None
 
 
 def _signed_rank(errors: np.ndarray, totals: np.ndarray) -> Test:
-    from scipy.stats import rankdata
-
     spoke = totals > 0
     delta = (errors[spoke, 1] - errors[spoke, 0]) / totals[spoke]
     # Rates such as 1/3 of different denominators must tie where they are equal as fractions.
-    ranks = rankdata(np.round(np.abs(delta), 12))
+    _, places, counts = np.unique(np.round(np.abs(delta), 12), return_inverse=True, return_counts=True)
+    ranks = (np.cumsum(counts) - (counts - 1) / 2)[places]
     signed = np.where(np.abs(delta) > 1e-12, np.sign(delta) * ranks, 0.0)
     p = sign_flip_p(2 * signed)  # midranks are halves; twice them are whole numbers
     return Test("signed_rank", p, float(signed.sum()), int(spoke.sum()), "speaker")
@@ -275,8 +280,9 @@ def paired_bootstrap(
 ) -> Test:
     """Studentised bootstrap test of the corpus difference, over speakers where there are ten, else over utterances.
 
-    p = (1 + #{|t*| ≥ |t|}) / (1 + B) with t = difference / standard error, t* the same in a resample around the observed
-    difference. Studentising keeps the false-alarm rate near 5 % where plain percentiles, at 30 speakers, give 6 to 7 %.
+    p = (1 + #{|t*| ≥ |t|}) / (1 + B) with t = difference / standard error, t* the same in a resample around the
+    observed difference. Studentising keeps the false-alarm rate near 5 % where plain percentiles, at 30 speakers,
+    give 6 to 7 %.
     """
     rows = _paired(a, b)
     errors, totals = _errors(rows, metric, cap)
@@ -285,27 +291,17 @@ def paired_bootstrap(
 
 
 def _bootstrap(delta: np.ndarray, totals: np.ndarray, unit: str, seed: int, resamples: int) -> Test:
-    n = len(delta)
-    table = np.stack([delta, totals, delta * delta, delta * totals, totals * totals], axis=1).astype(np.float64)
-    difference, error = (float(x[0]) for x in _difference_and_error(table.sum(axis=0)[None], n))
+    n, table = len(delta), squares(delta, totals)
+    (difference,), (error,) = rate_and_error(table.sum(axis=0)[None], n)
     if n < 2 or error == 0:
         return Test("paired_bootstrap", 1.0, 0.0, n, unit)
-    observed = difference / error
+    observed = float(difference / error)
     sums = resample_sums(table, resamples, np.random.default_rng(seed))
-    drawn, errors = _difference_and_error(sums[sums[:, 1] > 0], n)
+    drawn, errors = rate_and_error(sums[sums[:, 1] > 0], n)
     # A resample of units that are all alike has no error of its own: it counts as extreme, which is the cautious side.
     with np.errstate(divide="ignore", invalid="ignore"):
         extreme = np.where(errors > 0, np.abs((drawn - difference) / errors) >= abs(observed), True)
     return Test("paired_bootstrap", float((1 + extreme.sum()) / (1 + len(extreme))), observed, n, unit)
-
-
-def _difference_and_error(sums: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray]:
-    """Σd/Σw and its linearised standard error, from columns Σd, Σw, Σd², Σdw, Σw²."""
-    d, w, dd, dw, ww = sums.T
-    ratio = d / w
-    squared = np.maximum(dd - 2 * ratio * dw + ratio * ratio * ww, 0.0)  # Σ (d − ratio·w)²
-    squared[squared < 1e-9 * np.maximum(dd, 1.0)] = 0.0
-    return ratio, np.sqrt(squared * n / max(n - 1, 1)) / w
 
 
 @dataclass(frozen=True)
@@ -351,7 +347,9 @@ def _paired(a: Score, b: Score) -> list[Pair]:
         ("character unit", a.character_unit, b.character_unit),
     ):
         if one != other:
-            raise BadInput(f"{a.name} was scored with {what} {one} and {b.name} with {other}: score both with the same.")
+            raise BadInput(
+                f"{a.name} was scored with {what} {one} and {b.name} with {other}: score both with the same."
+            )
     theirs = by_id(b)
     missing = [row.id for row in a.rows if row.id not in theirs]
     if missing or len(a.rows) != len(b.rows):
@@ -378,7 +376,9 @@ def _errors(rows: Sequence[Pair], metric: Metric, cap: float | None) -> tuple[np
     return (errors if cap is None else np.minimum(errors, cap * totals[:, None])), totals
 
 
-def _by_unit(rows: Sequence[Pair], errors: np.ndarray, totals: np.ndarray, speakers: bool) -> tuple[str, np.ndarray, np.ndarray]:
+def _by_unit(
+    rows: Sequence[Pair], errors: np.ndarray, totals: np.ndarray, speakers: bool
+) -> tuple[str, np.ndarray, np.ndarray]:
     if not speakers:
         return "utterance", errors, totals
     places: dict[str | None, int] = {}

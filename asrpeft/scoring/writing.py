@@ -40,7 +40,8 @@ CharacterUnit = Literal["codepoint", "grapheme"]
 
 
 def characters(text: str, *, unit: CharacterUnit = "codepoint") -> list[str] | str:
-    """The characters that CER counts: one space between words counts, as in jiwer and sclite; between two characters of a
+    """The characters that CER counts: one space between words counts, as in jiwer and sclite; between two characters
+    of a
     script that writes no spaces it does not, because there its place is a matter of taste (`你好 世界`, `你好世界`).
 
     Args:    unit: "codepoint" counts a letter and each of its marks apart (the usual choice, so that a wrong tone is

@@ -1,7 +1,8 @@
 """`marks`, the default: case and punctuation go, everything a reader would pronounce stays, in any script.
 
 Stays:    letters, digits, combining marks (vowel signs, viramas, tones, harakat, nikkud), tone letters (˥, ꜜ),
-          apostrophes and the Catalan point inside words, geresh and gershayim inside Hebrew words, `.` and `,` inside numbers.
+          apostrophes and the Catalan point inside words, geresh and gershayim inside Hebrew words, `.` and `,`
+          inside numbers.
 Goes:     case, punctuation of every script (। ። ، 。 ፡ ¿ …) and symbols, each to a space; tatweel, variation selectors,
           soft hyphens, joiners and direction marks, which print nothing or only lengthen a stroke, to nothing.
 Becomes one: canonically equal spellings (NFC), full-width and half-width forms, Arabic presentation forms and Latin
@@ -28,14 +29,23 @@ _IN_WORD_POINT = regex.compile(r"(?<=[\p{L}\p{M}])[·‧](?=\p{L})")
 _GERESH = regex.compile(rf"(?<=\p{{Script=Hebrew}})[{_APOSTROPHES}׳](?=\p{{Script=Hebrew}})")
 _GERSHAYIM = regex.compile(r"(?<=\p{Script=Hebrew})[\"“”״](?=\p{Script=Hebrew})")
 _IN_NUMBER = regex.compile(r"(?<=\p{Nd})[.,٫٬](?=\p{Nd})")
-_COMPATIBLE = regex.compile(r"[\uFB00-\uFDFF\uFE70-\uFEFC\uFF01-\uFFEF]+")  # ligatures, Arabic forms, full and half width
-# Tatweel; the zero-width joiners, direction marks and soft hyphen (Cf); variation selectors and the grapheme joiner (Mn);
-# marks that enclose symbols (keycaps). The zero-width space is not here: it parts words in Khmer and Thai.
+_COMPATIBLE = regex.compile(
+    r"[\uFB00-\uFDFF\uFE70-\uFEFC\uFF01-\uFFEF]+"
+)  # ligatures, Arabic forms, full and half width
+# Tatweel; the zero-width joiners, direction marks and soft hyphen (Cf); variation selectors and the grapheme joiner
+# (Mn); marks that enclose symbols (keycaps). The zero-width space is not here: it parts words in Khmer and Thai.
 _INVISIBLE = regex.compile(
     r"[\u0640\u00AD\u034F\u061C\u180B-\u180F\u200C-\u200F\u202A-\u202E\u2060-\u2064\u2066-\u206F"
     r"\u20DD-\u20E4\uFE00-\uFE0F\uFEFF\U000E0000-\U000E01EF]"
 )
-_CHILLU = {"\u0d23": "\u0d7a", "\u0d28": "\u0d7b", "\u0d30": "\u0d7c", "\u0d32": "\u0d7d", "\u0d33": "\u0d7e", "\u0d15": "\u0d7f"}
+_CHILLU = {
+    "\u0d23": "\u0d7a",
+    "\u0d28": "\u0d7b",
+    "\u0d30": "\u0d7c",
+    "\u0d32": "\u0d7d",
+    "\u0d33": "\u0d7e",
+    "\u0d15": "\u0d7f",
+}
 _OLD_CHILLU = regex.compile(f"([{''.join(_CHILLU)}])\u0d4d\u200d")
 # Tone letters are "symbols" to Unicode (Sk), and so are the colon and equals sign that some African orthographies use.
 _TONE_LETTERS = r"\u02E5-\u02FF\uA700-\uA721\uA789\uA78A"

@@ -1,12 +1,12 @@
 """`whisper-basic` and `whisper-english`: Whisper's own normalisers, for numbers that compare with published ones.
 
-Known damage. `whisper-basic` turns every combining mark into a space: a Hindi or Thai word falls into pieces, and a word
-whose vowel was wrong can count as right. `whisper-english` deletes marks and the accents of letters. Both say so when they
-meet such text; `marks` is the remedy. Both also delete what stands in brackets.
+Known damage. `whisper-basic` turns every combining mark into a space: a Hindi or Thai word falls into pieces, and a
+word whose vowel was wrong can count as right. `whisper-english` deletes marks and the accents of letters. Both say
+so when they meet such text; `marks` is the remedy. Both also delete what stands in brackets.
 
-The rules come from `transformers`; the table of British and American spellings, which `transformers` does not carry, from
-a Whisper checkpoint's `normalizer.json` (`whisper-english:FILE`), the Hugging Face cache or the `openai-whisper` package.
-Where there is none the step runs without it, says so, and carries another version.
+The rules come from `transformers`; the table of British and American spellings, which `transformers` does not carry,
+from a Whisper checkpoint's `normalizer.json` (`whisper-english:FILE`), the Hugging Face cache or the
+`openai-whisper` package. Where there is none the step runs without it, says so, and carries another version.
 
 Source: Radford et al., 2022, https://arxiv.org/abs/2212.04356, appendix C.
 """
@@ -68,7 +68,9 @@ class WhisperEnglish(Step):
             try:
                 spellings = json.loads(path.read_text(encoding="utf-8"))
             except (OSError, ValueError) as error:
-                raise BadInput(f"cannot read spellings from {str(path)!r}: {error}. Give a checkpoint's normalizer.json.") from None
+                raise BadInput(
+                    f"cannot read spellings from {str(path)!r}: {error}. Give a checkpoint's normalizer.json."
+                ) from None
             digest = hashlib.sha256(json.dumps(sorted(spellings.items())).encode()).hexdigest()[:8]
             self.version = f"1-{digest}"
         self.rules = EnglishTextNormalizer(spellings)
@@ -80,20 +82,22 @@ class WhisperEnglish(Step):
         found = []
         if self.version == "1-without-spellings":
             found.append(
-                "whisper-english runs without its table of British and American spellings: give it, as "
-                "whisper-english:PATH/normalizer.json (it is in every openai/whisper checkpoint), or install openai-whisper."
+                "whisper-english runs without its table of British and American spellings: give it as "
+                "whisper-english:PATH/normalizer.json (every openai/whisper checkpoint has one), or install "
+                "openai-whisper."
             )
         count, scripts = combining_marks(unicodedata.normalize("NFD", text) for text in texts)
         if count:
             found.append(
-                f"whisper-english deletes {count:,} accents and combining marks ({', '.join(scripts) or 'no letter'}) of "
-                "these texts, so wrong vowels and tones count as right: use `marks` for any language but English."
+                f"whisper-english deletes {count:,} accents and combining marks ({', '.join(scripts) or 'no letter'}) "
+                "of these texts, so wrong vowels and tones count as right: use `marks` for any language but English."
             )
         return tuple(found)
 
 
 def _find_spellings() -> Path | None:
-    """The first table on this machine: the Hugging Face cache, then the openai-whisper package (which is not imported)."""
+    """The first table on this machine: the Hugging Face cache, then the openai-whisper package (which is not
+    imported)."""
     from huggingface_hub import try_to_load_from_cache
 
     for checkpoint in _CHECKPOINTS:

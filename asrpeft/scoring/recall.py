@@ -1,0 +1,176 @@
+"""Are the words that matter found: words the training text hardly had, and words or phrases the user named.
+
+Recall is hits over occurrences in the references. Precision of a hot word counts where the hypothesis has it without
+reason, which is what biasing costs.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from asrpeft.errors import BadInput
+from asrpeft.scoring.errors import MIN_SPEAKERS, Score
+from asrpeft.scoring.intervals import RESAMPLES, Interval, ratio_interval
+from asrpeft.scoring.normalise import DEFAULT, Normaliser
+from asrpeft.scoring.normalise import normaliser as find_normaliser
+
+BANDS: tuple[tuple[int, int | None], ...] = ((0, 0), (1, 2), (3, 10), (11, None))
+
+
+@dataclass(frozen=True)
+class Recall:
+    """How many occurrences were recognised. `false_alarms` (hot words only) are hypothesis occurrences without
+    reason."""
+
+    label: str
+    occurrences: int
+    hits: int
+    interval: Interval
+    interval_unit: str
+    false_alarms: int | None = None
+
+    @property
+    def recall(self) -> float:
+        return self.hits / self.occurrences if self.occurrences else float("nan")
+
+    @property
+    def precision(self) -> float:
+        found = self.hits + (self.false_alarms or 0)
+        return self.hits / found if found else float("nan")
+
+    @property
+    def f1(self) -> float:
+        whole = 2 * self.hits + (self.false_alarms or 0) + self.occurrences - self.hits
+        return 2 * self.hits / whole if whole else float("nan")
+
+    def to_json(self) -> dict[str, Any]:
+        made = {
+            "label": self.label,
+            "occurrences": self.occurrences,
+            "hits": self.hits,
+            "recall": None if not self.occurrences else self.recall,
+            "interval": self.interval.to_json(),
+            "interval_unit": self.interval_unit,
+        }
+        if self.false_alarms is not None:
+            for name in ("precision", "f1"):
+                value = getattr(self, name)
+                made[name] = None if value != value else value
+            made["false_alarms"] = self.false_alarms
+        return made
+
+
+def rare_word_recall(
+    score: Score,
+    training: Mapping[str, int] | Iterable[str],
+    *,
+    bands: Sequence[tuple[int, int | None]] = BANDS,
+    normaliser: str | Normaliser = DEFAULT,
+    seed: int = 0,
+    resamples: int = RESAMPLES,
+) -> list[Recall]:
+    """Recall of the reference words by how often the adaptation data had them.
+
+    Args:
+        training: the texts that were trained on, or counts of their (normalised) words.
+        bands: inclusive ranges of counts; None is no upper bound. (0, 0) are words never seen.
+        normaliser: the one the score was made with, applied to the training texts.
+    Raises:  BadInput when the normaliser is not the score's.
+    """
+    if isinstance(training, Mapping):
+        counts: Mapping[str, int] = training
+    else:
+        rule = _same_normaliser(score, normaliser)
+        counts = Counter(word for text in training for word in rule(text).split())
+    found = []
+    for low, high in bands:
+        tallies = []
+        for row in score.rows:
+            kept = [
+                kind == "hit"
+                for kind, word, _ in row.edits
+                if word is not None and low <= counts.get(word, 0) and (high is None or counts.get(word, 0) <= high)
+            ]
+            tallies.append((sum(kept), len(kept)))
+        label = (
+            "unseen" if (low, high) == (0, 0) else f"seen {low} or more" if high is None else f"seen {low} to {high}"
+        )
+        found.append(_recall(label, score, tallies, seed, resamples))
+    return found
+
+
+def hotword_recall(
+    score: Score,
+    phrases: Iterable[str],
+    *,
+    normaliser: str | Normaliser = DEFAULT,
+    seed: int = 0,
+    resamples: int = RESAMPLES,
+) -> list[Recall]:
+    """Recall and precision of each word or phrase, and of all of them together (last, labelled "all").
+
+    A phrase is recognised where all its words were hits that stand next to each other in the hypothesis too.
+    Raises:  BadInput for an empty phrase, none at all, or a normaliser that is not the score's.
+    """
+    rule = _same_normaliser(score, normaliser)
+    wanted = {phrase: tuple(rule(phrase).split()) for phrase in phrases}
+    if not wanted:
+        raise BadInput("no hot word was given; write one word or phrase a line.")
+    if empty := [phrase for phrase, words in wanted.items() if not words]:
+        raise BadInput(f"hot word {empty[0]!r} has no word left after normaliser {rule.label}; remove or change it.")
+    places = {}
+    for row in score.rows:
+        pairs = [(run.i0 + k, run.j0 + k) for run in row.alignment if run.kind == "hit" for k in range(len(run))]
+        places[row.id] = dict(pairs)
+    found, everything, alarms_of_all = [], [[0, 0] for _ in score.rows], 0
+    for phrase, words in dict.fromkeys(wanted.items()):
+        tallies, alarms, size = [], 0, len(words)
+        for place, row in enumerate(score.rows):
+            where = places[row.id]
+            starts = _occurrences(words, row.reference.split())
+            right = [
+                all(where.get(start + k) == where[start] + k for k in range(size)) for start in starts if start in where
+            ]
+            hits = sum(right)
+            alarms += len(_occurrences(words, row.hypothesis.split())) - hits
+            tallies.append((hits, len(starts)))
+            everything[place][0] += hits
+            everything[place][1] += len(starts)
+        alarms_of_all += alarms
+        found.append(_recall(phrase, score, tallies, seed, resamples, alarms))
+    found.append(_recall("all", score, everything, seed, resamples, alarms_of_all))
+    return found
+
+
+def _occurrences(phrase: Sequence[str], words: Sequence[str]) -> list[int]:
+    size = len(phrase)
+    return [start for start in range(len(words) - size + 1) if tuple(words[start : start + size]) == tuple(phrase)]
+
+
+def _same_normaliser(score: Score, name: str | Normaliser) -> Normaliser:
+    rule = find_normaliser(name)
+    if rule.label != score.normaliser:
+        raise BadInput(
+            f"{score.name} was scored with {score.normaliser}, and {rule.label} was given here: use the same."
+        )
+    return rule
+
+
+def _recall(
+    label: str, score: Score, tallies: Sequence[Sequence[int]], seed: int, resamples: int, alarms: int | None = None
+) -> Recall:
+    """Interval by bootstrap of the score's units, since one speaker's rare words stand or fall together."""
+    unit = "speaker" if len(score.speakers) >= MIN_SPEAKERS else "utterance"
+    sums: dict[Any, list[int]] = {}
+    for row, (hits, occurrences) in zip(score.rows, tallies, strict=True):
+        here = sums.setdefault(row.speaker if unit == "speaker" else row.id, [0, 0])
+        here[0] += hits
+        here[1] += occurrences
+    table = np.array([pair for pair in sums.values() if pair[1]], dtype=np.float64).reshape(-1, 2)
+    interval = ratio_interval(table[:, 0], table[:, 1], resamples=resamples, seed=seed, level=score.wer_interval.level)
+    return Recall(label, int(table[:, 1].sum()), int(table[:, 0].sum()), interval, unit, alarms)

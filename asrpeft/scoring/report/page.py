@@ -1,0 +1,144 @@
+"""The report as one HTML file that opens anywhere, offline: style, script, pictures and audio are inside it.
+
+Every alignment is drawn as columns, reference above hypothesis, with a letter under each mistake (S, D, I), so that it
+can be read without colours. Texts run in their own direction (`dir="auto"`). Rows can be searched and sorted; the worst
+come first, and where there are more than `most_rows` utterances only those are listed, and the page says so.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping
+from html import escape
+
+from asrpeft.scoring.alignment import Edit
+from asrpeft.scoring.errors import Score, UtteranceScore, by_id
+from asrpeft.scoring.report.assets import SCRIPT, STYLE
+from asrpeft.scoring.report.contents import Report
+from asrpeft.scoring.report.tables import Table, notes, percent, sentence, tables
+
+_HEAD = '<meta charset="utf-8"><meta name="viewport" content="width=device-width,initial-scale=1">'
+_ORDERS = (
+    ("errors", "most errors"),
+    ("wer", "highest WER"),
+    ("change", "greatest change from first to last system"),
+    ("file", "as in the corpus"),
+)
+_LOOKS = {"hit": ("same", ""), "substitution": ("s", "S"), "deletion": ("d", "D"), "insertion": ("n", "I")}
+_SOUNDS = ((b"fLaC", "flac"), (b"OggS", "ogg"), (b"ID3", "mpeg"), (b"\xff\xfb", "mpeg"), (b"RIFF", "wav"))
+
+
+def html(report: Report, *, audio: Mapping[str, bytes] | None = None, most_rows: int = 500) -> str:
+    """The page as text.
+
+    Args:
+        audio: by utterance id, files as they are (WAV, FLAC, OGG, MP3, M4A); only those of listed rows are put in.
+        most_rows: utterances listed, those with most errors of any system first.
+    """
+    from asrpeft.scoring.report.plots import figures, svg  # draws with matplotlib: only a page waits for it
+
+    first, *rest = list(tables(report))
+    title = escape(report.title)
+    parts = [
+        f'<!doctype html>\n<html lang="en"><head>{_HEAD}<title>{title}</title><style>{STYLE}</style></head><body>',
+        f"<h1>{title}</h1>{_table(first, titled=False)}",
+    ]
+    for one in report.comparisons:
+        kind = one.verdict if one.verdict in ("better", "worse") else "same"
+        parts.append(f'<p class="finding {kind}">{escape(sentence(one))}</p>')
+    parts += [f'<p class="note">{escape(note)}</p>' for note in notes(report)]
+    parts.append("<h2>Pictures</h2>")
+    for number, (caption, figure) in enumerate(figures(report)):
+        drawn, said = _own_ids(svg(figure), f"f{number}-"), escape(caption)
+        parts.append(f'<figure role="img" aria-label="{said}">{drawn}<figcaption>{said}</figcaption></figure>')
+    parts += [_table(table) for table in rest]
+    parts.append(_utterances(report, audio or {}, most_rows))
+    parts.append(f"<script>{SCRIPT}</script></body></html>\n")
+    return "\n".join(parts)
+
+
+def _table(table: Table, *, titled: bool = True) -> str:
+    def line(kind: str, row: tuple[str, ...]) -> str:
+        css = [' class="l" dir="auto"' if place < table.left else "" for place in range(len(row))]
+        return (
+            "<tr>" + "".join(f"<{kind}{c}>{escape(cell)}</{kind}>" for c, cell in zip(css, row, strict=True)) + "</tr>"
+        )
+
+    body = "".join(line("td", row) for row in table.rows)
+    return (
+        (f"<h2>{escape(table.title)}</h2>" if titled else "")
+        + f'<div class="wide"><table><thead>{line("th", table.head)}</thead><tbody>{body}</tbody></table></div>'
+        + (f'<p class="below">{escape(table.below)}</p>' if table.below else "")
+    )
+
+
+def _utterances(report: Report, audio: Mapping[str, bytes], most: int) -> str:
+    by_ids = [by_id(score) for score in report.scores]
+
+    def errors(row: UtteranceScore) -> int:
+        return max((rows[row.id].counts.errors for rows in by_ids if row.id in rows), default=0)
+
+    found = sorted(enumerate(report.scores[0].rows), key=lambda item: -errors(item[1]))
+    cut = f" Of {len(found):,} utterances the {most} with most errors are listed." if len(found) > most else ""
+    articles = []
+    for place, row in found[:most]:
+        versions = [(score, rows[row.id]) for score, rows in zip(report.scores, by_ids, strict=True) if row.id in rows]
+        articles.append(_article(place, row, versions, errors(row), audio.get(row.id)))
+    options = "".join(f'<option value="{value}">{text}</option>' for value, text in _ORDERS)
+    return (
+        '<h2>Utterances</h2><p class="key dim"><span class="e s">S</span>another word '
+        f'<span class="e d">D</span>left out <span class="e n">I</span>put in. Above: reference; below: heard.{cut}</p>'
+        '<div class="bar"><input id="find" type="search" placeholder="Search words, ids, speakers" aria-label="Search">'
+        f'<label>Order <select id="order">{options}</select></label>'
+        '<label><input id="only" type="checkbox"> only with errors</label><span id="count" class="dim"></span></div>'
+        f'<div id="rows">{"".join(articles)}</div>'
+    )
+
+
+def _article(
+    place: int, row: UtteranceScore, versions: list[tuple[Score, UtteranceScore]], errors: int, sound: bytes | None
+) -> str:
+    words = " ".join([row.id, row.speaker or "", row.reference, *(own.hypothesis for _, own in versions)]).lower()
+    data = {
+        "place": place,
+        "errors": errors,
+        "wer": f"{max((own.counts.wer for _, own in versions if own.counts.words), default=0.0):.4f}",
+        "change": abs(versions[-1][1].counts.errors - versions[0][1].counts.errors),
+        "text": escape(words),
+    }
+    parts = [
+        "<article " + " ".join(f'data-{key}="{value}"' for key, value in data.items()) + ">",
+        f"<header><b>{escape(row.id)}</b>",
+        f"<span>speaker {escape(row.speaker)}</span>" if row.speaker else "",
+        f"<span>{row.counts.words} words</span>{_player(sound)}</header>",
+    ]
+    for score, own in versions:
+        c = own.counts
+        what = f"WER {percent(c.wer, digits=1)}: {c.substitutions} S, {c.deletions} D, {c.insertions} I"
+        parts.append(f'<div class="system">{escape(score.name)}, {what}</div>{_alignment(own.edits)}')
+    return "".join(parts) + "</article>"
+
+
+def _alignment(edits: list[Edit]) -> str:
+    """Columns of words: reference, hypothesis, and the letter of the mistake."""
+    columns = []
+    for kind, reference, heard in edits:
+        css, letter = _LOOKS[kind]
+        columns.append(
+            f'<span class="e {css}"><span class="r">{escape(reference or "")}</span>'
+            f'<span class="h">{escape(heard or "")}</span><i>{letter}</i></span>'
+        )
+    inside = "".join(columns) or '<span class="dim">(nothing said, nothing heard)</span>'
+    return f'<div class="align" dir="auto">{inside}</div>'
+
+
+def _player(sound: bytes | None) -> str:
+    if sound is None:
+        return ""
+    kind = next((name for sign, name in _SOUNDS if sound.startswith(sign)), "mp4" if sound[4:8] == b"ftyp" else "wav")
+    return f'<audio controls preload="none" src="data:audio/{kind};base64,{base64.b64encode(sound).decode()}"></audio>'
+
+
+def _own_ids(drawn: str, prefix: str) -> str:
+    """Ids of one picture must not meet those of another on the same page."""
+    return drawn.replace(' id="', f' id="{prefix}').replace('"#', f'"#{prefix}').replace("url(#", f"url(#{prefix}")

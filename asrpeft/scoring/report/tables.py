@@ -1,0 +1,272 @@
+"""The rows of every table of a report, as text, so that terminal, Markdown and HTML say the same thing in the same
+words."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from asrpeft.scoring.intervals import Interval
+from asrpeft.scoring.report.contents import Report
+from asrpeft.scoring.significance import Comparison
+
+
+@dataclass(frozen=True)
+class Table:
+    """Cells are texts; `left` counts the columns that are aligned left, the others hold numbers."""
+
+    title: str
+    head: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    left: int = 1
+    below: str = ""
+
+
+def percent(value: float, *, digits: int = 2) -> str:
+    """0.1234 → "12.34 %"; "n/a" for NaN."""
+    return "n/a" if value != value else f"{100 * value:.{digits}f} %"
+
+
+def points(value: float) -> str:
+    """A difference of rates in percentage points, always with its sign."""
+    return f"{100 * value:+.2f}"
+
+
+def span(interval: Interval, *, signed: bool = False) -> str:
+    """ "[10.1, 14.2]" in per cent, or points where `signed`; "n/a" where it is unknown."""
+    if not interval.known:
+        return "n/a"
+    form = "+.1f" if signed else ".1f"
+    return f"[{100 * interval.low:{form}}, {100 * interval.high:{form}}]"
+
+
+def p_value(p: float) -> str:
+    return "< 0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def sentence(made: Comparison) -> str:
+    """The finding in words: who, by how much, how sure, by which test."""
+    what = made.metric.upper()
+    interval = f"interval {span(made.interval, signed=True)} over {made.interval_unit}s"
+    size = f"{what} {points(made.difference)} points, {interval}"
+    p = f"p {'' if made.p < 0.001 else '= '}{p_value(made.p)}"
+    if made.p_adjusted is not None:
+        p += f", {p_value(made.p_adjusted)} after Holm"
+    capped = f"; errors counted up to {100 * made.cap:.0f} % of an utterance" if made.cap is not None else ""
+    if made.verdict == "not distinguishable":
+        return f"{made.b} is not distinguishable from {made.a} ({size}; {p} by {made.test}{capped})."
+    return f"{made.b} is {made.verdict} than {made.a} ({size}; {p} by {made.test}{capped})."
+
+
+def tables(report: Report) -> Iterator[Table]:
+    """All tables of the report, in order; those without content are left out."""
+    yield systems(report)
+    if report.comparisons:
+        yield _tests(report)
+    yield from _breakdowns(report)
+    if report.conditions:
+        yield _conditions(report)
+    if report.curve:
+        yield Table(
+            "WER by amount of adaptation data",
+            (report.amount_unit, "WER", "interval", "CER"),
+            tuple(
+                (f"{o.amount:g}", percent(o.score.wer), span(o.score.wer_interval), percent(o.score.cer))
+                for o in report.curve
+            ),
+        )
+    yield from _recalls(report)
+    yield _mistakes(report)
+    yield from _confusions(report)
+    if report.guards:
+        rows = (
+            (
+                name,
+                points(one.loss),
+                span(one.comparison.interval, signed=True),
+                points(one.max_loss),
+                "yes" if one.passed else "NO",
+            )
+            for name, one in report.guards.items()
+        )
+        yield Table("What the base could already do", ("system", "loss", "interval", "allowed", "kept"), tuple(rows))
+    if report.nonspeech:
+        rows = (
+            (
+                name,
+                str(one.clips),
+                percent(one.rate),
+                span(one.interval),
+                str(one.words),
+                "n/a" if one.words_per_minute is None else f"{one.words_per_minute:.1f}",
+            )
+            for name, one in report.nonspeech.items()
+        )
+        head = ("system", "clips", "with words", "interval", "words", "words a minute")
+        yield Table("Recordings without speech", head, tuple(rows))
+    if report.calibrations:
+        rows = (
+            (
+                name,
+                str(one.words),
+                percent(one.accuracy),
+                percent(one.confidence),
+                f"{one.ece:.3f}",
+                f"{one.brier:.3f}",
+                "n/a" if one.nce is None else f"{one.nce:.3f}",
+            )
+            for name, one in report.calibrations.items()
+        )
+        yield Table("Confidence", ("system", "words", "right", "mean confidence", "ECE", "Brier", "NCE"), tuple(rows))
+
+
+def systems(report: Report) -> Table:
+    """The head of the report: rates, intervals, counts, raw beside normalised."""
+    rows = tuple(
+        (
+            score.name,
+            percent(score.wer),
+            span(score.wer_interval),
+            percent(score.cer),
+            span(score.cer_interval),
+            str(score.substitutions),
+            str(score.deletions),
+            str(score.insertions),
+            percent(score.mer),
+            percent(score.wil),
+            percent(score.raw.wer),
+            percent(score.raw.cer),
+        )
+        for score in report.scores
+    )
+    first = report.scores[0]
+    who = f", {len(first.speakers)} speakers" if first.speakers else ""
+    interval = first.wer_interval
+    how = (
+        f"{100 * interval.level:.0f} % intervals by {interval.method} bootstrap over "
+        f"{interval.units:,} {first.interval_unit}s"
+        if interval.known
+        else "no intervals"
+    )
+    below = (
+        f"{first.utterances:,} utterances{who}, {first.words:,} words, {first.characters:,} characters; normaliser "
+        f"{first.normaliser}; {how}; S, D, I: words substituted, deleted, inserted; raw: texts as given."
+    )
+    head = ("system", "WER", "interval", "CER", "interval", "S", "D", "I", "MER", "WIL", "raw WER", "raw CER")
+    return Table(report.title, head, rows, below=below)
+
+
+def notes(report: Report) -> list[str]:
+    """Remarks of scores and tests, each once."""
+    every = [note for part in (report.scores, report.comparisons) for one in part for note in one.notes]
+    return list(dict.fromkeys(every))
+
+
+def _tests(report: Report) -> Table:
+    rows = tuple(
+        (
+            f"{one.b} against {one.a}",
+            one.verdict,
+            points(one.difference),
+            span(one.interval, signed=True),
+            p_value(one.p),
+            "" if one.p_adjusted is None else p_value(one.p_adjusted),
+            one.test,
+            ", ".join(f"{test.name} {p_value(test.p)}" for test in one.tests[1:]),
+        )
+        for one in report.comparisons
+    )
+    head = ("comparison", "verdict", "points", "interval", "p", "p (Holm)", "decided by", "other tests, p")
+    if all(one.p_adjusted is None for one in report.comparisons):
+        head, rows = head[:5] + head[6:], tuple(row[:5] + row[6:] for row in rows)
+    return Table("Paired tests", head, rows, left=2)
+
+
+def _breakdowns(report: Report) -> Iterator[Table]:
+    for column in dict.fromkeys(one.column for one in report.breakdowns):
+        rows, below = [], []
+        for made in (one for one in report.breakdowns if one.column == column):
+            for group in made.groups:
+                rows.append(
+                    (
+                        group.value,
+                        made.system,
+                        percent(group.counts.wer),
+                        span(group.wer_interval),
+                        percent(group.counts.cer),
+                        str(group.utterances),
+                        str(group.speakers or ""),
+                        str(group.counts.words),
+                        group.interval_unit,
+                    )
+                )
+            if made.gap is not None:
+                gap = made.gap
+                below.append(
+                    f"{made.system}: {gap.worst} minus {gap.best} = {points(gap.difference)} points, interval "
+                    f"{span(gap.interval, signed=True)} over {gap.interval_unit}s; by chance as wide with p "
+                    f"{'' if gap.p < 0.001 else '= '}{p_value(gap.p)}."
+                )
+        head = (column, "system", "WER", "interval", "CER", "utterances", "speakers", "words", "resampled")
+        yield Table(f"By {column}", head, tuple(rows), left=2, below=" ".join(below))
+
+
+def _conditions(report: Report) -> Table:
+    clean = report.conditions[0]
+    rows = tuple(
+        (
+            condition.name,
+            score.name,
+            percent(score.wer),
+            span(score.wer_interval),
+            percent(score.cer),
+            "" if condition is clean else points(score.wer - base.wer),
+        )
+        for condition in report.conditions
+        for score, base in zip(condition.scores, clean.scores, strict=True)
+    )
+    return Table(
+        "The same test under disturbance",
+        ("condition", "system", "WER", "interval", "CER", f"against {clean.name}"),
+        rows,
+        2,
+    )
+
+
+def _recalls(report: Report) -> Iterator[Table]:
+    for title, table, hot in (
+        ("Recall by how often the training text had the word", report.rare_words, False),
+        ("Hot words", report.hot_words, True),
+    ):
+        if not table:
+            continue
+        rows = []
+        for name, found in table.items():
+            for one in found:
+                row = [one.label, name, percent(one.recall, digits=1), span(one.interval), str(one.occurrences)]
+                rows.append(tuple([*row, percent(one.precision, digits=1), str(one.false_alarms)] if hot else row))
+        head = ("words", "system", "recall", "interval", "occurrences") + (("precision", "false alarms") if hot else ())
+        yield Table(title, head, tuple(rows), left=2)
+
+
+def _mistakes(report: Report) -> Table:
+    rows = tuple(
+        (name, percent(one.rate), span(one.interval), str(len(one.with_run)), str(len(one.with_loop)), str(one.longest))
+        for name, one in report.hallucinations.items()
+    )
+    at_least = next(iter(report.hallucinations.values())).at_least
+    head = ("system", "utterances", "interval", f"{at_least}+ insertions in a row", "loops", "longest run")
+    return Table("Invented words", head, rows)
+
+
+def _confusions(report: Report) -> Iterator[Table]:
+    for name, found in report.confusions.items():
+        columns: list[Sequence[str]] = [
+            [f"{a} → {b} ({n})" for a, b, n in found.substitutions],
+            [f"{word} ({n})" for word, n in found.deletions],
+            [f"{word} ({n})" for word, n in found.insertions],
+        ]
+        depth = max(map(len, columns))
+        rows = tuple(tuple(column[i] if i < len(column) else "" for column in columns) for i in range(depth))
+        if rows:
+            yield Table(f"Most frequent mistakes of {name}", ("reference → heard", "left out", "put in"), rows, left=3)

@@ -1,0 +1,37 @@
+"""The report on a terminal, through rich."""
+
+from __future__ import annotations
+
+from rich.console import Console, Group, RenderableType
+from rich.table import Table as Grid
+from rich.text import Text
+
+from asrpeft.scoring.report.contents import Report
+from asrpeft.scoring.report.tables import Table, notes, sentence, tables
+
+_STYLES = {"better": "green", "worse": "red"}
+
+
+def render(report: Report) -> RenderableType:
+    """All tables, then the findings in words and the notes."""
+    parts: list[RenderableType] = []
+    for table in tables(report):
+        parts += [_grid(table), *([Text(table.below, style="dim")] if table.below else []), Text("")]
+    parts += [Text(sentence(one), style=_STYLES.get(one.verdict, "")) for one in report.comparisons]
+    parts += [Text(f"Note: {note}", style="yellow") for note in notes(report)]
+    return Group(*parts)
+
+
+def show(report: Report, console: Console | None = None) -> None:
+    """Print the report."""
+    (console or Console()).print(render(report))
+
+
+def _grid(table: Table) -> Grid:
+    grid = Grid(title=table.title, title_justify="left", header_style="bold")
+    for place, name in enumerate(table.head):
+        grid.add_column(name, justify="left" if place < table.left else "right", overflow="fold")
+    for row in table.rows:
+        # Text, not str: words of a transcript must not be read as rich's [markup].
+        grid.add_row(*(Text(cell, style=_STYLES.get(cell, "")) for cell in row))
+    return grid
