@@ -1,0 +1,57 @@
+"""Beam search: the hypotheses `transformers` would choose, for rows that use different adapters too."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from asrpeft.decoding import Options, beam_search, greedy
+from tests.decoding.lively import features, generated, lively_recognizer
+from tests.decoding.test_greedy import stir
+
+
+def beams(recognizer, x, frames, options, adapters=None):
+    with recognizer.route(adapters), torch.no_grad():
+        encoded = recognizer.encode(x, frames)
+    return beam_search(recognizer, encoded, [recognizer.prompt(lang="sw")] * len(x), adapters=adapters, options=options)
+
+
+@pytest.mark.parametrize(("seed", "penalty", "width"), [(5, 1.0, 3), (1, 1.0, 5), (2, 0.5, 4), (3, 2.0, 2), (4, 0.0, 3)])
+def test_beam_search_writes_what_transformers_writes(seed, penalty, width):
+    recognizer, (x, frames) = lively_recognizer(seed), features()
+    with torch.no_grad():  # sharper, so that sums of log-probabilities are no ties
+        recognizer.base.model.decoder.embed_tokens.weight *= 2
+    found = beams(recognizer, x, frames, Options(beams=width, length_penalty=penalty, max_new_tokens=30))
+    theirs = generated(recognizer, x, num_beams=width, length_penalty=penalty, max_new_tokens=30)
+    assert [list(h.tokens) for h in found] == theirs
+    assert len({len(row) for row in theirs}) > 1
+
+
+def test_one_beam_is_greedy():
+    recognizer, (x, frames) = lively_recognizer(0), features()
+    encoded, prompts = recognizer.encode(x, frames), [recognizer.prompt(lang="sw")] * len(x)
+    one = beam_search(recognizer, encoded, prompts, options=Options(beams=1))
+    for ours, theirs in zip(one, greedy(recognizer, encoded, prompts)):
+        assert ours.tokens == theirs.tokens and ours.logprob == pytest.approx(theirs.logprob, abs=1e-4)
+
+
+def test_a_row_of_a_mixed_batch_is_searched_as_that_row_alone():
+    recognizer = lively_recognizer(2)
+    recognizer.adapt("lora", name="weights", where="encoder,decoder")
+    recognizer.adapt("prompt", name="prompt", tokens=4)
+    recognizer.adapt("prefix", name="prefix", tokens=3)
+    stir(recognizer, "weights", 1)
+    adapters, contexts = ["weights", None, "prompt", "prefix"], [50, 120, 150, 200]
+    x, frames = features(4, frames=contexts)
+    options = Options(beams=3, max_new_tokens=25)
+    together = beams(recognizer, x, frames, options, adapters)
+    for i, name in enumerate(adapters):
+        alone = beams(recognizer, x[i : i + 1], frames[i : i + 1], options, [name])[0]
+        assert together[i].tokens == alone.tokens and together[i].adapter == name
+        assert together[i].logprob == pytest.approx(alone.logprob, abs=1e-4)
+
+
+def test_more_beams_never_find_a_worse_sum_where_length_does_not_count():
+    recognizer, (x, frames) = lively_recognizer(1), features()
+    sums = [[sum(h.token_logprobs) for h in beams(recognizer, x, frames, Options(beams=width, length_penalty=0.0, max_new_tokens=12))] for width in (1, 8)]
+    assert sum(sums[1]) > sum(sums[0])
