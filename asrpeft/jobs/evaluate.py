@@ -13,7 +13,7 @@ from asrpeft.errors import BadCorpus, BadInput
 from asrpeft.recognizer import Recognizer
 from asrpeft.recognizer.languages import token_of
 from asrpeft.scoring import Comparison, Normaliser, Score, compare, score
-from asrpeft.scoring.breakdown import Breakdown, breakdown
+from asrpeft.scoring.groups import Breakdown, breakdown
 from asrpeft.scoring.normalise import DEFAULT
 
 BASE = "base"
