@@ -40,13 +40,22 @@ class DevScore:
 
 
 @dataclass(frozen=True)
+class Scoring:
+    """The evaluation data are being transcribed: `done` of `total` utterances, over all systems."""
+
+    done: int
+    total: int
+    system: str
+
+
+@dataclass(frozen=True)
 class Message:
     """A sentence for a person."""
 
     text: str
 
 
-Event = Step | DevScore | Skipped | Message
+Event = Step | DevScore | Scoring | Skipped | Message
 Progress = Callable[[Event], None]
 
 
@@ -54,4 +63,4 @@ def ignore(event: Event) -> None:
     """A callback for those who do not want to know."""
 
 
-__all__ = ["DevScore", "Event", "Message", "Progress", "Skipped", "Step", "ignore"]
+__all__ = ["DevScore", "Event", "Message", "Progress", "Scoring", "Skipped", "Step", "ignore"]

@@ -8,7 +8,7 @@ The shift is made here, once, so that nothing has to be stripped later. Everythi
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -22,6 +22,9 @@ from asrpeft.corpus import Corpus, Skipped, Utterance
 from asrpeft.errors import BadAudio
 from asrpeft.recognizer import IGNORED, Recognizer, context_frames, speech_frames
 from asrpeft.training.options import TrainingOptions
+
+
+Prompt = Sequence[int] | Callable[[Utterance], Sequence[int]]
 
 
 @dataclass(frozen=True)
@@ -113,30 +116,32 @@ class Examples(Dataset):
         skipped: those that cannot, because their transcript does not fit the decoder.
     """
 
-    def __init__(self, corpus: Corpus, recognizer: Recognizer, *, prompt: Sequence[int], context: str, reserved: int = 0,
+    def __init__(self, corpus: Corpus, recognizer: Recognizer, *, prompt: Prompt, context: str, reserved: int = 0,
                  seed: int = 0, augmentation: Augmentation | None = None, cache_mb: int = 1024):  # fmt: skip
         """
         Args:
-            prompt: tokens before each transcript, see `Recognizer.prompt`.
+            prompt: the tokens before every transcript (see `Recognizer.prompt`), or a function from the utterance to them.
             context: `auto` or `full`.
             reserved: positions of the decoder that virtual tokens take.
             augmentation: None for the speech as it is, without jitter of the context.
         """
-        self.prompt, self.context, self.seed = tuple(prompt), context, seed
+        self.context, self.seed = context, seed
         self.n_mels, self.end, self.augmentation = recognizer.n_mels, recognizer.end, augmentation
         room = recognizer.max_tokens - reserved
         # Whisper writes " one two": transcripts begin with a space.
         texts = [tuple(recognizer.encode_text(" " + " ".join(u.text.split()))) for u in corpus]
-        fits = [len(self.prompt) + len(t) <= room for t in texts]
-        self.skipped = tuple(Skipped(u.id, f"its transcript has {len(t)} tokens; {room - len(self.prompt)} fit the decoder")
-                             for u, t, fit in zip(corpus, texts, fits) if not fit)  # fmt: skip
+        prompts = [tuple(prompt(u) if callable(prompt) else prompt) for u in corpus]
+        fits = [len(p) + len(t) <= room for p, t in zip(prompts, texts)]
+        self.skipped = tuple(Skipped(u.id, f"its transcript has {len(t)} tokens; {room - len(p)} fit the decoder")
+                             for u, p, t, fit in zip(corpus, prompts, texts, fits) if not fit)  # fmt: skip
         self.corpus = Corpus([u for u, fit in zip(corpus, fits) if fit], name=corpus.name, skipped=(*corpus.skipped, *self.skipped))
+        self.prompts = [p for p, fit in zip(prompts, fits) if fit]
         self.texts = [t for t, fit in zip(texts, fits) if fit]
         self._cache: dict[int, np.ndarray | BadAudio] = {}
         self._room = cache_mb * 1_000_000
 
     @classmethod
-    def for_training(cls, corpus: Corpus, recognizer: Recognizer, *, prompt: Sequence[int], options: TrainingOptions, reserved: int = 0) -> Examples:
+    def for_training(cls, corpus: Corpus, recognizer: Recognizer, *, prompt: Prompt, options: TrainingOptions, reserved: int = 0) -> Examples:
         return cls(corpus, recognizer, prompt=prompt, context=options.context, reserved=reserved, seed=options.seed,
                    augmentation=options.augmentation(), cache_mb=options.cache_mb)  # fmt: skip
 
@@ -180,9 +185,9 @@ class Examples(Dataset):
         features = log_mel(samples, n_mels=self.n_mels, n_frames=2 * context)
         if changed is not None:
             features = changed.features(features, 2 * speech, utterance.id, epoch)
-        text = self.texts[index]
-        labels = (*(IGNORED,) * (len(self.prompt) - 1), *text, self.end)
-        return Example(utterance.id, utterance.text, features, context, speech, (*self.prompt, *text), labels)
+        prompt, text = self.prompts[index], self.texts[index]
+        labels = (*(IGNORED,) * (len(prompt) - 1), *text, self.end)
+        return Example(utterance.id, utterance.text, features, context, speech, (*prompt, *text), labels)
 
     def batch(self, rows: Sequence[int], epoch: int | None) -> tuple[Batch | None, list[Skipped]]:
         """(the batch of those rows that can be read, the others)."""

@@ -13,7 +13,7 @@ import resource
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -29,7 +29,7 @@ from asrpeft.recognizer import Recognizer
 from asrpeft.training import checkpoints
 from asrpeft.training.checkpoints import State
 from asrpeft.training.events import DevScore, Message, Progress, Step, ignore
-from asrpeft.training.examples import Examples, StepData
+from asrpeft.training.examples import Examples, Prompt, StepData
 from asrpeft.training.frozen import only, trained_parameters, training_mode
 from asrpeft.training.optimizer import adamw, learning_rate, set_rate
 from asrpeft.training.options import TrainingOptions, differences
@@ -74,7 +74,7 @@ def train(
     name: str,
     data: Corpus,
     *,
-    prompt: Sequence[int],
+    prompt: Prompt,
     options: TrainingOptions,
     dev: Corpus | None = None,
     dev_score: Callable[[], float] | None = None,
@@ -85,7 +85,7 @@ def train(
     """Train the attached adapter `name`, and leave in it the weights that were best on the development data.
 
     Args:
-        prompt: the tokens before every transcript, see `Recognizer.prompt`.
+        prompt: the tokens before every transcript (see `Recognizer.prompt`), or a function from the utterance to them.
         dev: data that choose among the weights; without them the last are kept.
         dev_score: what to choose by (lower is better; called with the adapter in evaluation mode), for instance its WER on
             `dev`; without it, the loss on `dev`.
@@ -105,7 +105,7 @@ def train(
 class Run:
     """A run of `train`: its parts, and the `state` that a checkpoint holds."""
 
-    def __init__(self, recognizer: Recognizer, name: str, data: Corpus, *, prompt: Sequence[int], options: TrainingOptions, dev: Corpus | None,
+    def __init__(self, recognizer: Recognizer, name: str, data: Corpus, *, prompt: Prompt, options: TrainingOptions, dev: Corpus | None,
                  dev_score: Callable[[], float] | None, checkpoint: Path | None, progress: Progress):  # fmt: skip
         self.recognizer, self.name, self.options = recognizer, name, options
         self.adapter = recognizer.adapters[name]
@@ -113,7 +113,7 @@ class Run:
         self.loss = options.terms()
         if self.loss.needs_head and self.adapter.ctc is None:
             raise BadInput(f"The loss {options.loss!r} needs a CTC head; give the adapter one: adapter.ctc = CTCHead.for_texts(…).")
-        self.accelerator = Accelerator(cpu=recognizer.device.type == "cpu")
+        self.accelerator = Accelerator()  # one process computes on the recogniser's device; many, each on the one it was launched for
         if self.accelerator.distributed_type == DistributedType.FSDP:
             raise BadInput("Sharded training (FSDP) is not supported yet: set the accelerate configuration to plain data parallel.")
         self.progress: Progress = progress if self.accelerator.is_main_process else ignore
@@ -298,9 +298,10 @@ class Run:
             return
         state = self.state
         score = self.dev_score() if self.dev_score is not None else self.dev_loss()
-        best = state.best is None or score < state.best[0]
+        # Equal scores are common (100 % WER at first): the later weights are kept, but they are no improvement.
+        best = state.best is None or score <= state.best[0]
         state.looks.append((state.step, score))
-        state.since_best = 0 if best else state.since_best + 1
+        state.since_best = 0 if state.best is None or score < state.best[0] else state.since_best + 1
         if best:
             state.best = (score, state.step)
             self.best = {n: t.detach().cpu().clone() for n, t in self.adapter.state_dict().items()}

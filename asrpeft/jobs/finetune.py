@@ -1,0 +1,297 @@
+"""Fine-tune an adapter on a corpus and say honestly whether it helped: split, train, choose on development data, save, evaluate."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import accelerate
+import torch
+import transformers
+
+import asrpeft
+from asrpeft.adapters import Adapter
+from asrpeft.adapters.adapter import MANIFEST, read
+from asrpeft.adapters.ctc import CTCHead
+from asrpeft.adapters.where import split as split_where
+from asrpeft.audio.augment import generator
+from asrpeft.corpus import Corpus, Skipped, Utterance
+from asrpeft.decoding import Options, transcribe_corpus
+from asrpeft.errors import BadCorpus, BadInput
+from asrpeft.jobs.evaluate import Evaluation, evaluate
+from asrpeft.methods import configure
+from asrpeft.methods import method as method_named
+from asrpeft.recognizer import Recognizer
+from asrpeft.recognizer.languages import canonical, token_of
+from asrpeft.scoring import score
+from asrpeft.training import Message, Progress, Scoring, Trained, TrainingOptions, train
+from asrpeft.training.checkpoints import corpus_key
+from asrpeft.training.events import ignore
+from asrpeft.training.precision import has_bf16
+
+DEV_SHARE = 0.1
+CAP = 1.0  # errors per word that count in the test: a base that invents words must not make any adapter look good
+
+
+@dataclass(frozen=True)
+class Finetuned:
+    """An adapter that was trained, and how.
+
+    Attributes:
+        name: of the adapter, which stays attached to the recogniser.
+        folder: where it was saved, if it was.
+        trained_parameters, head_parameters, total_parameters: numbers that train in the adapter (a CTC head apart), and the
+            base's.
+        training: what the loop did.
+        evaluation: base and adapter on the evaluation data, if there were any.
+    """
+
+    name: str
+    folder: Path | None
+    method: str
+    trained_parameters: int
+    head_parameters: int
+    total_parameters: int
+    training: Trained
+    evaluation: Evaluation | None = field(repr=False, default=None)
+
+    def to_json(self) -> dict[str, Any]:
+        """What `asrpeft finetune --json` prints."""
+        told = {
+            "adapter": None if self.folder is None else str(self.folder), "method": self.method,
+            "trained_parameters": self.trained_parameters, "head_parameters": self.head_parameters, "total_parameters": self.total_parameters,
+            "utterances_per_second": self.training.utterances_per_second, "peak_memory_bytes": self.training.peak_memory_bytes,
+            "seconds": self.training.seconds, "steps": self.training.steps,
+            "dev": dev_json(self.training),
+            "skipped": [{"id": s.id, "reason": s.reason} for s in self.training.skipped],
+        }  # fmt: skip
+        return told | ({} if self.evaluation is None else {"eval": before_and_after(self.evaluation)})
+
+
+def dev_json(training: Trained) -> dict[str, Any] | None:
+    """Which weights were kept, by what score of the development data."""
+    if training.best is None:
+        return None
+    return {"kind": training.kind, "best": training.best[0], "step": training.best[1], "looks": [list(look) for look in training.looks]}
+
+
+def before_and_after(found: Evaluation) -> dict[str, Any]:
+    """An evaluation of the base and one adapter, as `eval` of the JSON output."""
+    return {"before": found.systems[0].to_json(), "after": found.systems[1].to_json(), "test": found.tests[0].to_json(), "notes": list(found.notes)}
+
+
+def finetune(
+    recognizer: Recognizer,
+    data: Corpus,
+    *,
+    options: TrainingOptions | None = None,
+    method: str = "lora",
+    where: str | None = None,
+    settings: Mapping[str, Any] | None = None,
+    lang: str | None = None,
+    proxy_lang: str | None = None,
+    task: str = "transcribe",
+    name: str | None = None,
+    dev: Corpus | None = None,
+    eval_data: Corpus | None = None,
+    out: str | Path | None = None,
+    overwrite: bool = False,
+    init_adapter: str | Path | None = None,
+    resume: bool = False,
+    progress: Progress = ignore,
+) -> Finetuned:
+    """Train a fresh adapter on `data`; it stays attached, in evaluation mode, with the weights that were best on `dev`.
+
+    Args:
+        where, settings: the layers and the method's settings; see `asrpeft.adapters.where` and `asrpeft methods NAME`.
+        lang: the language spoken. Default: what the corpus says; rows of several languages each get their own token.
+        proxy_lang: for a language that the base has no token for: the language whose slot its learned vector takes, and
+            starts from.
+        name: to call the adapter by; default the last part of `out`, else the language, else the method.
+        dev: chooses among the weights. Default: a tenth of the speakers of `data` (of the sentences where there is one).
+        eval_data: transcribed by base and adapter after training, and used for nothing else.
+        out: the adapter's folder; the run's checkpoint lies beside it until the run is done.
+        overwrite: replace an adapter that is there.
+        init_adapter: a trained adapter of the same method and settings to start from.
+        resume: go on from the checkpoint of an interrupted run with the same arguments; where that had come to its end, its
+            adapter is loaded and nothing trains.
+    Raises: BadInput, BadCorpus, CannotAttach, UnexpectedTraining, Failure.
+    """
+    options = options or TrainingOptions()
+    out = None if out is None else Path(out)
+    name = name or (out.resolve().name if out is not None else canonical(lang) if lang else method)
+    finished = out is not None and (out / MANIFEST).is_file()
+    checkpoint = None if out is None else out.with_name(f"{out.name}.checkpoint")
+    if out is not None and out.exists() and not (overwrite or resume):
+        raise BadInput(f"{str(out)!r} exists already. Choose another --out, --resume the run that made it, or --overwrite.")
+    lang = lang or _language(data, init_adapter)
+    data, dev = _with_dev(data, dev, options, progress)
+    described = {
+        "options": options.to_json(), "data": describe_corpus(data), "dev": None if dev is None else describe_corpus(dev),
+        "init_adapter": None if init_adapter is None else str(init_adapter),
+    }  # fmt: skip
+    if finished and resume and checkpoint is not None and not checkpoint.exists():
+        adapter, trained = _finished(recognizer, out, name, method, described)
+        progress(Message(f"{str(out)!r} was finished before: it is loaded, nothing trains."))
+    else:
+        adapter = _attach(recognizer, name, method, where, dict(settings or {}), lang, proxy_lang, task, options, init_adapter, data)
+    try:
+        if adapter.manifest.training.get("finished") is None:
+            trained = _train(recognizer, adapter, data, dev, options, lang, task, checkpoint, resume, progress)
+            provenance = described | _provenance(trained)
+            recognizer.adapters.describe(name, training=provenance)
+            if out is not None and accelerate.PartialState().is_main_process:
+                adapter.save(out, overwrite=overwrite or resume)
+        evaluation = None
+        if eval_data is not None:
+            evaluation = evaluate(recognizer, eval_data, adapters=[name], lang=lang, proxy_lang=proxy_lang, task=task, cap=CAP, seed=options.seed,
+                                  progress=lambda done, total, what: progress(Scoring(done, total, what)))  # fmt: skip
+            recognizer.adapters.describe(name, scores=_summary(evaluation, eval_data))
+            if out is not None and accelerate.PartialState().is_main_process:
+                adapter.save(out, overwrite=True)
+    except BaseException:
+        recognizer.adapters.detach(name)
+        raise
+    if checkpoint is not None and accelerate.PartialState().is_main_process:
+        checkpoint.unlink(missing_ok=True)
+    return Finetuned(name, out, adapter.manifest.method, adapter.trained_parameters(), adapter.head_parameters(),
+                     sum(p.numel() for p in recognizer.base.parameters()), trained, evaluation)  # fmt: skip
+
+
+# -- the parts --------------------------------------------------------------------------------------------------------------
+def _language(data: Corpus, init_adapter: str | Path | None) -> str | None:
+    """The one language of the corpus, or of the adapter to start from; None where rows differ or nothing is said."""
+    told = {canonical(u.lang) for u in data if u.lang}
+    if len(told) == 1 and all(u.lang for u in data):
+        return told.pop()
+    return read(init_adapter)[0].language if init_adapter is not None and not told else None
+
+
+def _with_dev(data: Corpus, dev: Corpus | None, options: TrainingOptions, progress: Progress) -> tuple[Corpus, Corpus | None]:
+    """(training data, development data), the latter at most `dev_utterances` long."""
+    if dev is None:
+        try:
+            data, dev = data.split_by_speaker(DEV_SHARE, options.seed)
+        except BadCorpus as error:
+            progress(Message(f"Training without development data, the last weights are kept: {error}"))
+            return data, None
+        progress(Message(f"Development data: {len(dev)} of {len(data) + len(dev)} utterances, {dev.name}."))
+    return data, dev.shuffle(options.seed)[: options.dev_utterances]
+
+
+def _attach(recognizer: Recognizer, name: str, method: str, where: str | None, settings: dict[str, Any], lang: str | None, proxy_lang: str | None,
+            task: str, options: TrainingOptions, init_adapter: str | Path | None, data: Corpus) -> Adapter:  # fmt: skip
+    """A fresh adapter, the same for the same seed; or the one to start from, if it is of that kind."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(generator(options.seed, "start", method).initial_seed())
+        if init_adapter is not None:
+            adapter = _start_from(recognizer, name, method, where, settings, lang, init_adapter)
+            recognizer.adapters.describe(name, task=task, context=options.context, training={}, scores={}, language=adapter.manifest.language or lang)
+        elif proxy_lang is not None and lang is not None and recognizer.multilingual and token_of(lang, recognizer.languages) is None:
+            slot = (token_of(proxy_lang, recognizer.languages), recognizer.language_token(proxy_lang))
+            adapter = recognizer.adapters.add(method, name=name, where=where, settings=settings, language_slot=slot, language=canonical(lang),
+                                              task=task, context=options.context)  # fmt: skip
+        else:
+            adapter = recognizer.adapt(method, name=name, where=where, lang=lang, task=task, context=options.context, **settings)
+        if options.terms().needs_head:
+            known = adapter.ctc.vocabulary[1:] if adapter.ctc is not None else []
+            adapter.ctc = CTCHead.for_texts(recognizer.base.config.d_model, [u.text for u in data] + known, like=adapter.ctc or recognizer.ctc)
+            adapter.ctc.to(recognizer.device)
+            recognizer.adapters.describe(name, ctc_vocabulary=adapter.ctc.vocabulary)
+    return adapter
+
+
+def _start_from(recognizer: Recognizer, name: str, method: str, where: str | None, settings: dict[str, Any], lang: str | None, folder: str | Path) -> Adapter:
+    """Raises: BadInput if the saved adapter is not what was asked for."""
+    manifest, _ = read(folder)
+    cls = method_named(manifest.method)
+    wanted = configure(method_named(method), settings)
+    differ = [key for key in settings if manifest.method == method and getattr(configure(cls, manifest.config), key) != getattr(wanted, key)]
+    if manifest.method != method or differ or (where is not None and split_where(where) != manifest.where):
+        raise BadInput(f"{str(folder)!r} is {manifest.method} with {manifest.config} at {','.join(manifest.where)}; one cannot start from it with "
+                       f"other settings. Give --method {manifest.method} and leave --set and --where out.")  # fmt: skip
+    if lang is not None and recognizer.multilingual and token_of(lang, recognizer.languages) is None and manifest.language != canonical(lang):
+        raise BadInput(f"The base has no token for {lang!r}, and {str(folder)!r} has learned no vector for it. Start without --init-adapter.")
+    return recognizer.adapters.load(folder, name=name)
+
+
+def prompts(recognizer: Recognizer, name: str, *, lang: str | None, task: str) -> Callable[[Utterance], list[int]]:
+    """The prompt of an utterance: in `lang` if that is given, else in the utterance's own language, else in the adapter's."""
+    made: dict[str | None, list[int]] = {}
+
+    def of(utterance: Utterance) -> list[int]:
+        own = lang or utterance.lang
+        if own not in made:
+            made[own] = recognizer.prompt(lang=own, task=task, adapter=name)
+        return made[own]
+
+    return of
+
+
+def _train(recognizer: Recognizer, adapter: Adapter, data: Corpus, dev: Corpus | None, options: TrainingOptions, lang: str | None, task: str,
+           checkpoint: Path | None, resume: bool, progress: Progress) -> Trained:  # fmt: skip
+    name = adapter.name
+    prompt = prompts(recognizer, name, lang=lang, task=task)
+    prompt(data[0])  # an unknown language or task is told before any audio is read
+    by_wer = dev is not None and options.terms().needs_decoder
+    return train(
+        recognizer, name, data, prompt=prompt, options=options, dev=dev, checkpoint=checkpoint, resume=resume, progress=progress,
+        dev_score=(lambda: dev_wer(recognizer, name, dev, lang=lang, task=task, options=options)) if by_wer else None,
+    )  # fmt: skip
+
+
+def dev_wer(recognizer: Recognizer, name: str | None, dev: Corpus, *, lang: str | None, task: str, options: TrainingOptions) -> float:
+    """WER of an adapter (None: the base) on development data, decoded greedily."""
+    fast = options.precision == "bf16" or (options.precision == "auto" and recognizer.dtype == torch.float32 and has_bf16(recognizer.device))
+    heard = transcribe_corpus(recognizer, dev, adapter=name, lang=lang, task=task, context=None if name is None else options.context,
+                              options=Options(stop_loops=True), autocast=fast)  # fmt: skip
+    if not heard.utterances:
+        raise BadCorpus(f"No utterance of the development data can be read: {'; '.join(f'{s.id}: {s.reason}' for s in heard.skipped[:3])}.")
+    return score([u.text for u in heard.utterances], heard.texts, resamples=0).wer
+
+
+def _finished(recognizer: Recognizer, out: Path, name: str, method: str, described: Mapping[str, Any]) -> tuple[Adapter, Trained]:
+    """The adapter and the record of a run that had come to its end.
+
+    Raises: BadInput if that was another run.
+    """
+    manifest, _ = read(out)
+    told = manifest.training
+    if manifest.method != method or "finished" not in told or any(told.get(key) != value for key, value in described.items()):
+        raise BadInput(f"{str(out)!r} holds a finished adapter of another run ({manifest.method}). Choose another --out, or --overwrite it.")
+    did = told["finished"]
+    trained = Trained(
+        steps=did["steps"], rows=did["rows"], seconds=did["seconds"], peak_memory_bytes=did["peak_memory_bytes"], kind=did["kind"],
+        best=None if did["best"] is None else tuple(did["best"]), looks=tuple(tuple(look) for look in did["looks"]), dropped=did["dropped"],
+        skipped=tuple(Skipped(**s) for s in did["skipped"]),
+    )  # fmt: skip
+    return recognizer.adapters.load(out, name=name), trained
+
+
+# -- what the manifest records ----------------------------------------------------------------------------------------------
+def describe_corpus(corpus: Corpus) -> dict[str, Any]:
+    stats = corpus.stats()
+    return {"name": corpus.name, "utterances": stats.utterances, "speakers": stats.speakers, "hours": round(stats.hours, 4), "fingerprint": corpus_key(corpus)}
+
+
+def _provenance(trained: Trained) -> dict[str, Any]:
+    return {
+        "finished": {
+            "steps": trained.steps, "rows": trained.rows, "seconds": trained.seconds, "peak_memory_bytes": trained.peak_memory_bytes,
+            "kind": trained.kind, "best": None if trained.best is None else list(trained.best), "looks": [list(look) for look in trained.looks],
+            "dropped": trained.dropped, "skipped": [{"id": s.id, "reason": s.reason} for s in trained.skipped],
+        },
+        "versions": {"asrpeft": asrpeft.__version__, "torch": torch.__version__, "transformers": transformers.__version__, "python": platform.python_version()},
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+    }  # fmt: skip
+
+
+def _summary(found: Evaluation, corpus: Corpus) -> dict[str, Any]:
+    """The scores that travel with an adapter."""
+    keys = ("wer", "wer_interval", "cer", "cer_interval", "interval_unit", "words", "utterances", "normaliser")
+    before, after = ({key: system.to_json()[key] for key in keys} for system in found.systems)
+    return {"data": describe_corpus(corpus), "before": before, "after": after, "test": {key: found.tests[0].to_json()[key] for key in ("difference", "p", "verdict", "cap")}}
