@@ -22,14 +22,13 @@ def write_manifest(corpus: Corpus, path: Path) -> Path:
         raise BadInput(f"{str(path)!r} exists already. Choose another --out.")
     lines = []
     for number, utterance in enumerate(corpus):
-        source = utterance.audio.source
-        if isinstance(source, Path | str):
-            audio = os.path.relpath(source, path.parent)
+        found = utterance.audio.read()
+        if isinstance(found, Path):
+            audio = os.path.relpath(found, path.parent)
         else:
-            data = source if isinstance(source, bytes) else source()
             suffix = Path(utterance.audio.name).suffix or ".audio"
             stored = path.with_suffix("") / f"{number:06d}{suffix}"
-            replace_file(stored, data)
+            replace_file(stored, found)
             audio = str(stored.relative_to(path.parent))
         row = {"id": utterance.id, "audio": audio, "text": utterance.text, "speaker": utterance.speaker, "lang": utterance.lang}
         if utterance.audio.start or utterance.audio.duration is not None:
