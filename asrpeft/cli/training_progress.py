@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 from asrpeft.cli.output import per_cent
 from asrpeft.cli.progress import bar
-from asrpeft.training.events import DevScore, Event, Message, Skipped, Step
+from asrpeft.training.events import DevScore, Event, Message, Scoring, Skipped, Step
 
 _NAMED = 3  # unreadable files named one by one; the rest are counted
 
@@ -31,6 +31,8 @@ def told(*, quiet: bool, say: Callable[[str], None]) -> Iterator[Callable[[Event
                     skipped[event.reason] += 1
                     if skipped.total() <= _NAMED:
                         say(f"skipped {event.id}: {event.reason}")
+                case Scoring():
+                    advance(event.done, event.total, f"scoring {event.what}")
                 case Message():
                     say(event.text)
 

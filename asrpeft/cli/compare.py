@@ -1,0 +1,118 @@
+"""`asrpeft compare`: the methods against each other on one corpus."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from asrpeft.cli import options as o
+from asrpeft.cli.finetune import Accumulate, Augment, BatchSeconds, Epochs, Loss, Lr, Minutes, Precision, Schedule, Steps, TrainContext, Where
+from asrpeft.cli.output import console, count, duration, interval, per_cent, print_json, size, table, teller
+
+if TYPE_CHECKING:
+    from asrpeft.jobs.compare import Contest
+
+
+def add_to(app: typer.Typer) -> None:
+    app.command("compare")(compare)
+
+
+def compare(
+    data: o.Data,
+    eval_data: Annotated[str, typer.Option("--eval-data", help="What the methods are scored on.")],
+    methods: Annotated[str, typer.Option("--methods", help="Names separated by commas, or all.")] = "all",
+    dev_data: Annotated[str | None, typer.Option("--dev-data", help="Chooses checkpoints. Default: a tenth of the training speakers.")] = None,
+    settings: Annotated[list[str] | None, typer.Option("--set", metavar="METHOD.NAME=VALUE", help="Settings of single methods: --set lora.rank=16 s2lora.rank=32.")] = None,
+    model: o.Model = None,
+    lang: o.Lang = None,
+    where: Where = None,
+    loss: Loss = "ce",
+    lr: Lr = None,
+    epochs: Epochs = None,
+    steps: Steps = None,
+    minutes: Minutes = None,
+    batch_seconds: BatchSeconds = 60.0,
+    accumulate: Accumulate = 1,
+    schedule: Schedule = "cosine",
+    precision: Precision = "auto",
+    augment: Augment = "standard",
+    context: TrainContext = "auto",
+    out: Annotated[Path | None, typer.Option("--out", help="A folder for the adapters and the plot.")] = None,
+    columns: o.Columns = None,
+    device: o.Device = "auto",
+    dtype: o.Dtype = "float32",
+    threads: o.Threads = None,
+    seed: o.Seed = 0,
+    json: o.Json = False,
+    quiet: o.Quiet = False,
+) -> None:
+    """Fine-tune with several methods, all else equal: WER against trained parameters, time and memory.
+
+    --json: {"base": {…}, "methods": [{"method", "trained_parameters", "seconds", "utterances_per_second", "score": {…},
+    "test": {…}, "merged_equal"}], "failed": {…}}
+    """
+    from asrpeft.cli.training_progress import told
+    from asrpeft.jobs.compare import contest
+    from asrpeft.methods import names
+    from asrpeft.training import TrainingOptions
+
+    say = teller(quiet=quiet, as_json=json)
+    given = TrainingOptions(epochs=epochs, steps=steps, minutes=minutes, lr=lr, loss=loss, batch_seconds=batch_seconds, accumulate=accumulate, schedule=schedule,
+                            precision=precision, augment=augment, context=context, seed=seed)  # fmt: skip
+    wanted = names() if methods == "all" else [name.strip() for name in methods.split(",") if name.strip()]
+    own: dict[str, dict[str, str]] = {}
+    for key, value in o.pairs("--set", settings).items():
+        name, dot, setting = key.partition(".")
+        if not dot or name not in wanted:
+            raise o.BadInput(f"--set {key}={value}: write METHOD.NAME=VALUE with a method that is compared ({', '.join(wanted)}).")
+        own.setdefault(name, {})[setting] = value
+    recognizer = o.load_model(model, device=device, dtype=dtype, threads=threads, say=say)
+    corpora = [None if d is None else o.read_corpus(d, columns=columns) for d in (data, eval_data, dev_data)]
+    with told(quiet=quiet, say=say) as progress:
+        found = contest(recognizer, corpora[0], corpora[1], methods=wanted, options=given, where=where, settings=own, lang=lang, dev=corpora[2], out=out, progress=progress)
+    if out is not None:
+        say(f"Plot: {draw(found, out / 'compare.svg')}")
+    if json:
+        print_json(found.to_json())
+        return
+    base = found.base.score
+    rows = [("base", "0", "", per_cent(base.wer), interval((base.wer_interval.low, base.wer_interval.high)), per_cent(base.cer), "", "", "", "")]
+    for entry in found.entries:
+        score, run = entry.system.score, entry.trained
+        rows.append((
+            run.method, count(run.trained_parameters), per_cent(run.trained_parameters / run.total_parameters, 2), per_cent(score.wer),
+            interval((score.wer_interval.low, score.wer_interval.high)), per_cent(score.cer), entry.test.verdict, duration(entry.seconds),
+            size(run.training.peak_memory_bytes), {True: "equal", False: "differs", None: "–"}[entry.merged_equal],
+        ))  # fmt: skip
+    title = f"{count(found.base.score.counts.words)} words; intervals over {base.interval_unit}s; verdicts by paired tests against the base"
+    console().print(table(title, ["method", "trained", "share", "WER", "95 % interval", "CER", "verdict", "time", "peak memory", "merged"], rows))
+    for name, reason in found.failed.items():
+        say(f"{name} did not run: {reason}")
+
+
+def draw(found: Contest, path: Path) -> Path:
+    """WER against trained parameters, with intervals; the base as a line."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    figure, axes = plt.subplots(figsize=(7, 4.2))
+    axes.axhline(100 * found.base.score.wer, color="#888", linestyle="--", linewidth=1, label="base")
+    for entry in found.entries:
+        score, x = entry.system.score, max(1, entry.trained.trained_parameters)
+        low, high = score.wer_interval.low, score.wer_interval.high
+        axes.errorbar(x, 100 * score.wer, yerr=[[100 * (score.wer - low)], [100 * (high - score.wer)]], fmt="o", color="#1f5fa8", capsize=3)
+        axes.annotate(entry.trained.method, (x, 100 * score.wer), textcoords="offset points", xytext=(6, 5))
+    axes.set_xscale("log")
+    axes.set_ylim(bottom=0)
+    axes.set_xlabel("trained parameters")
+    axes.set_ylabel("WER, % (95 % interval)")
+    axes.legend(frameon=False)
+    axes.spines[["top", "right"]].set_visible(False)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, bbox_inches="tight")
+    plt.close(figure)
+    return path

@@ -1,0 +1,128 @@
+"""Several methods on one corpus: error rates against trained parameters, time and memory, every run with the same data and seed."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from asrpeft.corpus import Corpus
+from asrpeft.errors import BadInput, CannotAttach
+from asrpeft.jobs.evaluate import Evaluation, System, evaluate
+from asrpeft.jobs.finetune import CAP, DEV_SHARE, Finetuned, finetune
+from asrpeft.methods import method as method_named
+from asrpeft.recognizer import Recognizer
+from asrpeft.scoring import Comparison, compare
+from asrpeft.training import Message, Progress, Scoring, TrainingOptions
+from asrpeft.training.events import ignore
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One method's run. `merged_equal` says whether its merged transcripts are those of the routed adapter, letter for
+    letter; None where it cannot be merged."""
+
+    trained: Finetuned
+    system: System
+    test: Comparison
+    merged_equal: bool | None
+    seconds: float
+
+    def to_json(self) -> dict[str, Any]:
+        told = self.trained.to_json()
+        keys = ("method", "adapter", "trained_parameters", "head_parameters", "total_parameters", "utterances_per_second", "peak_memory_bytes", "steps")
+        return {key: told[key] for key in keys} | {
+            "seconds": self.seconds, "score": self.system.to_json(), "test": self.test.to_json(), "merged_equal": self.merged_equal,
+        }  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Contest:
+    """The base's score, one entry a method in the order asked for, and the methods that could not run with the reason."""
+
+    base: System
+    entries: tuple[Entry, ...]
+    failed: Mapping[str, str]
+
+    def to_json(self) -> dict[str, Any]:
+        return {"base": self.base.to_json(), "methods": [entry.to_json() for entry in self.entries], "failed": dict(self.failed)}
+
+
+def contest(
+    recognizer: Recognizer,
+    data: Corpus,
+    eval_data: Corpus,
+    *,
+    methods: Sequence[str],
+    options: TrainingOptions | None = None,
+    where: str | None = None,
+    settings: Mapping[str, Mapping[str, Any]] | None = None,
+    lang: str | None = None,
+    dev: Corpus | None = None,
+    out: str | Path | None = None,
+    progress: Progress = ignore,
+) -> Contest:
+    """Train one adapter of each method, one after another on the loaded base, and score each on `eval_data`.
+
+    Args:
+        where: layers for the methods that can act on them; a method that cannot uses its own.
+        settings: of single methods, by name: {"lora": {"rank": 16}}.
+        options: for all of them; a learning rate that is not given is each method's own.
+        out: a folder for the adapters, one below it a method.
+    Raises: BadInput for an unknown method. A method that does not fit the layers is reported, not raised.
+    """
+    if not methods:
+        raise BadInput("There is nothing to compare: name methods with --methods lora,ia3, or all.")
+    for name in methods:
+        method_named(name)
+    options = options or TrainingOptions()
+    if dev is None:
+        data, dev = data.split_by_speaker(DEV_SHARE, options.seed)
+    base = _scored(recognizer, eval_data, None, lang, options, progress).systems[0]
+    entries, failed = [], {}
+    for name in methods:
+        progress(Message(f"-- {name} --"))
+        started = time.perf_counter()
+        chosen = dict((settings or {}).get(name, {}))
+        try:
+            trained = _train(recognizer, data, dev, name, where, chosen, lang, options, out, progress)
+        except CannotAttach as error:
+            failed[name] = str(error)
+            continue
+        seconds = time.perf_counter() - started
+        found = _scored(recognizer, eval_data, trained.name, lang, options, progress).systems[0]
+        test = compare(base.score, replace(found.score, name=name), cap=CAP, seed=options.seed)
+        entries.append(Entry(trained, found, test, _merged_equal(recognizer, eval_data, trained.name, found, lang, options, progress), seconds))
+        recognizer.adapters.detach(trained.name)
+    return Contest(base, tuple(entries), failed)
+
+
+def _train(recognizer: Recognizer, data: Corpus, dev: Corpus, name: str, where: str | None, settings: Mapping[str, Any], lang: str | None,
+           options: TrainingOptions, out: str | Path | None, progress: Progress) -> Finetuned:  # fmt: skip
+    run = {"options": options, "method": name, "settings": settings, "lang": lang, "dev": dev, "name": name, "progress": progress,
+           "out": None if out is None else Path(out) / name}  # fmt: skip
+    try:
+        return finetune(recognizer, data, where=where, **run)
+    except CannotAttach:
+        if where is None:
+            raise
+        progress(Message(f"{name} cannot act on {where}; it acts on {method_named(name).where}."))
+        return finetune(recognizer, data, where=None, **run)
+
+
+def _scored(recognizer: Recognizer, corpus: Corpus, name: str | None, lang: str | None, options: TrainingOptions, progress: Progress) -> Evaluation:
+    return evaluate(recognizer, corpus, adapters=[] if name is None else [name], base=name is None, lang=lang, seed=options.seed,
+                    progress=lambda done, total, what: progress(Scoring(done, total, what)))  # fmt: skip
+
+
+def _merged_equal(recognizer: Recognizer, corpus: Corpus, name: str, routed: System, lang: str | None, options: TrainingOptions, progress: Progress) -> bool | None:
+    if not recognizer.adapters[name].method.mergeable:
+        return None
+    recognizer.adapters.merge(name)
+    try:
+        merged = _scored(recognizer, corpus, name, lang, options, progress).systems[0]
+    finally:
+        recognizer.adapters.unmerge()
+    return merged.transcripts.texts == routed.transcripts.texts
