@@ -80,7 +80,10 @@ class Gap:
 
 @dataclass(frozen=True)
 class Breakdown:
-    """A system's groups by one column, worst first, and the gap between them (None with fewer than two groups)."""
+    """A system's groups by one column, worst first (ranges of numbers: in order), and the gap between worst and best.
+
+    The gap is None with fewer than two groups.
+    """
 
     system: str
     column: str
@@ -130,6 +133,8 @@ def breakdown(
     groups = [_group(label, rows, level=level, seed=seed, resamples=resamples) for label, rows in members.items()]
     groups.sort(key=lambda group: (-group.counts.wer if group.counts.words else 1.0, group.value))
     compared = [group for group in groups if group.counts.words and group.value != MISSING]
+    if set(labels) - {MISSING} != {str(value) for value in values if not _missing(value)}:
+        groups.sort(key=lambda group: (group.value == MISSING, _as_number(group.value.split(" to ")[0]) or 0.0))
     gap = None
     if len(compared) >= 2:
         used = {group.value: members[group.value] for group in compared}

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -173,4 +173,5 @@ def _recall(
         here[1] += occurrences
     table = np.array([pair for pair in sums.values() if pair[1]], dtype=np.float64).reshape(-1, 2)
     interval = ratio_interval(table[:, 0], table[:, 1], resamples=resamples, seed=seed, level=score.wer_interval.level)
+    interval = replace(interval, high=min(interval.high, 1.0))  # a share cannot pass 1; its studentised bound can
     return Recall(label, int(table[:, 1].sum()), int(table[:, 0].sum()), interval, unit, alarms)

@@ -16,7 +16,8 @@ td.l,th.l{text-align:left;white-space:normal}
 .finding.better{border-color:#2c7a2c}
 .finding.worse{border-color:#b3261e}
 .note{padding:.5rem .9rem;background:#fff8e1;border-left:4px solid #d99a00;margin:.4rem 0}
-figure{display:inline-block;margin:.4rem 1.2rem .8rem 0;vertical-align:top;max-width:100%}
+.pictures{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(27rem,100%),1fr));gap:1rem 1.5rem}
+figure{margin:0}
 figure svg{max-width:100%;height:auto}
 figcaption{font-size:.88rem;color:var(--dim)}
 .bar{display:flex;gap:.8rem;flex-wrap:wrap;align-items:center;margin:.6rem

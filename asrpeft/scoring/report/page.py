@@ -47,10 +47,11 @@ def html(report: Report, *, audio: Mapping[str, bytes] | None = None, most_rows:
         kind = one.verdict if one.verdict in ("better", "worse") else "same"
         parts.append(f'<p class="finding {kind}">{escape(sentence(one))}</p>')
     parts += [f'<p class="note">{escape(note)}</p>' for note in notes(report)]
-    parts.append("<h2>Pictures</h2>")
+    parts.append('<h2>Pictures</h2><div class="pictures">')
     for number, (caption, figure) in enumerate(figures(report)):
         drawn, said = _own_ids(svg(figure), f"f{number}-"), escape(caption)
         parts.append(f'<figure role="img" aria-label="{said}">{drawn}<figcaption>{said}</figcaption></figure>')
+    parts.append("</div>")
     parts += [_table(table) for table in rest]
     parts.append(_utterances(report, audio or {}, most_rows))
     parts.append(f"<script>{SCRIPT}</script></body></html>\n")
@@ -59,7 +60,7 @@ def html(report: Report, *, audio: Mapping[str, bytes] | None = None, most_rows:
 
 def _table(table: Table, *, titled: bool = True) -> str:
     def line(kind: str, row: tuple[str, ...]) -> str:
-        css = [' class="l" dir="auto"' if place < table.left else "" for place in range(len(row))]
+        css = [' class="l" dir="auto"' if place < table.left else ' dir="auto"' for place in range(len(row))]
         return (
             "<tr>" + "".join(f"<{kind}{c}>{escape(cell)}</{kind}>" for c, cell in zip(css, row, strict=True)) + "</tr>"
         )
@@ -114,7 +115,7 @@ def _article(
     ]
     for score, own in versions:
         c = own.counts
-        what = f"WER {percent(c.wer, digits=1)}: {c.substitutions} S, {c.deletions} D, {c.insertions} I"
+        what = f"WER {percent(c.wer, digits=1)} %: {c.substitutions} S, {c.deletions} D, {c.insertions} I"
         parts.append(f'<div class="system">{escape(score.name)}, {what}</div>{_alignment(own.edits)}')
     return "".join(parts) + "</article>"
 

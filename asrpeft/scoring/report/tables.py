@@ -3,7 +3,7 @@ words."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from asrpeft.scoring.intervals import Interval
@@ -23,8 +23,8 @@ class Table:
 
 
 def percent(value: float, *, digits: int = 2) -> str:
-    """0.1234 → "12.34 %"; "n/a" for NaN."""
-    return "n/a" if value != value else f"{100 * value:.{digits}f} %"
+    """0.1234 → "12.34"; "n/a" for NaN. The head of the column says that it is per cent."""
+    return "n/a" if value != value else f"{100 * value:.{digits}f}"
 
 
 def points(value: float) -> str:
@@ -61,23 +61,9 @@ def sentence(made: Comparison) -> str:
 def tables(report: Report) -> Iterator[Table]:
     """All tables of the report, in order; those without content are left out."""
     yield systems(report)
+    yield _counts(report)
     if report.comparisons:
         yield _tests(report)
-    yield from _breakdowns(report)
-    if report.conditions:
-        yield _conditions(report)
-    if report.curve:
-        yield Table(
-            "WER by amount of adaptation data",
-            (report.amount_unit, "WER", "interval", "CER"),
-            tuple(
-                (f"{o.amount:g}", percent(o.score.wer), span(o.score.wer_interval), percent(o.score.cer))
-                for o in report.curve
-            ),
-        )
-    yield from _recalls(report)
-    yield _mistakes(report)
-    yield from _confusions(report)
     if report.guards:
         rows = (
             (
@@ -90,6 +76,21 @@ def tables(report: Report) -> Iterator[Table]:
             for name, one in report.guards.items()
         )
         yield Table("What the base could already do", ("system", "loss", "interval", "allowed", "kept"), tuple(rows))
+    yield from _breakdowns(report)
+    if report.conditions:
+        yield _conditions(report)
+    if report.curve:
+        yield Table(
+            "WER by amount of adaptation data",
+            (report.amount_unit, "WER %", "interval", "CER %"),
+            tuple(
+                (f"{o.amount:g}", percent(o.score.wer), span(o.score.wer_interval), percent(o.score.cer))
+                for o in report.curve
+            ),
+        )
+    yield from _recalls(report)
+    yield _mistakes(report)
+    yield from _confusions(report)
     if report.nonspeech:
         rows = (
             (
@@ -102,7 +103,7 @@ def tables(report: Report) -> Iterator[Table]:
             )
             for name, one in report.nonspeech.items()
         )
-        head = ("system", "clips", "with words", "interval", "words", "words a minute")
+        head = ("system", "clips", "with words %", "interval", "words", "words a minute")
         yield Table("Recordings without speech", head, tuple(rows))
     if report.calibrations:
         rows = (
@@ -117,11 +118,11 @@ def tables(report: Report) -> Iterator[Table]:
             )
             for name, one in report.calibrations.items()
         )
-        yield Table("Confidence", ("system", "words", "right", "mean confidence", "ECE", "Brier", "NCE"), tuple(rows))
+        yield Table("Confidence", ("system", "words", "right %", "confidence %", "ECE", "Brier", "NCE"), tuple(rows))
 
 
 def systems(report: Report) -> Table:
-    """The head of the report: rates, intervals, counts, raw beside normalised."""
+    """The head of the report: rates and intervals, raw beside normalised."""
     rows = tuple(
         (
             score.name,
@@ -129,11 +130,6 @@ def systems(report: Report) -> Table:
             span(score.wer_interval),
             percent(score.cer),
             span(score.cer_interval),
-            str(score.substitutions),
-            str(score.deletions),
-            str(score.insertions),
-            percent(score.mer),
-            percent(score.wil),
             percent(score.raw.wer),
             percent(score.raw.cer),
         )
@@ -150,10 +146,27 @@ def systems(report: Report) -> Table:
     )
     below = (
         f"{first.utterances:,} utterances{who}, {first.words:,} words, {first.characters:,} characters; normaliser "
-        f"{first.normaliser}; {how}; S, D, I: words substituted, deleted, inserted; raw: texts as given."
+        f"{first.normaliser}; {how}; raw: texts as given."
     )
-    head = ("system", "WER", "interval", "CER", "interval", "S", "D", "I", "MER", "WIL", "raw WER", "raw CER")
-    return Table(report.title, head, rows, below=below)
+    return Table(
+        report.title, ("system", "WER %", "interval", "CER %", "interval", "raw WER", "raw CER"), rows, 1, below
+    )
+
+
+def _counts(report: Report) -> Table:
+    rows = tuple(
+        (
+            s.name,
+            f"{s.hits:,}",
+            f"{s.substitutions:,}",
+            f"{s.deletions:,}",
+            f"{s.insertions:,}",
+            percent(s.mer),
+            percent(s.wil),
+        )
+        for s in report.scores
+    )
+    return Table("Words", ("system", "right", "substituted", "deleted", "inserted", "MER %", "WIL %"), rows)
 
 
 def notes(report: Report) -> list[str]:
@@ -172,43 +185,58 @@ def _tests(report: Report) -> Table:
             p_value(one.p),
             "" if one.p_adjusted is None else p_value(one.p_adjusted),
             one.test,
-            ", ".join(f"{test.name} {p_value(test.p)}" for test in one.tests[1:]),
         )
         for one in report.comparisons
     )
-    head = ("comparison", "verdict", "points", "interval", "p", "p (Holm)", "decided by", "other tests, p")
+    head = ("comparison", "verdict", "points", "interval", "p", "p (Holm)", "by")
     if all(one.p_adjusted is None for one in report.comparisons):
         head, rows = head[:5] + head[6:], tuple(row[:5] + row[6:] for row in rows)
-    return Table("Paired tests", head, rows, left=2)
+    below = "; ".join(
+        f"{one.b} against {one.a} by other tests: "
+        + ", ".join(f"{test.name} p {p_value(test.p)}" for test in one.tests[1:])
+        for one in report.comparisons
+        if len(one.tests) > 1
+    )
+    return Table("Paired tests", head, rows, left=2, below=below + "." if below else "")
 
 
 def _breakdowns(report: Report) -> Iterator[Table]:
+    """One table a column: its groups in the first system's order, the systems under each other."""
     for column in dict.fromkeys(one.column for one in report.breakdowns):
-        rows, below = [], []
-        for made in (one for one in report.breakdowns if one.column == column):
-            for group in made.groups:
-                rows.append(
-                    (
-                        group.value,
-                        made.system,
-                        percent(group.counts.wer),
-                        span(group.wer_interval),
-                        percent(group.counts.cer),
-                        str(group.utterances),
-                        str(group.speakers or ""),
-                        str(group.counts.words),
-                        group.interval_unit,
-                    )
-                )
-            if made.gap is not None:
-                gap = made.gap
+        made = [one for one in report.breakdowns if one.column == column]
+        order = list(dict.fromkeys(group.value for one in made for group in one.groups))
+        found = sorted(
+            (
+                (order.index(group.value), place, one.system, group)
+                for place, one in enumerate(made)
+                for group in one.groups
+            ),
+            key=lambda item: item[:2],
+        )
+        rows = tuple(
+            (
+                group.value,
+                system,
+                percent(group.counts.wer),
+                span(group.wer_interval),
+                percent(group.counts.cer),
+                f"{group.utterances:,}",
+                str(group.speakers or ""),
+            )
+            for _, _, system, group in found
+        )
+        units = sorted({group.interval_unit for *_, group in found})
+        below = [f"Intervals over {' or '.join(f'{unit}s' for unit in units)}."]
+        for one in made:
+            if one.gap is not None:
+                gap = one.gap
                 below.append(
-                    f"{made.system}: {gap.worst} minus {gap.best} = {points(gap.difference)} points, interval "
-                    f"{span(gap.interval, signed=True)} over {gap.interval_unit}s; by chance as wide with p "
-                    f"{'' if gap.p < 0.001 else '= '}{p_value(gap.p)}."
+                    f"{one.system}: {gap.worst} minus {gap.best} is {points(gap.difference)} points, interval "
+                    f"{span(gap.interval, signed=True)} over {gap.interval_unit}s; regrouping {gap.permuted_unit}s at "
+                    f"random gives as wide a gap with p {'' if gap.p < 0.001 else '= '}{p_value(gap.p)}."
                 )
-        head = (column, "system", "WER", "interval", "CER", "utterances", "speakers", "words", "resampled")
-        yield Table(f"By {column}", head, tuple(rows), left=2, below=" ".join(below))
+        head = (column, "system", "WER %", "interval", "CER %", "utterances", "speakers")
+        yield Table(f"By {column}", head, rows, left=2, below=" ".join(below))
 
 
 def _conditions(report: Report) -> Table:
@@ -227,7 +255,7 @@ def _conditions(report: Report) -> Table:
     )
     return Table(
         "The same test under disturbance",
-        ("condition", "system", "WER", "interval", "CER", f"against {clean.name}"),
+        ("condition", "system", "WER %", "interval", "CER %", f"against {clean.name}"),
         rows,
         2,
     )
@@ -245,7 +273,9 @@ def _recalls(report: Report) -> Iterator[Table]:
             for one in found:
                 row = [one.label, name, percent(one.recall, digits=1), span(one.interval), str(one.occurrences)]
                 rows.append(tuple([*row, percent(one.precision, digits=1), str(one.false_alarms)] if hot else row))
-        head = ("words", "system", "recall", "interval", "occurrences") + (("precision", "false alarms") if hot else ())
+        head = ("words", "system", "recall %", "interval", "occurrences") + (
+            ("precision %", "false alarms") if hot else ()
+        )
         yield Table(title, head, tuple(rows), left=2)
 
 
@@ -255,18 +285,22 @@ def _mistakes(report: Report) -> Table:
         for name, one in report.hallucinations.items()
     )
     at_least = next(iter(report.hallucinations.values())).at_least
-    head = ("system", "utterances", "interval", f"{at_least}+ insertions in a row", "loops", "longest run")
+    head = ("system", "utterances %", "interval", f"{at_least}+ insertions in a row", "loops", "longest run")
     return Table("Invented words", head, rows)
 
 
 def _confusions(report: Report) -> Iterator[Table]:
+    """Each word in a cell of its own: an arrow between two words would point the wrong way in Arabic or Hebrew."""
     for name, found in report.confusions.items():
-        columns: list[Sequence[str]] = [
-            [f"{a} → {b} ({n})" for a, b, n in found.substitutions],
-            [f"{word} ({n})" for word, n in found.deletions],
-            [f"{word} ({n})" for word, n in found.insertions],
-        ]
-        depth = max(map(len, columns))
-        rows = tuple(tuple(column[i] if i < len(column) else "" for column in columns) for i in range(depth))
+        depth = max(len(found.substitutions), len(found.deletions), len(found.insertions))
+        rows = tuple(
+            tuple(
+                str(cell)
+                for part, width in ((found.substitutions, 3), (found.deletions, 2), (found.insertions, 2))
+                for cell in (part[i] if i < len(part) else ("",) * width)
+            )
+            for i in range(depth)
+        )
         if rows:
-            yield Table(f"Most frequent mistakes of {name}", ("reference → heard", "left out", "put in"), rows, left=3)
+            head = ("reference", "heard", "times", "left out", "times", "put in", "times")
+            yield Table(f"Most frequent mistakes of {name}", head, rows, left=2)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console, Group, RenderableType
 from rich.table import Table as Grid
 from rich.text import Text
@@ -16,7 +17,7 @@ def render(report: Report) -> RenderableType:
     """All tables, then the findings in words and the notes."""
     parts: list[RenderableType] = []
     for table in tables(report):
-        parts += [_grid(table), *([Text(table.below, style="dim")] if table.below else []), Text("")]
+        parts += [_grid(table), *([Text(table.below + "\n", style="dim")] if table.below else [])]
     parts += [Text(sentence(one), style=_STYLES.get(one.verdict, "")) for one in report.comparisons]
     parts += [Text(f"Note: {note}", style="yellow") for note in notes(report)]
     return Group(*parts)
@@ -28,7 +29,10 @@ def show(report: Report, console: Console | None = None) -> None:
 
 
 def _grid(table: Table) -> Grid:
-    grid = Grid(title=table.title, title_justify="left", header_style="bold")
+    # No vertical bars and little padding: a table of seven columns must fit 80 characters.
+    grid = Grid(
+        title=table.title, title_justify="left", title_style="bold", box=SIMPLE_HEAD, padding=(0, 1), pad_edge=False
+    )
     for place, name in enumerate(table.head):
         grid.add_column(name, justify="left" if place < table.left else "right", overflow="fold")
     for row in table.rows:
