@@ -10,6 +10,7 @@ import typer
 from asrpeft.cli import options as o
 from asrpeft.cli.finetune import Accumulate, Augment, BatchSeconds, Epochs, Loss, Lr, Minutes, Precision, Schedule, Steps, TrainContext, Where
 from asrpeft.cli.output import console, count, duration, interval, per_cent, print_json, size, table, teller
+from asrpeft.errors import BadInput
 
 if TYPE_CHECKING:
     from asrpeft.jobs.compare import Contest
@@ -66,7 +67,7 @@ def compare(
     for key, value in o.pairs("--set", settings).items():
         name, dot, setting = key.partition(".")
         if not dot or name not in wanted:
-            raise o.BadInput(f"--set {key}={value}: write METHOD.NAME=VALUE with a method that is compared ({', '.join(wanted)}).")
+            raise BadInput(f"--set {key}={value}: write METHOD.NAME=VALUE with a method that is compared ({', '.join(wanted)}).")
         own.setdefault(name, {})[setting] = value
     recognizer = o.load_model(model, device=device, dtype=dtype, threads=threads, say=say)
     corpora = [None if d is None else o.read_corpus(d, columns=columns) for d in (data, eval_data, dev_data)]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from asrpeft.errors import BadInput  # noqa: F401
+from asrpeft.errors import BadInput
 
 if TYPE_CHECKING:
     from asrpeft.corpus import Corpus

@@ -32,7 +32,7 @@ def told(*, quiet: bool, say: Callable[[str], None]) -> Iterator[Callable[[Event
                     if skipped.total() <= _NAMED:
                         say(f"skipped {event.id}: {event.reason}")
                 case Scoring():
-                    advance(event.done, event.total, f"scoring {event.what}")
+                    advance(event.done, event.total, f"scoring {event.system}")
                 case Message():
                     say(event.text)
 
