@@ -1,0 +1,280 @@
+"""One adapter per speaker, on one base: train, measure on sentences held out, and say who gained.
+
+Each speaker's sentences are divided into three parts. Training uses the first; the second chooses the weights, and whether the
+adapter is worth using at all (`enabled`); the third is only reported. A speaker who is done is not trained again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from asrpeft.corpus import Corpus, Utterance
+from asrpeft.corpus.corpus import sentence_key
+from asrpeft.errors import BadAudio, BadCorpus, BadInput
+from asrpeft.files import replace_file
+from asrpeft.jobs.evaluate import evaluate
+from asrpeft.jobs.finetune import CAP, Finetuned, dev_wer, finetune
+from asrpeft.recognizer import Recognizer
+from asrpeft.training import Message, Progress, TrainingOptions
+from asrpeft.training.checkpoints import corpus_key
+from asrpeft.training.events import ignore
+
+REPORT, POOLED = "speakers.json", "_pooled"
+TEST_SHARE, DEV_SHARE = 0.3, 0.15
+PARTS = {"train": "train", "dev": "dev", "validation": "dev", "valid": "dev", "test": "test"}
+
+
+@dataclass(frozen=True)
+class Parts:
+    """A speaker's utterances, by what they are for."""
+
+    train: Corpus
+    dev: Corpus
+    test: Corpus
+
+
+@dataclass(frozen=True)
+class SpeakerResult:
+    """One speaker.
+
+    Attributes:
+        folder: of the speaker's adapter.
+        enabled: on the development part, the adapter makes fewer errors than what one would use without it.
+        base, pooled, own: scores on the test part, as `asrpeft evaluate --json` gives them; `pooled` None where there is none.
+        test: own against base, on the test part.
+        dev: WER on the development part, of each.
+        utterances: how many each part has.
+    """
+
+    speaker: str
+    folder: Path
+    enabled: bool
+    base: Mapping[str, Any] = field(repr=False)
+    pooled: Mapping[str, Any] | None = field(repr=False)
+    own: Mapping[str, Any] = field(repr=False)
+    test: Mapping[str, Any] = field(repr=False)
+    dev: Mapping[str, float]
+    utterances: Mapping[str, int]
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "speaker": self.speaker, "adapter": str(self.folder), "enabled": self.enabled, "base": self.base, "pooled": self.pooled,
+            "own": self.own, "test": self.test, "dev": self.dev, "utterances": self.utterances,
+        }  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Speakers:
+    """The report. `skipped`: speakers without an adapter, with the reason."""
+
+    speakers: tuple[SpeakerResult, ...]
+    skipped: tuple[tuple[str, str], ...]
+    pooled: Finetuned | None = None
+
+    def overall(self) -> dict[str, float]:
+        """WER over all speakers' test parts: of the base, of the pooled adapter, of each speaker's own, and with the own ones
+        only where they are enabled (else pooled, else base)."""
+        rows: dict[str, list[Mapping[str, Any]]] = {"base": [s.base for s in self.speakers], "own": [s.own for s in self.speakers]}
+        if all(s.pooled is not None for s in self.speakers):
+            rows["pooled"] = [s.pooled for s in self.speakers]
+        rows["enabled"] = [s.own if s.enabled else s.pooled or s.base for s in self.speakers]
+        return {name: _wer(scores) for name, scores in rows.items()} if self.speakers else {}
+
+    def to_json(self) -> dict[str, Any]:
+        """What `asrpeft speakers --json` prints."""
+        return {
+            "speakers": [s.to_json() for s in self.speakers], "overall": self.overall(),
+            "pooled": None if self.pooled is None else self.pooled.to_json(),
+            "skipped": [{"speaker": speaker, "reason": reason} for speaker, reason in self.skipped],
+        }  # fmt: skip
+
+
+def _wer(scores: Sequence[Mapping[str, Any]]) -> float:
+    errors = sum(s["substitutions"] + s["insertions"] + s["deletions"] for s in scores)
+    return errors / sum(s["words"] for s in scores)
+
+
+def speakers(
+    recognizer: Recognizer,
+    data: Corpus,
+    *,
+    out: str | Path,
+    options: TrainingOptions | None = None,
+    by: str = "speaker",
+    method: str = "lora",
+    where: str | None = None,
+    settings: Mapping[str, Any] | None = None,
+    lang: str | None = None,
+    proxy_lang: str | None = None,
+    task: str = "transcribe",
+    split: str = "split",
+    pooled: bool = False,
+    from_pooled: bool = False,
+    init_adapter: str | Path | None = None,
+    resume: bool = False,
+    overwrite: bool = False,
+    progress: Progress = ignore,
+    done: Callable[[SpeakerResult], None] | None = None,
+) -> Speakers:
+    """Train an adapter for each speaker of `data`, one after another.
+
+    Args:
+        out: gets a folder for each speaker's adapter, and `speakers.json`.
+        by: the column that tells speakers apart.
+        split: a column whose values `train`, `dev` and `test` divide the data; where it is missing, each speaker's sentences
+            are divided 55 : 15 : 30, and where only `dev` is, a part of `train` is taken for it.
+        pooled: also train one adapter on the training parts of all speakers.
+        from_pooled: let each speaker's adapter start from that one.
+        resume: go on with an interrupted run: finished speakers are kept as they are.
+        done: told of each speaker.
+    Raises: BadInput, BadCorpus if no speaker has enough to train on.
+    """
+    out, options = Path(out), options or TrainingOptions()
+    if out.exists() and any(out.iterdir()) and not (resume or overwrite):
+        raise BadInput(f"{str(out)!r} exists already. Choose another --out, --resume the run that made it, or --overwrite.")
+    if from_pooled and init_adapter is not None:
+        raise BadInput("--from-pooled and --init-adapter both say what to start from. Keep one.")
+    parts, skipped = divide(data, by=by, split=split, seed=options.seed)
+    common = dict(options=options, method=method, where=where, settings=settings, lang=lang, proxy_lang=proxy_lang, task=task,
+                  resume=resume, overwrite=overwrite, progress=progress)  # fmt: skip
+    together = None
+    if pooled or from_pooled:
+        progress(Message(f"All {len(parts)} speakers together"))
+        train, dev = _together(parts)
+        together = finetune(recognizer, train, dev=dev, name=POOLED, out=out / POOLED, init_adapter=init_adapter, **common)
+        init_adapter = together.folder if from_pooled else init_adapter
+    results: list[SpeakerResult] = []
+    try:
+        for number, (speaker, mine) in enumerate(parts.items(), 1):
+            progress(Message(f"Speaker {number} of {len(parts)}: {speaker} ({len(mine.train)} utterances to train on)"))
+            folder = out / folder_name(speaker)
+            try:
+                own = finetune(recognizer, mine.train, dev=mine.dev, name=folder.name, out=folder, init_adapter=init_adapter, **common)
+            except (BadAudio, BadCorpus) as error:
+                skipped.append((speaker, str(error)))
+                progress(Message(f"{speaker} is left out: {error}"))
+                continue
+            try:
+                result = _measured(recognizer, speaker, mine, own, together, lang, proxy_lang, task, options)
+            except (BadAudio, BadCorpus) as error:
+                skipped.append((speaker, str(error)))
+                progress(Message(f"{speaker} is left out: {error}"))
+                continue
+            finally:
+                recognizer.adapters.detach(own.name)
+            results.append(result)
+            _write(out, Speakers(tuple(results), tuple(skipped), together))
+            if done is not None:
+                done(result)
+    finally:
+        if together is not None:
+            recognizer.adapters.detach(together.name)
+    if not results:
+        reasons = "; ".join(f"{speaker}: {reason}" for speaker, reason in skipped[:3])
+        raise BadCorpus(f"No speaker of {data.name or 'the corpus'} could be adapted to ({reasons or 'there is none'}).")
+    report = Speakers(tuple(results), tuple(skipped), together)
+    _write(out, report)
+    return report
+
+
+def folder_name(speaker: str) -> str:
+    """A speaker as a folder's name: what could leave the folder, hide or confuse is written as %XX."""
+    safe = quote(speaker, safe=" @+=,()")
+    return safe.replace(".", "%2E") if safe.startswith((".", "_")) else safe
+
+
+def divide(data: Corpus, *, by: str, split: str, seed: int) -> tuple[dict[str, Parts], list[tuple[str, str]]]:
+    """(parts by speaker, speakers that have too little with the reason).
+
+    Raises: BadInput if the corpus has no such column, or an unknown value in `split`.
+    """
+    groups: dict[str, list[Utterance]] = {}
+    for utterance in data:
+        speaker = utterance.column(by)
+        if speaker is not None:
+            groups.setdefault(str(speaker), []).append(utterance)
+    if not groups:
+        raise BadInput(f"{data.name or 'The corpus'} has no column {by!r} to tell speakers apart. Name one with --by, or map it: --columns speaker=NAME.")
+    parts, poor = {}, []
+    for speaker in sorted(groups):
+        mine = _divide_one(groups[speaker], split=split, seed=seed, name=f"{data.name} ({speaker})")
+        lacking = [part for part in ("train", "dev", "test") if not len(getattr(mine, part))]
+        if lacking:
+            poor.append((speaker, f"{len(groups[speaker])} utterances leave nothing for {' and '.join(lacking)}"))
+        else:
+            parts[speaker] = mine
+    return parts, poor
+
+
+def _divide_one(rows: Sequence[Utterance], *, split: str, seed: int, name: str) -> Parts:
+    told = [u.column(split) for u in rows]
+    if all(value is not None for value in told):
+        unknown = {str(v) for v in told} - set(PARTS)
+        if unknown:
+            raise BadInput(f"The column {split!r} says {', '.join(sorted(unknown)[:3])!r}; it may say train, dev and test.")
+        found = {part: [u for u, v in zip(rows, told) if PARTS[str(v)] == part] for part in ("train", "dev", "test")}
+        if not found["dev"]:
+            found["dev"], found["train"] = _by_sentence(found["train"], DEV_SHARE, seed)
+    else:
+        test, rest = _by_sentence(rows, TEST_SHARE, seed)
+        dev, train = _by_sentence(rest, DEV_SHARE / (1 - TEST_SHARE), seed)
+        found = {"train": train, "dev": dev, "test": test}
+    return Parts(*(Corpus(found[part], name=f"{name}, {part}") for part in ("train", "dev", "test")))
+
+
+def _by_sentence(rows: Sequence[Utterance], share: float, seed: int) -> tuple[list[Utterance], list[Utterance]]:
+    """(about `share` of the utterances, the rest), no sentence in both. Sentences are drawn in one order for all speakers, so
+    that speakers who read the same ones hold out the same ones."""
+
+    def place(key: str) -> bytes:
+        return hashlib.blake2b(f"{seed}\x1f{key}".encode(), digest_size=8).digest()
+
+    keys = sorted({sentence_key(u.text) for u in rows}, key=place)
+    chosen = set(keys[: math.ceil(share * len(keys))]) if len(keys) > 1 else set()
+    return [u for u in rows if sentence_key(u.text) in chosen], [u for u in rows if sentence_key(u.text) not in chosen]
+
+
+def _together(parts: Mapping[str, Parts]) -> tuple[Corpus, Corpus]:
+    """(training, development) data of all speakers, without sentences that anyone is tested or chosen on."""
+    test = {sentence_key(u.text) for mine in parts.values() for u in mine.test}
+    dev = [u for mine in parts.values() for u in mine.dev if sentence_key(u.text) not in test]
+    held = test | {sentence_key(u.text) for u in dev}
+    train = [u for mine in parts.values() for u in mine.train if sentence_key(u.text) not in held]
+    if not train or not dev:
+        raise BadCorpus("Without the sentences that some speaker is tested on, nothing is left to train a pooled adapter on. Leave --pooled out.")
+    return Corpus(train, name="all speakers, train"), Corpus(dev, name="all speakers, dev")
+
+
+def _measured(recognizer: Recognizer, speaker: str, parts: Parts, own: Finetuned, together: Finetuned | None, lang: str | None, proxy_lang: str | None,
+              task: str, options: TrainingOptions) -> SpeakerResult:  # fmt: skip
+    """Scores of one speaker; from the adapter's manifest if it was measured before on the same."""
+    adapter = recognizer.adapters[own.name]
+    key = {"test": corpus_key(parts.test), "dev": corpus_key(parts.dev), "pooled": together is not None}
+    told = adapter.manifest.scores.get("speaker")
+    if told is None or told["key"] != key:
+        names = {"own": own.name} if together is None else {"pooled": together.name, "own": own.name}
+        systems: dict[str, str | None] = {"base": None, **names}
+        slot = adapter.manifest.language_slot
+        # A base without a token for the language is told the one in whose place the adapter learned it.
+        spoken = {"base": proxy_lang or (lang if slot is None else slot)} | {name: lang for name in names}
+        dev = {name: dev_wer(recognizer, of, parts.dev, lang=spoken[name], task=task, options=options) for name, of in systems.items()}
+        found = evaluate(recognizer, parts.test, adapters=list(names.values()), lang=lang, proxy_lang=proxy_lang, task=task, cap=CAP, seed=options.seed)
+        told = {
+            "key": key, "dev": dev, "enabled": dev["own"] < min(wer for name, wer in dev.items() if name != "own"),
+            **{name: system.to_json() for name, system in zip(systems, found.systems)}, "test": found.tests[-1].to_json(),
+        }  # fmt: skip
+        recognizer.adapters.describe(own.name, scores=dict(adapter.manifest.scores) | {"speaker": json.loads(json.dumps(told))})
+        adapter.save(own.folder, overwrite=True)
+    sizes = {part: len(getattr(parts, part)) for part in ("train", "dev", "test")}
+    return SpeakerResult(speaker, own.folder, told["enabled"], told["base"], told.get("pooled"), told["own"], told["test"], told["dev"], sizes)
+
+
+def _write(out: Path, report: Speakers) -> None:
+    replace_file(out / REPORT, json.dumps(report.to_json(), indent=1, ensure_ascii=False) + "\n")
