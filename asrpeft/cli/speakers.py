@@ -1,0 +1,80 @@
+"""`asrpeft speakers`: one adapter per speaker, and a report of who gained."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from asrpeft.cli import options as o
+from asrpeft.cli.finetune import Augment, BatchSeconds, Epochs, Loss, Lr, Method, Minutes, Patience, Precision, Set, Steps, TrainContext, Where
+from asrpeft.cli.output import console, per_cent, print_json, table, teller
+
+
+def add_to(app: typer.Typer) -> None:
+    app.command("speakers")(speakers)
+
+
+def speakers(
+    data: o.Data,
+    out: Annotated[Path, typer.Option("--out", help="A folder for one adapter a speaker, and speakers.json.")],
+    by: Annotated[str, typer.Option("--by", help="The column that tells speakers apart.")] = "speaker",
+    split: Annotated[str, typer.Option("--split", help="A column that says train, dev or test. Without one, each speaker's sentences are divided.")] = "split",
+    pooled: Annotated[bool, typer.Option("--pooled", help="Train one adapter on all speakers too, and compare with it.")] = False,
+    from_pooled: Annotated[bool, typer.Option("--from-pooled", help="Start every speaker from the pooled adapter.")] = False,
+    model: o.Model = None,
+    lang: o.Lang = None,
+    task: o.Task = "transcribe",
+    method: Method = "lora",
+    settings: Set = None,
+    where: Where = None,
+    init_adapter: Annotated[str | None, typer.Option("--init-adapter", help="Start from a trained adapter of the same method.")] = None,
+    loss: Loss = "ce",
+    lr: Lr = None,
+    epochs: Epochs = None,
+    steps: Steps = None,
+    minutes: Minutes = None,
+    batch_seconds: BatchSeconds = 60.0,
+    precision: Precision = "auto",
+    augment: Augment = "standard",
+    context: TrainContext = "auto",
+    patience: Patience = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on after an interruption: finished speakers are not trained again.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace adapters that are there.")] = False,
+    columns: o.Columns = None,
+    strict: o.Strict = False,
+    device: o.Device = "auto",
+    dtype: o.Dtype = "float32",
+    threads: o.Threads = None,
+    seed: o.Seed = 0,
+    json: o.Json = False,
+    quiet: o.Quiet = False,
+) -> None:
+    """Train one adapter per speaker; enable it only where the speaker's own dev sentences say that it helps.
+
+    --json: {"speakers": [{"speaker", "adapter", "enabled", "base": {…}, "pooled": {…}, "own": {…}, "test": {…}}], …}
+    """
+    from asrpeft.cli.training_progress import told
+    from asrpeft.jobs.speakers import speakers as run
+    from asrpeft.training import TrainingOptions
+
+    say = teller(quiet=quiet, as_json=json)
+    given = TrainingOptions(epochs=epochs, steps=steps, minutes=minutes, lr=lr, loss=loss, batch_seconds=batch_seconds, precision=precision,
+                            augment=augment, context=context, patience=patience, seed=seed)  # fmt: skip
+    recognizer = o.load_model(model, device=device, dtype=dtype, threads=threads, say=say)
+    corpus = o.read_corpus(data, columns=columns, strict=strict)
+    with told(quiet=quiet, say=say) as progress:
+        found = run(recognizer, corpus, out=out, options=given, by=by, method=method, where=where, settings=o.pairs("--set", settings), lang=lang, task=task,
+                    split=split, pooled=pooled, from_pooled=from_pooled, init_adapter=init_adapter, resume=resume, overwrite=overwrite, progress=progress)  # fmt: skip
+    if json:
+        print_json(found.to_json())
+        return
+    with_pooled = any(one.pooled for one in found.speakers)
+    rows = [(one.speaker, one.utterances["train"], one.utterances["test"], per_cent(one.base["wer"]), *([per_cent(one.pooled["wer"])] if with_pooled and one.pooled else []),
+             per_cent(one.own["wer"]), one.test["verdict"], "yes" if one.enabled else "no") for one in found.speakers]  # fmt: skip
+    heads = ["speaker", "trained on", "tested on", "base WER", *(["pooled WER"] if with_pooled else []), "own WER", "own is", "enabled"]
+    console().print(table("Tested on each speaker's own held-out sentences; enabled by their dev sentences", heads, rows))
+    for speaker, reason in found.skipped:
+        say(f"{speaker} was left out: {reason}")
+    say(f"Adapters and speakers.json are in {out}.")
