@@ -157,11 +157,12 @@ def counts(folder: Path) -> str:
 
 
 def refresh(readme: Path, table: str) -> None:
-    """Put the table between the README's two marks."""
-    start, end = "<!-- counts -->\n", "\n<!-- end of counts -->"
-    if readme.exists():
-        before, _, rest = readme.read_text().partition(start)
-        readme.write_text(before + start + table + end + rest.partition(end)[2])
+    """Put the table between the README's two marks; a README without them, or none, is left as it is."""
+    marks = "<!-- counts -->", "<!-- end of counts -->"
+    text = readme.read_text() if readme.exists() else ""
+    if all(mark in text for mark in marks):
+        before, rest = text.split(marks[0])
+        readme.write_text(f"{before}{marks[0]}\n{table}\n{marks[1]}{rest.split(marks[1])[1]}")
 
 
 def main() -> None:

@@ -8,7 +8,7 @@ import pytest
 import soundfile
 
 from scripts.demo import opus, sound, voices
-from scripts.demo.build import build, counts, utterances
+from scripts.demo.build import build, counts, refresh, utterances
 from scripts.synthesis import RESERVED_VARIANTS
 
 ALL = (*voices.SWAHILI_TRAIN, *voices.SWAHILI_TEST, *voices.UNUSUAL, *voices.NARRATORS)
@@ -110,3 +110,14 @@ def test_a_small_build_writes_every_file_and_counts_it(tmp_path, monkeypatch):
         *("sw-example.ogg", "sw-example.txt", "stream-en.ogg", "stream-en.txt"),
     }
     assert "| sw-test | 2 | 1 |" in counts(tmp_path)
+
+
+def test_refreshing_the_readme_changes_only_what_stands_between_the_marks(tmp_path):
+    readme = tmp_path / "README.md"
+    readme.write_text("# Title\n<!-- counts -->\nold\n<!-- end of counts -->\nrest\n")
+    for _ in range(2):
+        refresh(readme, "| new |")
+        assert readme.read_text() == "# Title\n<!-- counts -->\n| new |\n<!-- end of counts -->\nrest\n"
+    readme.write_text("no marks\n")
+    refresh(readme, "| new |")
+    assert readme.read_text() == "no marks\n"
