@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 import numpy as np
@@ -15,7 +15,8 @@ from asrpeft.decoding.beam import beam_search
 from asrpeft.decoding.fallback import with_fallback
 from asrpeft.decoding.greedy import greedy
 from asrpeft.decoding.hypothesis import Hypothesis, Options
-from asrpeft.recognizer import Encoded, Recognizer, context_frames
+from asrpeft.decoding.words import Word, align, spread
+from asrpeft.recognizer import Encoded, Recognizer, context_frames, speech_frames
 
 T = TypeVar("T")
 
@@ -35,6 +36,7 @@ class Row:
     frames: int
     prompt: tuple[int, ...]
     adapter: str | None = None
+    said: str = ""  # words that the prompt ends with: the beginning of this very audio's text
 
 
 def make_row(
@@ -73,6 +75,12 @@ def earlier_text(recognizer: Recognizer, text: str | None) -> list[int]:
     return [recognizer.token("<|startofprev|>"), *recognizer.encode_text(" " + text.strip())[-room:]]
 
 
+def text_prefix(recognizer: Recognizer, row: Row, said: str) -> Row:
+    """The row, to be continued after the words `said` of its own audio."""
+    said = said.strip()
+    return replace(row, prompt=(*row.prompt, *recognizer.encode_text(" " + said)), said=said) if said else row
+
+
 def features_of(recognizer: Recognizer, rows: Sequence[Row]) -> tuple[Tensor, Tensor]:
     """(rows, mels, 2·T) and contexts (rows,), T being the longest context."""
     longest = 2 * max(row.frames for row in rows)
@@ -105,20 +113,35 @@ def search(
 
 
 def decode_rows(recognizer: Recognizer, rows: Sequence[Row], *, options: Options = Options(), autocast: bool = False) -> list[Hypothesis]:
-    """Transcribe rows together; each is written as it would be alone (to floating-point tolerance).
+    """Transcribe rows together; each is written as it would be alone (to floating-point tolerance)."""
+    return [found for found, _ in decode_aligned(recognizer, rows, options=options, autocast=autocast, word_times=False)]
+
+
+def decode_aligned(
+    recognizer: Recognizer, rows: Sequence[Row], *, options: Options = Options(), autocast: bool = False, word_times: bool = True,
+) -> list[tuple[Hypothesis, tuple[Word, ...]]]:  # fmt: skip
+    """As `decode_rows`, with the times of each row's words from the beginning of its audio (no words unless `word_times`).
 
     Rows whose prompts have different lengths are decoded one length after another.
     """
-    found: dict[int, Hypothesis] = {}
-    lengths = sorted({len(row.prompt) for row in rows})
-    for length in lengths:
+    found: dict[int, tuple[Hypothesis, tuple[Word, ...]]] = {}
+    for length in sorted({len(row.prompt) for row in rows}):
         places = [i for i, row in enumerate(rows) if len(row.prompt) == length]
         some = [rows[i] for i in places]
         encoded = encode_rows(recognizer, some, autocast=autocast)
         with torch.autocast(recognizer.device.type, torch.bfloat16, enabled=autocast):
             written = search(recognizer, encoded, [row.prompt for row in some], adapters=[row.adapter for row in some], options=options)
-        found |= dict(zip(places, written))
+        for number, (place, one) in enumerate(zip(places, written)):
+            found[place] = (one, word_times_of(recognizer, rows[place], encoded.states[number], one.text) if word_times else ())
     return [found[i] for i in range(len(rows))]
+
+
+def word_times_of(recognizer: Recognizer, row: Row, states: Tensor, text: str) -> tuple[Word, ...]:
+    """When the words of a row's text were said: by the CTC head that goes with its adapter, else spread over the audio."""
+    head, whole = recognizer.ctc_head(row.adapter), f"{row.said} {text}"
+    aligned = None if head is None else align(head, states[: speech_frames(len(row.samples))], whole)
+    words = spread(whole, 0.0, len(row.samples) / SAMPLE_RATE) if aligned is None else aligned
+    return words[len(row.said.split()) :]
 
 
 def by_budget(rows: Iterable[T], frames: Callable[[T], int], *, batch_frames: int, batch_size: int | None = None) -> Iterator[list[T]]:
@@ -135,9 +158,3 @@ def by_budget(rows: Iterable[T], frames: Callable[[T], int], *, batch_frames: in
         longest = widest
     if batch:
         yield batch
-
-
-def seconds_of(samples: np.ndarray) -> float:
-    return len(samples) / SAMPLE_RATE
-
-

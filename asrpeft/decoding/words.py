@@ -1,0 +1,99 @@
+"""When each word was said.
+
+`align`   places the characters of a known text on the encoder's frames, by the Viterbi path through a CTC head:
+              argmax_π Σ_t log p(π_t | h_t)    over the paths π that spell the text
+`spread`  where there is no CTC head, gives each word its share of the segment by its letters: an estimate, marked as such
+
+Source: Graves et al., 2006, https://doi.org/10.1145/1143844.1143891.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import accumulate
+from typing import Any
+
+import torch
+from torch import Tensor
+from torchaudio.functional import forced_align, merge_tokens
+
+from asrpeft.adapters.ctc import SPACE, CTCHead, frames_needed
+from asrpeft.recognizer.context import ENCODER_FRAMES_PER_SECOND
+
+Seconds = float
+
+
+@dataclass(frozen=True)
+class Word:
+    """`start` and `end` in seconds since the audio began; `probability` is the mean over its characters or tokens, None
+    where the times are `spread`'s estimate."""
+
+    text: str
+    start: Seconds
+    end: Seconds
+    probability: float | None = None
+
+    def later(self, seconds: Seconds) -> Word:
+        return replace(self, start=self.start + seconds, end=self.end + seconds)
+
+    def to_json(self) -> dict[str, Any]:
+        return {"word": self.text, "start": round(self.start, 3), "end": round(self.end, 3),
+                "probability": None if self.probability is None else round(self.probability, 4)}  # fmt: skip
+
+
+def spread(text: str, start: Seconds, end: Seconds) -> tuple[Word, ...]:
+    """Words that share [start, end] by their letters, each with the space that follows it."""
+    words = text.split()
+    edges = [0, *accumulate(len(word) + 1 for word in words)]
+    rate = (end - start) / edges[-1] if words else 0.0
+    return tuple(Word(word, start + a * rate, start + b * rate) for word, a, b in zip(words, edges, edges[1:]))
+
+
+@torch.no_grad()
+def align(head: CTCHead, states: Tensor, text: str) -> tuple[Word, ...] | None:
+    """The words of `text` on the encoder's frames.
+
+    Args:    states: (frames, dim), the frames that hold sound.
+    Returns: words with times from the first frame; None where the head cannot spell the text on so few frames.
+    """
+    words = text.split()
+    spelt = [_spell(head, word) for word in words]
+    space = [head.index[SPACE]] if SPACE in head.index else []
+    labels: list[int] = []
+    owner: list[int | None] = []  # the word that each label belongs to
+    for number, letters in enumerate(spelt):
+        between = space if labels and letters else []
+        labels += [*between, *letters]
+        owner += [*(None for _ in between), *(number for _ in letters)]
+    if not labels or frames_needed(labels) > len(states):
+        return None
+    logprobs = head(states[None]).cpu()
+    path, scores = forced_align(logprobs, torch.tensor([labels], dtype=torch.int32), blank=0)
+    spans = merge_tokens(path[0], scores[0].exp(), blank=0)
+    step = 1 / ENCODER_FRAMES_PER_SECOND
+    found: list[Word | None] = [None] * len(words)
+    for number in range(len(words)):
+        own = [span for span, whose in zip(spans, owner) if whose == number]
+        if own:
+            found[number] = Word(words[number], own[0].start * step, own[-1].end * step, sum(float(s.score) for s in own) / len(own))
+    return tuple(_placed(words, found, len(states) * step))
+
+
+def _spell(head: CTCHead, word: str) -> list[int]:
+    """A word's characters as the head knows them, in lower case where it knows no other."""
+    return [label for c in word for label in (head.labels(c) or head.labels(c.lower()))]
+
+
+def _placed(words: Sequence[str], found: Sequence[Word | None], length: Seconds) -> list[Word]:
+    """Words that the head cannot spell (digits, another script) fill the gap between their neighbours."""
+    placed: list[Word] = []
+    for number, word in enumerate(found):
+        if word is None:
+            start = placed[-1].end if placed else 0.0
+            later = next((one for one in found[number + 1 :] if one is not None), None)
+            waiting = 1 + sum(1 for one in found[number + 1 : found.index(later, number)] if one is None) if later else len(found) - number
+            end = length if later is None else later.start
+            word = Word(words[number], start, start + max(0.0, end - start) / waiting)
+        placed.append(word)
+    return placed

@@ -1,0 +1,99 @@
+"""Transcripts as files: txt, json, srt, vtt and tsv."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from asrpeft.decoding.words import Word
+from asrpeft.errors import BadInput
+
+
+@dataclass(frozen=True)
+class Segment:
+    """A stretch of a transcript. Times in seconds since the audio began; `text` without outer spaces.
+
+    `logprob`, `no_speech_prob`, `compression_ratio`, `temperature` and `looped` are those of the decoding that it came from.
+    """
+
+    start: float
+    end: float
+    text: str
+    words: tuple[Word, ...] = ()
+    language: str | None = None
+    adapter: str | None = None
+    logprob: float = 0.0
+    no_speech_prob: float = 0.0
+    compression_ratio: float = 0.0
+    temperature: float = 0.0
+    looped: bool = False
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "start": round(self.start, 3), "end": round(self.end, 3), "text": self.text, "avg_logprob": self.logprob,
+            "no_speech_prob": self.no_speech_prob, "compression_ratio": self.compression_ratio, "temperature": self.temperature, "looped": self.looped,
+        }  # fmt: skip
+
+
+def to_txt(segments: Sequence[Segment]) -> str:
+    return "".join(f"{one.text}\n" for one in segments)
+
+
+def to_json(segments: Sequence[Segment]) -> str:
+    """`text`, `language`, `adapter`, `segments`, `words`, as one object."""
+    told = {
+        "text": " ".join(one.text for one in segments),
+        "language": next((one.language for one in segments), None),
+        "adapter": next((one.adapter for one in segments), None),
+        "segments": [{"id": number, **one.to_json()} for number, one in enumerate(segments)],
+        "words": [word.to_json() for one in segments for word in one.words],
+    }
+    return json.dumps(told, ensure_ascii=False, indent=1) + "\n"
+
+
+def to_srt(segments: Sequence[Segment]) -> str:
+    return "".join(f"{n}\n{clock(one.start, ',')} --> {clock(one.end, ',')}\n{_cue(one.text)}\n\n" for n, one in enumerate(segments, 1))
+
+
+def to_vtt(segments: Sequence[Segment]) -> str:
+    return "WEBVTT\n\n" + "".join(f"{clock(one.start, '.')} --> {clock(one.end, '.')}\n{_escaped(_cue(one.text))}\n\n" for one in segments)
+
+
+def to_tsv(segments: Sequence[Segment]) -> str:
+    """Milliseconds, as Whisper's own writer gives them."""
+    rows = (f"{round(1000 * one.start)}\t{round(1000 * one.end)}\t{' '.join(one.text.split())}\n" for one in segments)
+    return "start\tend\ttext\n" + "".join(rows)
+
+
+def _cue(text: str) -> str:
+    """A cue is ended by an empty line and divided from its times by an arrow; a transcript must hold neither."""
+    return "\n".join(line for line in text.splitlines() if line.strip()).replace("-->", "->")
+
+
+def _escaped(text: str) -> str:
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+
+
+def clock(seconds: float, point: str) -> str:
+    """3723.5 → 01:02:03.500"""
+    total = max(0, round(1000 * seconds))
+    rest, ms = divmod(total, 1000)
+    minutes, s = divmod(rest, 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours:02d}:{minutes:02d}:{s:02d}{point}{ms:03d}"
+
+
+WRITERS: dict[str, Callable[[Sequence[Segment]], str]] = {"txt": to_txt, "json": to_json, "srt": to_srt, "vtt": to_vtt, "tsv": to_tsv}
+
+
+def write(segments: Sequence[Segment], kind: str) -> str:
+    """The transcript as the text of a file.
+
+    Args:   kind: txt, json, srt, vtt or tsv.
+    Raises: BadInput for another kind.
+    """
+    if kind not in WRITERS:
+        raise BadInput(f"There is no transcript format {kind!r}; choose {', '.join(WRITERS)}.")
+    return WRITERS[kind](segments)

@@ -1,0 +1,129 @@
+"""One stream: audio goes in as it comes, events come out.
+
+    with Session(ear(recognizer, adapter="speaker-12"), policy="vad") as session:
+        for chunk in microphone:
+            for event in session.feed(chunk): …
+        for event in session.close(): …
+
+What comes out does not depend on how the audio was cut into chunks. Memory is bounded by the policy's longest speech.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import numpy as np
+import torch
+
+from asrpeft.audio import SAMPLE_RATE
+from asrpeft.decoding.batch import decode_aligned, make_row, text_prefix
+from asrpeft.decoding.fallback import silent
+from asrpeft.decoding.hypothesis import Options
+from asrpeft.decoding.words import Word
+from asrpeft.errors import BadAudio, BadInput
+from asrpeft.recognizer import Recognizer
+from asrpeft.streaming import policies
+from asrpeft.streaming.events import Event
+from asrpeft.streaming.policies import BLOCK, Decode, Said
+
+OPTIONS = Options(stop_loops=True)
+
+
+class Session:
+    """A stream under one policy.
+
+    Args:
+        decode: turns samples into words; `ear` makes one of a recogniser.
+        policy: by name, see `asrpeft.streaming.policies`.
+        settings: of the policy; values may be text.
+        clock: seconds, for the share of computing in the latencies.
+    Raises: BadInput for an unknown policy or setting.
+    """
+
+    def __init__(self, decode: Decode, *, policy: str = "vad", settings: dict[str, Any] | None = None, clock: Callable[[], float] = time.perf_counter):
+        cls = policies.policy(policy)
+        self._policy = cls(decode, policies.configure(cls, settings or {}), Said(clock))
+        self._rest = np.zeros(0, np.float32)  # samples short of a block
+        self._closed = False
+        self._fed = 0
+
+    def __enter__(self) -> Session:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._closed = True
+
+    @property
+    def time(self) -> float:
+        """Seconds of audio that came in."""
+        return self._fed / SAMPLE_RATE
+
+    @property
+    def kept(self) -> float:
+        """Seconds of audio that are held."""
+        return self._policy.kept + len(self._rest) / SAMPLE_RATE
+
+    def feed(self, samples: np.ndarray) -> list[Event]:
+        """Take (n,) float samples, mono, 16 kHz, any n; give the events that they bring.
+
+        Raises: BadAudio for NaN or infinity; BadInput for samples of another kind, or after `close`.
+        """
+        if self._closed:
+            raise BadInput("The stream is closed; open another session for more audio.")
+        samples = np.asarray(samples)
+        if samples.ndim != 1 or samples.dtype.kind != "f":
+            raise BadInput(f"A stream takes (n,) float samples at 16 kHz, got {samples.dtype} of shape {samples.shape}. Divide 16-bit PCM by 32,768.")
+        if not np.isfinite(samples).all():
+            raise BadAudio("The stream holds NaN or infinity. Look at what records or decodes it.")
+        self._fed += len(samples)
+        data = np.concatenate([self._rest, samples.astype(np.float32, copy=False)])
+        whole = len(data) // BLOCK * BLOCK
+        self._rest = data[whole:].copy()
+        return [event for at in range(0, whole, BLOCK) for event in self._policy.step(data[at : at + BLOCK].copy())]
+
+    def close(self) -> list[Event]:
+        """The stream has ended: commit what is open. The last event is the final one."""
+        if self._closed:
+            return []
+        self._closed = True
+        return self._policy.close(self._rest)
+
+
+def ear(
+    recognizer: Recognizer,
+    *,
+    adapter: str | None = None,
+    lang: str | None = None,
+    task: str | None = None,
+    context: str | None = None,
+    options: Options = OPTIONS,
+    prompt: str | None = None,
+    autocast: bool = False,
+) -> Decode:
+    """What a session hears with: a recogniser, with one adapter. Arguments as `asrpeft.jobs.transcribe.transcribe`.
+
+    Raises: BadInput, BadRoute at once for what does not fit, rather than at the first word.
+    """
+    if options.timestamps:
+        raise BadInput("A stream has no use for timestamp tokens: the times of its words come from alignment.")
+    told = {"adapter": adapter, "lang": lang, "task": task, "context": context, "text_prompt": prompt}
+    make_row(recognizer, np.zeros(SAMPLE_RATE, np.float32), **told)
+
+    @torch.no_grad()
+    def decode(samples: np.ndarray, said: str = "") -> list[Word]:
+        if not len(samples):
+            return []
+        row = text_prefix(recognizer, make_row(recognizer, samples, **told), said)
+        found, words = decode_aligned(recognizer, [row], options=options, autocast=autocast)[0]
+        return [] if silent(found) else list(words)
+
+    return decode
+
+
+def stream(session: Session, chunks: Iterable[np.ndarray]) -> Iterator[Event]:
+    """The events of a whole stream."""
+    for chunk in chunks:
+        yield from session.feed(chunk)
+    yield from session.close()
