@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +13,10 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from asrpeft.adapters.fingerprint import same, same_shape
-from asrpeft.adapters.where import select, split
-from asrpeft.errors import BadAdapter, BadInput, CannotAttach, WrongBase
+from asrpeft.adapters.ctc import BLANK
+from asrpeft.adapters.fingerprint import readable, same, same_shape
+from asrpeft.adapters.where import matching, select, split
+from asrpeft.errors import AsrpeftError, BadAdapter, BadInput, CannotAttach, WrongBase
 from asrpeft.files import replace_folder
 from asrpeft.methods import LayerAdapter, Plan, Pool, configure, method
 from asrpeft.methods.layers import Layer
@@ -23,6 +24,7 @@ from asrpeft.methods.tokens.language import LanguageVector
 
 FORMAT = 1
 TENSORS, MANIFEST = "adapter.safetensors", "adapter.json"
+MANIFEST_BYTES = 16 << 20
 
 
 @dataclass(frozen=True)
@@ -53,10 +55,12 @@ class Manifest:
             raise BadAdapter(f"{str(folder)!r} has no {MANIFEST}, so it is not an adapter folder. "
                              f"For a Hugging Face peft folder use `asrpeft adapter import`.")  # fmt: skip
         try:
+            if path.stat().st_size > MANIFEST_BYTES:
+                raise BadAdapter(f"{str(path)!r} has {path.stat().st_size:,} bytes; a manifest has at most {MANIFEST_BYTES:,}.")
             found = json.loads(path.read_text(encoding="utf-8"))
-        except (ValueError, OSError) as error:
+        except (ValueError, OSError, RecursionError) as error:
             raise BadAdapter(f"{str(path)!r} cannot be read as JSON: {error}.") from None
-        if not isinstance(found, dict) or not isinstance(found.get("format"), int):
+        if not isinstance(found, dict) or type(found.get("format")) is not int or found["format"] < 1:
             raise BadAdapter(f"{str(path)!r} has no format version.")
         if found["format"] > FORMAT:
             raise BadAdapter(f"{str(path)!r} has format {found['format']}; this version reads up to {FORMAT}. Upgrade asrpeft.")
@@ -65,10 +69,35 @@ class Manifest:
             manifest = cls(**{key: value for key, value in found.items() if key in known})
         except TypeError as error:
             raise BadAdapter(f"{str(path)!r} is incomplete: {error}.") from None
-        wrong = [n for n, kind in (("method", str), ("config", dict), ("where", list), ("sites", list), ("base_fingerprint", str)) if not isinstance(getattr(manifest, n), kind)]
-        if wrong or manifest.base_fingerprint.count(":") != 1:
-            raise BadAdapter(f"{str(path)!r} has an unusable {', '.join(wrong) or 'base_fingerprint'}.")
+        wrong = [name for name, good in _CHECKS.items() if not good(getattr(manifest, name))]
+        if wrong:
+            raise BadAdapter(f"{str(path)!r} has an unusable {', '.join(wrong)}.")
         return manifest
+
+
+def _text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+def _text_or_none(value: Any) -> bool:
+    return value is None or isinstance(value, str)
+
+
+def _texts(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(v, str) for v in value)
+
+
+def _mapping(value: Any) -> bool:
+    return isinstance(value, dict)
+
+
+_CHECKS: dict[str, Callable[[Any], bool]] = {
+    "method": _text, "config": _mapping, "where": _texts, "base_id": _text, "base_fingerprint": readable,
+    "sites": lambda v: _texts(v) and 0 < len(v) == len(set(v)), "parent": _text_or_none, "language": _text_or_none,
+    "language_slot": _text_or_none, "task": _text, "context": lambda v: v in ("full", "auto"),
+    "ctc_vocabulary": lambda v: v is None or (_texts(v) and v[:1] == [BLANK] and len(v) == len(set(v))),
+    "training": _mapping, "scores": _mapping,
+}  # fmt: skip
 
 
 class Adapter(nn.Module):
@@ -89,7 +118,8 @@ class Adapter(nn.Module):
         config = configure(cls, manifest.config)
         self.layers = {layer.path: layer for layer in layers if cls.fits(layer, config)}
         if not self.layers:
-            raise CannotAttach(f"{cls.name} has nothing to train at {', '.join(layer.path for layer in layers[:4])}.")
+            raise CannotAttach(f"{cls.name} has nothing to train at {', '.join(layer.path for layer in layers[:4]) or 'no layer'}. "
+                               f"Widen `where`; its default is {cls.where!r}.")  # fmt: skip
         self.pool = Pool()
         self.pieces = nn.ModuleDict({path.replace(".", "/"): cls(layer, config, self.pool) for path, layer in self.layers.items()})
         self.language: LanguageVector | None = None
@@ -117,6 +147,12 @@ class Adapter(nn.Module):
         """Every piece with the layer it acts on, in the order in which they act."""
         found = [(self.layers[path], piece) for path, piece in self.by_path().items()]
         return found + ([(self._language_layer, self.language)] if self.language is not None else [])
+
+    def settle(self, layers: Mapping[str, Layer]) -> None:
+        """Take the layers of a copied base in place of the ones this adapter was made on."""
+        self.layers = {path: layers[path] for path in self.layers}
+        if self.language is not None:
+            self._language_layer = layers[self._language_layer.path]
 
     def give_language_vector(self, layer: Layer, slot: int) -> None:
         """Let the adapter learn its own vector for the language token `slot`."""
@@ -162,7 +198,9 @@ class Adapter(nn.Module):
         """
         folder = Path(folder)
         config, tensors = self.tensors()
-        manifest = asdict(self.manifest) | {"config": config} | changes
+        manifest = asdict(replace(self.manifest, **changes)) | {"config": config}
+        if self.ctc is not None:
+            manifest["ctc_vocabulary"] = list(self.ctc.vocabulary)
 
         def write(into: Path) -> None:
             save_file(tensors, into / TENSORS, metadata={"format": "pt"})
@@ -193,6 +231,27 @@ class Adapter(nn.Module):
                 place.copy_(tensors[name])
 
 
+def build(name: str, manifest: Manifest, layers: Sequence[Layer], tensors: Mapping[str, Tensor], *, source: str) -> Adapter:
+    """An adapter of the form that a saved manifest describes, before its tensors are filled in.
+
+    Raises: BadAdapter where the manifest asks for something impossible, or for more numbers than the file holds (so
+        that a rank of a billion is refused before memory is taken for it).
+    """
+    try:
+        cls = method(manifest.method)
+        config = configure(cls, manifest.config)
+        fitting = [layer for layer in layers if cls.fits(layer, config)]
+        if len(fitting) < len(layers):
+            raise CannotAttach(f"{cls.name} does not fit {', '.join(layer.path for layer in layers if layer not in fitting)}.")
+        asked = sum(cls.size(config, layer) for layer in layers) + cls.shared_size(config, layers)
+        held = sum(tensor.numel() for tensor in tensors.values())
+        if asked > held:
+            raise BadAdapter(f"its manifest describes {asked:,} numbers and the file holds {held:,}")
+        return Adapter(name, manifest, layers)
+    except (AsrpeftError, RuntimeError, MemoryError, OverflowError) as error:
+        raise BadAdapter(f"{source} cannot be used: {str(error).rstrip('.')}.") from None
+
+
 def read(folder: str | Path) -> tuple[Manifest, dict[str, Tensor]]:
     """The manifest and tensors of an adapter folder. No pickle is read.
 
@@ -203,9 +262,13 @@ def read(folder: str | Path) -> tuple[Manifest, dict[str, Tensor]]:
         raise BadAdapter(f"There is no adapter folder {str(folder)!r}.")
     manifest = Manifest.read(folder)
     try:
-        return manifest, load_file(folder / TENSORS)
-    except (OSError, SafetensorError) as error:
-        raise BadAdapter(f"{str(folder / TENSORS)!r} cannot be read: {error}.") from None
+        tensors = load_file(folder / TENSORS)
+    except (OSError, SafetensorError, ValueError) as error:
+        raise BadAdapter(f"{str(folder / TENSORS)!r} cannot be read: {error}. The file is damaged or missing: copy or train the adapter again.") from None
+    bad = [name for name, tensor in tensors.items() if not tensor.is_floating_point() or not bool(tensor.float().isfinite().all())]
+    if bad:
+        raise BadAdapter(f"{str(folder / TENSORS)!r} holds values that are not finite numbers: {', '.join(bad[:3])}.")
+    return manifest, tensors
 
 
 def check_base(manifest: Manifest, fingerprint: str, base_id: str, *, force: bool = False) -> None:
@@ -227,4 +290,9 @@ def plan_sites(layers: Sequence[Layer], name: str, where: str | Sequence[str] | 
     if not able:
         raise BadInput(f"The base has no layer of a kind that {name} acts on ({', '.join(cls.kinds)}).")
     where = where or cls.where
+    for part in split(where):
+        alien = matching(part, layers)
+        if alien and not matching(part, able):
+            raise CannotAttach(f"{name} cannot attach to {alien[0].path}, which {part!r} chooses: that is of kind {alien[0].kind}, and {name} "
+                               f"takes {', '.join(cls.kinds)}. Narrow `where`; its default is {cls.where!r}.")  # fmt: skip
     return split(where), select(able, where)

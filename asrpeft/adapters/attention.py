@@ -7,19 +7,20 @@ mask; encoder frames that are padding are masked here.
 
 from __future__ import annotations
 
-from weakref import WeakKeyDictionary
+from weakref import ReferenceType, WeakKeyDictionary, ref
 
 import torch
 from torch import Tensor, nn
 from transformers import AttentionInterface
-from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 
 from asrpeft.adapters.routing import Ambient
 
 NAME = "asrpeft"
 _AMBIENT: WeakKeyDictionary[nn.Module, Ambient] = WeakKeyDictionary()
-_SITES: WeakKeyDictionary[nn.Module, "PrefixSource"] = WeakKeyDictionary()
+# By weak reference: a site holds its module, and a value that holds its key would keep both alive for good.
+_SITES: WeakKeyDictionary[nn.Module, ReferenceType[PrefixSource]] = WeakKeyDictionary()
 
 
 class PrefixSource:
@@ -36,7 +37,7 @@ def watch(attention: nn.Module, ambient: Ambient, site: PrefixSource | None) -> 
     if site is None:
         _SITES.pop(attention, None)
     else:
-        _SITES[attention] = site
+        _SITES[attention] = ref(site)
 
 
 def _full_mask(module: nn.Module, query: Tensor, key: Tensor) -> Tensor:
@@ -48,7 +49,8 @@ def _full_mask(module: nn.Module, query: Tensor, key: Tensor) -> Tensor:
 
 def attention_forward(module: nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, **kwargs):
     """query (rows, heads, q, head_dim), key and value (rows, heads, k, head_dim) → (rows, q, heads, head_dim), None."""
-    ambient, site = _AMBIENT.get(module), _SITES.get(module)
+    ambient, held = _AMBIENT.get(module), _SITES.get(module)
+    site = None if held is None else held()
     if ambient is not None and attention_mask is None and module.is_decoder and not module.is_causal:
         attention_mask = ambient.call.cross_mask
     found = site.prefixes(len(query), key) if site is not None else None

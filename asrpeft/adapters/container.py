@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -17,10 +17,15 @@ from asrpeft.adapters.attention import watch
 from asrpeft.adapters.ctc import CTCHead
 from asrpeft.adapters.fingerprint import fingerprint
 from asrpeft.adapters.routing import Ambient, Route
-from asrpeft.adapters.sites import Site, site_for
-from asrpeft.errors import BadInput, BadRoute, CannotMerge
+from asrpeft.adapters.sites import Site, site_for, sweep
+from asrpeft.errors import BadAdapter, BadInput, BadRoute, CannotAttach, CannotMerge
 from asrpeft.methods import configure, method
 from asrpeft.methods.layers import Layer, layers_of
+
+
+def _key(name: str) -> str:
+    """A name as a key of a `ModuleDict`, which takes neither dots nor the names of its own methods (`keys`, `type`)."""
+    return "@" + name.replace("%", "%25").replace(".", "%2E")
 
 
 class Adapters(nn.Module):
@@ -30,20 +35,41 @@ class Adapters(nn.Module):
     the numbers of `sdpa` wherever there is neither a prefix nor a mask.
     """
 
-    def __init__(self, base: nn.Module, *, base_id: str):
+    def __init__(self, base: nn.Module, *, base_id: str, language_tokens: Mapping[str, int] | None = None):
         super().__init__()
         self._base = (base,)  # in a tuple: the container owns adapters, not the base
         self.base_id = base_id
-        self.items_ = nn.ModuleDict()
+        self.language_tokens = dict(getattr(base.generation_config, "lang_to_id", None) or {} if language_tokens is None else language_tokens)
+        self._attached = nn.ModuleDict()  # by `_key(name)`
+        self.merged: tuple[str, ...] = ()
+        self._settle()
+        self.fingerprint = fingerprint(base)
+
+    def _settle(self) -> None:
+        """Make everything that belongs to this very base object and cannot be copied with it."""
+        sweep(self.base)
         self.ambient = Ambient()
         self.sites: dict[str, Site] = {}
-        self.merged: tuple[str, ...] = ()
-        self.layers: dict[str, Layer] = {layer.path: layer for layer in layers_of(base)}
-        base.set_attn_implementation(ATTENTION)
+        self.layers: dict[str, Layer] = {layer.path: layer for layer in layers_of(self.base)}
+        self.base.set_attn_implementation(ATTENTION)
         for layer in self.layers.values():
             if layer.kind == "attention":
                 watch(layer.module, self.ambient, None)
-        self.fingerprint = fingerprint(base)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """For copies and pickles: all but the hooks, which a copy of the base leaves behind."""
+        state = {key: value for key, value in self.__dict__.items() if key not in ("ambient", "sites", "layers")}
+        return state | {"_merged_sites": {path: site.backup for path, site in self.sites.items() if site.merged}}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        backups = state.pop("_merged_sites")
+        super().__setstate__(state)
+        self._settle()
+        for adapter in self._attached.values():
+            adapter.settle(self.layers)
+            self._place(adapter)
+        for path, backup in backups.items():
+            self.sites[path].merged, self.sites[path].backup = self.merged, backup
 
     # -- what is there -------------------------------------------------------------------------------------------------
     @property
@@ -52,19 +78,22 @@ class Adapters(nn.Module):
 
     def __getitem__(self, name: str) -> Adapter:
         """Raises: BadRoute, naming the adapters there are."""
-        if name not in self.items_:
+        if name not in self:
             known = ", ".join(self.names()) or "none is attached"
             raise BadRoute(f"There is no adapter {name!r}. Attached: {known}.")
-        return self.items_[name]
+        return self._attached[_key(name)]
 
     def __contains__(self, name: str) -> bool:
-        return name in self.items_
+        return isinstance(name, str) and _key(name) in self._attached
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.names())
 
     def __len__(self) -> int:
-        return len(self.items_)
+        return len(self._attached)
 
     def names(self) -> list[str]:
-        return list(self.items_.keys())
+        return [adapter.name for adapter in self._attached.values()]
 
     # -- attach and detach ---------------------------------------------------------------------------------------------
     def add(
@@ -89,7 +118,7 @@ class Adapters(nn.Module):
         cls = method(method_name)
         config = configure(cls, settings or {})
         parts, layers = store.plan_sites(list(self.layers.values()), method_name, where)
-        layers = [layer for layer in layers if cls.fits(layer, config)] or layers
+        layers = [layer for layer in layers if cls.fits(layer, config)] or layers  # none: `Adapter` refuses with a remedy
         described = Manifest(
             method=method_name, config=dict(vars(config)), where=parts, base_id=self.base_id, base_fingerprint=self.fingerprint,
             sites=[layer.path for layer in layers], language_slot=None if language_slot is None else language_slot[0], **manifest,
@@ -100,19 +129,30 @@ class Adapters(nn.Module):
         return self.attach(made)
 
     def attach(self, adapter: Adapter) -> Adapter:
+        """Put a detached or loaded adapter on the base.
+
+        Raises: BadInput for a name that is taken or unusable, or while another is merged; CannotAttach for an adapter
+            that was made for another base object.
+        """
         name = adapter.name
-        if name in self.items_:
-            raise BadInput(f"An adapter named {name!r} is attached already. Choose another name, or detach it first.")
-        if not name or "." in name:
+        if not isinstance(name, str) or not name.strip() or not name.isprintable():
             raise BadInput(f"{name!r} cannot name an adapter: use letters, digits, '-' and '_'.")
+        if name in self:
+            raise BadInput(f"An adapter named {name!r} is attached already. Choose another name, or detach it first.")
         if self.merged:
             raise BadInput(f"{', '.join(self.merged)} is merged into the base. Call unmerge() before attaching {name!r}.")
-        device = next(self.base.parameters()).device
-        self.items_[name] = adapter.to(device)
-        for layer, piece in adapter.placed():
-            site = self.sites.setdefault(layer.path, site_for(layer, self.ambient))
-            site.add(name, piece)
+        strange = [layer.path for layer, _ in adapter.placed() if getattr(self.layers.get(layer.path), "module", None) is not layer.module]
+        if strange:
+            raise CannotAttach(f"{name!r} was made for another base ({strange[0]} is not this one's). Save it, and load it here.")
+        self._attached[_key(name)] = adapter.to(next(self.base.parameters()).device)
+        self._place(adapter)
         return adapter
+
+    def _place(self, adapter: Adapter) -> None:
+        for layer, piece in adapter.placed():
+            if layer.path not in self.sites:
+                self.sites[layer.path] = site_for(self.layers[layer.path], self.ambient)
+            self.sites[layer.path].add(adapter.name, piece)
 
     def detach(self, name: str) -> Adapter:
         """Take an adapter off the base. With the last one gone, the base runs as it did before any was attached."""
@@ -123,7 +163,7 @@ class Adapters(nn.Module):
             self.sites[path].remove(name)
             if not self.sites[path].pieces:
                 del self.sites[path]
-        del self.items_[name]
+        del self._attached[_key(name)]
         return adapter
 
     # -- routing -------------------------------------------------------------------------------------------------------
@@ -136,29 +176,39 @@ class Adapters(nn.Module):
         Raises: BadRoute for an unknown adapter; while computing, for a batch of another size.
         """
         route = names if isinstance(names, Route) else Route(names if names is None or isinstance(names, str) else tuple(names))
-        for name in route.distinct:
-            self[name]
+        for name in route.wanted:
+            if name is not None:
+                self[name]
             if self.merged and name not in self.merged:
-                raise BadRoute(f"{', '.join(self.merged)} is merged into the base, so {name!r} cannot be routed. Call unmerge() first.")
+                what = "rows cannot have the base alone" if name is None else f"{name!r} cannot be routed"
+                raise BadRoute(f"{', '.join(self.merged)} is merged into the base, so {what}. Call unmerge() first.")
         self.ambient.capture_in_checkpoints(self.base)
         with self.ambient.set(route=route):
             yield route
+
+    def check_rows(self, n_rows: int) -> None:
+        """Raises: BadRoute if the route in force is for another number of rows, wherever its adapters act."""
+        self.ambient.call.route.groups(n_rows, next(self.base.parameters()).device)
 
     # -- merge ---------------------------------------------------------------------------------------------------------
     def merge(self, name: str) -> None:
         """Fold an adapter into the base's weights: no cost at inference, and no other route until `unmerge`.
 
-        Raises: CannotMerge if the method has no weight form.
+        Raises: CannotMerge if the method has no weight form, or another adapter is merged; the base is then as it was.
         """
         adapter = self[name]
-        if name in self.merged:
-            raise BadInput(f"{name!r} is merged already.")
+        if self.merged:
+            raise CannotMerge(f"{', '.join(self.merged)} is merged already. Call unmerge() first.")
         if not adapter.method.mergeable:
             raise CannotMerge(f"{adapter.method.name} acts on activations and has no weight form: serve it routed.")
-        for site in self.sites.values():
-            if name in site.pieces:
+        places = [site for site in self.sites.values() if name in site.pieces]
+        self.merged = (name,)
+        try:
+            for site in places:
                 site.merge(name)
-        self.merged = (*self.merged, name)
+        except BaseException:
+            self.unmerge()
+            raise
 
     def unmerge(self) -> None:
         """Restore every bit of the base."""
@@ -171,19 +221,23 @@ class Adapters(nn.Module):
     def load(self, folder: str | Path, *, name: str | None = None, force: bool = False) -> Adapter:
         """Read an adapter folder and attach it (as `name`, or as the folder is called).
 
-        Raises: BadAdapter, WrongBase.
+        Raises: BadAdapter for a folder that is incomplete, corrupt or inconsistent; WrongBase.
         """
         manifest, tensors = store.read(folder)
+        source = repr(str(folder))
         store.check_base(manifest, self.fingerprint, self.base_id, force=force)
         missing = [path for path in manifest.sites if path not in self.layers]
         if missing:
-            raise BadInput(f"{str(folder)!r} acts on layers that this base does not have: {', '.join(missing[:3])}.")
-        adapter = Adapter(name or Path(folder).resolve().name.replace(".", "-"), manifest, [self.layers[path] for path in manifest.sites])
+            raise BadAdapter(f"{source} acts on layers that this base does not have: {', '.join(missing[:3])}.")
+        slots = self.language_tokens
+        if manifest.language_slot is not None and manifest.language_slot not in slots:
+            raise BadAdapter(f"{source} has a vector for the language token {manifest.language_slot!r}, which this base does not have.")
+        adapter = store.build(name or Path(folder).resolve().name, manifest, [self.layers[path] for path in manifest.sites], tensors, source=source)
         if manifest.language_slot is not None:
-            adapter.give_language_vector(self.layers["decoder.embed_tokens"], self.base.generation_config.lang_to_id[manifest.language_slot])
+            adapter.give_language_vector(self.layers["decoder.embed_tokens"], slots[manifest.language_slot])
         if manifest.ctc_vocabulary is not None:
             adapter.ctc = CTCHead(self.base.config.d_model, manifest.ctc_vocabulary)
-        adapter.restore(tensors, source=repr(str(folder)))
+        adapter.restore(tensors, source=source)
         return self.attach(adapter)
 
     def describe(self, name: str, **changes: Any) -> None:

@@ -14,6 +14,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 
 import torch
+import torch.utils.checkpoint
 from torch import Tensor, nn
 
 from asrpeft.errors import BadRoute
@@ -55,8 +56,13 @@ class Route:
 
     @property
     def distinct(self) -> list[str]:
+        return [name for name in self.wanted if name is not None]
+
+    @property
+    def wanted(self) -> list[str | None]:
+        """What the rows use, each once; None among them where a row uses the base alone."""
         names = (self.names,) if self.names is None or isinstance(self.names, str) else self.names
-        return list(dict.fromkeys(name for name in names if name is not None))
+        return list(dict.fromkeys(names))
 
 
 @dataclass(frozen=True)
@@ -68,10 +74,13 @@ class Call:
 
 
 class Ambient:
-    """The `Call` in force in this thread of control."""
+    """The `Call` in force in this thread of control. A copy of it starts with no route."""
 
     def __init__(self):
-        self._call: ContextVar[Call] = ContextVar("asrpeft_call", default=Call())
+        self._call: ContextVar[Call] = ContextVar("asrpeft_call", default=Call())  # noqa: B039 - a `Call` is frozen
+
+    def __reduce__(self):
+        return Ambient, ()
 
     @property
     def call(self) -> Call:
@@ -108,12 +117,15 @@ class Ambient:
         """
         for module in base.modules():
             function = module.__dict__.get("_gradient_checkpointing_func")
-            if function is not None and not getattr(function, "_asrpeft", False):
-                module._gradient_checkpointing_func = self._checkpoint()
+            if function is not None and getattr(function, "ambient", None) is not self:
+                module._gradient_checkpointing_func = Checkpoint(self)
 
-    def _checkpoint(self) -> Callable:
-        def checkpoint(function: Callable, *args):
-            return torch.utils.checkpoint.checkpoint(self.bound(function), *args, use_reentrant=False)
 
-        checkpoint._asrpeft = True
-        return checkpoint
+@dataclass(frozen=True, eq=False)
+class Checkpoint:
+    """Calls a layer so that its activations are computed again in the backward pass, under the call of its forward pass."""
+
+    ambient: Ambient
+
+    def __call__(self, function: Callable, *args):
+        return torch.utils.checkpoint.checkpoint(self.ambient.bound(function), *args, use_reentrant=False)

@@ -6,7 +6,7 @@ The base's module tree is left as it is: a site puts forward hooks on the frozen
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +19,37 @@ from asrpeft.methods.base import LayerAdapter
 from asrpeft.methods.layers import Layer
 
 
+def _plain(*args, **kwargs) -> None:
+    """What a hook becomes in a copy of the base: a copy of the base is the base, without adapters."""
+
+
+class Hook:
+    """A hook on a frozen layer, which copies and pickles of that layer leave behind."""
+
+    def __init__(self, run: Callable):
+        self.run = run
+
+    def __call__(self, *args, **kwargs):
+        return self.run(*args, **kwargs)
+
+    def __reduce__(self):
+        return _left_behind, ()
+
+
+def _left_behind() -> Callable:
+    return _plain
+
+
+def sweep(base: nn.Module) -> None:
+    """Take away what hooks became in a copy of an adapted base."""
+    for module in base.modules():
+        for hooks in (module._forward_hooks, module._forward_pre_hooks):
+            for key in [key for key, hook in hooks.items() if hook is _plain]:
+                del hooks[key]
+                module._forward_hooks_with_kwargs.pop(key, None)
+                module._forward_pre_hooks_with_kwargs.pop(key, None)
+
+
 class Site:
     """One place. `pieces[name]` are the pieces that adapter `name` has here, applied in order."""
 
@@ -26,7 +57,7 @@ class Site:
         self.layer, self.ambient = layer, ambient
         self.pieces: dict[str, list[LayerAdapter]] = {}
         self.merged: tuple[str, ...] = ()
-        self._backup: list[Tensor] = []
+        self.backup: list[Tensor] = []
         self._hooks: list[torch.utils.hooks.RemovableHandle] = []
 
     def add(self, name: str, piece: LayerAdapter) -> None:
@@ -57,8 +88,13 @@ class Site:
             if name in self.pieces:
                 yield self.pieces[name], rows
 
-    def merge(self, name: str) -> None:
+    def mergeable(self, name: str) -> None:
+        """Raises: CannotMerge if what `name` has here cannot be folded into a weight."""
         raise CannotMerge(f"{self.pieces[name][0].name} at {self.layer.path} cannot be merged into a weight: serve it routed.")
+
+    def merge(self, name: str) -> None:
+        """Fold what `name` has here into the frozen layer."""
+        self.mergeable(name)
 
     def unmerge(self) -> None:
         """Restore every bit of the frozen layer."""
@@ -68,11 +104,15 @@ class WeightSite(Site):
     """A layer with a weight: `Linear`, `Conv1d`, `Embedding`, `LayerNorm`."""
 
     def _hook(self) -> None:
-        self._hooks = [self.layer.module.register_forward_hook(self._after)]
-        if any(piece.edits_input for pieces in self.pieces.values() for piece in pieces):
-            self._hooks.append(self.layer.module.register_forward_pre_hook(self._before))
-        if getattr(self.layer, "head", None) is not None:
-            self._hooks.append(self.layer.head.register_forward_hook(self._after_head))
+        module = self.layer.module
+        self._hooks = [module.register_forward_hook(Hook(self._after), with_kwargs=True)]
+        if any(piece.edits_input for piece in self._all()):
+            self._hooks.append(module.register_forward_pre_hook(Hook(self._before)))
+        if getattr(self.layer, "head", None) is not None and any(map(_on_head, self._all())):
+            self._hooks.append(self.layer.head.register_forward_hook(Hook(self._after_head)))
+
+    def _all(self) -> Iterator[LayerAdapter]:
+        return (piece for pieces in self.pieces.values() for piece in pieces)
 
     def _before(self, module: nn.Module, args: tuple) -> tuple:
         x = args[0]
@@ -83,30 +123,37 @@ class WeightSite(Site):
             x = edited if rows is None else x.index_copy(0, rows, edited)
         return (x, *args[1:])
 
-    def _after(self, module: nn.Module, args: tuple, y: Tensor) -> Tensor:
-        return self._apply(args[0], y, "forward")
+    def _after(self, module: nn.Module, args: tuple, kwargs: dict, y: Tensor) -> Tensor:
+        return self._apply(self.layer.input(args, kwargs), y, lambda piece: piece)
 
     def _after_head(self, module: nn.Module, args: tuple, logits: Tensor) -> Tensor:
-        return self._apply(args[0], logits, "head")
+        return self._apply(args[0], logits, lambda piece: piece.head if _on_head(piece) else _unchanged)
 
-    def _apply(self, x: Tensor, y: Tensor, how: str) -> Tensor:
+    def _apply(self, x: Tensor, y: Tensor, how: Callable[[LayerAdapter], Callable]) -> Tensor:
         for pieces, rows in self._here(self.ambient.call.route, len(x), x.device):
             own_x, own_y = (x, y) if rows is None else (x[rows], y[rows])
             for piece in pieces:
-                own_y = (piece if how == "forward" else piece.head)(own_x, own_y, self.layer)
+                own_y = how(piece)(own_x, own_y, self.layer)
             # Under autocast a float32 embedding gives a float32 sum where the frozen output is float32 too; in a
             # half-precision base the sum must not widen what follows.
             own_y = own_y.to(y.dtype)
             y = own_y if rows is None else y.index_copy(0, rows, own_y)
         return y
 
+    def mergeable(self, name):
+        if getattr(self.layer, "head", None) is not None and not all(map(_on_head, self.pieces[name])):
+            raise CannotMerge(f"{name!r} changes {self.layer.path} but, with head=False, not the output head that has the same weight. "
+                              f"Serve it routed, or train it with head=True.")  # fmt: skip
+
     @torch.no_grad()
     def merge(self, name: str) -> None:
-        if not self._backup:
-            self._backup = [tensor.clone() for tensor in self.layer.tensors()]
-        # In float32, then one rounding to the base's dtype.
-        w = self.layer.matrix.float()
-        b = None if self.layer.bias is None else self.layer.bias.float()
+        self.mergeable(name)
+        if not self.backup:
+            self.backup = [tensor.clone() for tensor in self.layer.tensors()]
+        # In float32 at least, then one rounding to the base's dtype.
+        wide = torch.promote_types(self.layer.matrix.dtype, torch.float32)
+        w = self.layer.matrix.to(wide)
+        b = None if self.layer.bias is None else self.layer.bias.to(wide)
         for piece in self.pieces[name]:
             w, b = piece.merged(w, b)
         self.layer.write(w, b)
@@ -114,9 +161,18 @@ class WeightSite(Site):
 
     @torch.no_grad()
     def unmerge(self) -> None:
-        for tensor, kept in zip(self.layer.tensors(), self._backup):
+        for tensor, kept in zip(self.layer.tensors(), self.backup):
             tensor.copy_(kept)
-        self._backup, self.merged = [], ()
+        self.backup, self.merged = [], ()
+
+
+def _on_head(piece: LayerAdapter) -> bool:
+    """Whether a piece on an embedding acts on the tied head as well."""
+    return getattr(piece.config, "head", True)
+
+
+def _unchanged(x: Tensor, y: Tensor, layer: Layer) -> Tensor:
+    return y
 
 
 class AttentionSite(Site, PrefixSource):
@@ -157,8 +213,8 @@ class DecoderSite(Site):
     def _hook(self) -> None:
         self._stripping = threading.local()  # how many rows the call in progress must take off its output
         self._hooks = [
-            self.layer.module.register_forward_pre_hook(self._before, with_kwargs=True),
-            self.layer.module.register_forward_hook(self._after),
+            self.layer.module.register_forward_pre_hook(Hook(self._before), with_kwargs=True),
+            self.layer.module.register_forward_hook(Hook(self._after)),
         ]
 
     def _lengths(self, n_rows: int, device: torch.device) -> Tensor:

@@ -2,7 +2,7 @@
 
 A pattern is a comma-separated list (or a list) of parts, each one of:
   a group     `attention` (q, k, v and out projections), `conv`, `ff`, `embedding`, `norm`, `linear`, `all`
-  a leaf      `q_proj`, `fc2`, `conv1`
+  a name      `q_proj`, `fc2`, `conv1`, `encoder_attn`: the layers of that name, or all below it
   a glob      `decoder.*.q_proj`, `encoder.layers.{0..3}.*`, `encoder.layers.{0,5}.fc1`
   a subtree   `encoder`, `encoder.layers.{0..3}`: every layer below
 A leading `-` takes layers away: `attention,-encoder.layers.0`. Positional tables are matched only by their own name.
@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from fnmatch import fnmatchcase
 
 from asrpeft.errors import CannotAttach
+from asrpeft.methods.layers import POSITIONS as _POSITIONS
 from asrpeft.methods.layers import Layer
 
 _PROJECTIONS = ("q_proj", "k_proj", "v_proj", "out_proj")
@@ -27,7 +28,6 @@ GROUPS = {
     "linear": lambda layer: layer.kind == "linear",
     "all": lambda layer: True,
 }
-_POSITIONS = "embed_positions"
 
 
 def expand(pattern: str) -> list[str]:
@@ -36,7 +36,9 @@ def expand(pattern: str) -> list[str]:
     if not match:
         return [pattern]
     body = match.group(1)
-    bounds = re.fullmatch(r"(\d+)\.\.(\d+)", body)
+    bounds = re.fullmatch(r"(\d{1,4})\.\.(\d{1,4})", body)
+    if not bounds and re.fullmatch(r"\d+\.\.\d+", body):
+        raise CannotAttach(f"`where` range {{{body}}} is larger than any model; give ranges such as {{0..3}}.")
     choices = [str(n) for n in range(int(bounds[1]), int(bounds[2]) + 1)] if bounds else body.split(",")
     return [done for choice in choices for done in expand(pattern[: match.start()] + choice + pattern[match.end() :])]
 
@@ -54,7 +56,14 @@ def _matches(part: str, layer: Layer) -> bool:
         return layer.leaf != _POSITIONS or _POSITIONS in part
     if layer.leaf == part:
         return True
+    if layer.leaf != _POSITIONS and not part.isdigit() and part in layer.path.split("."):
+        return True
     return layer.leaf != _POSITIONS and any(fnmatchcase(layer.path, pattern + ".*") for pattern in expand(part))
+
+
+def matching(part: str, layers: Sequence[Layer]) -> list[Layer]:
+    """The layers that one part of a `where` names, its `-` apart."""
+    return [layer for layer in layers if _matches(part.removeprefix("-"), layer)]
 
 
 def select(layers: Sequence[Layer], where: str | Sequence[str]) -> list[Layer]:
@@ -64,7 +73,7 @@ def select(layers: Sequence[Layer], where: str | Sequence[str]) -> list[Layer]:
     """
     chosen: set[str] = set()
     for part in split(where):
-        matched = {layer.path for layer in layers if _matches(part.removeprefix("-"), layer)}
+        matched = {layer.path for layer in matching(part, layers)}
         if not matched:
             leaves = sorted({layer.leaf for layer in layers if layer.leaf != _POSITIONS})
             raise CannotAttach(f"`where` part {part!r} matches no layer this method can act on. Groups: {', '.join(GROUPS)}; "

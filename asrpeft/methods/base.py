@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import inspect
+import math
 import pkgutil
 import re
 from collections.abc import Callable, Sequence
@@ -22,7 +23,7 @@ from asrpeft.errors import BadInput, CannotMerge
 from asrpeft.methods.layers import EmbeddingLayer, Layer
 
 WEIGHTS = ("linear", "conv1d", "embedding")
-_REGISTRY: dict[str, type["LayerAdapter"]] = {}
+_REGISTRY: dict[str, type[LayerAdapter]] = {}
 
 
 class Pool(nn.Module):
@@ -58,6 +59,13 @@ class Plan:
 
     def finish(self, adapter: nn.Module) -> None:
         """Called once, after the last step."""
+
+
+@dataclasses.dataclass(frozen=True)
+class WeightConfig:
+    """The setting that every method has which can act on a token embedding."""
+
+    head: bool = True  # the change of an embedding acts on the output head that is tied to it as well
 
 
 class LayerAdapter(nn.Module):
@@ -105,7 +113,7 @@ class LayerAdapter(nn.Module):
         return None
 
     @classmethod
-    def report(cls, pieces: dict[str, "LayerAdapter"]) -> dict[str, Any]:
+    def report(cls, pieces: dict[str, LayerAdapter]) -> dict[str, Any]:
         """What `asrpeft adapter inspect` tells about a trained adapter of this method beyond its sizes."""
         return {}
 
@@ -126,8 +134,10 @@ class LayerAdapter(nn.Module):
 
     def head(self, h: Tensor, logits: Tensor, layer: EmbeddingLayer) -> Tensor:
         """The adapted logits of the head tied to an adapted embedding: the same change of weight, seen from there."""
-        w = layer.matrix
-        return logits + layer.run_head(h, self.merged(w.float(), None)[0] - w.float())
+        if type(self).delta is not LayerAdapter.delta:
+            return logits + layer.run_head(h, self.delta(layer.matrix))
+        w = layer.matrix.to(torch.promote_types(layer.matrix.dtype, torch.float32))
+        return logits + layer.run_head(h, self.merged(w, None)[0] - w)
 
     def merged(self, w: Tensor, b: Tensor | None) -> tuple[Tensor, Tensor | None]:
         """The weight (out, in·k) and bias (out,) that act alone as the frozen layer and the adapter do together."""
@@ -207,10 +217,17 @@ def _convert(name: str, key: str, value: Any, kind: type) -> Any:
             return False
         raise BadInput(f"{name}: {key}={value!r} is neither true nor false.")
     if kind is tuple:
-        return tuple(value.split(",")) if isinstance(value, str) else tuple(value)
+        values = value.split(",") if isinstance(value, str) else value
+        if not isinstance(values, (list, tuple)) or not all(isinstance(v, str) for v in values):
+            raise BadInput(f"{name}: {key}={value!r} is not a list of names.")
+        return tuple(v.strip() for v in values if v.strip())
+    if kind is str and not isinstance(value, str):
+        raise BadInput(f"{name}: {key}={value!r} is not a text.")
+    if kind is bool and not isinstance(value, bool):
+        raise BadInput(f"{name}: {key}={value!r} is neither true nor false.")
     try:
         converted = kind(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise BadInput(f"{name}: {key}={value!r} is not {'a whole number' if kind is int else 'a number'}.") from None
     if kind is int and not isinstance(value, str) and converted != value:
         raise BadInput(f"{name}: {key}={value!r} is not a whole number.")
@@ -244,10 +261,10 @@ def describe(name: str) -> Description:
 
 
 def positive(name: str, **values: float) -> None:
-    """Raises: BadInput unless every value is above zero."""
+    """Raises: BadInput unless every value is above zero and finite."""
     for key, value in values.items():
-        if not value > 0:
-            raise BadInput(f"{name}: {key} must be above 0, got {value}.")
+        if not (value > 0 and math.isfinite(value)):
+            raise BadInput(f"{name}: {key} must be a number above 0, got {value}.")
 
 
 def gaussian(*shape: int, std: float = 1.0) -> nn.Parameter:

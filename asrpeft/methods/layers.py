@@ -12,11 +12,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from transformers.models.whisper.modeling_whisper import WhisperAttention, WhisperDecoder, WhisperPositionalEmbedding
 
 from asrpeft.errors import CannotAttach
 
@@ -52,6 +51,10 @@ class Layer:
     @property
     def bias(self) -> Tensor | None:
         return getattr(self.module, "bias", None)
+
+    def input(self, args: tuple, kwargs: dict) -> Tensor:
+        """What the layer reads, out of the arguments that the base calls it with. Rows come first."""
+        return args[0]
 
     def run(self, x: Tensor, w: Tensor) -> Tensor:
         """What a layer of this kind with the matrix `w` and no bias gives for `x`: linear in `w`."""
@@ -91,11 +94,22 @@ class Conv1dLayer(Layer):
     def matrix(self):
         return self.module.weight.flatten(1)
 
-    def run(self, x, w, *, kernel: int | None = None):
+    @property
+    def grouped(self) -> bool:
+        return self.module.groups > 1
+
+    def run(self, x, w):
         """`w` (out, in/groups · kernel); `out` may differ from the layer's own where `groups` is 1."""
         conv = self.module
-        w = w.view(w.shape[0], -1, kernel or conv.kernel_size[0]).to(x.dtype)
+        w = w.reshape(w.shape[0], -1, conv.kernel_size[0]).to(x.dtype)
         return F.conv1d(x, w, None, conv.stride, conv.padding, conv.dilation, conv.groups)
+
+    @torch.no_grad()
+    def write(self, w, b):
+        # Not through `matrix`: a kernel in another memory format flattens to a copy.
+        self.module.weight.copy_(w.reshape(self.module.weight.shape))
+        if self.bias is not None and b is not None:
+            self.bias.copy_(b)
 
     def channels(self, v):
         return v[:, None]
@@ -120,6 +134,19 @@ class EmbeddingLayer(Layer):
     def run_head(self, h: Tensor, w: Tensor) -> Tensor:
         """Logits (…, vocabulary) that the tied head gives for h (…, dim) with the matrix `w`."""
         return F.linear(h, w.T.to(h.dtype))
+
+
+class PositionLayer(EmbeddingLayer):
+    """A positional table. The encoder's is called with positions; the decoder's is called with tokens, and told positions."""
+
+    def input(self, args, kwargs):
+        if not isinstance(self.module, WhisperPositionalEmbedding):
+            return args[0]
+        positions = kwargs.get("position_ids")
+        if positions is not None:
+            return positions
+        first = kwargs.get("past_key_values_length", 0)
+        return torch.arange(first, first + args[0].shape[1], device=args[0].device)
 
 
 class NormLayer(Layer):
@@ -169,14 +196,17 @@ class DecoderInput(Layer):
         return []
 
 
-def _kind_of(module: nn.Module) -> Callable[[str, nn.Module], Layer] | None:
-    from transformers.models.whisper.modeling_whisper import WhisperAttention, WhisperDecoder
+POSITIONS = "embed_positions"
+_KINDS: tuple[tuple[type[nn.Module], type[Layer]], ...] = (
+    (nn.Linear, LinearLayer), (nn.Conv1d, Conv1dLayer), (nn.Embedding, EmbeddingLayer), (nn.LayerNorm, NormLayer),
+    (WhisperAttention, Attention), (WhisperDecoder, DecoderInput),
+)  # fmt: skip
 
-    table: list[tuple[type, type[Layer]]] = [
-        (nn.Linear, LinearLayer), (nn.Conv1d, Conv1dLayer), (nn.Embedding, EmbeddingLayer), (nn.LayerNorm, NormLayer),
-        (WhisperAttention, Attention), (WhisperDecoder, DecoderInput),
-    ]  # fmt: skip
-    return next((layer for kind, layer in table if isinstance(module, kind)), None)
+
+def _kind_of(module: nn.Module) -> type[Layer] | None:
+    if isinstance(module, nn.LayerNorm) and module.weight is None:
+        return None  # nothing to adapt
+    return next((layer for kind, layer in _KINDS if isinstance(module, kind)), None)
 
 
 def layer_of(path: str, module: nn.Module, *, head: nn.Linear | None = None) -> Layer:
@@ -188,20 +218,22 @@ def layer_of(path: str, module: nn.Module, *, head: nn.Linear | None = None) -> 
     if kind is None:
         raise CannotAttach(f"{path!r} is a {type(module).__name__}; methods act on Linear, Conv1d, Embedding, LayerNorm, "
                            f"attention blocks and the decoder. Narrow `where`.")  # fmt: skip
-    return EmbeddingLayer(path, module, head) if kind is EmbeddingLayer else kind(path, module)
+    if kind is EmbeddingLayer:
+        return PositionLayer(path, module) if path.rsplit(".", 1)[-1] == POSITIONS else EmbeddingLayer(path, module, head)
+    return kind(path, module)
 
 
 def layers_of(base: nn.Module) -> list[Layer]:
     """Every place of `base` (a `WhisperForConditionalGeneration`) where some method can act, in the module tree's order.
 
-    The output head is not a place of its own: it is tied to `decoder.embed_tokens` and follows it.
+    An output head that is tied to `decoder.embed_tokens` is not a place of its own: it follows the embedding.
     """
     head = base.get_output_embeddings()
+    is_tied = head is not None and any(isinstance(m, nn.Embedding) and m.weight is head.weight for m in base.modules())
     found = []
     for name, module in base.named_modules():
-        if module is head or _kind_of(module) is None:
+        if (module is head and is_tied) or _kind_of(module) is None:
             continue
-        path = name.removeprefix("model.")
-        tied = head if head is not None and getattr(module, "weight", None) is head.weight else None
-        found.append(layer_of(path, module, head=tied))
+        follows = head if is_tied and getattr(module, "weight", None) is head.weight else None
+        found.append(layer_of(name.removeprefix("model."), module, head=follows))
     return found

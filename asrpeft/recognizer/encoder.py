@@ -40,6 +40,13 @@ class Encoded:
         return Encoded(self.states[rows], self.frames[rows], None if self.mask is None else self.mask[rows])
 
 
+def _positions(table: nn.Embedding, n_rows: int, n: int) -> Tensor:
+    """(n, dim), or (rows, n, dim) where an adapter may change the table for some rows only."""
+    if not table._forward_hooks:
+        return table.weight[:n]
+    return table(torch.arange(n, device=table.weight.device).expand(n_rows, n))
+
+
 def encode(encoder: nn.Module, features: Tensor, frames: Tensor) -> Encoded:
     """Encode `features` (rows, mels, 2·T) with contexts `frames` (rows,), the largest of which is T ≤ 1,500.
 
@@ -63,7 +70,7 @@ def encode(encoder: nn.Module, features: Tensor, frames: Tensor) -> Encoded:
     x = F.gelu(encoder.conv2(x)).permute(0, 2, 1)
     if mask is not None:
         x = x * mask[..., None]
-    x = x + encoder.embed_positions.weight[:longest].to(x.dtype)
+    x = x + _positions(encoder.embed_positions, len(x), longest).to(x.dtype)
     x = F.dropout(x, p=encoder.dropout, training=encoder.training)
     keys = None if mask is None else mask[:, None, None, :]
     for layer in encoder.layers:

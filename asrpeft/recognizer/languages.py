@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from difflib import get_close_matches
+from typing import Any
 
 from transformers.models.whisper.tokenization_whisper import LANGUAGES, TO_LANGUAGE_CODE
 
@@ -19,10 +20,24 @@ def code_of(language: str) -> str | None:
     return text if text in LANGUAGES else TO_LANGUAGE_CODE.get(text)
 
 
+def canonical(language: str) -> str:
+    """Whisper's code where it has one, else the name in lower case: one spelling for manifests and comparisons."""
+    return code_of(language) or language.strip().lower().removeprefix("<|").removesuffix("|>")
+
+
+def table_of(tokenizer: Any, generation: Any) -> dict[str, int]:
+    """A base's language tokens `{"<|sw|>": 50318, …}`: what its generation config says, or else what its tokenizer knows
+    (fine-tuned checkpoints often come without)."""
+    told = getattr(generation, "lang_to_id", None)
+    if told:
+        return dict(told)
+    found = {f"<|{code}|>": tokenizer.convert_tokens_to_ids(f"<|{code}|>") for code in LANGUAGES}
+    return {token: i for token, i in found.items() if i is not None and i >= 0 and i != tokenizer.unk_token_id}
+
+
 def token_of(language: str, lang_to_id: Mapping[str, int]) -> str | None:
     """The base's token for a language, `<|sw|>`; None if it has none."""
-    code = code_of(language)
-    token = f"<|{code or language.strip().lower()}|>"
+    token = f"<|{canonical(language)}|>"
     return token if token in lang_to_id else None
 
 

@@ -6,8 +6,9 @@ import json
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file
-from transformers import WhisperForConditionalGeneration, WhisperTokenizer
+from transformers import AutoConfig, WhisperForConditionalGeneration, WhisperTokenizer
 
 from asrpeft.adapters.ctc import CTCHead
 from asrpeft.errors import BadInput
@@ -36,6 +37,12 @@ def pick_device(device: str) -> torch.device:
         raise BadInput(f"There is no device {device!r}; choose auto, cpu, cuda, cuda:1 or mps.") from None
     if found.type == "cuda" and not torch.cuda.is_available():
         raise BadInput(f"--device {device}: this machine shows no CUDA device to PyTorch. Use --device cpu.")
+    if found.type == "cuda" and (found.index or 0) >= torch.cuda.device_count():
+        raise BadInput(f"--device {device}: this machine has {torch.cuda.device_count()} CUDA devices, counted from 0.")
+    if found.type == "mps" and not torch.backends.mps.is_available():
+        raise BadInput("--device mps: this machine shows no Apple GPU to PyTorch. Use --device cpu.")
+    if found.type not in ("cpu", "cuda", "mps", "xpu"):
+        raise BadInput(f"asrpeft does not run on {device!r}; choose auto, cpu, cuda, cuda:1 or mps.")
     return found
 
 
@@ -63,16 +70,44 @@ def load(model: str | Path | None = None, *, device: str = "auto", dtype: str = 
         raise BadInput(f"{str(model)!r} has no config.json, so it is not a Whisper checkpoint folder. "
                        f"An adapter is given with --adapter, its base with --model.")  # fmt: skip
     target = pick_device(device)
-    try:
-        base = WhisperForConditionalGeneration.from_pretrained(str(model), dtype=DTYPES[dtype])
-        tokenizer = WhisperTokenizer.from_pretrained(str(model))
-    except (OSError, ValueError, KeyError) as error:
-        raise BadInput(f"{str(model)!r} cannot be loaded as a Whisper model: {str(error).splitlines()[0]}") from None
-    info, ctc = BaseInfo(id=str(model)), None
-    if (place / INFO).is_file():
-        told = json.loads((place / INFO).read_text(encoding="utf-8"))
-        info = BaseInfo(told.get("id", str(model)), tuple(told.get("contexts", ("full",))), tuple(told.get("languages", ())))
-        if (place / CTC).is_file():
-            ctc = CTCHead(base.config.d_model, told["ctc_vocabulary"])
-            ctc.load_state_dict({name: t.float() for name, t in load_file(place / CTC).items()})
+    base, tokenizer = _pretrained(str(model), DTYPES[dtype])
+    info, ctc = _beside(place, str(model), base.config.d_model)
     return Recognizer(base.to(target), tokenizer, info, ctc=None if ctc is None else ctc.to(target))
+
+
+def _pretrained(model: str, dtype: torch.dtype) -> tuple[WhisperForConditionalGeneration, WhisperTokenizer]:
+    """Raises: BadInput; also where `transformers` would make up what a checkpoint lacks and go on."""
+    try:
+        config = AutoConfig.from_pretrained(model)
+        if config.model_type != "whisper":
+            raise BadInput(f"{model!r} is a {config.model_type} model; asrpeft adapts Whisper checkpoints, such as openai/whisper-small.")
+        base, report = WhisperForConditionalGeneration.from_pretrained(model, dtype=dtype, output_loading_info=True)
+        tokenizer = WhisperTokenizer.from_pretrained(model)
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
+        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise BadInput(f"{model!r} cannot be loaded as a Whisper model: {first}") from None
+    lacking = sorted(set(report["missing_keys"]) - {"proj_out.weight"})
+    if lacking:
+        raise BadInput(f"{model!r} lacks {len(lacking)} of the model's tensors ({', '.join(lacking[:3])}): the checkpoint is incomplete. Copy it again.")
+    if len(tokenizer) < 100:
+        raise BadInput(f"{model!r} has no usable tokenizer ({len(tokenizer)} tokens). Put its tokenizer files beside config.json.")
+    return base, tokenizer
+
+
+def _beside(place: Path, model: str, dim: int) -> tuple[BaseInfo, CTCHead | None]:
+    """What this project writes beside a checkpoint: `asrpeft.json` and `ctc.safetensors`.
+
+    Raises: BadInput if either is there and cannot be used.
+    """
+    if not (place / INFO).is_file():
+        return BaseInfo(id=model), None
+    try:
+        told = json.loads((place / INFO).read_text(encoding="utf-8"))
+        info = BaseInfo(str(told.get("id", model)), tuple(told.get("contexts", ("full",))), tuple(told.get("languages", ())))
+        if not (place / CTC).is_file():
+            return info, None
+        head = CTCHead(dim, told["ctc_vocabulary"])
+        head.load_state_dict({name: t.float() for name, t in load_file(place / CTC).items()})
+    except (ValueError, KeyError, TypeError, AttributeError, RuntimeError, OSError, SafetensorError) as error:
+        raise BadInput(f"{INFO} or {CTC} in {str(place)!r} cannot be used: {type(error).__name__} {error}. Copy the model again.") from None
+    return info, head

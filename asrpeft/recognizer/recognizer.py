@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -18,7 +19,7 @@ from asrpeft.errors import BadInput
 from asrpeft.recognizer import encoder
 from asrpeft.recognizer.context import CONTEXTS
 from asrpeft.recognizer.encoder import Encoded
-from asrpeft.recognizer.languages import token_of, unknown
+from asrpeft.recognizer.languages import canonical, table_of, token_of, unknown
 
 IGNORED = -100  # label of a position that has no target
 
@@ -63,7 +64,7 @@ class Recognizer(nn.Module):
         self.ctc = ctc
         for parameter in self.parameters():
             parameter.requires_grad_(False)
-        self.adapters = Adapters(base, base_id=info.id)
+        self.adapters = Adapters(base, base_id=info.id, language_tokens=self.languages)
         self.eval()
 
     # -- what it is ----------------------------------------------------------------------------------------------------
@@ -85,7 +86,19 @@ class Recognizer(nn.Module):
 
     @property
     def multilingual(self) -> bool:
-        return bool(getattr(self.generation, "is_multilingual", self.base.config.vocab_size >= 51_865))
+        told = getattr(self.generation, "is_multilingual", None)
+        return self.base.config.vocab_size >= 51_865 if told is None else bool(told)
+
+    @cached_property
+    def languages(self) -> dict[str, int]:
+        """The language tokens of the base: `{"<|sw|>": 50318, …}`."""
+        return table_of(self.tokenizer, self.generation)
+
+    @cached_property
+    def no_timestamps(self) -> int:
+        """The id of `<|notimestamps|>`; the ids beyond it are timestamps."""
+        told = getattr(self.generation, "no_timestamps_token_id", None)
+        return self.token("<|notimestamps|>") if told is None else told
 
     @property
     def max_tokens(self) -> int:
@@ -112,11 +125,10 @@ class Recognizer(nn.Module):
 
     def language_token(self, language: str) -> int:
         """Raises: BadInput if the base has no token for the language."""
-        table = getattr(self.generation, "lang_to_id", None) or {}
-        token = token_of(language, table)
+        token = token_of(language, self.languages)
         if token is None:
-            raise unknown(language, table)
-        return table[token]
+            raise unknown(language, self.languages)
+        return self.languages[token]
 
     def prompt(self, *, lang: str | None, task: str = "transcribe", adapter: str | None = None, timestamps: bool = False) -> list[int]:
         """The tokens that precede a transcript: start, language, task, no-timestamps. English-only bases have no middle.
@@ -133,15 +145,17 @@ class Recognizer(nn.Module):
         if self.multilingual:
             if lang is None:
                 raise BadInput("Say which language is spoken with --lang (for example --lang sw).")
-            if manifest is not None and manifest.language_slot is not None and lang == manifest.language:
-                tokens.append(self.generation.lang_to_id[manifest.language_slot])
+            if manifest is not None and manifest.language_slot is not None and canonical(lang) == canonical(manifest.language or ""):
+                tokens.append(self.languages[manifest.language_slot])
             else:
                 tokens.append(self.language_token(lang))
             tasks = getattr(self.generation, "task_to_id", None) or {t: self.token(f"<|{t}|>") for t in ("transcribe", "translate")}
             if task not in tasks:
                 raise BadInput(f"There is no task {task!r}; choose {' or '.join(tasks)}.")
             tokens.append(tasks[task])
-        return tokens if timestamps else [*tokens, self.generation.no_timestamps_token_id]
+        elif task != "transcribe":
+            raise BadInput(f"{self.info.id} is an English-only base: its one task is transcribe, got {task!r}.")
+        return tokens if timestamps else [*tokens, self.no_timestamps]
 
     def encode_text(self, text: str) -> list[int]:
         """A transcript as tokens, without any special one."""
@@ -149,8 +163,7 @@ class Recognizer(nn.Module):
 
     def decode_text(self, tokens: Sequence[int]) -> str:
         """Tokens as text, special tokens and timestamps left out."""
-        first = self.generation.no_timestamps_token_id
-        return self.tokenizer.decode([t for t in tokens if t < first], skip_special_tokens=True)
+        return self.tokenizer.decode([t for t in tokens if t < self.no_timestamps], skip_special_tokens=True)
 
     # -- adapters ------------------------------------------------------------------------------------------------------
     def adapt(self, method: str, *, name: str, where: str | Sequence[str] | None = None, lang: str | None = None, **settings: Any) -> Adapter:
@@ -165,15 +178,18 @@ class Recognizer(nn.Module):
         """
         manifest = {key: settings.pop(key) for key in ("task", "context") if key in settings}
         slot = None
-        if lang is not None and self.multilingual and token_of(lang, self.generation.lang_to_id) is None:
-            slot = self.spare_language()
+        if lang is not None:
+            lang = canonical(lang)
+            if self.multilingual and token_of(lang, self.languages) is None:
+                slot = self.spare_language()
         return self.adapters.add(method, name=name, where=where, settings=settings, language_slot=slot, language=lang, **manifest)
 
     def spare_language(self) -> tuple[str, int]:
         """(token, id) of the language slot that a learned vector may take: the last that the base was not trained on."""
-        table = self.generation.lang_to_id
-        spare = [token for token in table if token[2:-2] not in self.info.languages] or list(table)
-        return spare[-1], table[spare[-1]]
+        if not self.languages:
+            raise BadInput(f"{self.info.id} has no language token whose place a new language could take.")
+        spare = [token for token in self.languages if token[2:-2] not in self.info.languages] or list(self.languages)
+        return spare[-1], self.languages[spare[-1]]
 
     def route(self, names: Sequence[str | None] | str | None) -> AbstractContextManager[Route]:
         """`with recognizer.route(["sw", None, "speaker-12"]): …` — each row uses its own adapter. See `Adapters.route`."""
@@ -197,18 +213,21 @@ class Recognizer(nn.Module):
 
     def gradient_checkpointing(self, on: bool = True) -> None:
         """Recompute layers in the backward pass instead of keeping their activations."""
-        if on:
-            self.base.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
-        else:
-            self.base.gradient_checkpointing_disable()
+        verb = "enable" if on else "disable"
+        # Renamed in transformers 5.20; the old name warns there.
+        switch = getattr(self.base, f"activation_checkpointing_{verb}", None) or getattr(self.base, f"gradient_checkpointing_{verb}")
+        switch(*([{"use_reentrant": False}] if on else []))
+        self.adapters.ambient.capture_in_checkpoints(self.base)
 
     # -- computing -----------------------------------------------------------------------------------------------------
     def encode(self, features: Tensor, frames: Tensor) -> Encoded:
         """features (rows, mels, 2·T) with contexts frames (rows,) ≤ T → encoder states. See `asrpeft.recognizer.encoder`."""
+        self.adapters.check_rows(len(features))
         return encoder.encode(self.base.model.encoder, features.to(self.device), frames)
 
     def decode(self, encoded: Encoded, tokens: Tensor, *, cache: Cache | None = None, attention_mask: Tensor | None = None) -> tuple[Tensor, Cache | None]:
         """tokens (rows, n) after what `cache` holds → logits (rows, n, vocabulary) and the cache, grown."""
+        self.adapters.check_rows(len(tokens))
         with self.adapters.ambient.set(cross_mask=encoded.cross_mask):
             out = self.base.model.decoder(
                 input_ids=tokens, encoder_hidden_states=encoded.states, attention_mask=attention_mask,

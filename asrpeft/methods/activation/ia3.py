@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from asrpeft.methods.base import LayerAdapter, register
+from asrpeft.methods.base import LayerAdapter, WeightConfig, register
 
 
 @register("ia3")
@@ -23,7 +23,7 @@ class IA3(LayerAdapter):
     edits_input = True
 
     @dataclass(frozen=True)
-    class Config:
+    class Config(WeightConfig):
         feedforward: tuple = ("fc2",)  # Linear layers, by the last part of their name, whose input is scaled
 
     def __init__(self, layer, config, pool):

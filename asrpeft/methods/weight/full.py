@@ -8,7 +8,9 @@ Positional tables do not train unless `where` names them. out·in·k + out numbe
 
 from __future__ import annotations
 
-from asrpeft.methods.base import WEIGHTS, LayerAdapter, register, zeros
+from dataclasses import dataclass
+
+from asrpeft.methods.base import WEIGHTS, LayerAdapter, WeightConfig, register, zeros
 
 
 @register("full")
@@ -16,6 +18,10 @@ class Full(LayerAdapter):
     kinds = (*WEIGHTS, "norm")
     where = "all"
     lr = 1e-4
+
+    @dataclass(frozen=True)
+    class Config(WeightConfig):
+        pass
 
     def __init__(self, layer, config, pool):
         super().__init__(layer, config, pool)

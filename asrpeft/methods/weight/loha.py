@@ -10,13 +10,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from asrpeft.methods.base import LayerAdapter, gaussian, positive, register, zeros
+from asrpeft.methods.base import LayerAdapter, WeightConfig, gaussian, positive, register, zeros
 
 
 @register("loha")
 class LoHa(LayerAdapter):
     @dataclass(frozen=True)
-    class Config:
+    class Config(WeightConfig):
         rank: int = 8
         alpha: float = 8.0  # ΔW is scaled by alpha / rank
 

@@ -17,13 +17,13 @@ import torch.nn.functional as F
 from torch import nn
 
 from asrpeft.errors import BadInput
-from asrpeft.methods.base import LayerAdapter, gaussian, positive, register, zeros
+from asrpeft.methods.base import LayerAdapter, WeightConfig, gaussian, positive, register, zeros
 
 
 @register("lora")
 class LoRA(LayerAdapter):
     @dataclass(frozen=True)
-    class Config:
+    class Config(WeightConfig):
         rank: int = 8
         alpha: float = 16.0  # ΔW is scaled by alpha / rank
         scale: str = "standard"  # or "rs": alpha / √rank, which keeps high ranks trainable
@@ -54,10 +54,10 @@ class LoRA(LayerAdapter):
         return self.s * (self.b @ self.a)
 
     def forward(self, x, y, layer):
-        if layer.kind == "conv1d" and layer.module.groups > 1:  # the ranks mix groups, two thin convolutions cannot
-            return super().forward(x, y, layer)
         if layer.kind != "embedding" and self.config.dropout and self.training:
             x = F.dropout(x, self.config.dropout)
+        if layer.kind == "conv1d" and layer.grouped:  # the ranks mix groups, two thin convolutions cannot
+            return super().forward(x, y, layer)
         thin = layer.run(x, self.a)
         up = self.b.to(thin.dtype)
         wide = F.conv1d(thin, up[:, :, None]) if layer.kind == "conv1d" else F.linear(thin, up)

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import torch
 
 from asrpeft.errors import BadInput
-from asrpeft.methods.base import LayerAdapter, Plan, positive, register, zeros
+from asrpeft.methods.base import LayerAdapter, Plan, WeightConfig, positive, register, zeros
 
 
 class ProximalL1(Plan):
@@ -36,7 +36,7 @@ class ProximalL1(Plan):
 @register("s2lora")
 class S2LoRA(LayerAdapter):
     @dataclass(frozen=True)
-    class Config:
+    class Config(WeightConfig):
         rank: int = 16
         alpha: float = 16.0  # ΔW is scaled by alpha / rank
         sparsity: float = 0.02  # weight of Σ|s|; 0 trains dense coefficients
@@ -61,7 +61,7 @@ class S2LoRA(LayerAdapter):
 
     @staticmethod
     def group(config, layer) -> str:
-        """The name of the pair that `layer` shares: its shape (kind of layer apart), and its stack if so configured."""
+        """The name of the pair that `layer` shares: kind of layer and shape, and its stack if so configured."""
         stack = layer.path.split(".", 1)[0] + "_" if config.share == "stack" else ""
         return f"{stack}{layer.kind}_{layer.shape[0]}x{layer.shape[1]}"
 
@@ -88,7 +88,7 @@ class S2LoRA(LayerAdapter):
         return self.scale * ((pool[f"b_{self.key}"] * self.s) @ pool[f"a_{self.key}"])
 
     def forward(self, x, y, layer):
-        if layer.kind == "conv1d" and layer.module.groups > 1:
+        if layer.kind == "conv1d" and layer.grouped:
             return super().forward(x, y, layer)
         pool = self._pool[0]
         thin = layer.run(x, pool[f"a_{self.key}"])

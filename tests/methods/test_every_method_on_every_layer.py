@@ -1,0 +1,186 @@
+"""What every registered method promises at one layer, whatever kind of layer it is."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch.testing import assert_close
+
+from asrpeft.errors import CannotAttach, CannotMerge
+from asrpeft.methods import method
+from tests.methods.cases import bench, make_layer, pairs
+
+PAIRS = pairs()
+MERGEABLE = [pair for pair in PAIRS if method(pair[0]).mergeable]
+each = pytest.mark.parametrize("name, kind", PAIRS, ids=lambda v: v.replace(" ", "_"))
+each_mergeable = pytest.mark.parametrize("name, kind", MERGEABLE, ids=lambda v: v.replace(" ", "_"))
+
+
+def close(a, b, **tolerance):
+    for left, right in zip(a, b, strict=True):
+        assert_close(left, right, **tolerance)
+
+
+def far(a, b) -> bool:
+    return any((left - right).abs().max() > 1e-2 for left, right in zip(a, b, strict=True))
+
+
+@each
+def test_a_new_adapter_changes_nothing(name, kind):
+    b = bench(name, kind)
+    plain = b.run()
+    if method(name).neutral:
+        for got, want in zip(b.run("ppp"), plain):
+            assert_close(got, want)
+    else:
+        assert far(b.run("ppp"), plain), f"{name} is declared not neutral and yet a fresh one changes nothing"
+
+
+@each
+def test_a_trained_adapter_changes_the_output(name, kind):
+    b = bench(name, kind).stir()
+    assert far(b.run("ppp"), b.run()) and far(b.run("ppp"), b.run("qqq"))
+
+
+@each
+def test_outside_a_route_the_layer_is_the_frozen_one(name, kind):
+    b = bench(name, kind)
+    bare = make_layer(kind)
+    bare.module.load_state_dict(b.layer.module.state_dict())
+    b.stir()
+    assert torch.equal(b.run()[0], bare.module(b.x)) and torch.equal(b.run("---")[0], bare.module(b.x))
+
+
+@each_mergeable
+def test_merged_equals_routed_and_unmerge_restores_every_bit(name, kind):
+    b = bench(name, kind).stir()
+    routed, before = b.run("ppp"), [t.clone() for t in b.layer.tensors()]
+    b.site.merge("p")
+    close(b.run(), routed, atol=1e-5, rtol=1e-5)
+    close(b.run("ppp"), routed, atol=1e-5, rtol=1e-5)
+    b.site.unmerge()
+    assert all(map(torch.equal, b.layer.tensors(), before))
+    close(b.run("ppp"), routed)
+
+
+@pytest.mark.parametrize("dtype, tolerance", [(torch.float64, 1e-6), (torch.bfloat16, 0.05), (torch.float16, 0.01)], ids=["float64", "bfloat16", "float16"])
+@each_mergeable
+def test_merged_equals_routed_in_other_dtypes_of_the_base(name, kind, dtype, tolerance):
+    b = bench(name, kind, dtype=dtype).stir()
+    routed, before = b.run("ppp"), [t.clone() for t in b.layer.tensors()]
+    assert all(y.dtype == dtype for y in routed) and all(p.dtype == torch.float32 for p in b.trained())
+    b.site.merge("p")
+    assert all(t.dtype == dtype for t in b.layer.tensors())
+    scale = max(float(y.detach().abs().max()) for y in routed)
+    close(b.run(), routed, atol=tolerance * scale, rtol=0)
+    b.site.unmerge()
+    assert all(map(torch.equal, b.layer.tensors(), before))
+
+
+@each_mergeable
+def test_merging_into_half_precision_rounds_once(name, kind):
+    """The sum is formed in float32, so the merged weight is the nearest half-precision number to the true one."""
+    b = bench(name, kind, dtype=torch.bfloat16).stir()
+    bias = b.layer.bias
+    want, _ = b.pieces["p"].merged(b.layer.matrix.float(), None if bias is None else bias.float())
+    b.site.merge("p")
+    assert torch.equal(b.layer.matrix, want.detach().bfloat16())
+
+
+@each
+def test_a_row_of_a_mixed_batch_equals_that_row_alone(name, kind):
+    b = bench(name, kind).stir()
+    mixed = b.run("p-q")
+    for i, letter in enumerate("p-q"):
+        alone = b.run(letter, rows=[i])
+        close([y[i : i + 1] for y in mixed], alone, atol=1e-6, rtol=1e-5)
+
+
+@each
+def test_all_rows_on_one_adapter_equals_one_name_for_all(name, kind):
+    b = bench(name, kind).stir()
+    close(b.run("qqq"), b.run(("q",) * 3))
+    with b.site.ambient.set():
+        close(b.run(["q", "q", "q"]), b.run("qqq"))
+
+
+@each
+def test_only_adapter_parameters_get_gradient_and_every_one_does_within_two_steps(name, kind):
+    b = bench(name, kind)
+    seen: set[int] = set()
+    optimizer = torch.optim.SGD(b.trained(), lr=0.1)
+    for _ in range(2):
+        optimizer.zero_grad()
+        sum(((y + 1) ** 2).sum() for y in b.run("ppq")).backward()
+        seen |= {id(p) for p in b.trained() if p.grad is not None and bool(p.grad.abs().sum() > 0)}
+        assert all(p.grad is None or bool(p.grad.isfinite().all()) for p in b.trained())
+        optimizer.step()
+    assert seen == {id(p) for p in b.trained()}
+    assert all(t.grad is None and not t.requires_grad for t in b.layer.tensors())
+
+
+@each
+def test_the_parameter_count_equals_the_formula(name, kind):
+    b = bench(name, kind)
+    cls, config = method(name), b.pieces["p"].config
+    trained = [p for part in (b.pieces["p"], b.pools["p"]) for p in part.parameters() if p.requires_grad]
+    assert sum(p.numel() for p in trained) == cls.size(config, b.layer) + cls.shared_size(config, [b.layer])
+
+
+@each
+def test_autocast_gives_what_float32_gives(name, kind):
+    b = bench(name, kind).stir()
+    exact = b.run("p-q")
+    with torch.autocast("cpu", torch.bfloat16):
+        frozen, cast = b.run(), b.run("p-q")
+        for y in cast:
+            y.float().sum().backward(retain_graph=True)
+    assert [y.dtype for y in cast] == [y.dtype for y in frozen]
+    scale = max(float(y.detach().abs().max()) for y in exact)
+    close([y.float() for y in cast], exact, atol=0.03 * scale, rtol=0)
+    assert all(p.grad is None or p.grad.dtype == torch.float32 for p in b.trained())
+
+
+@each
+def test_taking_the_adapters_away_leaves_no_hook(name, kind):
+    b = bench(name, kind).stir()
+    before = b.run()
+    b.site.remove("p")
+    close(b.run("-q-"), [torch.where(torch.tensor([False, True, False]).view(3, *[1] * (y.dim() - 1)), q, y)
+                         for y, q in zip(before, b.run("qqq"))])  # fmt: skip
+    b.site.remove("q")
+    modules = [b.layer.module] + ([b.layer.head] if getattr(b.layer, "head", None) is not None else [])
+    assert all(not m._forward_hooks and not m._forward_pre_hooks for m in modules)
+
+
+@pytest.mark.parametrize("name", sorted({name for name, kind in PAIRS if kind == "embedding"}))
+def test_told_so_an_embeddings_change_leaves_the_tied_head_alone_and_then_cannot_be_merged(name):
+    both, alone = bench(name, "embedding").stir(), bench(name, "embedding", head=False).stir()
+    plain = alone.run()
+    assert torch.equal(alone.run("ppp")[0], both.run("ppp")[0])
+    assert torch.equal(alone.run("ppp")[1], plain[1]) and far(both.run("ppp")[1:], plain[1:])
+    with pytest.raises(CannotMerge, match="head=True"):
+        alone.site.merge("p")
+    assert torch.equal(alone.run()[0], plain[0])
+
+
+def test_a_convolution_that_pads_by_reflection_is_refused():
+    from asrpeft.methods.layers import layer_of
+
+    with pytest.raises(CannotAttach, match="zero padding"):
+        layer_of("encoder.conv1", torch.nn.Conv1d(2, 2, 3, padding=1, padding_mode="reflect"))
+
+
+def test_a_module_of_an_unknown_kind_is_refused_with_what_would_work():
+    from asrpeft.methods.layers import layer_of
+
+    with pytest.raises(CannotAttach, match="Linear, Conv1d, Embedding"):
+        layer_of("decoder.odd", torch.nn.Bilinear(2, 2, 2))
+
+
+def test_a_kernel_in_another_memory_format_is_still_written():
+    layer = make_layer("strided conv1d")
+    layer.module.weight.data = layer.module.weight.data.permute(2, 1, 0).contiguous().permute(2, 1, 0)
+    assert not layer.module.weight.is_contiguous()
+    layer.write(torch.ones(layer.shape), torch.zeros(8))
+    assert bool((layer.module.weight == 1).all()) and bool((layer.module.bias == 0).all())
