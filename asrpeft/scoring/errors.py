@@ -402,10 +402,10 @@ def _notes(
             "words: a 'word' here is whatever stands between spaces, often a phrase. Read CER, or use the normaliser "
             "marks+split."
         )
-    if not total.errors:
+    if not total.errors and total.words >= 10:
         notes.append(
             f"No error in {total.words:,} words: resampling cannot widen that, but by the rule of three a true WER of "
-            f"up to {300 / total.words:.2g} % would often look the same."
+            f"up to {300 / total.words:.1f} % would often look the same."
         )
     if empty := sum(not text for text in texts):
         notes.append(f"{empty} of {utterances} references are empty; what was recognised there counts as insertions.")

@@ -34,7 +34,7 @@ audio{height:2rem}
 .e.s{background:var(--sub)}
 .e.d{background:var(--del)}
 .e.n{background:var(--ins)}
-.e.s .r,.e.d .r{text-decoration:underline dotted}
+
 .e .h{color:#33507a}
 .e.same .h{color:#9aa1ab}
 .key span{padding:.05rem .45rem;border-radius:3px;margin-right:.5rem}

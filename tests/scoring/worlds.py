@@ -1,0 +1,30 @@
+"""Made-up texts for the tests of scoring: nothing is copied from a corpus, and the same seed gives the same words."""
+
+from __future__ import annotations
+
+import random
+
+WORDS = [a + b for a in ("b", "d", "k", "l", "m", "nd", "s", "t") for b in ("a", "e", "i", "o", "ɔ́", "u")]
+
+
+def corpus(
+    seed: int, *, utterances: int = 60, speakers: int = 12, rates: tuple[float, ...] = (0.2, 0.25), longest: int = 15
+) -> tuple[list[str], list[list[str]], list[str], list[str]]:
+    """(references, hypotheses per rate, speakers, ids); a third of the errors of each kind."""
+    rng = random.Random(seed)
+    references = [" ".join(rng.choice(WORDS) for _ in range(rng.randint(2, longest))) for _ in range(utterances)]
+    names = [f"s{i % speakers:02d}" for i in range(utterances)]
+    heard = [[_misheard(text, rate, rng) for text in references] for rate in rates]
+    return references, heard, names, [f"{name}-u{i:03d}" for i, name in enumerate(names)]
+
+
+def _misheard(text: str, rate: float, rng: random.Random) -> str:
+    words = []
+    for word in text.split():
+        chance = rng.random()
+        if chance < rate / 3:
+            continue
+        words.append(rng.choice(WORDS) if chance < 2 * rate / 3 else word)
+        if chance > 1 - rate / 3:
+            words.append(rng.choice(WORDS))
+    return " ".join(words)
