@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import av
 import numpy as np
 import soundfile
 import soxr
@@ -29,8 +30,8 @@ STREAMED = 0x7FFF_0000  # sizes from here on are placeholders, written by progra
 
 Source = str | Path | bytes
 
-# libsndfile's errors are RuntimeErrors; FFmpeg's each inherit from the built-in one that is nearest in meaning.
-_DECODING_ERRORS = (RuntimeError, OSError, ValueError, EOFError, LookupError, MemoryError)
+# libsndfile's errors are RuntimeErrors; most of FFmpeg's inherit from the built-in one that is nearest in meaning.
+_DECODING_ERRORS = (av.error.FFmpegError, RuntimeError, OSError, ValueError, EOFError, LookupError, MemoryError)
 
 
 def decode(source: Source, *, start: float = 0.0, duration: float | None = None) -> np.ndarray:
@@ -130,12 +131,22 @@ def _short(error: BaseException) -> str:
     return " ".join(text.split())[:120].rstrip(".") or type(error).__name__
 
 
+class _Bytes(io.BytesIO):
+    """Bytes as a file. Damaged headers make libsndfile seek before the start, which a file on disk refuses silently."""
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        try:
+            return super().seek(offset, whence)
+        except ValueError:
+            return -1
+
+
 class _Sndfile:
     """What libsndfile opens. Reads in blocks and mixes down as it goes."""
 
     def __init__(self, data: Path | bytes, name: str):
         self.name = name
-        self.file = soundfile.SoundFile(io.BytesIO(data) if isinstance(data, bytes) else str(data))
+        self.file = soundfile.SoundFile(_Bytes(data) if isinstance(data, bytes) else str(data))
         self.rate: int = self.file.samplerate
         cut = _CHUNK.search(self.file.extra_info)  # libsndfile clips the frame count to the data and says so only here
         if cut and (promised := int(cut[1])) < STREAMED:
@@ -170,8 +181,6 @@ class _Av:
     """What FFmpeg opens: the best audio stream of any container."""
 
     def __init__(self, data: Path | bytes, name: str, first: BaseException):
-        import av  # 50 ms, and rarely needed
-
         self.name = name
         try:
             self.container = av.open(io.BytesIO(data) if isinstance(data, bytes) else str(data), metadata_errors="replace")
@@ -190,20 +199,19 @@ class _Av:
         return None if self.container.duration is None else self.container.duration / 1_000_000
 
     def mono(self, start: float, length: float | None) -> np.ndarray:
-        import av
-
         if start > 1.0:  # to the packet before it; what comes too early is dropped below, by time stamps
             self.container.seek(int((start - 0.5) * 1_000_000))
-        resampler = av.AudioResampler(format="fltp", rate=self.rate)  # channels stay: FFmpeg's own mix is not an average
+        # Channels stay: FFmpeg's own mix is not an average. Interleaved: of more than eight planes PyAV reads beyond the last.
+        resampler = av.AudioResampler(format="flt", rate=self.rate)
         parts, begin, clock, stop = [], None, 0, None if length is None else start + length
         for frame in self.container.decode(self.stream):
             at = clock / self.rate if frame.time is None else frame.time
             begin = at if begin is None else begin
-            parts.extend(f.to_ndarray().mean(axis=0, dtype=np.float32) for f in resampler.resample(frame))
+            parts.extend(_averaged(f) for f in resampler.resample(frame))
             clock += frame.samples
             if stop is not None and begin + clock / self.rate > stop + 0.5:
                 break
-        parts.extend(f.to_ndarray().mean(axis=0, dtype=np.float32) for f in resampler.resample(None))
+        parts.extend(_averaged(f) for f in resampler.resample(None))
         mono = np.concatenate(parts) if parts else np.zeros(0, np.float32)
         origin = 0.0 if self.stream.start_time is None else float(self.stream.start_time * self.stream.time_base)
         first = max(0, round((start - ((begin or 0.0) - origin)) * self.rate))
@@ -211,6 +219,10 @@ class _Av:
 
     def close(self) -> None:
         self.container.close()
+
+
+def _averaged(frame: av.AudioFrame) -> np.ndarray:
+    return frame.to_ndarray().reshape(-1, frame.layout.nb_channels).mean(axis=1, dtype=np.float32)
 
 
 _CHUNK = re.compile(r"^\s*(?:data|SSND) : (\d+) \(should be (\d+)\)", re.MULTILINE)

@@ -1,3 +1,4 @@
+import contextlib
 import io
 import struct
 
@@ -48,6 +49,18 @@ def test_channels_are_averaged(channels):
     loud = np.zeros((16_000, channels), np.float32)
     loud[:, 0] = chirp(1.0)
     np.testing.assert_allclose(decode(encoded(loud, 16_000, "WAV", "FLOAT")), chirp(1.0) / channels, atol=1e-6)
+
+
+@pytest.mark.parametrize("channels", [1, 2, 5, 12, 31])
+def test_ffmpeg_averages_any_number_of_channels(channels, monkeypatch):
+    def unknown(*_):
+        raise soundfile.SoundFileError("libsndfile does not know this")
+
+    loud = np.zeros((16_000, channels), np.float32)
+    loud[:, -1] = chirp(1.0)
+    data = encoded(loud, 16_000, "WAV", "FLOAT")
+    monkeypatch.setattr(soundfile, "SoundFile", unknown)
+    np.testing.assert_allclose(decode(data), chirp(1.0) / channels, atol=1e-6)
 
 
 def test_channels_are_averaged_in_ffmpegs_containers_too():
@@ -155,6 +168,18 @@ def test_random_bytes_never_raise_anything_but_bad_audio():
         except BadAudio:
             continue
         assert samples.size and np.isfinite(samples).all()
+
+
+def test_damaged_headers_print_no_traceback(capfd):
+    """libsndfile seeks to impossible places in some of these."""
+    random = np.random.default_rng(1)
+    for trial in range(300):
+        data = bytearray(encoded(chirp(0.05), kind=["WAV", "AIFF", "CAF"][trial % 3]))
+        for place in random.integers(0, 100, 6):
+            data[place % len(data)] = random.integers(256)
+        with contextlib.suppress(BadAudio):
+            decode(bytes(data))
+    assert "Traceback" not in capfd.readouterr().err
 
 
 @pytest.mark.parametrize("where", ["missing.wav", "no/such/folder/a.wav", "nul\0byte.wav", "x" * 5_000])
