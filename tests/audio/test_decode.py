@@ -1,6 +1,7 @@
 import contextlib
 import io
 import struct
+import sys
 
 import numpy as np
 import pytest
@@ -170,8 +171,10 @@ def test_random_bytes_never_raise_anything_but_bad_audio():
         assert samples.size and np.isfinite(samples).all()
 
 
-def test_damaged_headers_print_no_traceback(capfd):
-    """libsndfile seeks to impossible places in some of these."""
+def test_damaged_headers_print_no_traceback(monkeypatch):
+    """libsndfile seeks to impossible places in some of these; what goes wrong in its callbacks is printed, not raised."""
+    printed = []
+    monkeypatch.setattr(sys, "unraisablehook", printed.append)
     random = np.random.default_rng(1)
     for trial in range(300):
         data = bytearray(encoded(chirp(0.05), kind=["WAV", "AIFF", "CAF"][trial % 3]))
@@ -179,7 +182,7 @@ def test_damaged_headers_print_no_traceback(capfd):
             data[place % len(data)] = random.integers(256)
         with contextlib.suppress(BadAudio):
             decode(bytes(data))
-    assert "Traceback" not in capfd.readouterr().err
+    assert printed == []
 
 
 @pytest.mark.parametrize("where", ["missing.wav", "no/such/folder/a.wav", "nul\0byte.wav", "x" * 5_000])
