@@ -1,0 +1,112 @@
+"""The command line, as a user types it: on the embedded base and a slice of the demo speech."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pyarrow.parquet as parquet
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+DEMO = ROOT / "data" / "demo"
+pytestmark = [
+    pytest.mark.skipif(not (ROOT / "data" / "mini" / "config.json").is_file(), reason="data/mini is not in this checkout"),
+    pytest.mark.xdist_group("cli"),
+]
+
+
+def asrpeft(*arguments: str, status: int = 0, stdin: bytes | None = None) -> subprocess.CompletedProcess[str]:
+    """Run the command in a process of its own and hold it to an exit status."""
+    done = subprocess.run(
+        [sys.executable, "-m", "asrpeft.cli.main", *arguments], capture_output=True, input=stdin, cwd=ROOT,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}, timeout=300,
+    )  # fmt: skip
+    told = subprocess.CompletedProcess(done.args, done.returncode, done.stdout.decode(), done.stderr.decode())
+    assert told.returncode == status, f"{arguments}: exit status {told.returncode}\n{told.stdout}\n{told.stderr}"
+    assert "Traceback" not in told.stderr
+    return told
+
+
+@pytest.fixture(scope="module")
+def speech(tmp_path_factory) -> Path:
+    """A folder with train.parquet (40 utterances of 4 speakers) and test.parquet (12)."""
+    folder = tmp_path_factory.mktemp("speech")
+    table = parquet.read_table(DEMO / "sw-train.parquet")
+    speakers = list(dict.fromkeys(table["speaker"].to_pylist()))[:4]
+    rows = [i for s in speakers for i in [n for n, who in enumerate(table["speaker"].to_pylist()) if who == s][:10]]
+    parquet.write_table(table.take(rows), folder / "train.parquet")
+    parquet.write_table(parquet.read_table(DEMO / "sw-test.parquet").slice(0, 12), folder / "test.parquet")
+    return folder
+
+
+def test_finetune_evaluate_transcribe_and_stream_with_the_adapter(speech, tmp_path):
+    adapter = tmp_path / "sw"
+    made = asrpeft("finetune", "--data", f"{speech}/train.parquet", "--eval-data", f"{speech}/test.parquet", "--lang", "swahili", "--where", "attention,conv",
+                   "--set", "rank=4", "alpha=8", "--steps", "4", "--out", str(adapter), "--json")  # fmt: skip
+    told = json.loads(made.stdout)
+    assert {"adapter", "method", "trained_parameters", "head_parameters", "total_parameters", "utterances_per_second", "peak_memory_bytes", "seconds", "steps", "eval"} <= told.keys()
+    assert told["steps"] == 4 and told["method"] == "lora" and told["eval"]["test"]["verdict"]
+    assert sorted(p.name for p in adapter.iterdir()) == ["adapter.json", "adapter.safetensors"]
+
+    found = json.loads(asrpeft("evaluate", "--data", f"{speech}/test.parquet", "--adapter", str(adapter), "--by", "speaker", "--out", f"{tmp_path}/report", "--json").stdout)
+    base, adapted = found["systems"]
+    assert base["name"] == "base" and adapted["name"] == "sw" and adapted["utterances"] == 12
+    assert adapted["wer"] == pytest.approx(told["eval"]["after"]["wer"]) and base["wer"] == pytest.approx(told["eval"]["before"]["wer"])
+    assert {"report.html", "report.md", "report.json"} <= {p.name for p in (tmp_path / "report").iterdir()}
+
+    routed = asrpeft("transcribe", str(DEMO / "sw-example.ogg"), "--adapter", str(adapter), "--quiet").stdout
+    merged = asrpeft("transcribe", str(DEMO / "sw-example.ogg"), "--adapter", str(adapter), "--merge", "--quiet").stdout
+    assert routed == merged
+    asrpeft("transcribe", str(DEMO / "sw-example.ogg"), "--adapter", str(adapter), "--format", "vtt", "--out", f"{tmp_path}/text")
+    assert (tmp_path / "text" / "sw-example.vtt").read_text().startswith("WEBVTT\n\n")
+
+    events = [json.loads(line) for line in asrpeft("stream", str(DEMO / "sw-example.ogg"), "--adapter", str(adapter), "--json").stdout.splitlines()]
+    assert events[-1]["type"] == "final" and all(e["type"] in ("partial", "commit", "final") for e in events)
+    ends = [e["end"] for e in events if e["type"] != "partial"]
+    assert ends == sorted(ends)
+
+    inspected = json.loads(asrpeft("adapter", "inspect", str(adapter), "--json").stdout)
+    assert inspected["method"] == "lora" and inspected["language"] == "sw"
+    asrpeft("adapter", "merge", str(adapter), "--out", f"{tmp_path}/merged")
+    by_folder = asrpeft("transcribe", str(DEMO / "sw-example.ogg"), "--model", f"{tmp_path}/merged", "--context", "full", "--lang", "sw", "--quiet").stdout
+    assert by_folder == asrpeft("transcribe", str(DEMO / "sw-example.ogg"), "--adapter", str(adapter), "--context", "full", "--quiet").stdout
+
+
+def test_a_corpus_is_checked_counted_and_divided(speech, tmp_path):
+    stats = json.loads(asrpeft("data", "stats", f"{speech}/train.parquet", "--by", "speaker", "--json").stdout)
+    assert stats["utterances"] == 40 and stats["speakers"] == 4 and set(stats["by"]["speaker"].values()) == {10}
+    assert json.loads(asrpeft("data", "check", f"{speech}/test.parquet", "--json").stdout)["usable"] == 12
+    parts = json.loads(asrpeft("data", "split", f"{speech}/train.parquet", "--fraction", "0.25", "--by", "speaker", "--out", f"{tmp_path}/parts", "--json").stdout)
+    assert parts["train"]["utterances"] == 30 and parts["held"]["utterances"] == 10
+    again = json.loads(asrpeft("data", "stats", parts["held"]["manifest"], "--json").stdout)
+    assert again["utterances"] == 10 and again["speakers"] == 1
+
+
+def test_methods_are_listed_with_what_they_train_on_the_base():
+    told = json.loads(asrpeft("methods", "--json").stdout)
+    assert {"lora", "s2lora", "loha", "ia3", "prompt", "prefix", "full", "bitfit"} <= {m["name"] for m in told["methods"]}
+    assert all({"name", "equation", "paper", "mergeable", "layers", "parameters"} <= m.keys() for m in told["methods"])
+    assert "ΔW" in asrpeft("methods", "lora").stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("evaluate", "--data", "no-such.parquet"), "no-such.parquet"),
+        (("transcribe", "README.md", "--lang", "en"), "README.md"),
+        (("transcribe", "data/demo/sw-example.ogg", "--lang", "klingon"), "klingon"),
+        (("transcribe", "data/demo/sw-example.ogg", "--adapter", "data/demo"), "adapter.json"),
+        (("finetune", "--data", "data/demo/sw-test.parquet", "--method", "lorra"), "lora"),
+        (("finetune", "--data", "data/demo/sw-test.parquet", "--set", "rank"), "KEY=VALUE"),
+        (("finetune", "--data", "data/demo/sw-test.parquet", "--epochs", "2", "--steps", "3"), "epochs"),
+        (("evaluate", "--data", "data/demo/sw-test.parquet", "--model", "data/demo"), "config.json"),
+        (("adapter", "inspect", "nowhere"), "nowhere"),
+    ],
+)
+def test_a_users_mistake_is_told_in_a_sentence_with_status_2(arguments, said):
+    told = asrpeft(*arguments, status=2)
+    assert said in told.stderr and told.stdout == ""

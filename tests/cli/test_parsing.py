@@ -1,0 +1,52 @@
+"""What the command line does before any model is loaded."""
+
+from __future__ import annotations
+
+import pytest
+
+from asrpeft.cli.main import spread
+from asrpeft.cli.options import pairs
+from asrpeft.cli.output import duration, per_cent, size
+from asrpeft.cli.transcribe import targets
+from asrpeft.errors import BadInput
+
+
+@pytest.mark.parametrize(
+    ("given", "spread_out"),
+    [
+        (["--set", "rank=16", "alpha=32", "--lang", "sw"], ["--set", "rank=16", "--set", "alpha=32", "--lang", "sw"]),
+        (["--set", "rank=16"], ["--set", "rank=16"]),
+        (["a.wav", "--columns", "text=t", "speaker=s", "b.wav"], ["a.wav", "--columns", "text=t", "--columns", "speaker=s", "b.wav"]),
+        (["--lang", "sw", "x=1"], ["--lang", "sw", "x=1"]),
+        (["--set=rank=4", "--json"], ["--set=rank=4", "--json"]),
+    ],
+)
+def test_one_option_takes_several_settings(given, spread_out):
+    assert spread(given) == spread_out
+
+
+def test_settings_are_read_in_either_form_and_refused_without_a_value():
+    assert pairs("--set", ["rank=16,alpha=32", "scale=rs"]) == {"rank": "16", "alpha": "32", "scale": "rs"}
+    with pytest.raises(BadInput, match="KEY=VALUE"):
+        pairs("--set", ["rank"])
+
+
+def test_recordings_of_one_name_keep_their_folders_and_nothing_is_overwritten(tmp_path):
+    for name in ("a/x.wav", "b/x.wav", "b/y.wav"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    audio = [str(tmp_path / n) for n in ("a/x.wav", "b/x.wav", "b/y.wav")]
+    out = tmp_path / "out"
+    assert sorted(str(p.relative_to(out)) for p in targets(audio, out, "srt", overwrite=False).values()) == ["a/x.srt", "b/x.srt", "y.srt"]
+    (out / "a").mkdir(parents=True)
+    (out / "a" / "x.srt").touch()
+    with pytest.raises(BadInput, match="exists already"):
+        targets(audio, out, "srt", overwrite=False)
+    assert targets(audio, out, "srt", overwrite=True)
+    (tmp_path / "b" / "y.mp3").touch()
+    with pytest.raises(BadInput, match="Two recordings"):
+        targets([*audio, str(tmp_path / "b" / "y.mp3")], out, "txt", overwrite=False)
+
+
+def test_numbers_are_written_for_people():
+    assert (per_cent(0.2534), size(1_234_000), duration(97), duration(3725)) == ("25.3 %", "1.2 MB", "1:37", "1:02:05")
