@@ -26,6 +26,7 @@ class Stage:
     real_share: float
     long: float
     masking: bool
+    noisy: bool = True  # whether synthesised speech with noise is among it
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,7 @@ class Material:
         self.character = {c: n for n, c in enumerate(characters)}
         self.shards: dict[str, Shard] = {}
         self.rows: dict[str, list[tuple[Shard, Row]]] = {"synth": [], "real": [], "noise": []}
+        self.noisy: set[tuple[str, int]] = set()
 
     def refresh(self) -> None:
         for path in complete(self.root):
@@ -52,14 +54,23 @@ class Material:
                 shard = self.shards[path.name] = Shard(path)
                 for row in shard.rows:
                     self.rows[row.source].append((shard, row))
+                    if row.source == "synth" and _noisy(shard, row):
+                        self.noisy.add((shard.name, row.offset))
 
     def steps(self, stage: Stage, n: int, budget_s: float, random: np.random.Generator) -> Iterator[list[Batch]]:
         """Steps over about `n` drawn rows; a step is a list of batches whose losses are added."""
         fits = {kind: [r for r in rows if r[1].frames <= stage.max_seconds * 100] for kind, rows in self.rows.items()}
+        if not stage.noisy:
+            fits["synth"] = [pair for pair in fits["synth"] if (pair[0].name, pair[1].offset) not in self.noisy]
         shares = {"real": stage.real_share if len(fits["real"]) > 200 else 0.0, "noise": 0.03}
         shares["synth"] = 1.0 - sum(shares.values())
-        drawn = [pair for kind, share in shares.items() if fits[kind]
-                 for pair in (fits[kind][i] for i in random.integers(len(fits[kind]), size=round(n * share)))]
+        # Half of the real speech as it was recorded: there is little time, and what is to be recognised is not degraded.
+        clean = [pair for pair in fits["real"] if pair[0].name == "real-00"]
+        drawn = []
+        for kind, share in shares.items():
+            count = round(n * share)
+            for pool, size in ((clean, count // 2), (fits["real"], count - count // 2)) if kind == "real" else ((fits[kind], count),):
+                drawn += [pool[i] for i in random.integers(len(pool), size=size)] if pool else []
         groups: dict[float, list[tuple[Row, np.ndarray]]] = defaultdict(list)
         for shard, row in drawn:
             features = self.perturbed(row, np.asarray(shard.features(row), np.float32), stage, random)
@@ -99,7 +110,7 @@ class Material:
         for place, (row, values) in zip(features, part):
             values = values[:n_frames]
             place[: len(values)], place[len(values):] = values, row.pad
-            if stage.masking and row.source != "noise":
+            if stage.masking and (row.source == "real" or row.source == "synth" and random.random() < 0.3):
                 _mask(place[: len(values)], random)
         sequences = [self.targets(row, len(values), random) for row, values in part]
         n = max(len(ids) for ids, _ in sequences)
@@ -133,6 +144,12 @@ class Material:
             if other.lang == row.lang:
                 previous = [t.previous, *t.text(other.text)[-40:]]
         return [*previous, *whole[:-1]], [IGNORED] * len(previous) + whole[1:]
+
+
+def _noisy(shard: Shard, row: Row) -> bool:
+    """Whether no frame at either end is silent: synthesised speech has silence there unless noise was added."""
+    features = shard.features(row)
+    return min(features[0].max(), features[-1].max()) > row.pad + 0.02
 
 
 def _interpolate(values: np.ndarray, at: np.ndarray) -> np.ndarray:

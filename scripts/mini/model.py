@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import torch
+from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn.functional import gelu
-from transformers import WhisperConfig, WhisperForConditionalGeneration
+from transformers import WhisperConfig, WhisperForConditionalGeneration, WhisperTokenizer
 
 from scripts.mini.tokens import Tokens
 
@@ -64,14 +67,27 @@ class Recogniser(nn.Module):
 
     @torch.inference_mode()
     def greedy(self, encoded: Tensor, prefix: list[int], end: int, limit: int = 60) -> list[list[int]]:
-        """Text tokens of each row after `prefix`, by the most likely token until `end`."""
-        ids = torch.tensor([prefix] * len(encoded))
-        done = torch.zeros(len(encoded), dtype=torch.bool)
+        """Tokens of each row after `prefix`, by the most likely token until `end`, with key-value caches."""
+        given = torch.tensor([prefix] * len(encoded))
+        done, cache, found = torch.zeros(len(encoded), dtype=torch.bool), None, []
         for _ in range(limit):
-            best = self.decode(encoded, ids)[:, -1].argmax(-1)
+            out = self.whisper.model.decoder(input_ids=given, encoder_hidden_states=encoded, past_key_values=cache, use_cache=True)
+            cache = out.past_key_values
+            best = self.whisper.proj_out(out.last_hidden_state[:, -1]).argmax(-1)
             best = torch.where(done, end, best)
-            ids = torch.cat([ids, best[:, None]], 1)
+            found.append(best)
             done |= best == end
+            given = best[:, None]
             if done.all():
                 break
-        return [[t for t in row[len(prefix):] if t != end] for row in ids.tolist()]
+        return [[t for t in row if t != end] for row in torch.stack(found, 1).tolist()]
+
+    @classmethod
+    def shipped(cls, folder: Path) -> tuple[Recogniser, Tokens]:
+        """The model in an exported folder, in float32, and its tokens."""
+        tokens = Tokens(WhisperTokenizer.from_pretrained(folder))
+        head = load_file(folder / "ctc.safetensors")
+        model = cls(tokens, len(head["weight"]))
+        model.whisper = WhisperForConditionalGeneration.from_pretrained(folder, attn_implementation="eager")
+        model.ctc.load_state_dict({name: tensor.float() for name, tensor in head.items()})
+        return model.eval(), tokens

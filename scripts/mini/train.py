@@ -3,8 +3,9 @@
     python -m scripts.mini.train --shards /tmp/mini/shards --work /tmp/mini/run --minutes 80
 
 Short utterances first (a mixture of lengths did not align within 600 steps, this does within 300), a character CTC head
-beside the cross-entropy, a constant learning rate of 1.5e-3 (Muon and AdamW), and over the last quarter of the time its decay, an average of
-the weights, more real speech and more full-length contexts.
+beside the cross-entropy, a learning rate of 1.5e-3 (Muon and AdamW) that decays over the second half of the time, clean and
+short speech before noisy and long, more and more real speech, and in the last quarter full-length contexts and an average of
+the weights.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import json
 import math
 import os
 import queue
+import signal
 import threading
 import time
 from dataclasses import dataclass
@@ -29,21 +31,23 @@ from scripts.mini.batches import IGNORED, Batch, Material, Stage
 from scripts.mini.dev import Dev
 from scripts.mini.model import Recogniser
 
-PEAK_RATE, FLOOR, WARMUP_STEPS, DECAY_SHARE = 1.5e-3, 0.03, 200, 0.28
+PEAK_RATE, FLOOR, WARMUP_STEPS = 1.5e-3, 0.02, 200
+DECAY_FROM, LAST_FROM = 0.5, 0.72  # shares of the time: the rate falls from the first on; full contexts from the second
 BLOCK = 3_000  # rows drawn at a time
+BUDGET_S = 115.0  # of audio context in a step
 
 
 def stage(step: int, progress: float) -> Stage:
     """What to draw at a step, `progress` being the share of the time that is spent."""
-    decaying = progress > 1 - DECAY_SHARE
-    lengths = ((350, 1.6), (800, 2.4), (1_400, 3.6))
-    longest = next((seconds for until, seconds in lengths if step < until), 14.0)
-    real = 0.0 if step < 500 else 0.15 if progress < 0.3 else 0.25 if progress < 0.5 else 0.35
-    return Stage(longest, real, 0.2 if decaying else 0.02 if step > 1_400 else 0.0, step > 1_000)
+    last = progress > LAST_FROM
+    lengths = ((350, 1.6), (550, 2.4), (850, 3.8))
+    longest = next((seconds for until, seconds in lengths if step < until), 14.0 if last else 5.5)
+    real = 0.0 if step < 550 else 0.25 if progress < 0.4 else 0.35 if progress < 0.6 else 0.4
+    return Stage(longest, real, 0.2 if last else 0.02 if step > 1_000 else 0.0, step > 850, progress > 0.6)
 
 
 def rate(step: int, progress: float) -> float:
-    decay = max(0.0, (progress - (1 - DECAY_SHARE)) / DECAY_SHARE)
+    decay = max(0.0, (progress - DECAY_FROM) / (1 - DECAY_FROM))
     return PEAK_RATE * min(1.0, (step + 1) / WARMUP_STEPS) * (FLOOR + (1 - FLOOR) * (1 + math.cos(math.pi * min(1, decay))) / 2)
 
 
@@ -120,8 +124,8 @@ class Run:
         os.replace(self.work / "checkpoint.part", self.work / "checkpoint.pt")
 
     def update_average(self) -> None:
-        """An exponential average over about 300 steps, begun with the decay of the learning rate."""
-        if self.progress < 1 - DECAY_SHARE:
+        """An exponential average over about 300 steps, over the last quarter of the time."""
+        if self.progress < LAST_FROM:
             return
         if self.average is None:
             self.average = copy.deepcopy(self.model).requires_grad_(False)
@@ -141,10 +145,8 @@ class Run:
             while True:
                 self.material.refresh()
                 now = stage(self.step, self.progress)
-                # The first steps are many and small, for aligning; later ones larger, for less noise.
-                budget = 110.0 if self.step < 800 else 170.0
                 random = np.random.default_rng((self.seed, block))
-                for step in self.material.steps(now, BLOCK, budget, random):
+                for step in self.material.steps(now, BLOCK, BUDGET_S, random):
                     ready.put((block, step))
                 block += 1
 
@@ -154,7 +156,8 @@ class Run:
 
     def train(self, *, save_every_s: float = 180.0, dev_every_s: float = 600.0, dev: Dev | None = None) -> None:
         started = saved = measured = time.monotonic()
-        before, window, rows = self.spent_s, [], 0
+        before, window, rows, stopping = self.spent_s, [], 0, threading.Event()
+        signal.signal(signal.SIGTERM, lambda *_: stopping.set())
         self.model.train()
         for block, batches in self.steps():
             self.block = block
@@ -163,7 +166,7 @@ class Run:
                 group["lr"] = now_rate
             total = sum(len(b.ids) for b in batches)
             for batch in batches:
-                value, parts = loss(self.model, batch, 0.6 if self.progress < 1 - DECAY_SHARE else 0.3)
+                value, parts = loss(self.model, batch, 1.0 if self.progress < 0.6 else 0.5)
                 (value * (len(batch.ids) / total)).backward()
             norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
             for optimizer in self.optimizers:
@@ -182,9 +185,11 @@ class Run:
                          minutes=round(self.spent_s / 60, 2), shards=len(self.material.shards))
                 window, rows, self.ticked = [], 0, clock
             over = self.progress >= 1
-            if over or clock - saved > save_every_s:
+            if over or stopping.is_set() or clock - saved > save_every_s:
                 self.save()
                 saved = clock
+            if stopping.is_set():
+                return
             if dev is not None and (over or clock - measured > dev_every_s):
                 self.log(**dev.measure(self.average or self.model, self.tokens))
                 measured = time.monotonic()

@@ -1,0 +1,78 @@
+"""The model card, `data/mini/README.md`: what the model is, from what, how good, for what not."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import time
+from pathlib import Path
+
+TEXT = """# `data/mini`: a small multilingual recogniser to adapt
+
+Base id **{id}** · Apache-2.0 · {date} · made by `scripts/mini` of this repository
+
+A Whisper-format encoder and decoder ({parameters:.1f} M parameters: 4 encoder layers, 2 decoder layers, width 256, 80 mel bins)
+that loads with plain `transformers`, and a character CTC head (`ctc.safetensors`, characters in `asrpeft.json`). It exists so
+that adaptation can be tried, tested and measured without downloading anything. For real work adapt `openai/whisper-small`.
+
+    from transformers import WhisperForConditionalGeneration, WhisperProcessor
+    model, processor = (kind.from_pretrained("data/mini") for kind in (WhisperForConditionalGeneration, WhisperProcessor))
+
+Languages: {languages}. Tokens exist for all of Whisper's languages; those of the others are untrained. Text is lower case,
+with apostrophes as the only punctuation, numbers in words; text tokens begin with a space, as Whisper's do. Audio contexts
+`full` (30 s) and `auto` (the length and half a second, rounded up) both work.
+
+## How good
+
+{table}
+
+Synthesised: held-out sentences by voices that were heard in training. Dev: ten adult speakers of speechocean762's training
+part that were kept out. Test: its test part, other speakers. Goals were 8 % for synthesised speech and 35 % for real adults;
+{verdict}
+
+## From what
+
+- **Synthesised speech** by espeak-ng (its variants, but for those kept for `data/demo`), flite (kal, kal16, awb, rms, slt) and
+  festival (English kal and slt-hts, Italian lp and pc, Czech dita, machac and ph, Finnish lj and mv, Russian nsh), with rooms,
+  noise, bands, codecs, clipping, other speeds and vocal tracts.
+- **Texts**: the fortunes-* packages of Debian and translations of free programs (clauses of them; none is stored here), generated
+  numbers, dates, names and commands, and for English a trigram model of these and of the real speech's transcripts.
+- **Real speech**: the adult training speakers of speechocean762 (Zhang et al., 2021, arXiv:2104.01378; free for commercial and
+  non-commercial use), {real}, less the ten dev speakers, in augmented copies.
+- Never heard in training: children, any test file, Swahili, the voices of `data/demo`.
+
+Training: {steps} steps, {utterances} utterances, {minutes} minutes on {machine}, seed {seed}, Muon and AdamW, bf16.
+
+## What it is bad at
+
+Anyone but careful readers of short everyday English, children above all; conversation, names, long sentences; German, English
+and Portuguese spelling beyond common words; real voices in any language but English (it has heard synthesisers only); noise.
+It often writes a fluent sentence that was not said. Never rely on it for anything but experiments.
+
+## Made again
+
+    python -m scripts.mini.build --speech hub:mispeech/speechocean762 --out data/mini --minutes {minutes_asked}
+
+Alignment heads (`generation_config.json`), found by `scripts/mini/heads.py`: {heads}; median distance from the CTC head's
+alignment {distance}.
+"""
+
+
+def machine() -> str:
+    cpu = next((line.split(":")[1].strip() for line in Path("/proc/cpuinfo").open() if line.startswith("model name")), "")
+    return f"{len(os.sched_getaffinity(0))} cores of {cpu or platform.processor()} (shared with other work)"
+
+
+def write(folder: Path, *, table: str, verdict: str, real: str, distance: str, seed: int, minutes_asked: float) -> None:
+    """Write README.md into an exported folder. `table` is Markdown, from `evaluate.py`."""
+    about = json.loads((folder / "asrpeft.json").read_text(encoding="utf-8"))
+    heads = json.loads((folder / "generation_config.json").read_text(encoding="utf-8"))["alignment_heads"]
+    size = (folder / "model.safetensors").stat().st_size / 2e6
+    told = about["training"]
+    text = TEXT.format(
+        id=about["id"], date=time.strftime("%Y-%m-%d"), parameters=size, languages=", ".join(about["languages"]), table=table,
+        verdict=verdict, real=real, steps=f"{told['steps']:,}", utterances=f"{told['utterances']:,}", minutes=told["minutes"],
+        machine=machine(), seed=seed, minutes_asked=f"{minutes_asked:g}", heads=heads, distance=distance,
+    )  # fmt: skip
+    (folder / "README.md").write_text(text, encoding="utf-8")

@@ -1,0 +1,131 @@
+"""The scripts that make `data/mini` hold out what they must, and train on what they say."""
+
+from __future__ import annotations
+
+import random
+
+import numpy as np
+import pytest
+import torch
+
+from scripts.mini import sound, texts, voices
+from scripts.mini.batches import IGNORED, Material, Stage
+from scripts.mini.model import Recogniser
+from scripts.mini.shards import Row, Shard, Writer, complete
+from scripts.mini.tokens import Tokens, load
+from scripts.synthesis import RESERVED_VARIANTS, SynthesisError, speak
+
+
+@pytest.fixture(scope="module")
+def tokens(tmp_path_factory):
+    from tokenizers import ByteLevelBPETokenizer
+
+    folder = tmp_path_factory.mktemp("tokenizer")
+    bpe = ByteLevelBPETokenizer(add_prefix_space=False)
+    bpe.train_from_iterator([" the cat sat on the mat"] * 5, vocab_size=280, show_progress=False)
+    bpe.save_model(str(folder))
+    return Tokens(load(folder))
+
+
+@pytest.fixture(scope="module")
+def recogniser(tokens):
+    torch.manual_seed(0)
+    return Recogniser(tokens, 30).eval()
+
+
+def shard(folder, n: int = 8, source: str = "synth"):
+    random_ = np.random.default_rng(0)
+    with Writer(folder) as writer:
+        for number in range(n):
+            samples = random_.standard_normal(8_000 + 800 * number).astype(np.float32) * 0.1
+            writer.add(samples, text="" if source == "noise" else "the cat", lang="en", source=source, voice="v", start=0.1, end=0.4)
+    return folder
+
+
+def test_the_demo_language_and_the_demo_voices_are_never_used():
+    assert "sw" not in texts.LANGUAGES and not RESERVED_VARIANTS & set(voices.usable_variants())
+
+
+def test_espeak_says_something_and_refuses_what_it_does_not_have():
+    samples = speak("hello", voice="en", variant="f1")
+    assert samples.dtype == np.float32 and 0.2 < len(samples) / 16_000 < 3 and 0.01 < np.abs(samples).max() <= 1
+    for wrong in ({"voice": "nowhere"}, {"voice": "en", "variant": "nobody"}):
+        with pytest.raises(SynthesisError, match="has no"):
+            speak("hello", **wrong)
+    with pytest.raises(SynthesisError, match="nothing"):
+        speak(" ", voice="en")
+
+
+def test_a_sentence_for_evaluation_is_never_drawn_for_training():
+    every = texts.Texts(0, ["he is my friend", "we went to the house", "the house is old"])
+    drawn = {every.train("en", random.Random(n), 0.0) for n in range(400)}
+    assert not {text for text in drawn if texts.held_out(text)}
+    if every.unseen["en"]:  # where the fortunes are installed
+        test, dev = every.tests("en", 40), every.tests("en", 40, "dev")
+        assert all(map(texts.held_out, test)) and not set(test) & set(dev)
+
+
+@pytest.mark.parametrize("raw, clean", [("It’s  LATE!", "it's late"), ("'quoted' words", "quoted words"), ("é", "é")])
+def test_texts_keep_letters_and_apostrophes_only(raw, clean):
+    assert texts.normalise(raw) == clean
+
+
+def test_degraded_speech_keeps_its_length_and_repeats_with_its_seed():
+    samples = np.sin(np.arange(16_000) / 20).astype(np.float32)
+    one, two, other = (sound.degrade(samples, np.random.default_rng(seed), [samples]) for seed in (1, 1, 2))
+    assert len(one) == len(samples) and np.abs(one).max() <= 1 and np.array_equal(one, two) and not np.array_equal(one, other)
+
+
+def test_a_shard_returns_what_was_written_and_an_unfinished_one_is_not_seen(tmp_path):
+    read = Shard(shard(tmp_path / "a"))
+    assert len(read.rows) == 8 and read.rows[1].frames == 55 and read.features(read.rows[7]).shape == (85, 80)
+    with pytest.raises(ZeroDivisionError), Writer(tmp_path / "b"):
+        raise ZeroDivisionError
+    assert [path.name for path in complete(tmp_path)] == ["a"]
+
+
+def test_the_encoder_equals_that_of_transformers_at_full_context(recogniser):
+    features = torch.randn(1, 80, 3_000)
+    with torch.inference_mode():
+        torch.testing.assert_close(recogniser.encode(features), recogniser.whisper.model.encoder(features).last_hidden_state,
+                                   atol=1e-5, rtol=1e-4)  # fmt: skip
+
+
+def test_cached_greedy_search_equals_the_most_likely_tokens_one_by_one(recogniser, tokens):
+    with torch.inference_mode():
+        encoded = recogniser.encode(torch.randn(2, 80, 100))
+        found = recogniser.greedy(encoded, [tokens.sot, tokens.transcribe], tokens.eot, limit=6)
+        for row in range(2):
+            ids = [tokens.sot, tokens.transcribe]
+            for _ in range(6):
+                ids.append(int(recogniser.decode(encoded[row : row + 1], torch.tensor([ids]))[0, -1].argmax()))
+            assert found[row] == [t for t in ids[2:] if t != tokens.eot][: len(found[row])]
+
+
+@pytest.mark.parametrize("source", ["synth", "noise"])
+def test_labels_are_the_next_tokens_and_noise_is_no_speech(tmp_path, tokens, source):
+    material = Material(tmp_path, tokens, ["", *"thecat "])
+    random_ = np.random.default_rng(0)
+    row = Row(0, 60, "" if source == "noise" else "the cat", "en", source, "v", 0.1, 0.5, -1.0)
+    material.rows[source].append((None, row))  # what previous text is drawn from
+    for _ in range(80):
+        ids, labels = material.targets(row, 60, random_)
+        assert len(ids) == len(labels) and labels[-1] == tokens.eot
+        start = ids.index(tokens.sot)
+        assert all(label == IGNORED for label in labels[:start])
+        if source == "noise":
+            assert labels[start] == tokens.no_speech
+        else:
+            assert labels[start:-1] == ids[start + 1 :]
+
+
+def test_a_step_holds_every_frame_of_its_rows_and_silence_after_them(tmp_path, tokens):
+    shard(tmp_path / "a", 60)
+    material = Material(tmp_path, tokens, ["", *sorted(set("the cat"))])
+    material.refresh()
+    steps = list(material.steps(Stage(14.0, 0.0, 0.0, False), 200, 20.0, np.random.default_rng(0)))
+    assert sum(len(batch.ids) for step in steps for batch in step) > 100
+    for batch in (batch for step in steps for batch in step):
+        assert batch.features.shape[-1] % 100 == 0 and int(batch.frames.max()) <= batch.features.shape[-1] // 2
+        first = batch.features[0, :, 2 * int(batch.frames[0]) :]
+        assert first.numel() == 0 or float(first.max() - first.min()) == 0.0
