@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from asrpeft.audio import SAMPLE_RATE, log_mel
+from asrpeft.decoding.attention import attend
 from asrpeft.decoding.beam import beam_search
 from asrpeft.decoding.fallback import with_fallback
 from asrpeft.decoding.greedy import greedy
@@ -132,16 +133,20 @@ def decode_aligned(
         with torch.autocast(recognizer.device.type, torch.bfloat16, enabled=autocast):
             written = search(recognizer, encoded, [row.prompt for row in some], adapters=[row.adapter for row in some], options=options)
         for number, (place, one) in enumerate(zip(places, written)):
-            found[place] = (one, word_times_of(recognizer, rows[place], encoded.states[number], one.text) if word_times else ())
+            found[place] = (one, word_times_of(recognizer, rows[place], encoded.take(torch.tensor([number])), one) if word_times else ())
     return [found[i] for i in range(len(rows))]
 
 
-def word_times_of(recognizer: Recognizer, row: Row, states: Tensor, text: str) -> tuple[Word, ...]:
-    """When the words of a row's text were said: by the CTC head that goes with its adapter, else spread over the audio."""
-    head, whole = recognizer.ctc_head(row.adapter), f"{row.said} {text}"
-    aligned = None if head is None else align(head, states[: speech_frames(len(row.samples))], whole)
-    words = spread(whole, 0.0, len(row.samples) / SAMPLE_RATE) if aligned is None else aligned
-    return words[len(row.said.split()) :]
+def word_times_of(recognizer: Recognizer, row: Row, encoded: Encoded, found: Hypothesis) -> tuple[Word, ...]:
+    """When the words of a row (the only one of `encoded`) were said: by the CTC head that goes with its adapter, else by the
+    base's alignment heads, else spread over the audio."""
+    head, n_frames, seconds = recognizer.ctc_head(row.adapter), speech_frames(len(row.samples)), len(row.samples) / SAMPLE_RATE
+    before = len(row.said.split())
+    words = None if head is None else align(head, encoded.states[0, :n_frames], f"{row.said} {found.text}")
+    if words is not None:
+        return words[before:]
+    words = attend(recognizer, encoded, row.prompt, found.tokens, adapter=row.adapter, n_frames=n_frames)
+    return spread(f"{row.said} {found.text}", 0.0, seconds)[before:] if words is None else words
 
 
 def by_budget(rows: Iterable[T], frames: Callable[[T], int], *, batch_frames: int, batch_size: int | None = None) -> Iterator[list[T]]:

@@ -2,7 +2,9 @@
 
 `align`   places the characters of a known text on the encoder's frames, by the Viterbi path through a CTC head:
               argmax_π Σ_t log p(π_t | h_t)    over the paths π that spell the text
-`spread`  where there is no CTC head, gives each word its share of the segment by its letters: an estimate, marked as such
+`spread`  where nothing better can be had, gives each word its share of the segment by its letters
+
+Between them stands `asrpeft.decoding.attention`, for bases without a CTC head.
 
 Source: Graves et al., 2006, https://doi.org/10.1145/1143844.1143891.
 """
@@ -26,8 +28,8 @@ Seconds = float
 
 @dataclass(frozen=True)
 class Word:
-    """`start` and `end` in seconds since the audio began; `probability` is the mean over its characters or tokens, None
-    where the times are `spread`'s estimate."""
+    """`start` and `end` in seconds since the audio began; `probability` is the CTC head's mean over its characters, None
+    where the times come from elsewhere."""
 
     text: str
     start: Seconds

@@ -1,12 +1,18 @@
-"""When words were said: by CTC alignment, else by their share of the letters."""
+"""When words were said: by CTC alignment, else by the decoder's attention, else by their share of the letters."""
 
 from __future__ import annotations
 
+import copy
+
+import numpy as np
 import pytest
 import torch
+from scipy.ndimage import median_filter
 
 from asrpeft.adapters.ctc import BLANK, CTCHead
+from asrpeft.decoding.attention import attend, attention_to_audio, warp, word_starts
 from asrpeft.decoding.words import Word, align, spread
+from tests.decoding.lively import features, lively_recognizer
 
 
 def head_and_states(frames: list[str]) -> tuple[CTCHead, torch.Tensor]:
@@ -47,3 +53,71 @@ def test_spread_gives_words_their_share_of_the_letters():
     assert [(w.text, w.start, w.end) for w in words] == [("a", 1.0, 2.0), ("bcd", 2.0, 4.0)]
     assert spread("  ", 0, 1) == () and words[0].probability is None
     assert Word("a", 1, 2).later(0.5) == Word("a", 1.5, 2.5)
+
+
+def test_attention_is_that_of_the_alignment_heads_as_transformers_computes_it():
+    recognizer, (x, frames) = lively_recognizer(1), features(1)
+    recognizer.generation.alignment_heads = [[0, 1], [1, 0]]
+    tokens = [*recognizer.prompt(lang="sw"), 1, 2, 3, 4, 5, recognizer.end]
+    with torch.no_grad():
+        encoded = recognizer.encode(x, frames)
+        ours = attention_to_audio(recognizer, encoded, tokens, adapter=None, n_frames=150)
+        plain = copy.deepcopy(recognizer.base)
+        plain.set_attn_implementation("eager")
+        weights = plain.model.decoder(input_ids=torch.tensor([tokens]), encoder_hidden_states=encoded.states, output_attentions=True).cross_attentions
+    scores = torch.stack([weights[0][0, 1], weights[1][0, 0]])[..., :150]
+    scores = scores / scores.sum(-1, keepdim=True)  # the frames after the sound are left out before the softmax
+    want = median_filter(((scores - scores.mean(1, keepdim=True)) / scores.std(1, keepdim=True, unbiased=False)).numpy(), size=(1, 1, 7), mode="mirror").mean(0)
+    np.testing.assert_allclose(ours.numpy(), want, atol=2e-3)
+    recognizer.generation.alignment_heads = None
+    assert attention_to_audio(recognizer, encoded, tokens, adapter=None, n_frames=150) is None
+
+
+def test_the_path_follows_the_attention():
+    a = np.full((4, 40), -1.0)
+    for token, (first, last) in enumerate([(0, 5), (5, 17), (17, 30), (30, 40)]):
+        a[token, first:last] = 1.0
+    assert warp(a).tolist() == [0, 5, 17, 30]
+
+
+def test_words_begin_with_the_token_that_writes_their_first_letter():
+    recognizer = lively_recognizer(0)
+    pieces = {0: " ha", 1: "ba", 2: "ri", 3: " ya", 4: " ", 5: "asu", 6: "buhi"}
+    recognizer.decode_text = lambda tokens: "".join(pieces.get(t, "") for t in tokens)
+    assert word_starts(recognizer, [0, 1, 2, 99, 3, 4, 5, 6]) == [0, 4, 6]
+    assert word_starts(recognizer, [99, 4]) == []
+
+
+def test_without_a_ctc_head_words_are_timed_by_attention(monkeypatch):
+    recognizer, (x, frames) = lively_recognizer(1), features(1)
+    recognizer.generation.alignment_heads = [[0, 0]]
+    pieces = {0: " ha", 1: "ba", 2: "ri", 3: " ya", 4: " ", 5: "asu", 6: "buhi"}
+    monkeypatch.setattr(type(recognizer), "decode_text", lambda self, tokens: "".join(pieces.get(t, "") for t in tokens))
+    prompt, tokens, seen = recognizer.prompt(lang="sw"), [0, 1, 2, 3, 4, 5, 6], []
+
+    def walk(recognizer, encoded, whole, *, adapter, n_frames):
+        seen.append((whole, adapter, n_frames))
+        a = torch.full((len(whole), 160), -1.0)
+        for i in range(len(tokens) + 1):  # the row that writes token i looks at frames 20·i …
+            a[len(prompt) - 1 + i, 20 * i : 20 * i + 20] = 1.0
+        return a
+
+    monkeypatch.setattr("asrpeft.decoding.attention.attention_to_audio", walk)
+    with torch.no_grad():
+        words = attend(recognizer, recognizer.encode(x, frames), prompt, tokens, adapter=None, n_frames=160)
+    assert [(w.text, w.start, w.end) for w in words] == [("habari", 0.0, 1.2), ("ya", 1.2, 2.0), ("asubuhi", 2.0, 2.8)]
+    assert seen == [([*prompt, *tokens, recognizer.end], None, 160)]
+
+
+def test_attention_times_work_under_every_adapter_that_changes_the_decoders_input():
+    recognizer, (x, frames) = lively_recognizer(1), features(1)
+    recognizer.generation.alignment_heads = [[0, 1], [1, 0]]
+    recognizer.adapt("prompt", name="prompt", tokens=5)
+    recognizer.adapt("lora", name="lora", where="decoder")
+    tokens = [*recognizer.prompt(lang="sw"), 1, 2, 3, recognizer.end]
+    with torch.no_grad():
+        recognizer.adapters["lora"].pieces["decoder/layers/0/encoder_attn/q_proj"].b.normal_()
+        encoded = recognizer.encode(x, frames)
+    found = {name: attention_to_audio(recognizer, encoded, tokens, adapter=name, n_frames=200) for name in (None, "prompt", "lora")}
+    assert all(a.shape == (len(tokens), 200) for a in found.values())
+    assert not torch.allclose(found[None], found["lora"]) and not torch.allclose(found[None], found["prompt"])
