@@ -4,7 +4,7 @@
     normaliser("marks+numbers")                  steps joined by `+` run from left to right
     normaliser("marks+map:orthography.tsv")      what follows `:` is the step's argument
 
-A step is one small class in `normalisers/`, registered under its name. Changing what a step does to any text changes
+A step is one small class in `rules/`, registered under its name. Changing what a step does to any text changes
 its `version`, so that two scores with the same label (`marks@1`) were made with the same rules.
 """
 
@@ -115,7 +115,7 @@ def normaliser(name: str | Normaliser = DEFAULT) -> Normaliser:
 
 @lru_cache(maxsize=1)
 def _load() -> None:
-    package = importlib.import_module("asrpeft.scoring.normalisers")
+    package = importlib.import_module("asrpeft.scoring.rules")
     for module in pkgutil.iter_modules(package.__path__):
         importlib.import_module(f"{package.__name__}.{module.name}")
 

@@ -20,7 +20,7 @@ NASTY = '<script>alert("x")</script> [bold]red[/bold] a|b السَّلامُ न
 
 @pytest.fixture(scope="module")
 def full():
-    references, heard, speakers, ids = corpus(1, rates=(0.4, 0.2), utterances=48)
+    references, heard, speakers, ids = corpus(1, rates=(0.6, 0.2), utterances=48)
     references[0], heard[0][0], heard[1][0] = NASTY, NASTY, NASTY + " tail"
     scores = [
         score(references, texts, speakers=speakers, ids=ids, name=name, resamples=300, normaliser="none")
@@ -78,6 +78,11 @@ def _renamed(one):
     )
 
 
+@pytest.fixture(scope="module")
+def page_text(full):
+    return report.html(full)
+
+
 class Page(HTMLParser):
     """Collects what a browser would fetch or run, and whether the tags close."""
 
@@ -103,19 +108,18 @@ class Page(HTMLParser):
         self.text.append(data)
 
 
-def test_the_page_is_well_formed_fetches_nothing_and_runs_only_its_own_script(full):
+def test_the_page_is_well_formed_fetches_nothing_and_runs_only_its_own_script(page_text):
     page = Page()
-    page.feed(report.html(full))
+    page.feed(page_text)
     assert page.fetched == [] and page.scripts == 1 and page.open == []
-    assert not re.search(r"url\(\s*['\"]?(?!#)\w", report.html(full))
+    assert not re.search(r"url\(\s*['\"]?(?!#)\w", page_text)
     assert any("alert(" in text for text in page.text)  # shown as text
 
 
-def test_the_page_marks_mistakes_with_letters_and_lets_text_run_its_own_way(full):
-    text = report.html(full)
+def test_the_page_marks_mistakes_with_letters_and_lets_text_run_its_own_way(page_text):
     for letter in "SDI":
-        assert f"<i>{letter}</i>" in text
-    assert 'class="align" dir="auto"' in text
+        assert f"<i>{letter}</i>" in page_text
+    assert 'class="align" dir="auto"' in page_text
 
 
 def test_audio_is_inside_the_page_only_where_it_was_given(full):
@@ -131,8 +135,8 @@ def test_a_long_page_lists_the_worst_and_says_that_it_does(full):
     assert text.count("<article") == 5 and "Of 48 utterances the 5 with most errors" in text
 
 
-def test_ids_on_the_page_are_unique(full):
-    found = re.findall(r'\sid="([^"]+)"', report.html(full))
+def test_ids_on_the_page_are_unique(page_text):
+    found = re.findall(r'\sid="([^"]+)"', page_text)
     assert len(found) == len(set(found))
 
 

@@ -70,7 +70,7 @@ def test_sign_flips_of_many_values_meet_the_exact_ones_where_they_take_over():
     assert sign_flip_p(np.concatenate([values, np.ones(1), -np.ones(1)])) == pytest.approx(exact, abs=0.02)
 
 
-@pytest.mark.parametrize(("seed", "speakers"), [(8, 15), (21, 11), (22, 14), (23, 12)])
+@pytest.mark.parametrize(("seed", "speakers"), [(8, 11), (21, 10), (22, 12)])
 def test_the_signed_rank_p_is_scipys_exact_one_ties_and_zeros_included(seed, speakers):
     a, b = two(seed, utterances=12 * speakers, speakers=speakers)
     rates = [{}, {}]
@@ -79,7 +79,7 @@ def test_the_signed_rank_p_is_scipys_exact_one_ties_and_zeros_included(seed, spe
             rows = [row.counts for row in made.rows if row.speaker == speaker]
             rates[place][speaker] = sum(c.errors for c in rows) / sum(c.words for c in rows)
     delta = np.round([rates[1][speaker] - rates[0][speaker] for speaker in a.speakers], 12)
-    # Every change of sign is tried: 2 ** 15 of them.
+    # Every change of sign is tried: up to 2 ** 12 of them.
     every = wilcoxon(delta, zero_method="pratt", method=PermutationMethod(n_resamples=np.inf))
     assert signed_rank(a, b).p == pytest.approx(every.pvalue, abs=1e-12)
 

@@ -127,7 +127,7 @@ CASES = [
     (["ids.csv", "ids.csv", "--text-column", "words"], "no column 'words'"),
     (["ids.csv", "ids.csv", "--names", "a,b"], "1 different names"),
     (["ids.csv", "ids.csv", "--resamples", "-1"], "--resamples"),
-    (["ids.csv", "ids.csv", "--speakers", "short.txt"], "names 1 speakers for 3"),
+    (["ids.csv", "ids.csv", "--speakers", "short.txt"], "has no speaker for 3"),
     (["twice.csv", "ids.csv"], "more than once"),
     (["ragged.csv", "ids.csv"], "line 2"),
     (["broken.jsonl", "ids.csv"], "line 2"),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from asrpeft.scoring.report.contents import Report
 from asrpeft.scoring.report.tables import Table, notes, sentence, tables
 
@@ -31,6 +33,5 @@ def _row(cells: tuple[str, ...]) -> str:
 
 
 def _escape(text: str) -> str:
-    for sign in "\\`*_|<>":
-        text = text.replace(sign, f"\\{sign}")
-    return " ".join(text.split())
+    """Signs that Markdown or HTML would act on; an underscore inside a word is safe and stays readable."""
+    return " ".join(re.sub(r"[\\`*|<>]|\b_|_\b", r"\\\g<0>", text).split())

@@ -1,1 +1,0 @@
-"""One file per normaliser; a new file here is found and tested without any other edit."""
