@@ -1,5 +1,6 @@
 """`scripts/wer.py` as a user runs it: forms of files, matching by id, output, exit status."""
 
+import importlib.util
 import json
 import subprocess
 import sys
@@ -15,6 +16,15 @@ from .worlds import corpus
 SCRIPT = Path(__file__).parents[2] / "scripts" / "wer.py"
 TEXTS = {"spk1-u1": "ka lo mi", "spk1-u2": "wɔ́ ndzó", "spk2-u1": "sa ne, ro"}
 HEARD = {"spk2-u1": "sa ne ro", "spk1-u1": "ka mi", "spk1-u2": ""}
+
+
+@pytest.fixture(scope="session")
+def wer():
+    """The script as a module, for the many cases that need no process of their own."""
+    spec = importlib.util.spec_from_file_location("wer_script", SCRIPT)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 def run(*arguments, cwd=None):
@@ -160,9 +170,19 @@ def folder(tmp_path_factory):
 
 
 @pytest.mark.parametrize(("arguments", "said"), CASES)
-def test_a_users_mistake_ends_with_status_2_and_says_what_to_do(folder, arguments, said):
-    done = run(*arguments, cwd=folder)
-    assert done.returncode == 2 and said in done.stderr and "Traceback" not in done.stderr and done.stdout == ""
+def test_a_users_mistake_ends_with_status_2_and_says_what_to_do(folder, arguments, said, wer, monkeypatch, capsys):
+    monkeypatch.chdir(folder)
+    try:
+        status = wer.main(arguments)
+    except SystemExit as ended:  # argparse's way to end
+        status = ended.code
+    printed = capsys.readouterr()
+    assert status == 2 and said in printed.err and printed.out == ""
+
+
+def test_the_process_itself_ends_with_status_2_without_a_traceback(folder):
+    done = run("ids.csv", "missing.csv", cwd=folder)
+    assert done.returncode == 2 and "spk1-u2" in done.stderr and "Traceback" not in done.stderr and done.stdout == ""
 
 
 @pytest.mark.parametrize(
