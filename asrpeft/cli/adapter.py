@@ -1,0 +1,113 @@
+"""`asrpeft adapter inspect|merge|export|import`: look into an adapter, fold it into a checkpoint, exchange it with `peft`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from asrpeft.cli import options as o
+from asrpeft.cli.output import console, count, per_cent, print_json, size, table, teller
+
+Folder = Annotated[Path, typer.Argument(help="An adapter folder.")]
+Out = Annotated[Path, typer.Option("--out", help="The folder to write.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")]
+
+
+def add_to(app: typer.Typer) -> None:
+    verbs = typer.Typer(help="Look into an adapter, fold it into a checkpoint, exchange it with Hugging Face peft.", no_args_is_help=True)
+    verbs.command("inspect")(inspect)
+    verbs.command("merge")(merge)
+    verbs.command("export")(export)
+    verbs.command("import")(import_)
+    app.add_typer(verbs, name="adapter")
+
+
+def inspect(
+    folder: Folder,
+    model: Annotated[str | None, typer.Option("--model", help="Its base: shows how far each layer moves, and what the method reports.")] = None,
+    json: o.Json = False,
+    quiet: o.Quiet = False,
+) -> None:
+    """What an adapter is: method, layers, base, sizes, training, scores.
+
+    --json: one object with these keys and, per site, {"path", "parameters", "delta_norm", "relative"}.
+    """
+    from asrpeft.adapters.inspect import inspect as look
+
+    say = teller(quiet=quiet, as_json=json)
+    recognizer = None if model is None else o.load_model(model, device="cpu", dtype="float32", threads=None, say=say)
+    found = look(folder, adapters=None if recognizer is None else recognizer.adapters)
+    if json:
+        print_json(found.to_json())
+        return
+    zeros = f", {count(found.zeros)} of them zero" if found.zeros else ""
+    rows = [
+        ("method", f"{found.method} ({', '.join(f'{k}={v}' for k, v in found.config.items())})"), ("where", ", ".join(found.where)), ("base", found.base_id),
+        ("language", f"{found.language}{f' in the slot {found.language_slot}' if found.language_slot else ''}"), ("audio context", found.context),
+        ("parameters", f"{count(found.parameters)}{zeros}; {count(found.shared_parameters)} shared, {count(found.head_parameters)} of a CTC head beside"),
+        ("on disk", size(found.bytes)),
+    ]  # fmt: skip
+    rows += [(key.replace("_", " "), value) for key, value in found.report.items() if not isinstance(value, dict)]
+    if found.scores.get("after"):
+        rows.append(("WER before → after", f"{per_cent(found.scores['before']['wer'])} → {per_cent(found.scores['after']['wer'])}"))
+    out = console()
+    out.print(table(str(folder), ["what", "value"], rows, left=2))
+    if found.fits_base is False:
+        say("This adapter was trained on another base than the one given.")
+    sites = [(s.path, count(s.parameters), "" if s.delta_norm is None else f"{s.delta_norm:.3g}", per_cent(s.relative, 2) if s.relative is not None else "") for s in found.sites]
+    out.print(table("Layers", ["layer", "parameters", "‖ΔW‖", "of ‖W‖"], sites))
+
+
+def merge(folder: Folder, out: Out, model: o.Model = None, dtype: o.Dtype = "float32", force: o.Force = False, overwrite: Overwrite = False,
+          json: o.Json = False, quiet: o.Quiet = False) -> None:  # fmt: skip
+    """Fold an adapter into its base: an ordinary Whisper checkpoint that plain transformers loads.
+
+    --json: {"checkpoint"}
+    """
+    from asrpeft.adapters.export import export_merged
+
+    say = teller(quiet=quiet, as_json=json)
+    recognizer = o.load_model(model, device="cpu", dtype=dtype, threads=None, say=say)
+    name = o.attach(recognizer, [str(folder)], force=force)[0]
+    written = export_merged(recognizer, name, out, overwrite=overwrite)
+    print_json({"checkpoint": str(written)}) if json else say(f"A merged checkpoint is in {written}.")
+
+
+def export(folder: Folder, out: Out, model: o.Model = None, force: o.Force = False, overwrite: Overwrite = False, json: o.Json = False, quiet: o.Quiet = False) -> None:
+    """Write an adapter as a Hugging Face peft folder (lora, loha, ia3).
+
+    --json: {"peft"}
+    """
+    from asrpeft.adapters.peft_format import write_peft
+
+    say = teller(quiet=quiet, as_json=json)
+    recognizer = o.load_model(model, device="cpu", dtype="float32", threads=None, say=say)
+    name = o.attach(recognizer, [str(folder)], force=force)[0]
+    written = write_peft(recognizer.adapters[name], out, overwrite=overwrite)
+    print_json({"peft": str(written)}) if json else say(f"A peft folder is in {written}.")
+
+
+def import_(
+    folder: Annotated[Path, typer.Argument(help="A Hugging Face peft folder: adapter_config.json and adapter_model.safetensors.")],
+    out: Out,
+    model: o.Model = None,
+    lang: o.Lang = None,
+    task: o.Task = "transcribe",
+    context: Annotated[str, typer.Option("--context", help="What it was trained on: full, unless you know better.")] = "full",
+    overwrite: Overwrite = False,
+    json: o.Json = False,
+    quiet: o.Quiet = False,
+) -> None:
+    """Turn a Hugging Face peft folder (lora, loha, ia3) into an adapter folder.
+
+    --json: {"adapter"}
+    """
+    from asrpeft.adapters.peft_format import read_peft
+
+    say = teller(quiet=quiet, as_json=json)
+    recognizer = o.load_model(model, device="cpu", dtype="float32", threads=None, say=say)
+    adapter = read_peft(recognizer.adapters, folder, language=lang, task=task, context=context)
+    written = adapter.save(out, overwrite=overwrite)
+    print_json({"adapter": str(written)}) if json else say(f"The adapter is in {written}.")
