@@ -1,6 +1,6 @@
 """Temperature fallback: what looks wrong is decoded again, warmer and warmer, and the first that looks right is kept.
 
-    wrong:  compression ratio > 2.4  or  mean log-probability < −1.0
+    wrong:  compression ratio > 2.4  or  mean log-probability < −1.0  or  a loop (which `Options.stop_loops` may have cut)
     but not where  no-speech probability > 0.6  and  log-probability < −1.0:  that is silence, and its text is dropped
 
 Temperatures 0, 0.2, … 1.0. Above 0 a draw depends on the row and `Options.seed` alone. Where none looks right the last is kept.
@@ -31,7 +31,8 @@ def silent(found: Hypothesis) -> bool:
 
 
 def wrong(found: Hypothesis) -> bool:
-    return (found.compression_ratio > MOST_COMPRESSION or found.logprob < LEAST_LOGPROB) and not silent(found)
+    doubtful = found.looped or found.compression_ratio > MOST_COMPRESSION or found.logprob < LEAST_LOGPROB
+    return doubtful and not silent(found)
 
 
 def with_fallback(

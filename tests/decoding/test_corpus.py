@@ -123,3 +123,10 @@ def test_timestamps_stay_out_of_the_text(recognizer):
     first = recognizer.generation.no_timestamps_token_id + 1
     assert stamped.tokens[0] >= first
     assert len(stamped.text) == sum(t < 60 for t in stamped.tokens)
+
+
+def test_half_precision_is_an_option(recognizer):
+    spoken = corpus([0.6, 1.1])
+    plain, half = (transcribe_corpus(recognizer, spoken, adapter="p", options=Options(max_new_tokens=6), autocast=on) for on in (False, True))
+    for a, b in zip(plain.hypotheses, half.hypotheses):
+        assert b.logprob == pytest.approx(a.logprob, abs=0.3) and b.logprob != a.logprob

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import pytest
+import torch
 
-from asrpeft.decoding import Hypothesis, Options, compression_ratio, loop_period, without_loop
+from asrpeft.decoding import Hypothesis, Options, compression_ratio, loop_period, search, without_loop
 from asrpeft.decoding.fallback import TEMPERATURES, with_fallback
 from tests.decoding.lively import features, lively_recognizer
 
@@ -75,3 +76,17 @@ def test_a_row_where_nobody_speaks_is_empty_and_not_tried_again():
 
     found = with_fallback(once, recognizer.encode(x, frames), [[0]], None, Options(fallback=True))[0]
     assert (found.text, found.tokens, calls) == ("", (), [0.0])
+
+
+def test_a_loop_that_was_cut_is_decoded_again():
+    recognizer, (x, frames) = lively_recognizer(0), features(2)
+    with torch.no_grad():  # no positions, no audio: the same token for ever
+        recognizer.base.model.decoder.embed_positions.weight.zero_()
+        for layer in recognizer.base.model.decoder.layers:
+            layer.encoder_attn.out_proj.weight.zero_()
+    recognizer.generation.suppress_tokens = [recognizer.end]
+    encoded, prompts = recognizer.encode(x, frames), [recognizer.prompt(lang="sw")] * 2
+    told = {"adapters": None, "options": Options(stop_loops=True, max_new_tokens=40)}
+    looped = search(recognizer, encoded, prompts, **told)
+    again = search(recognizer, encoded, prompts, adapters=None, options=Options(stop_loops=True, fallback=True, max_new_tokens=40))
+    assert all(h.looped and h.temperature == 0 for h in looped) and all(h.temperature > 0 for h in again)
