@@ -8,25 +8,37 @@ Source: NIST SCTK, doc/infmts.htm and doc/outputs.htm.
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
-from asrpeft.errors import BadInput
 from asrpeft.scoring.alignment import Edit
 from asrpeft.scoring.errors import Counts, Score, UtteranceScore
 
 
 def trn(score: Score, *, side: str = "hypothesis") -> str:
-    """One line per utterance, `words … (speaker-id)`; `side` is "reference" or "hypothesis".
+    """One line per utterance, `words … (speaker-id)`; `side` is "reference" or "hypothesis"."""
+    rows = zip(score.rows, trn_ids(score), strict=True)
+    return "".join(f"{getattr(row, side)} ({one})\n".lstrip() for row, one in rows)
 
-    Raises:  BadInput for an id or speaker that trn cannot hold (brackets or white space).
-    """
-    return "".join(f"{getattr(row, side)} ({_trn_id(row)})\n".lstrip() for row in score.rows)
+
+def trn_ids(score: Score) -> list[str]:
+    """Ids as trn can hold them, all different: the speaker first, as sclite reads it there; no brackets, no white space."""
+    made: dict[str, None] = {}
+    for row in score.rows:
+        one = row.id if row.speaker is None or row.id.startswith(row.speaker) else f"{row.speaker}-{row.id}"
+        plain = candidate = re.sub(r"[()\s]+", "_", one)
+        again = 1
+        while candidate in made:
+            again += 1
+            candidate = f"{plain}.{again}"
+        made[candidate] = None
+    return list(made)
 
 
 def pra(score: Score) -> str:
     """Alignments as in sclite's .pra: REF over HYP, wrong words in capitals, stars where a word is missing."""
     parts = ["\n\n\t\tDUMP OF SYSTEM ALIGNMENT STRUCTURE\n", f"System name:   {score.name}\n", "Speakers: "]
-    groups = _groups(score)
+    groups, ids = _groups(score), dict(zip((row.id for row in score.rows), trn_ids(score), strict=True))
     parts += [f"{place:5d}:  {speaker}" for place, speaker in enumerate(groups)]
     for place, (speaker, rows) in enumerate(groups.items()):
         parts.append(f"\nSpeaker sentences{place:4d}:  {speaker}   #utts: {len(rows)}")
@@ -34,7 +46,7 @@ def pra(score: Score) -> str:
             counts = row.counts
             reference, hypothesis, marks = _columns(row.edits)
             parts += [
-                f"id: ({_trn_id(row)})",
+                f"id: ({ids[row.id]})",
                 f"Scores: (#C #S #D #I) {counts.hits} {counts.substitutions} {counts.deletions} {counts.insertions}",
                 f"REF:  {reference}",
                 f"HYP:  {hypothesis}",
@@ -81,14 +93,6 @@ def write(score: Score, prefix: str | Path) -> list[Path]:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")
         made.append(path)
-    return made
-
-
-def _trn_id(row: UtteranceScore) -> str:
-    """sclite takes what stands before the first - or _ for the speaker, so the speaker must come first."""
-    made = row.id if row.speaker is None or row.id.startswith(row.speaker) else f"{row.speaker}-{row.id}"
-    if any(sign in made for sign in "()") or len(made.split()) != 1:
-        raise BadInput(f"utterance id {made!r} has brackets or spaces, which trn cannot hold. Rename it.")
     return made
 
 
