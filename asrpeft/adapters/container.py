@@ -221,8 +221,14 @@ class Adapters(nn.Module):
     def load(self, folder: str | Path, *, name: str | None = None, force: bool = False) -> Adapter:
         """Read an adapter folder and attach it (as `name`, or as the folder is called).
 
+        Args:
+            force: let an adapter pass that was trained on another base of the same shapes.
         Raises: BadAdapter for a folder that is incomplete, corrupt or inconsistent; WrongBase.
         """
+        return self.attach(self.open(folder, name=name, force=force))
+
+    def open(self, folder: str | Path, *, name: str | None = None, force: bool = False) -> Adapter:
+        """Read an adapter folder for this base, without attaching it. Raises: as `load`."""
         manifest, tensors = store.read(folder)
         source = repr(str(folder))
         store.check_base(manifest, self.fingerprint, self.base_id, force=force)
@@ -238,7 +244,7 @@ class Adapters(nn.Module):
         if manifest.ctc_vocabulary is not None:
             adapter.ctc = CTCHead(self.base.config.d_model, manifest.ctc_vocabulary)
         adapter.restore(tensors, source=source)
-        return self.attach(adapter)
+        return adapter
 
     def describe(self, name: str, **changes: Any) -> None:
         """Set manifest fields of an attached adapter."""

@@ -1,0 +1,116 @@
+"""What an adapter folder holds: the numbers that `asrpeft adapter inspect` prints.
+
+Without a base: the manifest, and parameters by site from the file. With the base it was trained on: also how far each
+weight moves, ‖W' − W‖ / ‖W‖ in the Frobenius norm, and what the method itself reports (the sparsity of S2-LoRA).
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from asrpeft.adapters.adapter import Adapter, read
+from asrpeft.adapters.container import Adapters
+from asrpeft.adapters.fingerprint import same
+
+
+@dataclass(frozen=True)
+class SiteReport:
+    """One place of an adapter.
+
+    Attributes:
+        parameters: numbers of its own in the file; shared ones are counted in `Inspection.shared_parameters`.
+        delta_norm: Frobenius norm of the change of the weight (and bias), or of the virtual tokens; None without a base.
+        relative: `delta_norm` over the norm of the frozen weight; None without a base or a weight.
+    """
+
+    path: str
+    parameters: int
+    delta_norm: float | None = None
+    relative: float | None = None
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """What is known of an adapter. Sizes are numbers held, `bytes` is the size of its files, `zeros` how many numbers are 0."""
+
+    folder: str
+    method: str
+    config: dict[str, Any]
+    where: list[str]
+    base_id: str
+    fits_base: bool | None  # None where no base was given
+    parent: str | None
+    language: str | None
+    language_slot: str | None
+    task: str
+    context: str
+    parameters: int
+    shared_parameters: int
+    head_parameters: int
+    zeros: int
+    bytes: int
+    sites: tuple[SiteReport, ...]
+    report: dict[str, Any] = field(default_factory=dict)
+    training: dict[str, Any] = field(default_factory=dict)
+    scores: dict[str, Any] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def inspect(folder: str | Path, *, adapters: Adapters | None = None) -> Inspection:
+    """Look into an adapter folder.
+
+    Args:
+        adapters: those of the base it was trained on (`recognizer.adapters`), unmerged; nothing is attached to it.
+    Raises: BadAdapter for a folder that cannot be read; WrongBase where the base's shapes are others.
+    """
+    folder = Path(folder)
+    manifest, tensors = read(folder)
+    opened = None if adapters is None else adapters.open(folder, force=True)
+    counts = _by_site(manifest.sites, tensors)
+    sites = tuple(SiteReport(path, counts[path], *_change(path, opened)) for path in manifest.sites)
+    return Inspection(
+        folder=str(folder), method=manifest.method, config=manifest.config, where=manifest.where, base_id=manifest.base_id,
+        fits_base=None if adapters is None else same(manifest.base_fingerprint, adapters.fingerprint),
+        parent=manifest.parent, language=manifest.language, language_slot=manifest.language_slot, task=manifest.task, context=manifest.context,
+        parameters=_count(tensors) - _count(tensors, "ctc."), shared_parameters=_count(tensors, "shared."), head_parameters=_count(tensors, "ctc."),
+        zeros=sum(int((tensor == 0).sum()) for tensor in tensors.values()), bytes=sum(p.stat().st_size for p in folder.iterdir() if p.is_file()),
+        sites=sites, report={} if opened is None else opened.method.report(opened.by_path()), training=manifest.training, scores=manifest.scores,
+    )  # fmt: skip
+
+
+def _count(tensors: dict[str, Tensor], prefix: str = "") -> int:
+    return sum(tensor.numel() for name, tensor in tensors.items() if name.startswith(prefix))
+
+
+def _by_site(paths: list[str], tensors: dict[str, Tensor]) -> dict[str, int]:
+    """How many numbers each site has; a tensor belongs to the longest path that begins its name."""
+    counts = dict.fromkeys(paths, 0)
+    for name, tensor in tensors.items():
+        owners = [path for path in paths if name.startswith(f"sites.{path}.")]
+        if owners:
+            counts[max(owners, key=len)] += tensor.numel()
+    return counts
+
+
+@torch.no_grad()
+def _change(path: str, opened: Adapter | None) -> tuple[float | None, float | None]:
+    if opened is None:
+        return None, None
+    layer, piece = opened.layers[path], opened.by_path()[path]
+    if piece.mergeable:
+        w = layer.matrix.detach().float().cpu()
+        b = None if layer.bias is None else layer.bias.detach().float().cpu()
+        new_w, new_b = piece.merged(w, b)
+        moved = (new_w - w).square().sum() + (0 if b is None else (new_b - b).square().sum())
+        return float(moved.sqrt()), float(moved.sqrt() / w.norm().clamp(min=1e-12))
+    try:
+        return float(torch.stack([rows.square().sum() for rows in piece.rows()]).sum().sqrt()), None
+    except NotImplementedError:
+        return None, None

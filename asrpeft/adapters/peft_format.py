@@ -1,0 +1,249 @@
+"""Adapter folders of Hugging Face `peft`: `adapter_config.json` and `adapter_model.safetensors`, read and written.
+
+For the methods that both have: LoRA (Linear, Conv1d, Embedding; standard and rank-stabilised scaling), LoHa (Linear, Conv1d
+as a flat matrix) and IA3 (Linear). `peft` never changes the output head that is tied to an embedding, so an adapted
+embedding corresponds to `head=False` here. https://huggingface.co/docs/peft/developer_guides/checkpoint
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections import defaultdict
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from asrpeft.adapters.adapter import Adapter, Manifest, build
+from asrpeft.adapters.container import Adapters
+from asrpeft.errors import BadAdapter, BadInput
+from asrpeft.files import replace_folder
+from asrpeft.methods.layers import Layer
+
+CONFIG, TENSORS, PICKLE = "adapter_config.json", "adapter_model.safetensors", "adapter_model.bin"
+PREFIX = "base_model.model."
+# Settings that change what an adapter computes and have no counterpart here.
+UNSUPPORTED = ("use_dora", "modules_to_save", "layer_replication", "lora_bias", "trainable_token_indices", "target_parameters", "use_qalora",
+               "alora_invocation_tokens", "ensure_weight_tying")  # fmt: skip
+_LOHA = {"b1": "hada_w1_a", "a1": "hada_w1_b", "b2": "hada_w2_a", "a2": "hada_w2_b"}
+
+
+# -- writing -----------------------------------------------------------------------------------------------------------
+def write_peft(adapter: Adapter, folder: str | Path, *, overwrite: bool = False) -> Path:
+    """Write an adapter as a `peft` folder. A CTC head has no place there and is left out.
+
+    Raises: BadInput where `peft` has no counterpart, with what to do instead.
+    """
+    name = adapter.manifest.method
+    if name not in _WRITERS:
+        raise BadInput(f"peft's format is written for {', '.join(_WRITERS)}, not for {name}. Export a merged checkpoint instead.")
+    if adapter.language is not None:
+        raise BadInput(f"{adapter.name!r} has a learned vector for {adapter.manifest.language!r}, which a peft folder cannot hold. Export a merged checkpoint.")
+    settings, tensors = _WRITERS[name](adapter)
+    config = settings | {
+        "base_model_name_or_path": adapter.manifest.base_id, "inference_mode": True, "task_type": None,
+        "target_modules": [_module(path) for path in adapter.layers],
+    }  # fmt: skip
+    held = {PREFIX + key: tensor.detach().float().cpu().contiguous() for key, tensor in tensors.items()}
+
+    def write(into: Path) -> None:
+        save_file(held, into / TENSORS, metadata={"format": "pt"})
+        (into / CONFIG).write_text(json.dumps(config, indent=1) + "\n", encoding="utf-8")
+
+    return replace_folder(Path(folder), write, overwrite=overwrite, ours={TENSORS, CONFIG, "README.md"})
+
+
+def _module(path: str) -> str:
+    """Our path of a layer as `transformers` names it."""
+    return path if path == "proj_out" else f"model.{path}"
+
+
+def _write_lora(adapter: Adapter) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    config, tensors = adapter.config, {}
+    for path, piece in adapter.by_path().items():
+        layer, key = adapter.layers[path], _module(path)
+        if layer.kind == "embedding":
+            if getattr(layer, "head", None) is not None and config.head:
+                raise BadInput(f"{adapter.name!r} changes {path} and the output head tied to it, which peft does not. "
+                               f"Train with head=False, or export a merged checkpoint.")  # fmt: skip
+            if type(layer.module) is not torch.nn.Embedding:
+                raise BadInput(f"peft cannot run LoRA on {path}, a {type(layer.module).__name__}. Export a merged checkpoint.")
+            tensors |= {f"{key}.lora_embedding_A": piece.a, f"{key}.lora_embedding_B": piece.b}
+            continue
+        a, b = piece.a, piece.b
+        if layer.kind == "conv1d":
+            a, b = a.view(len(a), -1, layer.module.kernel_size[0]), b[:, :, None]
+        tensors |= {f"{key}.lora_A.weight": a, f"{key}.lora_B.weight": b}
+    return {
+        "peft_type": "LORA", "r": config.rank, "lora_alpha": config.alpha, "use_rslora": config.scale == "rs", "lora_dropout": config.dropout,
+        "bias": "none", "fan_in_fan_out": False, "init_lora_weights": True,
+    }, tensors  # fmt: skip
+
+
+def _write_loha(adapter: Adapter) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    strange = [path for path, layer in adapter.layers.items() if layer.kind not in ("linear", "conv1d")]
+    if strange:
+        raise BadInput(f"peft has LoHa on linear and convolution layers only, and {adapter.name!r} is on {strange[0]} too. Export a merged checkpoint.")
+    tensors = {f"{_module(path)}.{theirs}": getattr(piece, ours) for path, piece in adapter.by_path().items() for ours, theirs in _LOHA.items()}
+    return {"peft_type": "LOHA", "r": adapter.config.rank, "alpha": adapter.config.alpha, "use_effective_conv2d": False,
+            "rank_dropout": 0.0, "module_dropout": 0.0, "init_weights": True}, tensors  # fmt: skip
+
+
+def _write_ia3(adapter: Adapter) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    strange = [path for path, layer in adapter.layers.items() if layer.kind != "linear"]
+    if strange:
+        raise BadInput(f"peft has IA3 on one-dimensional linear layers only, and {adapter.name!r} is on {strange[0]} too. Export a merged checkpoint.")
+    pieces = adapter.by_path()
+    tensors = {f"{_module(path)}.ia3_l": piece.l[None] if piece.on_input else piece.l[:, None] for path, piece in pieces.items()}
+    inputs = [_module(path) for path, piece in pieces.items() if piece.on_input]
+    return {"peft_type": "IA3", "feedforward_modules": inputs, "fan_in_fan_out": False, "init_ia3_weights": True}, tensors
+
+
+_WRITERS = {"lora": _write_lora, "loha": _write_loha, "ia3": _write_ia3}
+
+
+# -- reading -----------------------------------------------------------------------------------------------------------
+def read_peft(adapters: Adapters, folder: str | Path, *, name: str | None = None, **manifest: Any) -> Adapter:
+    """Read a `peft` folder and attach it (as `name`, or as the folder is called). No pickle is read.
+
+    `peft` keeps no fingerprint of the base, so only names and shapes are checked; the base that its config names is recorded
+    in the manifest's `training`. Layers of different ranks or scales are brought to one, exactly: the missing ranks are
+    zeros, and the scale goes into B.
+
+    Args:
+        manifest: further manifest fields that `peft` does not know: `language`, `task`, `context`.
+    Raises: BadAdapter for a folder that cannot be read, or uses what this project does not have.
+    """
+    folder = Path(folder)
+    config, tensors = _open(folder)
+    kind = str(config.get("peft_type", "")).upper()
+    if kind not in _READERS:
+        raise BadAdapter(f"{str(folder)!r} is a peft adapter of type {kind or 'unknown'}; asrpeft reads {', '.join(_READERS)}.")
+    used = [key for key in UNSUPPORTED if config.get(key)]
+    if config.get("bias", "none") != "none":
+        used.append("bias")
+    start = config.get("init_lora_weights", True)
+    if isinstance(start, str) and start.lower().startswith(("pissa", "olora", "corda", "loftq", "lora_ga")):
+        used.append(f"init_lora_weights={start} (convert it with peft to a plain LoRA first)")
+    if used:
+        raise BadAdapter(f"{str(folder)!r} uses what asrpeft has no counterpart for: {', '.join(used)}. Merge it with peft instead.")
+    sites: dict[str, dict[str, Tensor]] = defaultdict(dict)
+    for key, tensor in tensors.items():
+        if key.endswith(".base_layer.weight"):
+            _check_frozen(key, tensor, adapters, folder)
+            continue
+        path, part = _split(key, folder)
+        sites[path][part] = tensor
+    missing = [path for path in sites if path not in adapters.layers]
+    if missing:
+        raise BadAdapter(f"{str(folder)!r} acts on {missing[0]}, which this base does not have.")
+    layers = [layer for path, layer in adapters.layers.items() if path in sites]
+    try:
+        method, settings, own = _READERS[kind](config, sites, {layer.path: layer for layer in layers})
+    except (KeyError, TypeError, ValueError, RuntimeError, ZeroDivisionError, IndexError, re.error) as error:
+        raise BadAdapter(f"{str(folder)!r} cannot be used: {type(error).__name__} {error}.") from None
+    paths = [layer.path for layer in layers]
+    told = Manifest(
+        method=method, config=settings, where=paths, sites=paths, base_id=adapters.base_id, base_fingerprint=adapters.fingerprint,
+        training={"imported": "peft", "base_model_name_or_path": config.get("base_model_name_or_path")}, **manifest,
+    )  # fmt: skip
+    adapter = build(name or folder.resolve().name, told, layers, own, source=repr(str(folder)))
+    adapter.restore(own, source=repr(str(folder)))
+    return adapters.attach(adapter)
+
+
+def _open(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    if not (folder / CONFIG).is_file():
+        raise BadAdapter(f"{str(folder)!r} has no {CONFIG}, so it is not a peft folder.")
+    if not (folder / TENSORS).is_file() and (folder / PICKLE).is_file():
+        raise BadAdapter(f"{str(folder)!r} holds {PICKLE}, a pickle, which is never read. Save it again with peft's safe_serialization=True.")
+    try:
+        config, tensors = json.loads((folder / CONFIG).read_text(encoding="utf-8")), load_file(folder / TENSORS)
+    except (OSError, ValueError, RecursionError, SafetensorError) as error:
+        raise BadAdapter(f"{str(folder)!r} cannot be read: {error}.") from None
+    if not isinstance(config, dict) or not tensors:
+        raise BadAdapter(f"{str(folder)!r} is empty, or its {CONFIG} is not an object.")
+    if not all(tensor.is_floating_point() and bool(tensor.float().isfinite().all()) for tensor in tensors.values()):
+        raise BadAdapter(f"{str(folder / TENSORS)!r} holds values that are not finite numbers.")
+    return config, {name: tensor.float() for name, tensor in tensors.items()}
+
+
+_PART = re.compile(r"(?P<path>.+)\.(?P<part>lora_[AB]\.weight|lora_embedding_[AB]|hada_[wt][12](?:_[ab])?|ia3_l)$")
+
+
+def _split(key: str, folder: Path) -> tuple[str, str]:
+    found = _PART.match(key.removeprefix(PREFIX))
+    if found is None:
+        raise BadAdapter(f"{str(folder)!r} holds a tensor {key!r} that asrpeft does not know.")
+    return found["path"].removeprefix("model."), found["part"]
+
+
+def _check_frozen(key: str, tensor: Tensor, adapters: Adapters, folder: Path) -> None:
+    """`peft` writes the whole frozen embedding beside LoRA on it; it has to be this base's own."""
+    path = key.removeprefix(PREFIX).removeprefix("model.").removesuffix(".base_layer.weight")
+    layer = adapters.layers.get(path)
+    own = None if layer is None else layer.module.weight.detach().float().cpu()
+    if own is None or own.shape != tensor.shape or not torch.allclose(own, tensor, rtol=2**-8, atol=1e-6):
+        raise BadAdapter(f"{str(folder)!r} was made on another base, or on one whose {path} was changed: the {path} it holds is not this one's.")
+
+
+Read = tuple[str, dict[str, Any], dict[str, Tensor]]
+
+
+def _for_layer(patterns: Mapping[str, Any] | None, path: str, default: Any) -> Any:
+    """A setting that `peft` may give by a pattern of module names."""
+    return next((value for key, value in (patterns or {}).items() if re.match(rf"(.*\.)?({key})$", _module(path))), default)
+
+
+def _pad(tensor: Tensor, dim: int, size: int) -> Tensor:
+    shape = list(tensor.shape)
+    shape[dim] = size - shape[dim]
+    return torch.cat([tensor, tensor.new_zeros(shape)], dim)
+
+
+def _read_lora(config: dict[str, Any], sites: Mapping[str, dict[str, Tensor]], layers: Mapping[str, Layer]) -> Read:
+    rs = bool(config.get("use_rslora", False))
+    pairs, scales = {}, {}
+    for path, own in sites.items():
+        embedding = layers[path].kind == "embedding"
+        a, b = (own["lora_embedding_A"], own["lora_embedding_B"]) if embedding else (own["lora_A.weight"], own["lora_B.weight"])
+        pairs[path] = a.flatten(1), b.flatten(1)
+        alpha = float(_for_layer(config.get("alpha_pattern"), path, config["lora_alpha"]))
+        scales[path] = alpha / (math.sqrt(len(a)) if rs else len(a))
+    rank = max(len(a) for a, _ in pairs.values())
+    alpha = float(config["lora_alpha"])
+    scale = alpha / (math.sqrt(rank) if rs else rank)
+    tensors = {}
+    for path, (a, b) in pairs.items():
+        tensors |= {f"sites.{path}.a": _pad(a, 0, rank), f"sites.{path}.b": _pad(b if scales[path] == scale else b * (scales[path] / scale), 1, rank)}
+    dropout = float(config.get("lora_dropout") or 0.0)
+    return "lora", {"rank": rank, "alpha": alpha, "scale": "rs" if rs else "standard", "dropout": dropout, "head": False}, tensors
+
+
+def _read_loha(config: dict[str, Any], sites: Mapping[str, dict[str, Tensor]], layers: Mapping[str, Layer]) -> Read:
+    if any("hada_t1" in own for own in sites.values()):
+        raise ValueError("it decomposes convolution kernels (use_effective_conv2d), which asrpeft does not")
+    ranks = {own["hada_w1_b"].shape[0] for own in sites.values()}
+    alphas = {float(_for_layer(config.get("alpha_pattern"), path, config["alpha"])) for path in sites}
+    if len(ranks) != 1 or len(alphas) != 1:
+        raise ValueError("its layers have different ranks or alphas")
+    tensors = {f"sites.{path}.{ours}": own[theirs] for path, own in sites.items() for ours, theirs in _LOHA.items()}
+    return "loha", {"rank": ranks.pop(), "alpha": alphas.pop(), "head": False}, tensors
+
+
+def _read_ia3(config: dict[str, Any], sites: Mapping[str, dict[str, Tensor]], layers: Mapping[str, Layer]) -> Read:
+    on_input = {path for path, own in sites.items() if own["ia3_l"].shape[0] == 1}
+    leaves = {layers[path].leaf for path in on_input}
+    mixed = [path for path in sites if path not in on_input and layers[path].leaf in leaves]
+    if mixed:
+        raise ValueError(f"{mixed[0]} scales its output where others of that name scale their input")
+    return "ia3", {"feedforward": sorted(leaves), "head": False}, {f"sites.{path}.l": own["ia3_l"].flatten() for path, own in sites.items()}
+
+
+_READERS = {"LORA": _read_lora, "LOHA": _read_loha, "IA3": _read_ia3}

@@ -1,0 +1,61 @@
+"""What `inspect` tells of an adapter folder."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+
+from asrpeft.adapters.ctc import CTCHead
+from asrpeft.adapters.inspect import inspect
+from asrpeft.errors import BadAdapter, WrongBase
+from asrpeft.methods import method, names
+from tests.bases import tiny_recognizer
+from tests.methods.cases import recognizer, small, stir
+
+
+@pytest.mark.parametrize("name", names())
+def test_every_method_can_be_inspected_with_and_without_its_base(name, tmp_path):
+    model = recognizer().float()
+    adapter = stir(model.adapt(name, name="a", lang="Klingon", **small(name)))
+    adapter.ctc = CTCHead.for_texts(16, ["ab"])
+    folder = adapter.save(tmp_path / "a", scores={"wer": 0.5})
+    alone, told = inspect(folder), inspect(folder, adapters=model.adapters)
+    for seen in (alone, told):
+        assert json.loads(json.dumps(seen.to_json()))["method"] == name
+        assert seen.parameters == adapter.formula_size() and seen.head_parameters == adapter.head_parameters()
+        assert sum(s.parameters for s in seen.sites) + seen.shared_parameters + 16 == seen.parameters  # 16: the language vector
+        assert [s.path for s in seen.sites] == list(adapter.layers)
+        assert seen.bytes > 4 * seen.parameters and seen.scores == {"wer": 0.5}
+        assert seen.language == "klingon" and seen.language_slot == "<|yo|>"
+    assert alone.fits_base is None and all(s.delta_norm is None for s in alone.sites)
+    assert told.fits_base is True and all(s.delta_norm > 0 for s in told.sites)
+    assert all((s.relative is not None) == method(name).mergeable for s in told.sites)
+    assert told.report == adapter.method.report(adapter.by_path())
+    assert model.adapters.names() == ["a"], "inspecting attached something"
+
+
+def test_the_change_of_a_weight_is_its_frobenius_norm(tmp_path):
+    model = recognizer().float()
+    adapter = stir(model.adapt("full", name="a", where="fc1"))
+    told = inspect(adapter.save(tmp_path / "a"), adapters=model.adapters)
+    site, piece = told.sites[0], adapter.by_path()[told.sites[0].path]
+    want = torch.cat([piece.dw.flatten(), piece.db]).norm()
+    assert site.delta_norm == pytest.approx(float(want), rel=1e-4)
+    assert site.relative == pytest.approx(float(want / adapter.layers[site.path].matrix.norm()), rel=1e-4)
+
+
+def test_another_base_of_the_same_shape_is_told_and_one_of_other_shapes_refused(tmp_path):
+    folder = recognizer().adapt("lora", name="a").save(tmp_path / "a")
+    assert inspect(folder, adapters=tiny_recognizer(1, source=40).adapters).fits_base is False
+    with pytest.raises(WrongBase):
+        inspect(folder, adapters=tiny_recognizer(0, source=40, width=32).adapters)
+    with pytest.raises(BadAdapter):
+        inspect(tmp_path)
+
+
+def test_zeros_are_counted(tmp_path):
+    adapter = recognizer().adapt("s2lora", name="a", rank=4)
+    seen = inspect(adapter.save(tmp_path / "a"))
+    assert seen.zeros == 4 * len(adapter.pieces)

@@ -1,0 +1,260 @@
+"""Adapter folders: what is written, what comes back, and everything that can be wrong with one."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import textwrap
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from torch.testing import assert_close
+
+from asrpeft.adapters.adapter import FORMAT, MANIFEST, TENSORS, Manifest, read
+from asrpeft.adapters.ctc import CTCHead
+from asrpeft.adapters.fingerprint import fingerprint, same, same_shape
+from asrpeft.errors import AsrpeftError, BadAdapter, BadInput, WrongBase
+from tests.bases import tiny_base, tiny_recognizer
+from tests.methods.cases import batch, pass_through, recognizer, stir
+
+
+def saved(tmp_path, method="lora", **settings):
+    model = recognizer().float()
+    adapter = stir(model.adapt(method, name="a", **({"rank": 2} if method == "lora" else {}) | settings))
+    return model, adapter, adapter.save(tmp_path / "a")
+
+
+def manifest_of(folder) -> dict:
+    return json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+
+
+def edit(folder, **changes):
+    (folder / MANIFEST).write_text(json.dumps(manifest_of(folder) | changes), encoding="utf-8")
+
+
+# -- what comes back ---------------------------------------------------------------------------------------------------
+def test_a_manifest_comes_back_as_it_was(tmp_path):
+    model = recognizer()
+    adapter = model.adapt("lora", name="a", rank=3, where="encoder.layers.{0..1}.fc1,conv", lang="Swahili", task="translate", context="auto")
+    model.adapters.describe("a", training={"steps": 7, "seconds": 1.5}, parent=None)
+    folder = adapter.save(tmp_path / "ä b", scores={"wer": 0.25})
+    told, _ = read(folder)
+    assert told == Manifest(
+        method="lora", config={"head": True, "rank": 3, "alpha": 16.0, "scale": "standard", "dropout": 0.0}, where=["encoder.layers.{0..1}.fc1", "conv"],
+        base_id="tiny", base_fingerprint=model.adapters.fingerprint,
+        sites=["encoder.conv1", "encoder.conv2", "encoder.layers.0.fc1", "encoder.layers.1.fc1"], format=FORMAT, language="sw", task="translate",
+        context="auto", training={"steps": 7, "seconds": 1.5}, scores={"wer": 0.25},
+    )  # fmt: skip
+    assert recognizer().adapters.load(folder).name == "ä b"
+    assert sorted(p.name for p in folder.iterdir()) == [MANIFEST, TENSORS]
+
+
+def test_a_ctc_head_and_a_language_vector_come_along(tmp_path):
+    model = recognizer()
+    adapter = stir(model.adapt("lora", name="a", rank=1, lang="Klingon"))
+    adapter.ctc = CTCHead.for_texts(16, ["qapla' ñ"])
+    adapter.save(tmp_path / "a")
+    back = recognizer().adapters.load(tmp_path / "a")
+    assert back.ctc.vocabulary == adapter.ctc.vocabulary and torch.equal(back.ctc.weight, adapter.ctc.weight)
+    assert torch.equal(back.language.v, adapter.language.v) and back.manifest.language_slot == "<|yo|>"
+    assert back.head_parameters() == adapter.head_parameters() == 17 * len(adapter.ctc.vocabulary)
+    assert back.trained_parameters() == back.formula_size()
+
+
+def test_a_path_keeps_its_meaning_when_patterns_change(tmp_path):
+    """`sites` says which layers, so a file means the same where a later version reads `where` differently."""
+    _, _, folder = saved(tmp_path, where="conv")
+    edit(folder, where=["all"])
+    assert list(recognizer().adapters.load(folder).layers) == ["encoder.conv1", "encoder.conv2"]
+
+
+# -- which base --------------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64])
+def test_a_fingerprint_survives_a_change_of_dtype(dtype):
+    base = tiny_base()
+    for start in (torch.float32, torch.bfloat16):
+        there = fingerprint(base.to(start))
+        assert same(there, fingerprint(base.to(dtype))) and same(fingerprint(base.to(torch.float16)), fingerprint(base.to(torch.bfloat16)))
+        base = tiny_base()
+
+
+def test_a_fingerprint_tells_bases_of_one_shape_apart_and_slight_fine_tuning_too():
+    one, other, wide = fingerprint(tiny_base(0)), fingerprint(tiny_base(1)), fingerprint(tiny_base(0, width=32))
+    assert same_shape(one, other) and not same(one, other) and not same_shape(one, wide)
+    tuned = tiny_base(0)
+    with torch.no_grad():
+        for parameter in tuned.parameters():
+            parameter.add_(torch.randn_like(parameter) * 0.01 * parameter.abs().mean())
+    assert not same(one, fingerprint(tuned))
+    assert len(one) < 2_000
+
+
+def test_an_adapter_of_another_base_is_refused_with_the_base_it_wants(tmp_path):
+    _, _, folder = saved(tmp_path)
+    edit(folder, base_id="mini-7")
+    other = tiny_recognizer(1, source=40)
+    with pytest.raises(WrongBase, match="trained on 'mini-7'.*--model mini-7.*--force"):
+        other.adapters.load(folder)
+    assert len(other.adapters) == 0
+    assert other.adapters.load(folder, force=True).name == "a"
+
+
+def test_force_does_not_help_where_shapes_differ(tmp_path):
+    _, _, folder = saved(tmp_path)
+    for force in (False, True):
+        with pytest.raises(WrongBase, match="shapes do not fit"):
+            tiny_recognizer(0, source=40, width=32).adapters.load(folder, force=force)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_an_adapter_loads_onto_its_base_in_half_precision(tmp_path, dtype):
+    model, _, folder = saved(tmp_path)
+    features, contexts, tokens = batch()
+    want = pass_through(model, "a", features.float(), contexts, tokens)[0]
+    half = tiny_recognizer(source=40)
+    half.base.to(dtype)
+    half = type(half)(half.base, half.tokenizer, half.info)
+    half.adapters.load(folder)
+    got = pass_through(half, ["a", None, "a", "a"], features, contexts, tokens)[0]
+    assert got.dtype == dtype and all(p.dtype == torch.float32 for p in half.adapters.parameters())
+    assert float((got[0].float() - want[0]).detach().abs().mean()) < 0.05  # layer-normalised states, of size one
+
+
+# -- what can be wrong -------------------------------------------------------------------------------------------------
+def tensors_as(change):
+    def spoil(folder):
+        save_file(change(load_file(folder / TENSORS)), folder / TENSORS)
+
+    return spoil
+
+
+def spoil_some(held, change):
+    name = next(iter(held))
+    return held | {name: change(held[name])}
+
+
+BROKEN = {
+    "no manifest": (lambda f: (f / MANIFEST).unlink(), "asrpeft adapter import"),
+    "manifest is not json": (lambda f: (f / MANIFEST).write_text("{"), "JSON"),
+    "manifest is not text": (lambda f: (f / MANIFEST).write_bytes(b"\xff\xfe{}"), "JSON"),
+    "manifest is a list": (lambda f: (f / MANIFEST).write_text("[1]"), "format version"),
+    "manifest is nested too deep": (lambda f: (f / MANIFEST).write_text("[" * 100_000), "JSON"),
+    "manifest is huge": (lambda f: (f / MANIFEST).write_bytes(b" " * (17 << 20)), "at most"),
+    "manifest is a folder": (lambda f: ((f / MANIFEST).unlink(), (f / MANIFEST).mkdir()), "has no"),
+    "no format": (lambda f: edit(f, format=None), "format version"),
+    "format is true": (lambda f: edit(f, format=True), "format version"),
+    "newer format": (lambda f: edit(f, format=FORMAT + 1), "Upgrade asrpeft"),
+    "no method": (lambda f: (f / MANIFEST).write_text(json.dumps({k: v for k, v in manifest_of(f).items() if k != "method"})), "incomplete"),
+    "method is a list": (lambda f: edit(f, method=["lora"]), "unusable method"),
+    "unknown method": (lambda f: edit(f, method="../../etc/passwd"), "no method"),
+    "config is a list": (lambda f: edit(f, config=[1]), "unusable config"),
+    "unknown setting": (lambda f: edit(f, config={"rank": 2, "evil": 1}), "no setting 'evil'"),
+    "rank is text": (lambda f: edit(f, config={"rank": "two"}), "whole number"),
+    "rank is infinite": (lambda f: edit(f, config={"rank": float("inf")}), "whole number"),
+    "alpha is not a number": (lambda f: edit(f, config={"rank": 2, "alpha": float("nan")}), "alpha must be"),
+    "a rank of a billion": (lambda f: edit(f, config={"rank": 10**9}), "describes .* numbers and the file holds"),
+    "a rank beyond any integer": (lambda f: edit(f, config={"rank": 10**40}), "describes .* numbers and the file holds"),
+    "another rank": (lambda f: edit(f, config={"rank": 1}), "wrong shape"),
+    "no sites": (lambda f: edit(f, sites=[]), "unusable sites"),
+    "sites twice": (lambda f: edit(f, sites=manifest_of(f)["sites"] * 2), "unusable sites"),
+    "sites are numbers": (lambda f: edit(f, sites=[1, 2]), "unusable sites"),
+    "unknown site": (lambda f: edit(f, sites=["../../weights"]), "does not have"),
+    "a site of another kind": (lambda f: edit(f, sites=["encoder.layer_norm"]), "does not fit"),
+    "fewer sites": (lambda f: edit(f, sites=manifest_of(f)["sites"][:1]), "unknown"),
+    "fingerprint is odd": (lambda f: edit(f, base_fingerprint="abc:!!!"), "unusable base_fingerprint"),
+    "fingerprint is cut": (lambda f: edit(f, base_fingerprint=manifest_of(f)["base_fingerprint"][:-3]), "unusable base_fingerprint|other weights"),
+    "unknown context": (lambda f: edit(f, context="medium"), "unusable context"),
+    "context is a list": (lambda f: edit(f, context=["full"]), "unusable context"),
+    "language is a number": (lambda f: edit(f, language=3), "unusable language"),
+    "unknown language slot": (lambda f: edit(f, language_slot="<|xx|>"), "language token"),
+    "a language slot without a vector": (lambda f: edit(f, language_slot="<|yo|>"), "language.v"),
+    "a ctc vocabulary without a head": (lambda f: edit(f, ctc_vocabulary=["<blank>", "a"]), "ctc"),
+    "a ctc vocabulary without a blank": (lambda f: edit(f, ctc_vocabulary=["a"]), "unusable ctc_vocabulary"),
+    "training is text": (lambda f: edit(f, training="x"), "unusable training"),
+    "no tensors": (lambda f: (f / TENSORS).unlink(), "cannot be read"),
+    "tensors are empty": (lambda f: (f / TENSORS).write_bytes(b""), "cannot be read"),
+    "tensors are cut short": (lambda f: (f / TENSORS).write_bytes((f / TENSORS).read_bytes()[:-10]), "cannot be read"),
+    "tensors are noise": (lambda f: (f / TENSORS).write_bytes(os.urandom(500)), "cannot be read"),
+    "tensors claim a huge header": (lambda f: (f / TENSORS).write_bytes((2**60).to_bytes(8, "little") + b"{}"), "cannot be read"),
+    "tensors are a pickle": (lambda f: torch.save({"a": 1}, f / TENSORS), "cannot be read"),
+    "one is missing": (tensors_as(lambda t: dict(list(t.items())[1:])), "missing|describes"),
+    "one too many": (tensors_as(lambda t: t | {"sites.x.y": torch.ones(2)}), "unknown"),
+    "one is not finite": (tensors_as(lambda t: spoil_some(t, lambda x: x / 0)), "finite"),
+    "one holds whole numbers": (tensors_as(lambda t: spoil_some(t, lambda x: x.int())), "finite"),
+    "one has another shape": (tensors_as(lambda t: spoil_some(t, lambda x: x.T.contiguous())), "wrong shape"),
+}
+
+
+@pytest.mark.parametrize("case", BROKEN)
+def test_a_folder_that_cannot_be_used_is_refused_with_the_reason(case, tmp_path):
+    _, _, folder = saved(tmp_path, where="fc1")
+    spoil, why = BROKEN[case]
+    spoil(folder)
+    model = recognizer()
+    with pytest.raises(AsrpeftError, match=why) as caught:
+        model.adapters.load(folder)
+    assert isinstance(caught.value, (BadAdapter, WrongBase))
+    assert len(model.adapters) == 0 and not model.adapters.sites
+    assert not any(m._forward_hooks for m in model.base.modules())
+
+
+@pytest.mark.parametrize("path", ["nowhere", "a/adapter.json"])
+def test_a_path_that_is_no_folder_is_refused(path, tmp_path):
+    saved(tmp_path)
+    with pytest.raises(BadAdapter, match="no adapter folder"):
+        recognizer().adapters.load(tmp_path / path)
+
+
+def test_unknown_manifest_fields_of_this_format_are_passed_over(tmp_path):
+    _, _, folder = saved(tmp_path)
+    edit(folder, colour="green")
+    assert recognizer().adapters.load(folder).name == "a"
+
+
+# -- writing -----------------------------------------------------------------------------------------------------------
+def test_an_adapter_is_not_written_over_without_being_told_so(tmp_path):
+    model, adapter, folder = saved(tmp_path)
+    with pytest.raises(BadInput, match="overwrite"):
+        adapter.save(folder)
+    stir(adapter, 5)
+    adapter.save(folder, overwrite=True)
+    held = load_file(folder / TENSORS)
+    assert all(torch.equal(held[n], t) for n, t in adapter.tensors()[1].items())
+    assert [p.name for p in tmp_path.iterdir()] == ["a"], "something was left beside it"
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_a_folder_with_other_files_is_never_replaced(tmp_path, overwrite):
+    _, adapter, folder = saved(tmp_path)
+    (folder / "notes.txt").write_text("mine")
+    with pytest.raises(BadInput, match="notes.txt"):
+        adapter.save(folder, overwrite=overwrite)
+    assert (folder / "notes.txt").read_text() == "mine" and (folder / TENSORS).exists()
+
+
+def test_an_unknown_manifest_field_is_a_mistake_of_the_program(tmp_path):
+    _, adapter, _ = saved(tmp_path)
+    with pytest.raises(TypeError, match="colour"):
+        adapter.save(tmp_path / "b", colour="green")
+    assert not (tmp_path / "b").exists()
+
+
+def test_killed_while_writing_leaves_the_old_one(tmp_path):
+    """The process ends in the middle of the second file: what was there before is there after, whole."""
+    _, _, folder = saved(tmp_path)
+    before = {p.name: p.read_bytes() for p in folder.iterdir()}
+    script = textwrap.dedent(f"""
+        import os, pathlib
+        from tests.methods.cases import recognizer, stir
+        adapter = recognizer().adapters.load({str(folder)!r})
+        stir(adapter, 9)
+        pathlib.Path.write_text = lambda *a, **k: os._exit(9)
+        adapter.save({str(folder)!r}, overwrite=True)
+    """)
+    done = subprocess.run([sys.executable, "-c", script], cwd=os.getcwd(), env={**os.environ, "PYTHONPATH": os.getcwd()}, capture_output=True, timeout=120)
+    assert done.returncode == 9, done.stderr.decode()
+    assert {p.name: p.read_bytes() for p in folder.iterdir()} == before
+    assert recognizer().adapters.load(folder).name == "a"

@@ -1,0 +1,178 @@
+"""LoRA, LoHa and IA3 give the numbers that Hugging Face `peft` gives for the same tensors on the same tiny Whisper.
+
+Both ways: a folder that we wrote and `peft` loads, and a folder that `peft` wrote and we load.
+"""
+
+from __future__ import annotations
+
+import json
+import warnings
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from torch.testing import assert_close
+
+from asrpeft.adapters.peft_format import CONFIG, PICKLE, TENSORS, read_peft, write_peft
+from asrpeft.errors import BadAdapter, BadInput
+from tests.methods.cases import recognizer, stir
+
+peft = pytest.importorskip("peft", reason="peft is in the extra `test`")
+
+CASES = {
+    "lora on linear": ("lora", {"where": "attention,ff", "rank": 3, "alpha": 5.0}),
+    "lora on convolutions": ("lora", {"where": "conv", "rank": 3, "alpha": 5.0}),
+    "lora on the embedding": ("lora", {"where": "embedding", "rank": 3, "alpha": 5.0, "head": False}),
+    "rank-stabilised lora": ("lora", {"where": "all", "rank": 4, "alpha": 6.0, "scale": "rs", "head": False}),
+    "loha on linear": ("loha", {"where": "attention", "rank": 3, "alpha": 6.0}),
+    "loha on convolutions": ("loha", {"where": "conv,fc1", "rank": 3, "alpha": 6.0}),
+    "ia3 on keys, values and the second feed-forward's input": ("ia3", {}),
+    "ia3 on other linear layers": ("ia3", {"where": "q_proj,fc1"}),
+}
+
+
+def given() -> dict[str, torch.Tensor]:
+    noise = torch.Generator().manual_seed(5)
+    return {"input_features": torch.randn(3, 8, 80, generator=noise, dtype=torch.float64), "decoder_input_ids": torch.randint(0, 60, (3, 6), generator=noise)}
+
+
+def peft_logits(folder) -> torch.Tensor:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # peft warns about tied embeddings
+        model = peft.PeftModel.from_pretrained(recognizer().base, folder).double().eval()
+    for module in model.modules():
+        # `transformers` asks the encoder's convolutions for their stride, which peft's wrapper of them does not have.
+        if isinstance(module, peft.tuners.tuners_utils.BaseTunerLayer) and isinstance(module.get_base_layer(), torch.nn.Conv1d):
+            module.stride = module.get_base_layer().stride
+    with torch.no_grad():
+        return model.base_model.model(**given()).logits
+
+
+def our_logits(model, route) -> torch.Tensor:
+    with torch.no_grad(), model.route(route):
+        return model.base(**given()).logits
+
+
+def ours(method: str, settings: dict):
+    model = recognizer()
+    adapter = stir(model.adapt(method, name="a", **settings)).double()
+    adapter.float().double()
+    return model, adapter
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_peft_gives_the_same_numbers_for_what_we_write(case, tmp_path):
+    model, adapter = ours(*CASES[case])
+    theirs = peft_logits(write_peft(adapter, tmp_path / "a"))
+    assert (theirs - our_logits(model, None)).abs().max() > 1e-2
+    assert_close(our_logits(model, "a"), theirs, atol=1e-8, rtol=1e-6)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_what_we_wrote_comes_back_exactly(case, tmp_path):
+    model, adapter = ours(*CASES[case])
+    write_peft(adapter, tmp_path / "a")
+    back = read_peft(model.adapters, tmp_path / "a", name="b", language="sw", context="auto")
+    assert back.manifest.language == "sw" and back.manifest.context == "auto" and back.manifest.training["base_model_name_or_path"] == "tiny"
+    assert set(back.layers) == set(adapter.layers)
+    back.double()
+    assert_close(our_logits(model, "b"), our_logits(model, "a"), atol=1e-12, rtol=1e-10)
+    back.save(tmp_path / "native")
+    assert model.adapters.load(tmp_path / "native", name="c").manifest.method == adapter.manifest.method
+
+
+def peft_made(config, folder):
+    torch.manual_seed(0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        model = peft.get_peft_model(recognizer().base, config).double()
+        stir(model, 7)
+        for parameter in model.parameters():
+            if parameter.requires_grad:
+                parameter.data = parameter.data.float().double()
+        model.save_pretrained(folder)
+    return folder
+
+
+THEIRS = {
+    "lora, short names": lambda: peft.LoraConfig(r=3, lora_alpha=7, target_modules=["q_proj", "v_proj", "conv1", "conv2", "fc1"]),
+    "lora, ranks and alphas by pattern": lambda: peft.LoraConfig(
+        r=2, lora_alpha=4, target_modules=["q_proj", "fc1"], rank_pattern={"fc1": 5}, alpha_pattern={r"decoder\..*\.q_proj": 9}
+    ),
+    "rs lora, ranks by pattern": lambda: peft.LoraConfig(r=4, lora_alpha=4, use_rslora=True, target_modules=["q_proj", "fc1"], rank_pattern={"q_proj": 1}),
+    "lora on the embedding": lambda: peft.LoraConfig(r=2, lora_alpha=4, target_modules=["embed_tokens", "fc2"]),
+    "loha": lambda: peft.LoHaConfig(r=3, alpha=6, target_modules=["k_proj", "conv2"]),
+    "ia3": lambda: peft.IA3Config(target_modules=["k_proj", "v_proj", "fc2"], feedforward_modules=["fc2"]),
+}
+
+
+@pytest.mark.parametrize("case", THEIRS)
+def test_we_give_the_same_numbers_for_what_peft_writes(case, tmp_path):
+    folder = peft_made(THEIRS[case](), tmp_path / "theirs")
+    model = recognizer()
+    read_peft(model.adapters, folder, name="a").double()
+    want = peft_logits(folder)
+    assert (want - our_logits(model, None)).abs().max() > 1e-2
+    assert_close(our_logits(model, "a"), want, atol=1e-5, rtol=1e-4)
+
+
+def test_an_adapter_that_changes_the_tied_head_is_not_written_as_if_peft_could_hold_it(tmp_path):
+    _, adapter = ours("lora", {"where": "embedding", "rank": 2})
+    with pytest.raises(BadInput, match="head=False"):
+        write_peft(adapter, tmp_path / "a")
+    assert not (tmp_path / "a").exists()
+
+
+@pytest.mark.parametrize("method, settings, why", [
+    ("s2lora", {}, "not for s2lora"), ("ia3", {"where": "conv"}, "linear layers only"), ("loha", {"where": "embedding"}, "linear and convolution"),
+    ("lora", {"where": "embed_positions"}, "peft cannot run|not for"),
+])  # fmt: skip
+def test_what_peft_has_not_is_refused(method, settings, why, tmp_path):
+    _, adapter = ours(method, settings)
+    with pytest.raises(BadInput, match=why):
+        write_peft(adapter, tmp_path / "a")
+
+
+def test_a_learned_language_vector_is_refused(tmp_path):
+    adapter = recognizer().adapt("lora", name="a", lang="zz-unknown")
+    with pytest.raises(BadInput, match="learned vector"):
+        write_peft(adapter, tmp_path / "a")
+
+
+def edit(folder, **changes):
+    config = json.loads((folder / CONFIG).read_text())
+    (folder / CONFIG).write_text(json.dumps(config | changes))
+
+
+BROKEN = {
+    "dora": (lambda f: edit(f, use_dora=True), "use_dora"),
+    "biases": (lambda f: edit(f, bias="all"), "bias"),
+    "pissa": (lambda f: edit(f, init_lora_weights="pissa_niter_4"), "pissa"),
+    "whole modules": (lambda f: edit(f, modules_to_save=["proj_out"]), "modules_to_save"),
+    "another type": (lambda f: edit(f, peft_type="VERA"), "VERA"),
+    "no alpha": (lambda f: edit(f, lora_alpha=None), "cannot be used"),
+    "a broken pattern": (lambda f: edit(f, alpha_pattern={"(": 1}), "cannot be used"),
+    "no config": (lambda f: (f / CONFIG).unlink(), CONFIG),
+    "config is a list": (lambda f: (f / CONFIG).write_text("[]"), "not an object"),
+    "cut short": (lambda f: (f / TENSORS).write_bytes((f / TENSORS).read_bytes()[:-50]), "cannot be read"),
+    "a pickle": (lambda f: (f / TENSORS).rename(f / PICKLE), "pickle"),
+    "an unknown tensor": (lambda f: save_file({"base_model.model.x.weight": torch.ones(2)}, f / TENSORS), "does not know"),
+    "another base's layer": (lambda f: save_file({"base_model.model.model.decoder.layers.7.fc1.lora_A.weight": torch.ones(2)}, f / TENSORS), "does not have"),
+    "another base's embedding": (
+        lambda f: save_file({"base_model.model.model.decoder.embed_tokens.base_layer.weight": torch.ones(1573, 16)}, f / TENSORS), "another base"
+    ),
+    "half a pair": (lambda f: save_file({k: t for k, t in load_file(f / TENSORS).items() if "lora_A" in k}, f / TENSORS), "lora_B"),
+    "another shape": (lambda f: save_file({k: t[:, :3].contiguous() for k, t in load_file(f / TENSORS).items()}, f / TENSORS), "wrong shape|cannot be used"),
+    "not numbers": (lambda f: save_file({k: t * float("nan") for k, t in load_file(f / TENSORS).items()}, f / TENSORS), "finite"),
+}
+
+
+@pytest.mark.parametrize("case", BROKEN)
+def test_a_peft_folder_that_cannot_be_used_is_refused_with_the_reason(case, tmp_path):
+    model, adapter = ours("lora", {"where": "fc1", "rank": 2})
+    folder = write_peft(adapter, tmp_path / "a")
+    spoil, why = BROKEN[case]
+    spoil(folder)
+    with pytest.raises(BadAdapter, match=why):
+        read_peft(model.adapters, folder, name="b")
+    assert model.adapters.names() == ["a"]
