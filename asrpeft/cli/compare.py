@@ -69,8 +69,8 @@ def compare(
         if not dot or name not in wanted:
             raise BadInput(f"--set {key}={value}: write METHOD.NAME=VALUE with a method that is compared ({', '.join(wanted)}).")
         own.setdefault(name, {})[setting] = value
-    recognizer = o.load_model(model, device=device, dtype=dtype, threads=threads, say=say)
     corpora = [None if d is None else o.read_corpus(d, columns=columns) for d in (data, eval_data, dev_data)]
+    recognizer = o.load_model(model, device=device, dtype=dtype, threads=threads, say=say)
     with told(quiet=quiet, say=say) as progress:
         found = contest(recognizer, corpora[0], corpora[1], methods=wanted, options=given, where=where, settings=own, lang=lang, dev=corpora[2], out=out, progress=progress)
     if out is not None:

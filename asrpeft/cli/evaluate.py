@@ -63,9 +63,9 @@ def evaluate(
     from asrpeft.jobs.evaluate import evaluate as run
 
     say = teller(quiet=quiet, as_json=json)
+    corpus = o.read_corpus(data, columns=columns, strict=strict)
     recognizer = o.load_model(model, device=device, dtype=dtype, threads=threads, say=say)
     names = o.attach(recognizer, adapter, force=force)
-    corpus = o.read_corpus(data, columns=columns, strict=strict)
     wanted = [column for text in by or [] for column in text.split(",") if column]
     with bar("evaluating", quiet=quiet) as advance:
         found = run(

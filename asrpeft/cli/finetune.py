@@ -85,8 +85,8 @@ def finetune(
         epochs=epochs, steps=steps, minutes=minutes, lr=lr, loss=loss, batch_seconds=batch_seconds, accumulate=accumulate, schedule=schedule,
         precision=precision, augment=augment, context=context, patience=patience, gradient_checkpointing=gradient_checkpointing, seed=seed,
     )  # fmt: skip
-    recognizer = o.load_model(model, device=device, dtype=dtype, threads=threads, say=say)
     corpora = [None if d is None else o.read_corpus(d, columns=columns, strict=strict) for d in (data, dev_data, eval_data)]
+    recognizer = o.load_model(model, device=device, dtype=dtype, threads=threads, say=say)
     with told(quiet=quiet, say=say) as progress:
         result = run(
             recognizer, corpora[0], dev=corpora[1], eval_data=corpora[2], options=given, method=method, settings=o.pairs("--set", settings), where=where,

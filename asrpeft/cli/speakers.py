@@ -62,8 +62,8 @@ def speakers(
     say = teller(quiet=quiet, as_json=json)
     given = TrainingOptions(epochs=epochs, steps=steps, minutes=minutes, lr=lr, loss=loss, batch_seconds=batch_seconds, precision=precision,
                             augment=augment, context=context, patience=patience, seed=seed)  # fmt: skip
-    recognizer = o.load_model(model, device=device, dtype=dtype, threads=threads, say=say)
     corpus = o.read_corpus(data, columns=columns, strict=strict)
+    recognizer = o.load_model(model, device=device, dtype=dtype, threads=threads, say=say)
     with told(quiet=quiet, say=say) as progress:
         found = run(recognizer, corpus, out=out, options=given, by=by, method=method, where=where, settings=o.pairs("--set", settings), lang=lang, task=task,
                     split=split, pooled=pooled, from_pooled=from_pooled, init_adapter=init_adapter, resume=resume, overwrite=overwrite, progress=progress)  # fmt: skip
