@@ -1,4 +1,5 @@
-"""Encoder states → text: greedy and beam search in batches whose rows may use different adapters, under Whisper's rules."""
+"""Encoder states → text: greedy and beam search in batches whose rows may use different adapters, under Whisper's
+rules."""
 
 from asrpeft.decoding.batch import Row, decode_rows, encode_rows, make_row, search
 from asrpeft.decoding.beam import beam_search

@@ -32,6 +32,7 @@ def _watched(recognizer: Recognizer, layers: Sequence[int]) -> Iterator[dict[tup
     for number in layers:
         block = recognizer.base.model.decoder.layers[number].encoder_attn
         for name in ("q_proj", "k_proj"):
+
             def keep(_module, _args, output, key=(number, name)):
                 seen[key] = output
 
@@ -44,7 +45,9 @@ def _watched(recognizer: Recognizer, layers: Sequence[int]) -> Iterator[dict[tup
 
 
 @torch.no_grad()
-def attention_to_audio(recognizer: Recognizer, encoded: Encoded, tokens: Sequence[int], *, adapter: str | None, n_frames: int) -> Tensor | None:
+def attention_to_audio(
+    recognizer: Recognizer, encoded: Encoded, tokens: Sequence[int], *, adapter: str | None, n_frames: int
+) -> Tensor | None:
     """How much each of `tokens` attends to each of the first `n_frames` frames: (tokens, frames), standardised.
 
     Args:   encoded: one row.
@@ -65,7 +68,12 @@ def attention_to_audio(recognizer: Recognizer, encoded: Encoded, tokens: Sequenc
     a = torch.stack(weights)
     a = (a - a.mean(1, keepdim=True)) / a.std(1, keepdim=True, unbiased=False).clamp(min=1e-9)
     if n_frames > MEDIAN // 2:
-        a = torch.nn.functional.pad(a, (MEDIAN // 2, MEDIAN // 2), mode="reflect").unfold(-1, MEDIAN, 1).median(-1).values
+        a = (
+            torch.nn.functional.pad(a, (MEDIAN // 2, MEDIAN // 2), mode="reflect")
+            .unfold(-1, MEDIAN, 1)
+            .median(-1)
+            .values
+        )
     return a.mean(0)
 
 
@@ -78,8 +86,14 @@ def warp(a: np.ndarray) -> np.ndarray:
 
 
 def attend(
-    recognizer: Recognizer, encoded: Encoded, prompt: Sequence[int], tokens: Sequence[int], *, adapter: str | None, n_frames: int,
-) -> tuple[Word, ...] | None:  # fmt: skip
+    recognizer: Recognizer,
+    encoded: Encoded,
+    prompt: Sequence[int],
+    tokens: Sequence[int],
+    *,
+    adapter: str | None,
+    n_frames: int,
+) -> tuple[Word, ...] | None:
     """The words of `tokens`, written after `prompt`, on the first `n_frames` frames of `encoded` (one row).
 
     Returns: None where the base names no alignment heads, or there is no word.

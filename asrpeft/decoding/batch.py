@@ -15,7 +15,7 @@ from asrpeft.decoding.attention import attend
 from asrpeft.decoding.beam import beam_search
 from asrpeft.decoding.fallback import with_fallback
 from asrpeft.decoding.greedy import greedy
-from asrpeft.decoding.hypothesis import Hypothesis, Options
+from asrpeft.decoding.hypothesis import GREEDY, Hypothesis, Options
 from asrpeft.decoding.words import Word, align, spread
 from asrpeft.recognizer import Encoded, Recognizer, context_frames, speech_frames
 
@@ -54,8 +54,8 @@ def make_row(
     """Settle what one utterance is decoded with.
 
     Args:
-        lang, task, context: None takes the adapter's own; without an adapter, what the base was trained for. English-only
-            bases need no language.
+        lang, task, context: None takes the adapter's own; without an adapter, what the base was trained for.
+            English-only bases need no language.
         text_prompt: text that is told to have come before (names, spellings, the sentence before).
     Raises: BadAudio for more than 30 s; BadInput for a language, task or context that the base and adapter do not have.
     """
@@ -65,7 +65,9 @@ def make_row(
     if task is None:
         task = recognizer.adapters[adapter].manifest.task if adapter is not None else "transcribe"
     prompt = recognizer.prompt(lang=lang, task=task, adapter=adapter, timestamps=timestamps)
-    return Row(samples, context_frames(len(samples), context), (*earlier_text(recognizer, text_prompt), *prompt), adapter)
+    return Row(
+        samples, context_frames(len(samples), context), (*earlier_text(recognizer, text_prompt), *prompt), adapter
+    )
 
 
 def earlier_text(recognizer: Recognizer, text: str | None) -> list[int]:
@@ -85,7 +87,9 @@ def text_prefix(recognizer: Recognizer, row: Row, said: str) -> Row:
 def features_of(recognizer: Recognizer, rows: Sequence[Row]) -> tuple[Tensor, Tensor]:
     """(rows, mels, 2·T) and contexts (rows,), T being the longest context."""
     longest = 2 * max(row.frames for row in rows)
-    features = torch.stack([log_mel(torch.from_numpy(row.samples), n_mels=recognizer.n_mels, n_frames=longest) for row in rows])
+    features = torch.stack(
+        [log_mel(torch.from_numpy(row.samples), n_mels=recognizer.n_mels, n_frames=longest) for row in rows]
+    )
     return features, torch.tensor([row.frames for row in rows])
 
 
@@ -96,32 +100,58 @@ def encode_rows(recognizer: Recognizer, rows: Sequence[Row], *, autocast: bool =
     Args: autocast: compute in bfloat16 where PyTorch thinks it safe (twice as fast on CPUs that have it, and on GPUs).
     """
     features, frames = features_of(recognizer, rows)
-    with recognizer.route([row.adapter for row in rows]), torch.autocast(recognizer.device.type, torch.bfloat16, enabled=autocast):
+    with (
+        recognizer.route([row.adapter for row in rows]),
+        torch.autocast(recognizer.device.type, torch.bfloat16, enabled=autocast),
+    ):
         return recognizer.encode(features, frames)
 
 
 def search(
-    recognizer: Recognizer, encoded: Encoded, prompts: Sequence[Sequence[int]], *,
-    adapters: Sequence[str | None] | str | None, options: Options,
-) -> list[Hypothesis]:  # fmt: skip
+    recognizer: Recognizer,
+    encoded: Encoded,
+    prompts: Sequence[Sequence[int]],
+    *,
+    adapters: Sequence[str | None] | str | None,
+    options: Options,
+) -> list[Hypothesis]:
     """The search that the options ask for: greedy or sampled, by beams, with or without fallback."""
 
-    def once(encoded: Encoded, prompts: Sequence[Sequence[int]], adapters: Sequence[str | None] | str | None, options: Options) -> list[Hypothesis]:
+    def once(
+        encoded: Encoded,
+        prompts: Sequence[Sequence[int]],
+        adapters: Sequence[str | None] | str | None,
+        options: Options,
+    ) -> list[Hypothesis]:
         kind = beam_search if options.beams > 1 else greedy
         return kind(recognizer, encoded, prompts, adapters=adapters, options=options)
 
-    return with_fallback(once, encoded, prompts, adapters, options) if options.fallback else once(encoded, prompts, adapters, options)
+    return (
+        with_fallback(once, encoded, prompts, adapters, options)
+        if options.fallback
+        else once(encoded, prompts, adapters, options)
+    )
 
 
-def decode_rows(recognizer: Recognizer, rows: Sequence[Row], *, options: Options = Options(), autocast: bool = False) -> list[Hypothesis]:
+def decode_rows(
+    recognizer: Recognizer, rows: Sequence[Row], *, options: Options = GREEDY, autocast: bool = False
+) -> list[Hypothesis]:
     """Transcribe rows together; each is written as it would be alone (to floating-point tolerance)."""
-    return [found for found, _ in decode_aligned(recognizer, rows, options=options, autocast=autocast, word_times=False)]
+    return [
+        found for found, _ in decode_aligned(recognizer, rows, options=options, autocast=autocast, word_times=False)
+    ]
 
 
 def decode_aligned(
-    recognizer: Recognizer, rows: Sequence[Row], *, options: Options = Options(), autocast: bool = False, word_times: bool = True,
-) -> list[tuple[Hypothesis, tuple[Word, ...]]]:  # fmt: skip
-    """As `decode_rows`, with the times of each row's words from the beginning of its audio (no words unless `word_times`).
+    recognizer: Recognizer,
+    rows: Sequence[Row],
+    *,
+    options: Options = GREEDY,
+    autocast: bool = False,
+    word_times: bool = True,
+) -> list[tuple[Hypothesis, tuple[Word, ...]]]:
+    """As `decode_rows`, with the times of each row's words from the beginning of its audio (no words unless
+    `word_times`).
 
     Rows whose prompts have different lengths are decoded one length after another.
     """
@@ -131,16 +161,29 @@ def decode_aligned(
         some = [rows[i] for i in places]
         encoded = encode_rows(recognizer, some, autocast=autocast)
         with torch.autocast(recognizer.device.type, torch.bfloat16, enabled=autocast):
-            written = search(recognizer, encoded, [row.prompt for row in some], adapters=[row.adapter for row in some], options=options)
+            written = search(
+                recognizer,
+                encoded,
+                [row.prompt for row in some],
+                adapters=[row.adapter for row in some],
+                options=options,
+            )
         for number, (place, one) in enumerate(zip(places, written)):
-            found[place] = (one, word_times_of(recognizer, rows[place], encoded.take(torch.tensor([number])), one) if word_times else ())
+            found[place] = (
+                one,
+                word_times_of(recognizer, rows[place], encoded.take(torch.tensor([number])), one) if word_times else (),
+            )
     return [found[i] for i in range(len(rows))]
 
 
 def word_times_of(recognizer: Recognizer, row: Row, encoded: Encoded, found: Hypothesis) -> tuple[Word, ...]:
-    """When the words of a row (the only one of `encoded`) were said: by the CTC head that goes with its adapter, else by the
-    base's alignment heads, else spread over the audio."""
-    head, n_frames, seconds = recognizer.ctc_head(row.adapter), speech_frames(len(row.samples)), len(row.samples) / SAMPLE_RATE
+    """When the words of a row (the only one of `encoded`) were said: by the CTC head that goes with its adapter, else
+    by the base's alignment heads, else spread over the audio."""
+    head, n_frames, seconds = (
+        recognizer.ctc_head(row.adapter),
+        speech_frames(len(row.samples)),
+        len(row.samples) / SAMPLE_RATE,
+    )
     before = len(row.said.split())
     words = None if head is None else align(head, encoded.states[0, :n_frames], f"{row.said} {found.text}")
     if words is not None:
@@ -149,7 +192,9 @@ def word_times_of(recognizer: Recognizer, row: Row, encoded: Encoded, found: Hyp
     return spread(f"{row.said} {found.text}", 0.0, seconds)[before:] if words is None else words
 
 
-def by_budget(rows: Iterable[T], frames: Callable[[T], int], *, batch_frames: int, batch_size: int | None = None) -> Iterator[list[T]]:
+def by_budget(
+    rows: Iterable[T], frames: Callable[[T], int], *, batch_frames: int, batch_size: int | None = None
+) -> Iterator[list[T]]:
     """Cut a sequence into batches of at most `batch_frames` encoder frames after padding (a single row may have more),
     and at most `batch_size` rows."""
     batch: list[T] = []

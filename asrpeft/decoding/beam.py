@@ -2,9 +2,9 @@
 
     score(y) = Σ log p(y_t) / |y|^α        α the length penalty; |y| counts the end token
 
-Each step extends every beam by every token and keeps the best 2·beams extensions: ended ones among the first `beams` of them
-are candidates for the result, the best `beams` others go on. A row stops once its best running beam, at the length it has,
-scores no better than its worst of `beams` candidates (`early_stopping=False` in `transformers`).
+Each step extends every beam by every token and keeps the best 2·beams extensions: ended ones among the first `beams` of
+them are candidates for the result, the best `beams` others go on. A row stops once its best running beam, at the length
+it has, scores no better than its worst of `beams` candidates (`early_stopping=False` in `transformers`).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from asrpeft.decoding.greedy import _no_speech, as_route, check_prompts, hypothesis, limit, new_cache
-from asrpeft.decoding.hypothesis import Hypothesis, Options
+from asrpeft.decoding.hypothesis import BEAMS, Hypothesis, Options
 from asrpeft.decoding.rules import rules_for
 from asrpeft.recognizer import Encoded, Recognizer
 
@@ -44,7 +44,7 @@ def beam_search(
     prompts: Sequence[Sequence[int]],
     *,
     adapters: Sequence[str | None] | str | None = None,
-    options: Options = Options(beams=5),
+    options: Options = BEAMS,
 ) -> list[Hypothesis]:
     """Decode every row of `encoded`; arguments and errors as for `greedy`. `Options.stop_loops` does not apply."""
     n_rows, device, beams = len(encoded.states), encoded.states.device, options.beams
@@ -75,7 +75,9 @@ def beam_search(
             break
         kept = torch.tensor(parents, device=device)
         cache.self_attention_cache.batch_select_indices(kept)
-        if widths != [beams] * len(live) or len(staying) < len(live):  # else every beam stays beside its own row's audio
+        if widths != [beams] * len(live) or len(staying) < len(
+            live
+        ):  # else every beam stays beside its own row's audio
             cache.cross_attention_cache.batch_select_indices(kept)
             encoded, here = encoded.take(kept), here.take(parents)
         live = staying
@@ -83,10 +85,18 @@ def beam_search(
     names = route.names if isinstance(route.names, tuple) else (route.names,) * n_rows
     best = [max(row.candidates, key=lambda beam: beam.score) for row in rows]
     return [
-        hypothesis(recognizer, [t for t in beam.tokens if t != recognizer.end], list(beam.logprobs), no_speech[i],
-                   finished=beam.ended, period=None, temperature=0.0, adapter=names[i])
+        hypothesis(
+            recognizer,
+            [t for t in beam.tokens if t != recognizer.end],
+            list(beam.logprobs),
+            no_speech[i],
+            finished=beam.ended,
+            period=None,
+            temperature=0.0,
+            adapter=names[i],
+        )
         for i, beam in enumerate(best)
-    ]  # fmt: skip
+    ]
 
 
 def _ruled(logits: Tensor, rules: Sequence, written: Sequence[tuple[int, ...]]) -> Tensor:
@@ -101,7 +111,10 @@ def _ruled(logits: Tensor, rules: Sequence, written: Sequence[tuple[int, ...]]) 
 def _extend(row: _Row, scores: Tensor, options: Options, end: int, *, last: bool) -> list[int] | None:
     """Extend the beams of one row by one token; the parents of its new beams, or None where the row is done."""
     before, beams = row.running, options.beams
-    sums = scores.double() + torch.tensor([beam.score for beam in before], dtype=torch.float64, device=scores.device)[:, None]
+    sums = (
+        scores.double()
+        + torch.tensor([beam.score for beam in before], dtype=torch.float64, device=scores.device)[:, None]
+    )
     values, places = sums.flatten().topk(min(2 * beams, sums.numel()))
     running: list[_Beam] = []
     parents: list[int] = []

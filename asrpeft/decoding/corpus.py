@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from asrpeft.audio import SAMPLE_RATE
 from asrpeft.corpus import Corpus, Skipped, Utterance
 from asrpeft.decoding.batch import Row, by_budget, decode_rows, make_row
-from asrpeft.decoding.hypothesis import Hypothesis, Options
+from asrpeft.decoding.hypothesis import GREEDY, Hypothesis, Options
 from asrpeft.errors import BadAudio
 from asrpeft.recognizer import Recognizer
 from asrpeft.recognizer.languages import token_of
@@ -57,7 +57,7 @@ def transcribe_corpus(
     context: str | None = None,
     batch_frames: int = BATCH_FRAMES,
     batch_size: int | None = None,
-    options: Options = Options(),
+    options: Options = GREEDY,
     autocast: bool = False,
     strict: bool = False,
     progress: Callable[[int, int], None] | None = None,
@@ -65,8 +65,8 @@ def transcribe_corpus(
     """Transcribe every utterance, shortest first.
 
     Args:
-        adapter: one for all, or a function from the utterance to its adapter (None: the base); rows of different adapters
-            share batches.
+        adapter: one for all, or a function from the utterance to its adapter (None: the base); rows of different
+            adapters share batches.
         lang: of all utterances. Default: each utterance's own, else its adapter's.
         proxy_lang: what to tell the base about utterances in a language that it has no token for.
         context: "full" or "auto". Default: what each row's adapter, or the base, was trained for.
@@ -87,8 +87,18 @@ def transcribe_corpus(
             try:
                 samples = utterance.samples()
                 name = adapter(utterance) if callable(adapter) else adapter
-                yield place, make_row(recognizer, samples, adapter=name, task=task, context=context, timestamps=options.timestamps,
-                                      lang=language_of(recognizer, utterance, lang, name, proxy_lang))  # fmt: skip
+                yield (
+                    place,
+                    make_row(
+                        recognizer,
+                        samples,
+                        adapter=name,
+                        task=task,
+                        context=context,
+                        timestamps=options.timestamps,
+                        lang=language_of(recognizer, utterance, lang, name, proxy_lang),
+                    ),
+                )
             except BadAudio as error:
                 if strict:
                     raise
@@ -101,12 +111,17 @@ def transcribe_corpus(
             progress(len(found) + len(skipped), len(corpus))
     places = sorted(found)
     return Transcripts(
-        tuple(corpus[place] for place in places), tuple(found[place][0] for place in places), (*corpus.skipped, *skipped),
-        sum(found[place][1] for place in places) / SAMPLE_RATE, time.perf_counter() - started,
-    )  # fmt: skip
+        tuple(corpus[place] for place in places),
+        tuple(found[place][0] for place in places),
+        (*corpus.skipped, *skipped),
+        sum(found[place][1] for place in places) / SAMPLE_RATE,
+        time.perf_counter() - started,
+    )
 
 
-def language_of(recognizer: Recognizer, utterance: Utterance, lang: str | None, adapter: str | None, proxy_lang: str | None = None) -> str | None:
+def language_of(
+    recognizer: Recognizer, utterance: Utterance, lang: str | None, adapter: str | None, proxy_lang: str | None = None
+) -> str | None:
     """The language to tell the decoder: the one given for all, else the utterance's, else (None) the adapter's.
 
     Where the base has no token for it and the adapter has no vector of its own for it, `proxy_lang` stands in.

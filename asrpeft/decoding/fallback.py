@@ -1,9 +1,10 @@
 """Temperature fallback: what looks wrong is decoded again, warmer and warmer, and the first that looks right is kept.
 
-    wrong:  compression ratio > 2.4  or  mean log-probability < −1.0  or  a loop (which `Options.stop_loops` may have cut)
-    but not where  no-speech probability > 0.6  and  log-probability < −1.0:  that is silence, and its text is dropped
+    wrong   compression ratio > 2.4, or mean log-probability < −1.0, or a loop (cut or not)
+    silent  no-speech probability > 0.6 and mean log-probability < −1.0: not tried again, its text is dropped
 
-Temperatures 0, 0.2, … 1.0. Above 0 a draw depends on the row and `Options.seed` alone. Where none looks right the last is kept.
+Temperatures 0, 0.2, … 1.0. Above 0 a draw depends on the row and `Options.seed` alone. Where none looks right the last
+is kept.
 Source: Radford et al., 2022, https://arxiv.org/abs/2212.04356, section 4.5.
 """
 
@@ -36,8 +37,12 @@ def wrong(found: Hypothesis) -> bool:
 
 
 def with_fallback(
-    once: Search, encoded: Encoded, prompts: Sequence[Sequence[int]], adapters: Sequence[str | None] | str | None, options: Options,
-) -> list[Hypothesis]:  # fmt: skip
+    once: Search,
+    encoded: Encoded,
+    prompts: Sequence[Sequence[int]],
+    adapters: Sequence[str | None] | str | None,
+    options: Options,
+) -> list[Hypothesis]:
     """Run `once` on all rows, then again, warmer, on those that look wrong. Silent rows get an empty text."""
     rows = list(range(len(prompts)))
     found: dict[int, Hypothesis] = {}

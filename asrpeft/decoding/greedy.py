@@ -2,11 +2,11 @@
 
     y_t = argmax_v  rules(logits(y_<t, x))_v        rules set forbidden tokens to −∞
 
-The prompt is read at once, then one token a step with key-value caches. Rows that have ended leave the batch together once
-they are a quarter of it: cache, encoder states, cross mask and route shrink alike (copying the caches for every single row
-that ends costs more than its steps). A row's tokens do not depend on the other rows.
-With a temperature τ > 0, y_t ~ softmax(rules(logits) / τ) by the Gumbel-max trick, with the same noise for every row, so
-that a draw too is a function of the row and the seed alone.
+The prompt is read at once, then one token a step with key-value caches. Rows that have ended leave the batch together
+once they are a quarter of it: cache, encoder states, cross mask and route shrink alike (copying the caches for every
+single row that ends costs more than its steps). A row's tokens do not depend on the other rows.
+With a temperature τ > 0, y_t ~ softmax(rules(logits) / τ) by the Gumbel-max trick, with the same noise for every row,
+so that a draw too is a function of the row and the seed alone.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from torch import Tensor
 from transformers import DynamicCache, EncoderDecoderCache
 
 from asrpeft.adapters import Route
-from asrpeft.decoding.hypothesis import Hypothesis, Options
+from asrpeft.decoding.hypothesis import GREEDY, Hypothesis, Options
 from asrpeft.decoding.loops import compression_ratio, loop_period, without_loop
 from asrpeft.decoding.rules import rules_for
 from asrpeft.errors import BadInput
@@ -56,8 +56,10 @@ def prompt_rows(recognizer: Recognizer, route: Route) -> int:
 def check_prompts(recognizer: Recognizer, prompts: Sequence[Sequence[int]], n_rows: int) -> None:
     """Raises: BadInput unless there is a prompt for every row, all of one length."""
     if len(prompts) != n_rows or len({len(prompt) for prompt in prompts}) != 1 or not prompts[0]:
-        raise BadInput(f"{n_rows} rows need {n_rows} prompts of one length; got lengths {[len(p) for p in prompts][:8]}. "
-                       f"Decode rows of different prompts in batches of their own.")  # fmt: skip
+        raise BadInput(
+            f"{n_rows} rows need {n_rows} prompts of one length; got lengths {[len(p) for p in prompts][:8]}. "
+            f"Decode rows of different prompts in batches of their own."
+        )
 
 
 def limit(recognizer: Recognizer, n_prompt: int, route: Route, options: Options) -> int:
@@ -67,7 +69,10 @@ def limit(recognizer: Recognizer, n_prompt: int, route: Route, options: Options)
     """
     room = recognizer.max_tokens - n_prompt - prompt_rows(recognizer, route)
     if room < 1:
-        raise BadInput(f"A prompt of {n_prompt} tokens leaves no room in the decoder's {recognizer.max_tokens} positions. Shorten it.")
+        raise BadInput(
+            f"A prompt of {n_prompt} tokens leaves no room in the decoder's {recognizer.max_tokens} positions. "
+            "Shorten it."
+        )
     return room if options.max_new_tokens is None else min(room, options.max_new_tokens)
 
 
@@ -78,7 +83,7 @@ def greedy(
     prompts: Sequence[Sequence[int]],
     *,
     adapters: Sequence[str | None] | str | None = None,
-    options: Options = Options(),
+    options: Options = GREEDY,
 ) -> list[Hypothesis]:
     """Decode every row of `encoded`.
 
@@ -100,7 +105,9 @@ def greedy(
     lengths = [most] * n_rows
     loops: dict[int, int] = {}
 
-    live = list(range(n_rows))  # rows of the batch as it is now; those that have ended stay until they are enough to leave
+    live = list(
+        range(n_rows)
+    )  # rows of the batch as it is now; those that have ended stay until they are enough to leave
     ended = [False] * n_rows
     cache, step_tokens, here = new_cache(recognizer), torch.tensor([list(p) for p in prompts], device=device), route
     no_speech: list[float] = []
@@ -135,16 +142,31 @@ def greedy(
         step_tokens = tokens[:, None]
     names = route.names if isinstance(route.names, tuple) else (route.names,) * n_rows
     return [
-        hypothesis(recognizer, written[row, : lengths[row]].tolist(), logprobs[row, : lengths[row] + 1].tolist(), no_speech[row],
-                   finished=ended[row] and row not in loops, period=loops.get(row), temperature=options.temperature, adapter=names[row])
+        hypothesis(
+            recognizer,
+            written[row, : lengths[row]].tolist(),
+            logprobs[row, : lengths[row] + 1].tolist(),
+            no_speech[row],
+            finished=ended[row] and row not in loops,
+            period=loops.get(row),
+            temperature=options.temperature,
+            adapter=names[row],
+        )
         for row in range(n_rows)
-    ]  # fmt: skip
+    ]
 
 
 def hypothesis(
-    recognizer: Recognizer, tokens: list[int], logprobs: list[float], no_speech_prob: float, *,
-    finished: bool, period: int | None, temperature: float, adapter: str | None,
-) -> Hypothesis:  # fmt: skip
+    recognizer: Recognizer,
+    tokens: list[int],
+    logprobs: list[float],
+    no_speech_prob: float,
+    *,
+    finished: bool,
+    period: int | None,
+    temperature: float,
+    adapter: str | None,
+) -> Hypothesis:
     """A row's result from its tokens and their log-probabilities (one more where the end token came)."""
     logprobs = logprobs if finished else logprobs[: len(tokens)]
     looped = period is not None or loop_period(tokens) is not None
@@ -153,10 +175,17 @@ def hypothesis(
         logprobs = logprobs[: len(tokens)]
     text = recognizer.decode_text(tokens)
     return Hypothesis(
-        tokens=tuple(tokens), text=text, logprob=sum(logprobs) / max(1, len(logprobs)), token_logprobs=tuple(logprobs),
-        no_speech_prob=no_speech_prob, compression_ratio=compression_ratio(text), finished=finished, looped=looped,
-        temperature=temperature, adapter=adapter,
-    )  # fmt: skip
+        tokens=tuple(tokens),
+        text=text,
+        logprob=sum(logprobs) / max(1, len(logprobs)),
+        token_logprobs=tuple(logprobs),
+        no_speech_prob=no_speech_prob,
+        compression_ratio=compression_ratio(text),
+        finished=finished,
+        looped=looped,
+        temperature=temperature,
+        adapter=adapter,
+    )
 
 
 def _choose(scores: Tensor, temperature: float, noise: torch.Generator) -> Tensor:
@@ -169,6 +198,12 @@ def _choose(scores: Tensor, temperature: float, noise: torch.Generator) -> Tenso
 
 def _no_speech(recognizer: Recognizer, logits: Tensor, prompts: Sequence[Sequence[int]]) -> list[float]:
     """P(no speech) after the start token: the token before `<|notimestamps|>` in every Whisper vocabulary."""
-    places = [len(prompt) - 1 - list(prompt)[::-1].index(recognizer.start) if recognizer.start in prompt else None for prompt in prompts]
+    places = [
+        len(prompt) - 1 - list(prompt)[::-1].index(recognizer.start) if recognizer.start in prompt else None
+        for prompt in prompts
+    ]
     token = recognizer.generation.no_timestamps_token_id - 1
-    return [0.0 if place is None else float(logits[row, place].float().softmax(-1)[token]) for row, place in enumerate(places)]
+    return [
+        0.0 if place is None else float(logits[row, place].float().softmax(-1)[token])
+        for row, place in enumerate(places)
+    ]

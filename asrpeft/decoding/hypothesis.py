@@ -69,4 +69,10 @@ class Options:
         if self.temperature < 0:
             raise BadInput(f"--temperature must not be negative, got {self.temperature}; 0 is greedy.")
         if self.beams > 1 and self.temperature > 0:
-            raise BadInput("Beam search and a temperature exclude each other; leave one of --beams and --temperature out.")
+            raise BadInput(
+                "Beam search and a temperature exclude each other; leave one of --beams and --temperature out."
+            )
+
+
+GREEDY = Options()
+BEAMS = Options(beams=5)

@@ -1,7 +1,7 @@
 """Loops: a decoder that repeats itself to the end of its positions, Whisper's best-known failure.
 
-Two signs of it. The compression ratio of the text (Whisper's own; above 2.4 it decodes again) sees loops after the fact. The
-tail of the tokens sees one while it happens: the same few tokens, several times in a row.
+Two signs of it. The compression ratio of the text (Whisper's own; above 2.4 it decodes again) sees loops after the
+fact. The tail of the tokens sees one while it happens: the same few tokens, several times in a row.
 
 Source: openai/whisper's compression-ratio threshold, https://arxiv.org/abs/2212.04356, section 4.5.
 """
@@ -17,7 +17,8 @@ LEAST_TOKENS = 24  # "no, no, no, no" is speech: a loop is at least this long
 
 
 def compression_ratio(text: str) -> float:
-    """Bytes of UTF-8 over bytes after zlib; about 1.5 for plain sentences, above 2.4 where text repeats itself; 0 for none."""
+    """Bytes of UTF-8 over bytes after zlib; about 1.5 for plain sentences, above 2.4 where text repeats itself; 0 for
+    none."""
     data = text.encode("utf-8")
     return len(data) / len(zlib.compress(data)) if data else 0.0
 
@@ -34,7 +35,9 @@ def loop_period(tokens: Sequence[int]) -> int | None:
         length = max(LEAST_TURNS * period, LEAST_TOKENS)
         if n < length:
             return None
-        if tokens[-1] == tokens[-1 - period] and all(tokens[-i] == tokens[-i - period] for i in range(1, length - period + 1)):
+        if tokens[-1] == tokens[-1 - period] and all(
+            tokens[-i] == tokens[-i - period] for i in range(1, length - period + 1)
+        ):
             return period
     return None
 

@@ -1,7 +1,7 @@
 """Rules of decoding: small roles that forbid tokens before the next one is chosen.
 
-A rule takes logits (rows, vocabulary) float32 and the tokens written so far (rows, n), and gives logits with −∞ where a token
-may not follow. They act in Whisper's order: begin-suppress, suppress, timestamps.
+A rule takes logits (rows, vocabulary) float32 and the tokens written so far (rows, n), and gives logits with −∞ where a
+token may not follow. They act in Whisper's order: begin-suppress, suppress, timestamps.
 
 Source: Radford et al., 2022, https://arxiv.org/abs/2212.04356, section 4.5, and its released decoder.
 """
@@ -52,7 +52,8 @@ class SuppressFirst:
 
 @dataclass(frozen=True)
 class Timestamps:
-    """Timestamps come in pairs, never go back, start the transcript, and win where together they are likelier than any text.
+    """Timestamps come in pairs, never go back, start the transcript, and win where together they are likelier than any
+    text.
 
     Attributes:
         no_timestamps: id of `<|notimestamps|>`; the timestamps follow it, 20 ms apart.
@@ -101,5 +102,7 @@ def rules_for(recognizer: Recognizer, *, timestamps: bool = False, suppress: Seq
     if never:
         rules.append(Suppress(never))
     if timestamps:
-        rules.append(Timestamps(told.no_timestamps_token_id, recognizer.end, getattr(told, "max_initial_timestamp_index", None)))
+        rules.append(
+            Timestamps(told.no_timestamps_token_id, recognizer.end, getattr(told, "max_initial_timestamp_index", None))
+        )
     return rules

@@ -1,4 +1,7 @@
-"""Segments from the timestamp tokens that Whisper writes between its sentences: `<|0.00|> text <|2.40|><|2.40|> text <|4.10|>`."""
+"""Segments from the timestamp tokens that Whisper writes between its sentences.
+
+<|0.00|> text <|2.40|><|2.40|> text <|4.10|>
+"""
 
 from __future__ import annotations
 

@@ -28,8 +28,8 @@ Seconds = float
 
 @dataclass(frozen=True)
 class Word:
-    """`start` and `end` in seconds since the audio began; `probability` is the CTC head's mean over its characters, None
-    where the times come from elsewhere."""
+    """`start` and `end` in seconds since the audio began; `probability` is the CTC head's mean over its characters,
+    None where the times come from elsewhere."""
 
     text: str
     start: Seconds
@@ -40,8 +40,12 @@ class Word:
         return replace(self, start=self.start + seconds, end=self.end + seconds)
 
     def to_json(self) -> dict[str, Any]:
-        return {"word": self.text, "start": round(self.start, 3), "end": round(self.end, 3),
-                "probability": None if self.probability is None else round(self.probability, 4)}  # fmt: skip
+        return {
+            "word": self.text,
+            "start": round(self.start, 3),
+            "end": round(self.end, 3),
+            "probability": None if self.probability is None else round(self.probability, 4),
+        }
 
 
 def spread(text: str, start: Seconds, end: Seconds) -> tuple[Word, ...]:
@@ -78,7 +82,9 @@ def align(head: CTCHead, states: Tensor, text: str) -> tuple[Word, ...] | None:
     for number in range(len(words)):
         own = [span for span, whose in zip(spans, owner) if whose == number]
         if own:
-            found[number] = Word(words[number], own[0].start * step, own[-1].end * step, sum(float(s.score) for s in own) / len(own))
+            found[number] = Word(
+                words[number], own[0].start * step, own[-1].end * step, sum(float(s.score) for s in own) / len(own)
+            )
     return tuple(_placed(words, found, len(states) * step))
 
 
@@ -94,7 +100,11 @@ def _placed(words: Sequence[str], found: Sequence[Word | None], length: Seconds)
         if word is None:
             start = placed[-1].end if placed else 0.0
             later = next((one for one in found[number + 1 :] if one is not None), None)
-            waiting = 1 + sum(1 for one in found[number + 1 : found.index(later, number)] if one is None) if later else len(found) - number
+            waiting = (
+                1 + sum(1 for one in found[number + 1 : found.index(later, number)] if one is None)
+                if later
+                else len(found) - number
+            )
             end = length if later is None else later.start
             word = Word(words[number], start, start + max(0.0, end - start) / waiting)
         placed.append(word)

@@ -15,7 +15,8 @@ from asrpeft.errors import BadInput
 class Segment:
     """A stretch of a transcript. Times in seconds since the audio began; `text` without outer spaces.
 
-    `logprob`, `no_speech_prob`, `compression_ratio`, `temperature` and `looped` are those of the decoding that it came from.
+    `logprob`, `no_speech_prob`, `compression_ratio`, `temperature` and `looped` are those of the decoding that it came
+    from.
     """
 
     start: float
@@ -32,9 +33,15 @@ class Segment:
 
     def to_json(self) -> dict[str, Any]:
         return {
-            "start": round(self.start, 3), "end": round(self.end, 3), "text": self.text, "avg_logprob": self.logprob,
-            "no_speech_prob": self.no_speech_prob, "compression_ratio": self.compression_ratio, "temperature": self.temperature, "looped": self.looped,
-        }  # fmt: skip
+            "start": round(self.start, 3),
+            "end": round(self.end, 3),
+            "text": self.text,
+            "avg_logprob": self.logprob,
+            "no_speech_prob": self.no_speech_prob,
+            "compression_ratio": self.compression_ratio,
+            "temperature": self.temperature,
+            "looped": self.looped,
+        }
 
 
 def to_txt(segments: Sequence[Segment]) -> str:
@@ -54,11 +61,16 @@ def to_json(segments: Sequence[Segment]) -> str:
 
 
 def to_srt(segments: Sequence[Segment]) -> str:
-    return "".join(f"{n}\n{clock(one.start, ',')} --> {clock(one.end, ',')}\n{_cue(one.text)}\n\n" for n, one in enumerate(segments, 1))
+    return "".join(
+        f"{n}\n{clock(one.start, ',')} --> {clock(one.end, ',')}\n{_cue(one.text)}\n\n"
+        for n, one in enumerate(segments, 1)
+    )
 
 
 def to_vtt(segments: Sequence[Segment]) -> str:
-    return "WEBVTT\n\n" + "".join(f"{clock(one.start, '.')} --> {clock(one.end, '.')}\n{_escaped(_cue(one.text))}\n\n" for one in segments)
+    return "WEBVTT\n\n" + "".join(
+        f"{clock(one.start, '.')} --> {clock(one.end, '.')}\n{_escaped(_cue(one.text))}\n\n" for one in segments
+    )
 
 
 def to_tsv(segments: Sequence[Segment]) -> str:
@@ -85,7 +97,13 @@ def clock(seconds: float, point: str) -> str:
     return f"{hours:02d}:{minutes:02d}:{s:02d}{point}{ms:03d}"
 
 
-WRITERS: dict[str, Callable[[Sequence[Segment]], str]] = {"txt": to_txt, "json": to_json, "srt": to_srt, "vtt": to_vtt, "tsv": to_tsv}
+WRITERS: dict[str, Callable[[Sequence[Segment]], str]] = {
+    "txt": to_txt,
+    "json": to_json,
+    "srt": to_srt,
+    "vtt": to_vtt,
+    "tsv": to_tsv,
+}
 
 
 def write(segments: Sequence[Segment], kind: str) -> str:

@@ -1,4 +1,5 @@
-"""How well a base and its adapters transcribe a corpus: error rates with intervals, and paired tests against the base."""
+"""How well a base and its adapters transcribe a corpus: error rates with intervals, and paired tests against the
+base."""
 
 from __future__ import annotations
 
@@ -34,10 +35,12 @@ class System:
         """`rows`: list every utterance too."""
         heard = self.transcripts
         return self.score.to_json(
-            rows=rows, audio_seconds=heard.audio_seconds,
+            rows=rows,
+            audio_seconds=heard.audio_seconds,
             audio_seconds_per_second=heard.audio_seconds / heard.seconds if heard.seconds > 0 else None,
-            loops=heard.loops, **({"by": [one.to_json() for one in self.breakdowns]} if self.breakdowns else {}),
-        )  # fmt: skip
+            loops=heard.loops,
+            **({"by": [one.to_json() for one in self.breakdowns]} if self.breakdowns else {}),
+        )
 
 
 @dataclass(frozen=True)
@@ -97,8 +100,8 @@ def evaluate(
             adapter learned it, so that base and adapter differ in nothing else.
         context: "full" or "auto" for all systems. Default: what each was trained for.
         by: columns to break the scores down by: speaker, lang, or any column of the corpus.
-        cap: in the tests, count at most this many errors per reference word of an utterance: 1.0 keeps a base that invents
-            words from making any adapter look good.
+        cap: in the tests, count at most this many errors per reference word of an utterance: 1.0 keeps a base that
+            invents words from making any adapter look good.
         seed: of the bootstraps.
         progress: called with (utterances done, of all systems, what is being done).
     Raises: BadCorpus if nothing could be transcribed; BadInput, BadRoute as `transcribe_corpus`.
@@ -125,30 +128,58 @@ def evaluate(
                 progress(number * len(corpus) + n, len(names) * len(corpus), label)
 
         heard = transcribe_corpus(
-            recognizer, corpus, adapter=name, lang=lang, proxy_lang=proxy_lang, task=task, context=context, batch_frames=batch_frames,
-            batch_size=batch_size, options=options, autocast=autocast, strict=strict, progress=done,
-        )  # fmt: skip
+            recognizer,
+            corpus,
+            adapter=name,
+            lang=lang,
+            proxy_lang=proxy_lang,
+            task=task,
+            context=context,
+            batch_frames=batch_frames,
+            batch_size=batch_size,
+            options=options,
+            autocast=autocast,
+            strict=strict,
+            progress=done,
+        )
         systems.append(_scored(name, label, heard, corpus, normaliser, by, seed))
     tests = tuple(compare(systems[0].score, other.score, cap=cap, seed=seed) for other in systems[1:]) if base else ()
     return Evaluation(tuple(systems), tests, systems[0].transcripts.skipped, tuple(notes))
 
 
-def _scored(name: str | None, label: str, heard: Transcripts, corpus: Corpus, normaliser: str | Normaliser, by: Sequence[str], seed: int) -> System:
+def _scored(
+    name: str | None,
+    label: str,
+    heard: Transcripts,
+    corpus: Corpus,
+    normaliser: str | Normaliser,
+    by: Sequence[str],
+    seed: int,
+) -> System:
     spoken = heard.utterances
     if not spoken:
         reasons = "; ".join(f"{one.id}: {one.reason}" for one in heard.skipped[:3])
-        raise BadCorpus(f"No utterance of {corpus.name or 'the corpus'} could be transcribed ({len(heard.skipped)} skipped{': ' + reasons if reasons else ''}).")
+        raise BadCorpus(
+            f"No utterance of {corpus.name or 'the corpus'} could be transcribed; {len(heard.skipped)} were skipped. "
+            f"{reasons}".rstrip()
+        )
     known = all(u.speaker is not None for u in spoken)
     found = score(
-        [u.text for u in spoken], heard.texts, normaliser=normaliser, speakers=[u.speaker for u in spoken] if known else None,
-        ids=[u.id for u in spoken], name=label, seed=seed,
-    )  # fmt: skip
+        [u.text for u in spoken],
+        heard.texts,
+        normaliser=normaliser,
+        speakers=[u.speaker for u in spoken] if known else None,
+        ids=[u.id for u in spoken],
+        name=label,
+        seed=seed,
+    )
     parts = tuple(breakdown(found, [u.column(column) for u in spoken], column=column, seed=seed) for column in by)
     return System(name, found, heard, parts)
 
 
 def _proxy(recognizer: Recognizer, corpus: Corpus, adapters: Sequence[str], lang: str | None) -> str | None:
-    """The code of the slot that stands for a language which the base has no token for; None where it has one for all."""
+    """The code of the slot that stands for a language which the base has no token for; None where it has one for
+    all."""
     if not recognizer.multilingual:
         return None
     table = recognizer.generation.lang_to_id

@@ -1,8 +1,8 @@
 """Audio of any length → segments of text.
 
-Up to 30 s is read as it is. Longer audio goes through voice activity detection: only speech reaches the recogniser, so that
-silence, which Whisper fills with inventions, gives nothing. With the full audio context, where every call costs 30 s however
-short the speech, neighbouring stretches are packed into one; with `auto` each is read on its own.
+Up to 30 s is read as it is. Longer audio goes through voice activity detection: only speech reaches the recogniser, so
+that silence, which Whisper fills with inventions, gives nothing. With the full audio context, where every call costs 30
+s however short the speech, neighbouring stretches are packed into one; with `auto` each is read on its own.
 """
 
 from __future__ import annotations
@@ -63,15 +63,28 @@ def transcribe(
     samples = samples.astype(np.float32, copy=False)
     total = len(samples) / SAMPLE_RATE
     context = recognizer.context_for(adapter) if context is None else context
-    language = lang if lang is not None else recognizer.adapters[adapter].manifest.language if adapter is not None else None
+    language = (
+        lang if lang is not None else recognizer.adapters[adapter].manifest.language if adapter is not None else None
+    )
 
     def row(span: Span) -> tuple[Span, Row]:
         piece = samples[round(span[0] * SAMPLE_RATE) : round(span[1] * SAMPLE_RATE)][: int(MAX_SECONDS * SAMPLE_RATE)]
-        return span, make_row(recognizer, piece, adapter=adapter, lang=lang, task=task, context=context, timestamps=options.timestamps, text_prompt=prompt)
+        return span, make_row(
+            recognizer,
+            piece,
+            adapter=adapter,
+            lang=lang,
+            task=task,
+            context=context,
+            timestamps=options.timestamps,
+            text_prompt=prompt,
+        )
 
     spans = spans_of(samples, context=context, vad=vad)
     for batch in by_budget(map(row, spans), lambda pair: pair[1].frames, batch_frames=batch_frames):
-        found = decode_aligned(recognizer, [one for _, one in batch], options=options, autocast=autocast, word_times=word_times)
+        found = decode_aligned(
+            recognizer, [one for _, one in batch], options=options, autocast=autocast, word_times=word_times
+        )
         for (span, _), (hypothesis, words) in zip(batch, found):
             yield from _segments(recognizer, hypothesis, words, span, language, options)
         if progress:
@@ -98,17 +111,38 @@ def pack(spans: list[Span], most_s: float) -> list[Span]:
     return packed
 
 
-def _segments(recognizer: Recognizer, found: Hypothesis, words: tuple[Word, ...], span: Span, language: str | None, options: Options) -> Iterator[Segment]:
+def _segments(
+    recognizer: Recognizer,
+    found: Hypothesis,
+    words: tuple[Word, ...],
+    span: Span,
+    language: str | None,
+    options: Options,
+) -> Iterator[Segment]:
     offset, length = span[0], span[1] - span[0]
     parts = [(0.0, length, found.text)]
     if options.timestamps:
         first = recognizer.generation.no_timestamps_token_id + 1
-        parts = [(one.start, one.end, recognizer.decode_text(one.tokens)) for one in stretches(found.tokens, first=first, seconds=length)]
+        parts = [
+            (one.start, one.end, recognizer.decode_text(one.tokens))
+            for one in stretches(found.tokens, first=first, seconds=length)
+        ]
     rest = [word.later(offset) for word in words]
     for start, end, text in parts:
         text = text.strip()
         if not text:
             continue
         own, rest = rest[: len(text.split())], rest[len(text.split()) :]
-        yield Segment(offset + start, offset + end, text, tuple(own), language, found.adapter, found.logprob, found.no_speech_prob,
-                      found.compression_ratio, found.temperature, found.looped)  # fmt: skip
+        yield Segment(
+            offset + start,
+            offset + end,
+            text,
+            tuple(own),
+            language,
+            found.adapter,
+            found.logprob,
+            found.no_speech_prob,
+            found.compression_ratio,
+            found.temperature,
+            found.looped,
+        )

@@ -32,8 +32,14 @@ class Event:
     latency: Seconds = 0.0
 
     def to_json(self) -> dict[str, Any]:
-        return {"type": self.type, "text": self.text, "start": round(self.start, 3), "end": round(self.end, 3),
-                "words": [word.to_json() for word in self.words], "latency": round(self.latency, 3)}  # fmt: skip
+        return {
+            "type": self.type,
+            "text": self.text,
+            "start": round(self.start, 3),
+            "end": round(self.end, 3),
+            "words": [word.to_json() for word in self.words],
+            "latency": round(self.latency, 3),
+        }
 
 
 def transcript(events: list[Event]) -> str:

@@ -42,7 +42,14 @@ class Session:
     Raises: BadInput for an unknown policy or setting.
     """
 
-    def __init__(self, decode: Decode, *, policy: str = "vad", settings: dict[str, Any] | None = None, clock: Callable[[], float] = time.perf_counter):
+    def __init__(
+        self,
+        decode: Decode,
+        *,
+        policy: str = "vad",
+        settings: dict[str, Any] | None = None,
+        clock: Callable[[], float] = time.perf_counter,
+    ):
         cls = policies.policy(policy)
         self._policy = cls(decode, policies.configure(cls, settings or {}), Said(clock))
         self._rest = np.zeros(0, np.float32)  # samples short of a block
@@ -74,7 +81,10 @@ class Session:
             raise BadInput("The stream is closed; open another session for more audio.")
         samples = np.asarray(samples)
         if samples.ndim != 1 or samples.dtype.kind != "f":
-            raise BadInput(f"A stream takes (n,) float samples at 16 kHz, got {samples.dtype} of shape {samples.shape}. Divide 16-bit PCM by 32,768.")
+            raise BadInput(
+                f"A stream takes (n,) float samples at 16 kHz, got {samples.dtype} of shape {samples.shape}. "
+                "Divide 16-bit PCM by 32,768."
+            )
         if not np.isfinite(samples).all():
             raise BadAudio("The stream holds NaN or infinity. Look at what records or decodes it.")
         self._fed += len(samples)

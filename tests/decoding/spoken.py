@@ -20,10 +20,22 @@ def wav(seconds: float, seed: int, *, level: float = 0.3) -> bytes:
     return out.getvalue()
 
 
-def corpus(seconds: list[float], *, langs: tuple[str | None, ...] = ("sw",), speakers: int = 3, broken: tuple[int, ...] = ()) -> Corpus:
+def corpus(
+    seconds: list[float], *, langs: tuple[str | None, ...] = ("sw",), speakers: int = 3, broken: tuple[int, ...] = ()
+) -> Corpus:
     """One utterance for each length; those in `broken` are no audio at all."""
-    return Corpus([
-        Utterance(id=f"u{i}", audio=AudioRef(b"not audio" if i in broken else wav(s, i), f"u{i}.wav"), text="habari ya asubuhi"[: 6 + 2 * i],
-                  speaker=f"s{i % speakers}", lang=langs[i % len(langs)], duration=s, extra={"room": "hall" if i % 2 else "yard"})
-        for i, s in enumerate(seconds)
-    ], name="noise")  # fmt: skip
+    return Corpus(
+        [
+            Utterance(
+                id=f"u{i}",
+                audio=AudioRef(b"not audio" if i in broken else wav(s, i), f"u{i}.wav"),
+                text="habari ya asubuhi"[: 6 + 2 * i],
+                speaker=f"s{i % speakers}",
+                lang=langs[i % len(langs)],
+                duration=s,
+                extra={"room": "hall" if i % 2 else "yard"},
+            )
+            for i, s in enumerate(seconds)
+        ],
+        name="noise",
+    )

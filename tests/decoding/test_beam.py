@@ -16,7 +16,9 @@ def beams(recognizer, x, frames, options, adapters=None):
     return beam_search(recognizer, encoded, [recognizer.prompt(lang="sw")] * len(x), adapters=adapters, options=options)
 
 
-@pytest.mark.parametrize(("seed", "penalty", "width"), [(5, 1.0, 3), (1, 1.0, 5), (2, 0.5, 4), (3, 2.0, 2), (4, 0.0, 3)])
+@pytest.mark.parametrize(
+    ("seed", "penalty", "width"), [(5, 1.0, 3), (1, 1.0, 5), (2, 0.5, 4), (3, 2.0, 2), (4, 0.0, 3)]
+)
 def test_beam_search_writes_what_transformers_writes(seed, penalty, width):
     recognizer, (x, frames) = lively_recognizer(seed), features()
     with torch.no_grad():  # sharper, so that sums of log-probabilities are no ties
@@ -53,5 +55,11 @@ def test_a_row_of_a_mixed_batch_is_searched_as_that_row_alone():
 
 def test_more_beams_never_find_a_worse_sum_where_length_does_not_count():
     recognizer, (x, frames) = lively_recognizer(1), features()
-    sums = [[sum(h.token_logprobs) for h in beams(recognizer, x, frames, Options(beams=width, length_penalty=0.0, max_new_tokens=12))] for width in (1, 8)]
+    sums = [
+        [
+            sum(h.token_logprobs)
+            for h in beams(recognizer, x, frames, Options(beams=width, length_penalty=0.0, max_new_tokens=12))
+        ]
+        for width in (1, 8)
+    ]
     assert sum(sums[1]) > sum(sums[0])

@@ -6,8 +6,9 @@ import pytest
 import torch
 
 from asrpeft.decoding import Options, greedy
+from asrpeft.decoding.hypothesis import GREEDY
 from asrpeft.errors import BadInput, BadRoute
-from asrpeft.methods import names
+from asrpeft.methods import method, names
 from asrpeft.recognizer import Recognizer
 from tests.decoding.lively import features, generated, lively_recognizer
 
@@ -19,7 +20,7 @@ def stir(recognizer: Recognizer, name: str, seed: int, scale: float = 0.3) -> No
             parameter.add_(torch.randn_like(parameter) * scale)
 
 
-def written(recognizer: Recognizer, x, frames, adapters=None, options=Options(), lang="sw") -> list[list[int]]:
+def written(recognizer: Recognizer, x, frames, adapters=None, options=GREEDY, lang="sw") -> list[list[int]]:
     """Encode and decode under the same adapters."""
     with recognizer.route(adapters), torch.no_grad():
         encoded = recognizer.encode(x, frames)
@@ -62,10 +63,10 @@ def test_greedy_with_timestamps_writes_what_transformers_writes(latest_first):
     assert any(t < recognizer.end for row in ours for t in row)
 
 
-@pytest.mark.parametrize("method", names())
-def test_generate_of_transformers_on_an_adapted_base_writes_what_greedy_writes(method):
+@pytest.mark.parametrize("name", names())
+def test_generate_of_transformers_on_an_adapted_base_writes_what_greedy_writes(name):
     recognizer, (x, frames) = lively_recognizer(1), features(4)
-    recognizer.adapt(method, name="a")
+    recognizer.adapt(name, name="a")
     stir(recognizer, "a", 5)
     options = {"max_new_tokens": 24}
     with recognizer.route("a"):
@@ -74,14 +75,14 @@ def test_generate_of_transformers_on_an_adapted_base_writes_what_greedy_writes(m
     assert theirs != generated(recognizer, x, **options), "the adapter must matter for this to say much"
 
 
-@pytest.mark.parametrize("method", names())
-def test_a_row_of_a_mixed_batch_is_written_as_that_row_alone(method):
+@pytest.mark.parametrize("kind", names())
+def test_a_row_of_a_mixed_batch_is_written_as_that_row_alone(kind):
     recognizer = lively_recognizer(2)
     for number, name in enumerate("pq"):
-        recognizer.adapt(method, name=name)
+        recognizer.adapt(kind, name=name)
         stir(recognizer, name, number)
-    if method in ("prompt", "prefix"):  # of other lengths, so that padding is tested
-        recognizer.adapt(method, name="long", tokens=21)
+    if kind in ("prompt", "prefix"):  # of other lengths, so that padding is tested
+        recognizer.adapt(kind, name="long", tokens=21)
         recognizer.adapters["long"].pieces.requires_grad_(False)
     adapters = ["p", None, "q", "long" if "long" in recognizer.adapters else "p", None, "q"]
     contexts = [100, 200, 150, 50, 170, 100]
@@ -90,7 +91,24 @@ def test_a_row_of_a_mixed_batch_is_written_as_that_row_alone(method):
     for i, name in enumerate(adapters):
         alone = written(recognizer, x[i : i + 1, :, : 2 * contexts[i]], frames[i : i + 1], name)
         # The mixed batch has fewer positions left where another row's prompt is long.
-        assert together[i] == alone[0][: len(together[i])] and len(together[i]) in (len(alone[0]), 64 - 4 - 21, 64 - 4 - 16), (i, name)
+        assert together[i] == alone[0][: len(together[i])] and len(together[i]) in (
+            len(alone[0]),
+            64 - 4 - 21,
+            64 - 4 - 16,
+        ), (i, name)
+
+
+@pytest.mark.parametrize("name", [name for name in names() if method(name).mergeable])
+def test_a_merged_adapter_writes_what_the_routed_one_wrote(name):
+    recognizer, (x, frames) = lively_recognizer(3), features(4)
+    recognizer.adapt(name, name="a")
+    stir(recognizer, "a", 7)
+    options = Options(max_new_tokens=24)
+    plain, routed = written(recognizer, x, frames, None, options), written(recognizer, x, frames, "a", options)
+    recognizer.adapters.merge("a")
+    assert routed == written(recognizer, x, frames, "a", options) != plain
+    recognizer.adapters.unmerge()
+    assert written(recognizer, x, frames, None, options) == plain
 
 
 def test_methods_of_different_kinds_share_a_batch():
@@ -103,7 +121,10 @@ def test_methods_of_different_kinds_share_a_batch():
     x, frames = features(4, frames=contexts)
     options = Options(max_new_tokens=40)
     together = written(recognizer, x, frames, adapters, options)
-    alone = [written(recognizer, x[i : i + 1, :, : 2 * contexts[i]], frames[i : i + 1], adapters[i], options)[0] for i in range(4)]
+    alone = [
+        written(recognizer, x[i : i + 1, :, : 2 * contexts[i]], frames[i : i + 1], adapters[i], options)[0]
+        for i in range(4)
+    ]
     assert together == alone
 
 
@@ -132,7 +153,9 @@ def test_log_probabilities_and_no_speech_are_those_of_one_teacher_forced_pass():
         told = [float(logprobs[i - 1, tokens[i]]) for i in range(len(prompt), len(tokens))]
         assert found.token_logprobs == pytest.approx(told, abs=1e-3)
         assert found.logprob == pytest.approx(sum(told) / len(told), abs=1e-3)
-        assert found.no_speech_prob == pytest.approx(float(logprobs[0].exp()[recognizer.generation.no_timestamps_token_id - 1]), abs=1e-5)
+        assert found.no_speech_prob == pytest.approx(
+            float(logprobs[0].exp()[recognizer.generation.no_timestamps_token_id - 1]), abs=1e-5
+        )
 
 
 def test_the_limit_is_the_decoders_positions_or_what_was_asked():
@@ -140,7 +163,9 @@ def test_the_limit_is_the_decoders_positions_or_what_was_asked():
     recognizer.generation.suppress_tokens = [recognizer.end]
     assert [len(row) for row in written(recognizer, x, frames)] == [60, 60]
     assert [len(row) for row in written(recognizer, x, frames, options=Options(max_new_tokens=7))] == [7, 7]
-    assert not any(h.finished for h in greedy(recognizer, recognizer.encode(x, frames), [recognizer.prompt(lang="sw")] * 2))
+    assert not any(
+        h.finished for h in greedy(recognizer, recognizer.encode(x, frames), [recognizer.prompt(lang="sw")] * 2)
+    )
     recognizer.adapt("prompt", name="p", tokens=16)
     assert [len(row) for row in written(recognizer, x, frames, "p")] == [44, 44]
 

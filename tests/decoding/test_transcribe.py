@@ -45,14 +45,21 @@ def test_short_audio_is_one_segment_whatever_form_it_comes_in(recognizer, tmp_pa
     assert (adapted.adapter, adapted.language) == ("p", "sw") and adapted.text != one.text
 
 
-@pytest.mark.parametrize(("context", "expected"), [("auto", [(1.0, 3.0), (4.0, 9.0), (20.0, 31.5), (33.0, 34.0)]), ("full", [(1.0, 9.0), (20.0, 34.0)])])
+@pytest.mark.parametrize(
+    ("context", "expected"),
+    [("auto", [(1.0, 3.0), (4.0, 9.0), (20.0, 31.5), (33.0, 34.0)]), ("full", [(1.0, 9.0), (20.0, 34.0)])],
+)
 def test_long_audio_is_read_where_speech_is(recognizer, monkeypatch, context, expected):
     spans = [(1.0, 3.0), (4.0, 9.0), (20.0, 31.5), (33.0, 34.0)]
     monkeypatch.setattr(job, "speech_segments", lambda samples, max_s: spans)
     monkeypatch.setattr(job, "MAX_SECONDS", 14.0)
     samples, told = noise(35.0), []
     options = Options(stop_loops=True, max_new_tokens=12)
-    found = list(transcribe(recognizer, samples, lang="sw", context=context, options=options, progress=lambda *step: told.append(step)))
+    found = list(
+        transcribe(
+            recognizer, samples, lang="sw", context=context, options=options, progress=lambda *step: told.append(step)
+        )
+    )
     assert [(s.start, s.end) for s in found] == expected
     for segment in found:
         piece = samples[round(segment.start * 16_000) : round(segment.end * 16_000)]
@@ -78,13 +85,17 @@ def test_timestamps_of_the_model_divide_a_segment(recognizer, monkeypatch):
     real = job.decode_aligned
 
     def decode(recognizer, rows, **options):
-        (found, words), = real(recognizer, rows, **options)
+        ((found, words),) = real(recognizer, rows, **options)
         assert rows[0].prompt[-1] != first - 1  # it was not told <|notimestamps|>
         return [(type(found)(**{**vars(found), "tokens": tuple(written)}), words)]
 
     monkeypatch.setattr(job, "decode_aligned", decode)
     found = list(transcribe(recognizer, noise(1.5), lang="sw", options=Options(timestamps=True)))
-    assert [(s.start, pytest.approx(s.end), s.text) for s in found] == [(0.0, 0.6, "bc"), (0.6, 1.0, "d"), (1.0, 1.5, "ef")]
+    assert [(s.start, pytest.approx(s.end), s.text) for s in found] == [
+        (0.0, 0.6, "bc"),
+        (0.6, 1.0, "d"),
+        (1.0, 1.5, "ef"),
+    ]
 
 
 def test_word_times_come_from_the_ctc_head_of_the_adapter_else_are_spread(recognizer):
@@ -95,7 +106,9 @@ def test_word_times_come_from_the_ctc_head_of_the_adapter_else_are_spread(recogn
     adapter = recognizer.adapters["p"]
     adapter.ctc = head
     try:
-        aligned = list(transcribe(recognizer, samples, adapter="p", word_times=True, options=Options(max_new_tokens=10)))[0]
+        aligned = list(
+            transcribe(recognizer, samples, adapter="p", word_times=True, options=Options(max_new_tokens=10))
+        )[0]
     finally:
         adapter.ctc = None
     assert [w.text for w in aligned.words] == aligned.text.split()
@@ -116,7 +129,12 @@ def test_a_prompt_is_read_before_the_audio(recognizer, monkeypatch):
 def test_what_cannot_be_transcribed_is_said(recognizer, tmp_path):
     broken = tmp_path / "b.wav"
     broken.write_bytes(b"RIFFnothing")
-    for source, error in ((broken, BadAudio), (tmp_path / "absent.wav", BadAudio), (np.zeros(0, np.float32), BadAudio), (np.zeros((2, 9), np.float32), BadInput)):
+    for source, error in (
+        (broken, BadAudio),
+        (tmp_path / "absent.wav", BadAudio),
+        (np.zeros(0, np.float32), BadAudio),
+        (np.zeros((2, 9), np.float32), BadInput),
+    ):
         with pytest.raises(error):
             list(transcribe(recognizer, source, lang="sw"))
     with pytest.raises(BadInput, match="--lang"):

@@ -22,7 +22,9 @@ def test_each_format_is_what_its_readers_expect():
     assert write(SEGMENTS, "srt") == (
         "1\n00:00:00,000 --> 00:00:01,500\nHabari ya\n\n2\n01:02:05,250 --> 01:02:10,000\nasubuhi <b> & -> \n jioni\n\n"
     )
-    assert write(SEGMENTS, "vtt").startswith("WEBVTT\n\n00:00:00.000 --> 00:00:01.500\nHabari ya\n\n01:02:05.250 --> 01:02:10.000\nasubuhi &lt;b&gt; &amp; -")
+    assert write(SEGMENTS, "vtt").startswith(
+        "WEBVTT\n\n00:00:00.000 --> 00:00:01.500\nHabari ya\n\n01:02:05.250 --> 01:02:10.000\nasubuhi &lt;b&gt; &amp; -"
+    )
     assert write(SEGMENTS, "tsv") == "start\tend\ttext\n0\t1500\tHabari ya\n3725250\t3730000\tasubuhi <b> & --> jioni\n"
 
 
@@ -30,7 +32,10 @@ def test_json_has_text_language_segments_and_words():
     told = json.loads(write(SEGMENTS, "json"))
     assert told["text"].startswith("Habari ya asubuhi") and (told["language"], told["adapter"]) == ("sw", "a")
     assert [s["id"] for s in told["segments"]] == [0, 1] and told["segments"][1]["start"] == 3725.25
-    assert told["words"] == [{"word": "Habari", "start": 0.0, "end": 0.8, "probability": 0.9}, {"word": "ya", "start": 0.8, "end": 1.5, "probability": None}]
+    assert told["words"] == [
+        {"word": "Habari", "start": 0.0, "end": 0.8, "probability": 0.9},
+        {"word": "ya", "start": 0.8, "end": 1.5, "probability": None},
+    ]
 
 
 @pytest.mark.parametrize("kind", WRITERS)
@@ -46,7 +51,10 @@ def test_an_unknown_format_is_refused_with_those_there_are():
         write(SEGMENTS, "docx")
 
 
-@pytest.mark.parametrize(("seconds", "text"), [(0, "00:00:00.000"), (59.9996, "00:01:00.000"), (-1, "00:00:00.000"), (36_000.5, "10:00:00.500")])
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0, "00:00:00.000"), (59.9996, "00:01:00.000"), (-1, "00:00:00.000"), (36_000.5, "10:00:00.500")],
+)
 def test_times_round_over_all_places(seconds, text):
     assert clock(seconds, ".") == text
 

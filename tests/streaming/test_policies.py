@@ -1,5 +1,5 @@
-"""What every policy keeps: commits only append, times never go back, silence gives nothing, memory is bounded, and chunks do
-not matter."""
+"""What every policy keeps: commits only append, times never go back, silence gives nothing, memory is bounded, and
+chunks do not matter."""
 
 from __future__ import annotations
 
@@ -36,7 +36,12 @@ def test_events_do_not_depend_on_how_the_audio_was_cut(talk, policy, unsteady):
     whole = run(talk, policy=policy, decode=Hearing(unsteady=unsteady))
     assert sum(event.type == "commit" for event in whole) >= 2
     random = np.random.default_rng(3)
-    cuts = [[160] * (len(talk) // 160), [len(talk) // 2], random.integers(0, 9_000, 40).tolist(), [0, 1, 511, 512, 513, 20_000]]
+    cuts = [
+        [160] * (len(talk) // 160),
+        [len(talk) // 2],
+        random.integers(0, 9_000, 40).tolist(),
+        [0, 1, 511, 512, 513, 20_000],
+    ]
     for sizes in cuts:
         assert run(talk, sizes, policy=policy, decode=Hearing(unsteady=unsteady)) == whole
 
@@ -115,9 +120,13 @@ def test_local_agreement_commits_before_speech_ends_and_waits_for_a_second_opini
     events = run(endless, policy="local-agreement", decode=hearing)
     commits = [event for event in events if event.type == "commit"]
     assert len(commits) > 10 and commits[0].end < 3.0
-    assert not any("?" in word.text for event in commits for word in event.words), "an unsteady word was never confirmed"
+    assert not any("?" in word.text for event in commits for word in event.words), (
+        "an unsteady word was never confirmed"
+    )
     said = [said.split() for _, said in hearing.calls]
-    assert all(after[: len(before)] == before for before, after in zip(said, said[1:]))  # committed words are the decoder's prefix
+    assert all(
+        after[: len(before)] == before for before, after in zip(said, said[1:])
+    )  # committed words are the decoder's prefix
     early = sum(word.end - word.start for event in commits for word in event.words)
     assert early > 12.0
     waiting = run(endless, policy="vad")
@@ -147,7 +156,12 @@ def test_words_with_impossible_times_are_kept_within_their_speech(talk):
 def test_what_a_stream_cannot_take_is_refused_with_a_remedy(talk):
     with pytest.raises(BadInput, match="local-agreement, vad"):
         Session(Hearing(), policy="psychic")
-    for settings, told in (({"speed": 1}, "no setting 'speed'"), ({"step_s": 0}, "above 0"), ({"step_s": "soon"}, "not a number"), ({"max_s": 60}, "29.5")):
+    for settings, told in (
+        ({"speed": 1}, "no setting 'speed'"),
+        ({"step_s": 0}, "above 0"),
+        ({"step_s": "soon"}, "not a number"),
+        ({"max_s": 60}, "29.5"),
+    ):
         with pytest.raises(BadInput, match=told):
             Session(Hearing(), policy="vad", settings=settings)
     session = Session(Hearing())

@@ -1,4 +1,5 @@
-"""A stream through a recogniser: the adapter that was chosen is the one that hears, and the words are the offline ones."""
+"""A stream through a recogniser: the adapter that was chosen is the one that hears, and the words are the offline
+ones."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """When a stream's words are decoded, shown and committed: one file a policy, found by name.
 
-A policy sees the audio in blocks of `BLOCK` samples, however it arrived, and has a `decode` to call. It says what it found
-through its `Said`, which keeps times from going back.
+A policy sees the audio in blocks of `BLOCK` samples, however it arrived, and has a `decode` to call. It says what it
+found through its `Said`, which keeps times from going back.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ BLOCK = WINDOW  # samples: what the speech detector takes at a time, 32 ms
 
 class Decode(Protocol):
     def __call__(self, samples: np.ndarray, said: str = "") -> Sequence[Word]:
-        """Words of (n,) samples of at most 30 s, with times from their beginning; those after `said`, which was committed
-        of the same samples before."""
+        """Words of (n,) samples of at most 30 s, with times from their beginning; those after `said`, which was
+        committed of the same samples before."""
         ...
 
 
@@ -70,7 +70,9 @@ class Said:
         """Computing starts now: what follows counts towards the latency of the next event."""
         self._began = self._clock()
 
-    def event(self, kind: Kind, words: Sequence[Word], *, offset: Seconds, start: Seconds, end: Seconds, now: Seconds) -> Event:
+    def event(
+        self, kind: Kind, words: Sequence[Word], *, offset: Seconds, start: Seconds, end: Seconds, now: Seconds
+    ) -> Event:
         """An event of `words`, whose times begin at `offset`, within [start, end].
 
         Args: now: how much audio the policy had when it decided, in seconds.
@@ -86,7 +88,14 @@ class Said:
         first, last = (placed[0].start, placed[-1].end) if placed else (ceiling, ceiling)
         if kind != "partial":
             self.until = last
-        return Event(kind, " ".join(word.text for word in placed), first, last, tuple(placed), max(0.0, now - last) + max(0.0, self._clock() - self._began))
+        return Event(
+            kind,
+            " ".join(word.text for word in placed),
+            first,
+            last,
+            tuple(placed),
+            max(0.0, now - last) + max(0.0, self._clock() - self._began),
+        )
 
 
 class Policy(ABC):
@@ -121,7 +130,9 @@ class SpeechPolicy(Policy):
     A subclass says what to do when speech goes on (`speaking`) and when it ends (`finish`).
     """
 
-    HISTORY_S = 2.0  # a start of speech is known at most a second after it; what is older is forgotten while nobody speaks
+    HISTORY_S = (
+        2.0  # a start of speech is known at most a second after it; what is older is forgotten while nobody speaks
+    )
 
     @dataclass(frozen=True)
     class Config:
@@ -135,11 +146,15 @@ class SpeechPolicy(Policy):
             if not self.step_s > 0:
                 raise BadInput(f"step_s must be above 0, got {self.step_s}.")
             if not self.max_s <= 29.5:
-                raise BadInput(f"max_s must be at most 29.5, what a recogniser of 30 s takes with some margin; got {self.max_s}.")
+                raise BadInput(
+                    f"max_s must be at most 29.5, what a recogniser of 30 s takes with some margin; got {self.max_s}."
+                )
 
     def __init__(self, decode: Decode, config: Config, said: Said):
         super().__init__(decode, config, said)
-        self.detector = SpeechDetector(threshold=config.threshold, min_silence_s=config.min_silence_s, pad_s=config.pad_s, max_s=config.max_s)
+        self.detector = SpeechDetector(
+            threshold=config.threshold, min_silence_s=config.min_silence_s, pad_s=config.pad_s, max_s=config.max_s
+        )
         self.tape = Tape()
         self.open: Seconds | None = None  # start of the speech that goes on
         self.next_step: Seconds = 0.0
@@ -182,8 +197,16 @@ class SpeechPolicy(Policy):
         self.said.begin()
         if commits:
             last = commits[-1]
-            return [replace(last, type="final", text=" ".join(w.text for w in words), start=commits[0].start, words=tuple(words),
-                            latency=sum(event.latency for event in commits))]  # fmt: skip
+            return [
+                replace(
+                    last,
+                    type="final",
+                    text=" ".join(w.text for w in words),
+                    start=commits[0].start,
+                    words=tuple(words),
+                    latency=sum(event.latency for event in commits),
+                )
+            ]
         return [self.said.event("final", (), offset=0.0, start=self.now, end=self.now, now=self.now)]
 
     def _turn(self, events: Sequence[tuple[str, Seconds]]) -> list[Event]:

@@ -2,8 +2,8 @@
 
     commit  the longest common prefix of hypothesis n and hypothesis n − 1, beyond what is committed already
 
-While speech goes on, all of it is decoded every `step_s`, after the words that are committed: the decoder continues them, so
-it can neither repeat nor revise them. What is open when speech ends is committed then.
+While speech goes on, all of it is decoded every `step_s`, after the words that are committed: the decoder continues
+them, so it can neither repeat nor revise them. What is open when speech ends is committed then.
 Source: Macháček, Dabre and Bojar, 2023, https://arxiv.org/abs/2307.14743 (LocalAgreement-2).
 """
 
@@ -38,11 +38,15 @@ class LocalAgreement(SpeechPolicy):
         n = agreed(self._before, open_words)
         found: list[Event] = []
         if n:
-            found.append(self.said.event("commit", open_words[:n], offset=start, start=start, end=self.now, now=self.now))
+            found.append(
+                self.said.event("commit", open_words[:n], offset=start, start=start, end=self.now, now=self.now)
+            )
             self._committed += found[-1].words
         self._before = open_words[n:]
         if self._before:
-            found.append(self.said.event("partial", self._before, offset=start, start=start, end=self.now, now=self.now))
+            found.append(
+                self.said.event("partial", self._before, offset=start, start=start, end=self.now, now=self.now)
+            )
         return found
 
     def finish(self, start, end) -> list[Event]:
