@@ -1,0 +1,91 @@
+"""A merged checkpoint: plain `transformers` loads it and gives the routed adapter's logits."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+from torch.testing import assert_close
+from transformers import WhisperForConditionalGeneration, WhisperProcessor
+
+from asrpeft.adapters.ctc import CTCHead
+from asrpeft.adapters.export import export_merged
+from asrpeft.errors import BadInput, BadRoute, CannotMerge
+from asrpeft.methods import method, names
+from asrpeft.recognizer import load
+from tests.methods.cases import small, stir
+from tests.recognizer.checkpoint import tiny_checkpoint
+
+GIVEN = (torch.randn(2, 8, 80, generator=torch.Generator().manual_seed(0)), torch.tensor([[257, 261, 263, 267, 40], [257, 258, 263, 267, 9]]))
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tiny_checkpoint(tmp_path_factory.mktemp("base") / "tiny", source=40)
+
+
+def logits(model, features, tokens):
+    with torch.no_grad():
+        return model(features, decoder_input_ids=tokens).logits
+
+
+@pytest.mark.parametrize("name", [name for name in names() if method(name).mergeable])
+def test_plain_transformers_loads_it_and_gives_the_routed_logits(name, folder, tmp_path):
+    model = load(folder, device="cpu")
+    adapter = stir(model.adapt(name, name="a", lang="Klingon", **small(name)), by=0.05)
+    adapter.ctc = CTCHead.for_texts(16, ["ab"])
+    with model.route("a"):
+        want = logits(model.base, *GIVEN)
+    before = {n: t.clone() for n, t in model.base.state_dict().items()}
+    out = export_merged(model, "a", tmp_path / "merged")
+    assert all(torch.equal(t, before[n]) for n, t in model.base.state_dict().items()) and model.adapters.merged == ()
+    plain = WhisperForConditionalGeneration.from_pretrained(out).eval()
+    assert plain.config._attn_implementation != "asrpeft" and "asrpeft" not in (out / "config.json").read_text()
+    assert (logits(plain, *GIVEN) - logits(model.base, *GIVEN)).abs().max() > 1e-3
+    assert_close(logits(plain, *GIVEN), want, atol=2e-3, rtol=1e-3)
+    assert plain.generation_config.lang_to_id == model.languages
+    processor = WhisperProcessor.from_pretrained(out)
+    assert processor.tokenizer("né").input_ids == model.tokenizer("né").input_ids and processor.feature_extractor.feature_size == 8
+    told = json.loads((out / "asrpeft.json").read_text())
+    assert told["language_slots"] == {"<|yo|>": "klingon"} and told["merged"]["adapter"] == "a" and told["contexts"] == ["full"]
+
+
+def test_it_loads_here_too_with_its_ctc_head_and_context(folder, tmp_path):
+    model = load(folder, device="cpu")
+    adapter = stir(model.adapt("lora", name="a", lang="sw", context="auto"))
+    adapter.ctc = CTCHead.for_texts(16, ["ab"])
+    again = load(export_merged(model, "a", tmp_path / "merged"), device="cpu")
+    assert again.info.contexts == ("full", "auto") and again.info.languages == ("sw",) and again.info.id.endswith("+a")
+    assert again.ctc.vocabulary == adapter.ctc.vocabulary and torch.equal(again.ctc.weight, adapter.ctc.weight)
+    with pytest.raises(Exception, match="has other weights"):
+        again.adapters.load(adapter.save(tmp_path / "adapter"))
+
+
+def test_what_cannot_be_exported_is_refused_and_leaves_nothing(folder, tmp_path):
+    model = load(folder, device="cpu")
+    model.adapt("prefix", name="p")
+    model.adapt("lora", name="a")
+    model.adapt("lora", name="b")
+    with pytest.raises(CannotMerge, match="serve it routed"):
+        export_merged(model, "p", tmp_path / "out")
+    with pytest.raises(BadRoute, match="no adapter"):
+        export_merged(model, "zz", tmp_path / "out")
+    model.adapters.merge("b")
+    with pytest.raises(CannotMerge, match="b is merged"):
+        export_merged(model, "a", tmp_path / "out")
+    export_merged(model, "b", tmp_path / "b")
+    assert model.adapters.merged == ("b",)
+    model.adapters.unmerge()
+    (tmp_path / "taken").mkdir()
+    (tmp_path / "taken" / "thesis.tex").write_text("mine")
+    with pytest.raises(BadInput, match="thesis.tex"):
+        export_merged(model, "a", tmp_path / "taken", overwrite=True)
+    assert model.adapters.merged == () and sorted(p.name for p in tmp_path.iterdir()) == ["b", "taken"]
+
+
+def test_a_half_precision_base_is_exported_in_half_precision(folder, tmp_path):
+    model = load(folder, device="cpu", dtype="bfloat16")
+    stir(model.adapt("lora", name="a"))
+    plain = WhisperForConditionalGeneration.from_pretrained(export_merged(model, "a", tmp_path / "m"))
+    assert plain.dtype == torch.bfloat16

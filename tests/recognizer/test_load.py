@@ -1,0 +1,131 @@
+"""Loading bases: folders, dtypes, devices, what lies beside a checkpoint, and what is no Whisper checkpoint at all."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from transformers import BertConfig
+
+from asrpeft.adapters.ctc import CTCHead
+from asrpeft.errors import BadInput
+from asrpeft.recognizer import load
+from tests.recognizer.checkpoint import tiny_checkpoint
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return tiny_checkpoint(tmp_path / "base", source=40)
+
+
+def test_a_folder_loads_frozen_and_in_evaluation(folder):
+    model = load(folder, device="cpu")
+    assert not model.training and not any(p.requires_grad for p in model.parameters())
+    assert model.dtype == torch.float32 and model.device.type == "cpu" and model.n_mels == 8
+    assert model.info.id == str(folder) and model.info.contexts == ("full",) and model.ctc is None
+    assert model.encode_text("né") == [model.tokenizer.convert_tokens_to_ids(c) for c in "nÃ©"]
+    assert model.decode_text([model.start, *model.encode_text("né"), model.end, model.no_timestamps + 7]) == "né"
+
+
+@pytest.mark.parametrize("stored", [torch.float16, torch.bfloat16, torch.float32])
+@pytest.mark.parametrize("asked", ["float32", "bfloat16", "float16"])
+def test_the_dtype_is_the_one_asked_for_whatever_was_stored(folder, stored, asked):
+    held = load_file(folder / "model.safetensors")
+    save_file({n: t.to(stored) for n, t in held.items()}, folder / "model.safetensors", metadata={"format": "pt"})
+    model = load(folder, device="cpu", dtype=asked)
+    assert model.dtype == getattr(torch, asked)
+    states = model.encode(torch.randn(1, 8, 80), torch.tensor([40])).states
+    assert states.dtype == model.dtype and bool(states.isfinite().all())
+
+
+def test_what_lies_beside_a_checkpoint_is_read(folder):
+    head = CTCHead(16, ["<blank>", " ", "a"])
+    save_file({n: t.detach().half() for n, t in head.state_dict().items()}, folder / "ctc.safetensors")
+    told = {"id": "mini-3", "contexts": ["full", "auto"], "languages": ["en", "de"], "ctc_vocabulary": head.vocabulary}
+    (folder / "asrpeft.json").write_text(json.dumps(told))
+    model = load(folder, device="cpu")
+    assert model.info.id == "mini-3" and model.info.contexts == ("full", "auto") and model.info.languages == ("en", "de")
+    assert model.ctc_head(None).vocabulary == head.vocabulary and model.ctc.weight.dtype == torch.float32
+    assert not any(p.requires_grad for p in model.parameters())
+    assert model.context_for(None) == "auto" and model.spare_language()[0] == "<|yo|>"
+    assert model.adapters.base_id == "mini-3"
+
+
+BESIDE = {
+    "not json": lambda f: (f / "asrpeft.json").write_text("{"),
+    "a list": lambda f: (f / "asrpeft.json").write_text("[]"),
+    "no vocabulary": lambda f: (f / "asrpeft.json").write_text("{}"),
+    "another size": lambda f: (f / "asrpeft.json").write_text(json.dumps({"ctc_vocabulary": ["<blank>"]})),
+    "a damaged head": lambda f: ((f / "ctc.safetensors").write_bytes(b"1234"), (f / "asrpeft.json").write_text(json.dumps({"ctc_vocabulary": ["<blank>"]}))),
+}
+
+
+@pytest.mark.parametrize("case", BESIDE)
+def test_what_lies_beside_and_cannot_be_used_is_named(folder, case):
+    save_file({n: t.detach() for n, t in CTCHead(16, ["<blank>", "a"]).state_dict().items()}, folder / "ctc.safetensors")
+    BESIDE[case](folder)
+    with pytest.raises(BadInput, match="asrpeft.json"):
+        load(folder, device="cpu")
+
+
+def cut(folder, name, n):
+    (folder / name).write_bytes((folder / name).read_bytes()[:n])
+
+
+def without(folder, *parts):
+    held = {n: t for n, t in load_file(folder / "model.safetensors").items() if not any(p in n for p in parts)}
+    save_file(held, folder / "model.safetensors", metadata={"format": "pt"})
+
+
+BROKEN = {
+    "no config": (lambda f: (f / "config.json").unlink(), "--adapter"),
+    "config is not json": (lambda f: (f / "config.json").write_text("{"), "cannot be loaded"),
+    "another kind of model": (lambda f: BertConfig().save_pretrained(f), "is a bert model"),
+    "no weights": (lambda f: (f / "model.safetensors").unlink(), "cannot be loaded"),
+    "weights cut short": (lambda f: cut(f, "model.safetensors", 5000), "cannot be loaded"),
+    "tensors missing": (lambda f: without(f, "encoder.layers.1"), "incomplete"),
+    "no tokenizer": (lambda f: [p.unlink() for p in f.glob("*token*")], "tokenizer|cannot be loaded"),
+}
+
+
+@pytest.mark.parametrize("case", BROKEN)
+def test_a_folder_that_is_no_whisper_checkpoint_is_refused_with_the_reason(folder, case):
+    spoil, why = BROKEN[case]
+    spoil(folder)
+    with pytest.raises(BadInput, match=why):
+        load(folder, device="cpu")
+
+
+@pytest.mark.parametrize("asked, why", [
+    ({"dtype": "int8"}, "float32, bfloat16, float16"), ({"device": "gpu"}, "choose auto, cpu"), ({"device": "cuda:99"}, "CUDA device"),
+    ({"device": "meta"}, "does not run on"), ({"threads": 0}, "at least 1"),
+])  # fmt: skip
+def test_options_that_cannot_be_are_refused(folder, asked, why):
+    with pytest.raises(BadInput, match=why):
+        load(folder, **({"device": "cpu"} | asked))
+
+
+def test_a_base_without_language_tables_takes_them_from_its_tokenizer(folder):
+    told = json.loads((folder / "generation_config.json").read_text())
+    for key in ("lang_to_id", "no_timestamps_token_id", "task_to_id"):
+        del told[key]
+    (folder / "generation_config.json").write_text(json.dumps(told))
+    model = load(folder, device="cpu")
+    assert model.languages == {"<|en|>": 258, "<|de|>": 259, "<|sw|>": 260, "<|yo|>": 261}
+    assert model.prompt(lang="sw") == [257, 260, 263, 267]
+    adapter = model.adapt("lora", name="a", rank=1, lang="Klingon")
+    back = load(folder, device="cpu").adapters.load(adapter.save(folder.parent / "a"))
+    assert back.manifest.language_slot == "<|yo|>" and back.language is not None
+
+
+def test_an_english_only_base_has_no_language_in_its_prompt(tmp_path):
+    model = load(tiny_checkpoint(tmp_path / "en", source=40, english=True), device="cpu")
+    assert not model.multilingual
+    assert model.prompt(lang=None) == model.prompt(lang="en") == [257, 267]
+    assert model.prompt(lang=None, timestamps=True) == [257]
+    with pytest.raises(BadInput, match="English-only"):
+        model.prompt(lang=None, task="translate")
+    model.adapt("lora", name="a", lang="sw")
+    assert model.adapters["a"].manifest.language_slot is None and model.prompt(lang=None, adapter="a") == [257, 267]
