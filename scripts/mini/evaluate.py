@@ -100,7 +100,9 @@ class Evaluation:
         """(share of start and end times within 0.2 s, share of transcripts that have both)."""
         near, both = [], 0
         for part, encoded in self.encoded(samples, "auto"):
-            for sample, ids in zip(part, self.model.greedy(encoded, self.prefix(sample.lang, timestamps=True), self.tokens.eot)):
+            prefix = self.prefix(sample_language(part), timestamps=True)
+            found = self.model.greedy(encoded, prefix, self.tokens.eot, times_from=self.tokens.time_zero)
+            for sample, ids in zip(part, found):
                 times = [(t - self.tokens.time_zero) * 0.02 for t in ids if t >= self.tokens.time_zero]
                 if len(times) == 2:
                     both += 1
@@ -128,7 +130,7 @@ def percent(pairs: Sequence[tuple[str, str]]) -> tuple[str, str]:
 
 
 def synthesised(texts: Texts, lang: str, n: int) -> list[Sample]:
-    """Held-out sentences by the voices of training, as clean as they come; every second English one by festival."""
+    """Held-out sentences by the voices of training, as clean as they come; a third by festival where it speaks the language."""
     random_, numbers, samples = random.Random(f"evaluate {lang}"), np.random.default_rng(99), []
     sentences = texts.tests(lang, n)
     spoken: list[tuple[str, np.ndarray]] = []

@@ -66,14 +66,24 @@ class Recogniser(nn.Module):
         return self.whisper.proj_out(hidden)
 
     @torch.inference_mode()
-    def greedy(self, encoded: Tensor, prefix: list[int], end: int, limit: int = 60) -> list[list[int]]:
-        """Tokens of each row after `prefix`, by the most likely token until `end`, with key-value caches."""
+    def greedy(self, encoded: Tensor, prefix: list[int], end: int, limit: int = 60,
+               times_from: int | None = None) -> list[list[int]]:  # fmt: skip
+        """Tokens of each row after `prefix`, by the most likely token until `end`, with key-value caches.
+
+        `times_from`: the id of <|0.00|> where timestamps are wanted: then the first token is one, and <|notimestamps|>, which
+        stands just before, is never chosen.
+        """
         given = torch.tensor([prefix] * len(encoded))
         done, cache, found = torch.zeros(len(encoded), dtype=torch.bool), None, []
         for _ in range(limit):
             out = self.whisper.model.decoder(input_ids=given, encoder_hidden_states=encoded, past_key_values=cache, use_cache=True)
             cache = out.past_key_values
-            best = self.whisper.proj_out(out.last_hidden_state[:, -1]).argmax(-1)
+            scores = self.whisper.proj_out(out.last_hidden_state[:, -1])
+            if times_from is not None:
+                scores[:, times_from - 1] = -torch.inf
+                if not found:
+                    scores[:, :times_from] = -torch.inf
+            best = scores.argmax(-1)
             best = torch.where(done, end, best)
             found.append(best)
             done |= best == end

@@ -41,6 +41,8 @@ def say(text: str, lang: str, random_: random.Random) -> tuple[np.ndarray, str]:
 
 def festival_batch(texts: list[str], lang: str, random_: random.Random) -> Iterator[tuple[str, np.ndarray, str]]:
     """Texts of one language by one festival voice at one pace; those it cannot say are left out."""
+    if not texts:
+        return
     voice = random_.choice([name for name, (spoken, _) in FESTIVAL_VOICES.items() if spoken == lang])
     try:
         spoken = festival(texts, voice=voice, stretch=random_.uniform(0.8, 1.35))
