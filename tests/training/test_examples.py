@@ -1,0 +1,117 @@
+"""Utterances become features, contexts, inputs and labels; what cannot is named."""
+
+import pytest
+import torch
+
+from asrpeft.audio import log_mel
+from asrpeft.corpus import Corpus
+from asrpeft.errors import BadAudio
+from asrpeft.recognizer import IGNORED
+from asrpeft.training.examples import Examples, StepKey
+from tests.bases import tiny_recognizer
+from tests.training.tones import options, tone, tones, utterance
+
+
+@pytest.fixture(scope="module")
+def recognizer():
+    return tiny_recognizer()
+
+
+def made(recognizer, corpus, **changes):
+    return Examples.for_training(corpus, recognizer, prompt=recognizer.prompt(lang="en"), options=options(**changes))
+
+
+def test_labels_are_the_inputs_shifted_by_one_with_the_prompt_left_out_and_the_end_put_in(recognizer):
+    prompt = recognizer.prompt(lang="en")
+    text = recognizer.encode_text(" ab ab 0")
+    example = made(recognizer, tones()).example(0, None)
+    assert example.inputs == (*prompt, *text)
+    assert example.labels == (*[IGNORED] * (len(prompt) - 1), *text, recognizer.end)
+    assert example.inputs.count(recognizer.start) == 1 and recognizer.start not in example.labels
+
+
+def test_padding_of_a_batch_is_no_target(recognizer):
+    batch, bad = made(recognizer, Corpus([utterance(0, text="a"), utterance(1, text="abcdefgh")])).batch([0, 1], None)
+    assert not bad and batch.tokens.shape == batch.labels.shape
+    short = len(recognizer.prompt(lang="en")) + 2
+    assert (batch.labels[0, short:] == IGNORED).all() and (batch.tokens[0, short:] == recognizer.end).all()
+
+
+def test_an_example_does_not_depend_on_its_batch(recognizer):
+    examples = made(recognizer, tones(), augment="strong")
+    together, _ = examples.batch([0, 3, 7], 2)
+    for row, index in enumerate((0, 3, 7)):
+        alone, _ = examples.batch([index], 2)
+        n = 2 * int(alone.frames[0])
+        assert together.frames[row] == alone.frames[0]
+        assert torch.equal(together.features[row, :, :n], alone.features[0])
+        assert (together.features[row, :, n:] == 0).all()
+
+
+def test_chance_is_keyed_by_seed_utterance_and_epoch(recognizer):
+    examples = made(recognizer, tones(), augment="strong")
+    once = examples.example(1, 4).features
+    assert torch.equal(once, made(recognizer, tones().filter(lambda u: u.id != "u000"), augment="strong").example(0, 4).features)
+    assert once.shape != examples.example(1, 5).features.shape or not torch.equal(once, examples.example(1, 5).features)
+    other = made(recognizer, tones(), augment="strong", seed=1).example(1, 4).features
+    assert once.shape != other.shape or not torch.equal(once, other)
+
+
+def test_development_data_are_heard_as_they_are(recognizer):
+    corpus = tones()
+    example = Examples(corpus, recognizer, prompt=recognizer.prompt(lang="en"), context="auto").example(2, None)
+    samples = torch.from_numpy(corpus[2].samples())
+    assert torch.equal(example.features, log_mel(samples, n_mels=recognizer.n_mels, n_frames=2 * example.context))
+    assert (example.context, example.speech) == (50, 25)  # 0.5 s and a margin of 0.5 s
+
+
+def test_contexts_are_jittered_in_training_only(recognizer):
+    examples = made(recognizer, tones())
+    assert {examples.example(0, epoch).context for epoch in range(12)} == {50, 100, 150}
+    assert set(made(recognizer, tones(), context="full").frames(0)) == {1500}
+
+
+def test_a_transcript_that_does_not_fit_the_decoder_is_left_out_and_said_to_be(recognizer):
+    corpus = Corpus([utterance(0), utterance(1, text="x" * 100)])
+    examples = made(recognizer, corpus)
+    assert len(examples) == 1 and [s.id for s in examples.skipped] == ["u001"] and "101 tokens" in examples.skipped[0].reason
+
+
+def test_virtual_tokens_take_their_room_from_the_transcript(recognizer):
+    corpus = Corpus([utterance(0, text="x" * 40)])
+    prompt = recognizer.prompt(lang="en")
+    assert len(Examples(corpus, recognizer, prompt=prompt, context="auto")) == 1
+    assert len(Examples(corpus, recognizer, prompt=prompt, context="auto", reserved=30)) == 0
+
+
+def test_broken_audio_is_named_and_the_others_are_computed(recognizer):
+    corpus = Corpus([utterance(0), utterance(1, audio=b"no sound at all"), utterance(2)])
+    data = made(recognizer, corpus)[StepKey(0, 0, ((0, 1), (1,), (2,), ()))]
+    assert [batch.ids for batch in data.batches] == [("u000",), ("u002",)]
+    assert {s.id for s in data.skipped} == {"u001"} and "u001" in data.skipped[0].reason
+
+
+def test_audio_is_decoded_once_while_there_is_room(recognizer, monkeypatch):
+    corpus, reads = tones(2), []
+    monkeypatch.setattr(type(corpus[0]), "samples", lambda self, real=type(corpus[0]).samples: (reads.append(self.id), real(self))[1])
+    small = made(recognizer, corpus, cache_mb=1)
+    for _ in range(3):
+        small.batch([0, 1], 0)
+    assert reads == ["u000", "u001"]
+    none = made(recognizer, corpus, cache_mb=0)
+    none.batch([0], 0), none.batch([0], 0)
+    assert reads[2:] == ["u000", "u000"]
+
+
+def test_more_than_thirty_seconds_is_refused(recognizer):
+    examples = made(recognizer, Corpus([utterance(0, audio=tone(200, 30.5), seconds=29.0)]))
+    with pytest.raises(BadAudio, match="30"):
+        examples.example(0, None)
+
+
+def test_rows_of_several_languages_have_prompts_of_their_own(recognizer):
+    corpus = Corpus([utterance(0), utterance(1)])
+    languages = {"u000": "en", "u001": "de"}
+    examples = Examples(corpus, recognizer, prompt=lambda u: recognizer.prompt(lang=languages[u.id]), context="auto")
+    batch, _ = examples.batch([0, 1], None)
+    assert batch.tokens[0, 1] == recognizer.language_token("en") and batch.tokens[1, 1] == recognizer.language_token("de")

@@ -1,0 +1,112 @@
+"""Losses against torch's own, and what is done with labels that do not fit."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from asrpeft.adapters.ctc import CTCHead
+from asrpeft.corpus import Corpus
+from asrpeft.errors import BadInput
+from asrpeft.recognizer import IGNORED
+from asrpeft.training import losses
+from asrpeft.training.examples import Examples
+from tests.bases import tiny_recognizer
+from tests.training.tones import tones, utterance
+
+
+@pytest.fixture
+def setting():
+    """A recogniser with an adapter that has a CTC head, a batch, and what the recogniser gives for it."""
+    recognizer = tiny_recognizer()
+    adapter = recognizer.adapt("lora", name="x", lang="en")
+    corpus = tones(5)
+    torch.manual_seed(0)
+    adapter.ctc = CTCHead.for_texts(16, [u.text for u in corpus])
+    batch, _ = Examples(corpus, recognizer, prompt=recognizer.prompt(lang="en"), context="auto").batch(range(5), None)
+    return recognizer, adapter, batch, recognizer(batch.features, batch.frames, batch.tokens, route="x")
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_cross_entropy_is_torchs_over_text_and_end(setting, smoothing):
+    _, adapter, batch, output = setting
+    loss = losses.parse("ce", label_smoothing=smoothing)
+    expected = F.cross_entropy(output.logits.flatten(0, 1), batch.labels.flatten(), ignore_index=IGNORED, label_smoothing=smoothing)
+    units = loss.units([batch], adapter)
+    assert units == [sum(len(f" {text}") + 1 for text in batch.texts)]  # the tiny tokenizer has one token a character
+    torch.testing.assert_close(loss.value(output, batch, adapter, units), expected)
+
+
+def test_ctc_is_torchs_on_each_rows_own_frames(setting):
+    _, adapter, batch, output = setting
+    long = [i for i, text in enumerate(batch.texts) if len(text) <= int(batch.speech[i])]
+    assert len(long) == len(batch)
+    one_by_one = sum(
+        F.ctc_loss(adapter.ctc(output.encoded.states[i : i + 1, : int(batch.speech[i])]).transpose(0, 1), torch.tensor([adapter.ctc.labels(batch.texts[i])]),
+                   batch.speech[i : i + 1], torch.tensor([len(batch.texts[i])]), reduction="sum")
+        for i in long
+    )  # fmt: skip
+    torch.testing.assert_close(losses.CTC().total(output, batch, adapter), one_by_one)
+
+
+def test_labels_that_do_not_fit_their_frames_are_counted_and_dropped():
+    recognizer = tiny_recognizer()
+    adapter = recognizer.adapt("lora", name="x", lang="en")
+    corpus = Corpus([utterance(0, seconds=0.1, text="abababababab"), utterance(1, seconds=0.1, text="aaa"), utterance(2, seconds=0.1, text="ab")])
+    adapter.ctc = CTCHead.for_texts(16, ["ab"])
+    batch, _ = Examples(corpus, recognizer, prompt=recognizer.prompt(lang="en"), context="auto").batch(range(3), None)
+    assert batch.speech.tolist() == [5, 5, 5]  # "aaa" needs five with the blanks between
+    term, output = losses.CTC(), recognizer(batch.features, batch.frames, route="x")
+    assert term.dropped(batch, adapter) == 1 and term.units(batch, adapter) == 5
+    assert torch.isfinite(term.total(output, batch, adapter))
+
+
+def test_ctc_of_rows_that_all_do_not_fit_is_nothing():
+    recognizer = tiny_recognizer()
+    adapter = recognizer.adapt("lora", name="x", lang="en")
+    adapter.ctc = CTCHead.for_texts(16, ["ab"])
+    batch, _ = Examples(Corpus([utterance(0, seconds=0.1, text="ab" * 9)]), recognizer, prompt=recognizer.prompt(lang="en"), context="auto").batch([0], None)
+    assert losses.CTC().units(batch, adapter) == 0
+    assert float(losses.CTC().total(recognizer(batch.features, batch.frames, route="x"), batch, adapter)) == 0
+
+
+def test_ctc_is_computed_in_float32_under_autocast(setting):
+    recognizer, adapter, batch, _ = setting
+    with torch.autocast("cpu", torch.bfloat16):
+        output = recognizer(batch.features, batch.frames, batch.tokens, route="x")
+        total = losses.CTC().total(output, batch, adapter)
+    assert total.dtype == torch.float32
+    log_probs = torch.nn.functional.linear(output.encoded.states.float(), adapter.ctc.weight, adapter.ctc.bias).log_softmax(-1)
+    torch.testing.assert_close(adapter.ctc(output.encoded.states), log_probs)
+
+
+@pytest.mark.parametrize("text, weights", [("ce", [1.0]), ("ctc", [1.0]), ("ce+ctc", [1.0, 0.3]), ("ce + 0.5*ctc", [1.0, 0.5]), ("0.2*ce+ctc", [0.2, 0.3])])
+def test_a_joint_loss_is_the_weighted_sum_of_its_terms(setting, text, weights):
+    _, adapter, batch, output = setting
+    loss = losses.parse(text)
+    assert [w for w, _ in loss.terms] == weights
+    units = loss.units([batch], adapter)
+    expected = sum(w * term.total(output, batch, adapter) / n for (w, term), n in zip(loss.terms, units))
+    torch.testing.assert_close(loss.value(output, batch, adapter, units), expected)
+
+
+@pytest.mark.parametrize("name", losses.names())
+def test_every_loss_is_a_sum_so_that_batches_of_a_step_add_up(name):
+    recognizer = tiny_recognizer()
+    adapter = recognizer.adapt("lora", name="x", lang="en")
+    corpus = tones(6)
+    torch.manual_seed(1)
+    adapter.ctc = CTCHead.for_texts(16, [u.text for u in corpus])
+    examples = Examples(corpus, recognizer, prompt=recognizer.prompt(lang="en"), context="auto")
+    loss = losses.parse(name)
+
+    def value(rows, units):
+        batch = examples.batch(rows, None)[0]
+        return loss.value(recognizer(batch.features, batch.frames, batch.tokens, route="x"), batch, adapter, units)
+
+    whole = loss.units([examples.batch(range(6), None)[0]], adapter)
+    torch.testing.assert_close(value([0, 1], whole) + value([2, 3, 4, 5], whole), value(range(6), whole))
+
+
+def test_an_unknown_loss_names_the_ones_there_are():
+    with pytest.raises(BadInput, match="ce, ctc"):
+        losses.parse("rnnt")

@@ -1,0 +1,48 @@
+"""Options are checked when they are made, and say what to do."""
+
+import pytest
+
+from asrpeft.errors import BadInput
+from asrpeft.training.options import DEFAULT_EPOCHS, TrainingOptions, differences
+
+
+@pytest.mark.parametrize("given, told", [
+    ({"epochs": 2, "steps": 5}, "Keep one"),
+    ({"steps": 0}, "--steps must be above 0"),
+    ({"minutes": -1}, "--minutes must be above 0"),
+    ({"lr": 0.0}, "--lr must be above 0"),
+    ({"batch_seconds": -3}, "--batch-seconds"),
+    ({"warmup": 1.0}, "--warmup"),
+    ({"clip": -1.0}, "--clip must not be negative"),
+    ({"schedule": "square"}, "linear"),
+    ({"precision": "fp8"}, "bf16"),
+    ({"context": "short"}, "full"),
+    ({"loss": "mse"}, "ce+0.3*ctc"),
+    ({"loss": "ce+x*ctc"}, "no weight"),
+    ({"loss": "ce+-1*ctc"}, "no weight"),
+    ({"loss": ""}, "no loss"),
+    ({"augment": "loud"}, "loud"),
+    ({"augment": "standard,bass=1"}, "bass=1"),
+    ({"augment": "standard,noise=much"}, "not a number"),
+    ({"augment": "standard,noise=2"}, "probability"),
+    ({"augment": "standard,seed=2"}, "no setting"),
+])  # fmt: skip
+def test_what_cannot_be_is_refused_with_a_remedy(given, told):
+    with pytest.raises(BadInput, match=told.replace("*", r"\*").replace("+", r"\+")):
+        TrainingOptions(**given)
+
+
+def test_without_a_length_there_are_ten_epochs():
+    assert TrainingOptions().epochs == DEFAULT_EPOCHS and TrainingOptions(steps=3).epochs is None
+
+
+def test_augmentation_is_a_preset_with_changes():
+    made = TrainingOptions(augment="standard, noise=0.25, speeds=0.8/1/1.2, time_masks=3", seed=7).augmentation()
+    assert (made.noise, made.speeds, made.time_masks, made.masking, made.seed) == (0.25, (0.8, 1.0, 1.2), 3, 1.0, 7)
+    assert TrainingOptions(augment="masking=1").augmentation().speeds == (1.0,)
+
+
+def test_only_what_does_not_change_the_weights_may_differ_on_resumption():
+    first = TrainingOptions(steps=5)
+    assert not differences(first.to_json(), TrainingOptions(steps=5, workers=3, checkpoint_s=1.0))
+    assert differences(first.to_json(), TrainingOptions(steps=6)) == ["steps was 5 and is 6"]
