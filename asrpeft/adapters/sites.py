@@ -130,6 +130,7 @@ class WeightSite(Site):
         return self._apply(args[0], logits, lambda piece: piece.head if _on_head(piece) else _unchanged)
 
     def _apply(self, x: Tensor, y: Tensor, how: Callable[[LayerAdapter], Callable]) -> Tensor:
+        made: Tensor | None = None
         for pieces, rows in self._here(self.ambient.call.route, len(x), x.device):
             own_x, own_y = (x, y) if rows is None else (x[rows], y[rows])
             for piece in pieces:
@@ -137,8 +138,11 @@ class WeightSite(Site):
             # Under autocast a float32 embedding gives a float32 sum where the frozen output is float32 too; in a
             # half-precision base the sum must not widen what follows.
             own_y = own_y.to(y.dtype)
-            y = own_y if rows is None else y.index_copy(0, rows, own_y)
-        return y
+            if rows is None:
+                return own_y
+            made = y.clone() if made is None else made  # one copy, however many adapters the rows are spread over
+            made.index_copy_(0, rows, own_y)
+        return y if made is None else made
 
     def mergeable(self, name):
         if getattr(self.layer, "head", None) is not None and not all(map(_on_head, self.pieces[name])):

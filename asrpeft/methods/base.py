@@ -257,7 +257,8 @@ def describe(name: str) -> Description:
     equation = next((line.strip() for line in lines[1:] if line.startswith("    ")), "")
     links = re.findall(r"https?://[^\s),;]+", text)
     settings = {f.name: f.default for f in dataclasses.fields(cls.Config)}
-    return Description(name, lines[0] if lines else "", equation, links[0].rstrip(".") if links else "", cls.mergeable, cls.kinds, cls.where, settings, text)  # fmt: skip
+    title, paper = lines[0] if lines else "", links[0].rstrip(".") if links else ""
+    return Description(name, title, equation, paper, cls.mergeable, cls.kinds, cls.where, settings, text)
 
 
 def positive(name: str, **values: float) -> None:
