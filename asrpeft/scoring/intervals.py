@@ -14,13 +14,14 @@ All are too narrow for few units: n resampled units see a variance of (n − 1)/
 know no Student's t. So z is −√(n/(n−1)) · t(α/2, n−1) in place of the normal quantile, and α/2 is Φ(z) wherever it
 stands.
 
-How often 95 % intervals held the truth in 3,000 simulated corpora (speakers' odds of an error log-normal, sd 0.67, bad
-speakers saying more; `scripts/bench/scoring_simulation.py` repeats it on texts):
+How often 95 % intervals held the truth in 1,000 simulated corpora of texts (speakers differ, bad ones say more;
+`scripts/bench/scoring_simulation.py coverage`):
 
                             studentised   bca      percentile
-    30 speakers, WER 25 %       95.6      92.8        92.9
-    30 speakers, WER  7 %       94.9      91.9        90.8
-    12 speakers, WER 25 %       96.1      90.9        91.9
+    30 speakers, WER 24 %       94.5      92.0        92.0
+    30 speakers, WER  7 %       94.6      91.8
+    30 speakers, WER 58 %       95.8
+    60 speakers, WER 24 %       94.5      92.4
 
 Source: Efron and Tibshirani, 1993, An Introduction to the Bootstrap, chapters 12 to 14; Hesterberg, 2015,
 https://arxiv.org/abs/1411.5279 (the widening); Bisani and Ney, 2004, Bootstrap estimates for confidence intervals in
