@@ -117,7 +117,8 @@ def _scored(recognizer: Recognizer, corpus: Corpus, name: str | None, lang: str 
                     progress=lambda done, total, what: progress(Scoring(done, total, what)))  # fmt: skip
 
 
-def _merged_equal(recognizer: Recognizer, corpus: Corpus, name: str, routed: System, lang: str | None, options: TrainingOptions, progress: Progress) -> bool | None:
+def _merged_equal(recognizer: Recognizer, corpus: Corpus, name: str, routed: System, lang: str | None, options: TrainingOptions,
+                  progress: Progress) -> bool | None:  # fmt: skip
     if not recognizer.adapters[name].method.mergeable:
         return None
     recognizer.adapters.merge(name)

@@ -53,11 +53,13 @@ def test_finetune_evaluate_transcribe_and_stream_with_the_adapter(speech, tmp_pa
     made = asrpeft("finetune", "--data", f"{speech}/train.parquet", "--eval-data", f"{speech}/test.parquet", "--lang", "swahili", "--where", "attention,conv",
                    "--set", "rank=4", "alpha=8", "--steps", "4", "--out", str(adapter), "--json")  # fmt: skip
     told = json.loads(made.stdout)
-    assert {"adapter", "method", "trained_parameters", "head_parameters", "total_parameters", "utterances_per_second", "peak_memory_bytes", "seconds", "steps", "eval"} <= told.keys()
+    assert {"adapter", "method", "trained_parameters", "head_parameters", "total_parameters", "utterances_per_second", "peak_memory_bytes", "seconds",
+            "steps", "eval"} <= told.keys()  # fmt: skip
     assert told["steps"] == 4 and told["method"] == "lora" and told["eval"]["test"]["verdict"]
     assert sorted(p.name for p in adapter.iterdir()) == ["adapter.json", "adapter.safetensors"]
 
-    found = json.loads(asrpeft("evaluate", "--data", f"{speech}/test.parquet", "--adapter", str(adapter), "--by", "speaker", "--out", f"{tmp_path}/report", "--json").stdout)
+    scored = asrpeft("evaluate", "--data", f"{speech}/test.parquet", "--adapter", str(adapter), "--by", "speaker", "--out", f"{tmp_path}/report", "--json")
+    found = json.loads(scored.stdout)
     base, adapted = found["systems"]
     assert base["name"] == "base" and adapted["name"] == "sw" and adapted["utterances"] == 12
     assert adapted["wer"] == pytest.approx(told["eval"]["after"]["wer"]) and base["wer"] == pytest.approx(told["eval"]["before"]["wer"])
@@ -85,7 +87,8 @@ def test_a_corpus_is_checked_counted_and_divided(speech, tmp_path):
     stats = json.loads(asrpeft("data", "stats", f"{speech}/train.parquet", "--by", "speaker", "--json").stdout)
     assert stats["utterances"] == 40 and stats["speakers"] == 4 and set(stats["by"]["speaker"].values()) == {10}
     assert json.loads(asrpeft("data", "check", f"{speech}/test.parquet", "--json").stdout)["usable"] == 12
-    parts = json.loads(asrpeft("data", "split", f"{speech}/train.parquet", "--fraction", "0.25", "--by", "speaker", "--out", f"{tmp_path}/parts", "--json").stdout)
+    divided = asrpeft("data", "split", f"{speech}/train.parquet", "--fraction", "0.25", "--by", "speaker", "--out", f"{tmp_path}/parts", "--json")
+    parts = json.loads(divided.stdout)
     assert parts["train"]["utterances"] == 30 and parts["held"]["utterances"] == 10
     again = json.loads(asrpeft("data", "stats", parts["held"]["manifest"], "--json").stdout)
     assert again["utterances"] == 10 and again["speakers"] == 1
@@ -118,6 +121,6 @@ def test_a_users_mistake_is_told_in_a_sentence_with_status_2(arguments, said):
 
 
 def test_the_installed_command_answers_in_a_process_of_its_own():
-    done = subprocess.run([sys.executable, "-m", "asrpeft.cli.main", "evaluate", "--data", "no-such.parquet", "--json"], capture_output=True, text=True, cwd=ROOT,
-                          env={**os.environ, "OMP_NUM_THREADS": "1"}, timeout=300)  # fmt: skip
+    command = [sys.executable, "-m", "asrpeft.cli.main", "evaluate", "--data", "no-such.parquet", "--json"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env={**os.environ, "OMP_NUM_THREADS": "1"}, timeout=300)
     assert done.returncode == 2 and done.stdout == "" and "no-such.parquet" in done.stderr and "Traceback" not in done.stderr
