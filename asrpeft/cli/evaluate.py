@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -27,6 +27,15 @@ By = Annotated[list[str] | None, typer.Option("--by", help="Break the scores dow
 Normaliser = Annotated[str, typer.Option("--normaliser", help="marks (default; keeps combining marks), none, whisper-english, whisper-basic, or the path of a mapping file.")]
 Beams = Annotated[int, typer.Option("--beams", help="Hypotheses kept by beam search; 1 is greedy.")]
 
+TrainData = Annotated[str | None, typer.Option("--train-data", help="What the adapters were trained on: recall of words by how often they occur in its texts.")]
+Rare = Annotated[int | None, typer.Option("--rare", help="A word is rare that occurs at most so often in --train-data. Default: never, 1-2, 3-10 and more, each by itself.")]
+Hotwords = Annotated[str | None, typer.Option("--hotwords", help="Words or phrases whose recall is scored (decoding does not know of them): a file with one a line, or a,b,c.")]
+NonSpeech = Annotated[str | None, typer.Option("--nonspeech", help="Recordings in which nobody speaks, a folder or a corpus: how often, and how much, is invented.")]
+Conditions = Annotated[str | None, typer.Option("--conditions", help="Repeat the test under noise (20, 10, 5 dB), reverb, telephone, speed (0.9, 1.1): noise,speed or all. Eight more passes for each system, if all.")]
+Guard = Annotated[str | None, typer.Option("--guard", help="What the base could already do, in its own language: how much of it each adapter loses.")]
+GuardLang = Annotated[str | None, typer.Option("--guard-lang", help="The language of the guard data, where they do not name it themselves.")]
+MaxLoss = Annotated[float, typer.Option("--max-loss", help="Points of WER that an adapter may lose on --guard to be called kept.")]
+
 
 def evaluate(
     data: o.Data,
@@ -40,6 +49,14 @@ def evaluate(
     normaliser: Normaliser = "marks",
     cap: Annotated[float | None, typer.Option("--cap", help="In the tests, count at most this many errors per reference word of an utterance: 1 for 100 %.")] = None,
     beams: Beams = 1,
+    train_data: TrainData = None,
+    rare: Rare = None,
+    hotwords: Hotwords = None,
+    nonspeech: NonSpeech = None,
+    conditions: Conditions = None,
+    guard: Guard = None,
+    guard_lang: GuardLang = None,
+    max_loss: MaxLoss = 3.0,
     out: Annotated[Path | None, typer.Option("--out", help="A folder for report.html, report.md, report.json and sclite files.")] = None,
     columns: o.Columns = None,
     strict: o.Strict = False,
@@ -56,21 +73,32 @@ def evaluate(
 
     --json: {"systems": [{"name", "wer", "cer", "wer_interval", "cer_interval", "interval_unit", "words", "characters",
     "substitutions", "insertions", "deletions", "utterances", "audio_seconds", "audio_seconds_per_second", "raw",
-    "normaliser", …}], "tests": [{"a", "b", "difference", "p", "verdict"}], "skipped": […]}: the base first.
+    "normaliser", "real_time_factor", "hallucination", "calibration": {"ece", "nce", "bins", "utterance_confidence", …},
+    …}], "tests": [{"a", "b", "difference", "p", "verdict"}], "skipped": […]}: the base first. Where asked for, a system
+    also holds "by" (with the "gap" between worst and best group), "rare_words", "hot_words", "nonspeech": {"rate",
+    "words_per_hour"} and, of an adapter, "guard": {"before", "after", "loss", "max_loss", "passed"}; beside the systems
+    stands "conditions": [{"name", "systems"}], the corpus as recorded first. Nothing is chosen by any of these data.
     """
     from asrpeft.cli.progress import bar
     from asrpeft.decoding import Options
+    from asrpeft.jobs.checks import Checks, phrases
     from asrpeft.jobs.evaluate import evaluate as run
 
     say = teller(quiet=quiet, as_json=json)
     corpus = o.read_corpus(data, columns=columns, strict=strict)
+    checks = Checks(
+        train_texts=[] if train_data is None else [u.text for u in o.read_corpus(train_data, columns=columns)], rare=rare,
+        hotwords=() if hotwords is None else phrases(hotwords), nonspeech=None if nonspeech is None else o.read_recordings(nonspeech),
+        conditions=[] if conditions is None else [one.strip() for one in conditions.split(",")],
+        guard=None if guard is None else o.read_corpus(guard, strict=strict), guard_lang=guard_lang, max_loss=max_loss / 100,
+    )  # fmt: skip
     recognizer = o.load_model(model, device=device, dtype=dtype, threads=threads, say=say)
     names = o.attach(recognizer, adapter, force=force)
     wanted = [column for text in by or [] for column in text.split(",") if column]
     with bar("evaluating", quiet=quiet) as advance:
         found = run(
             recognizer, corpus, adapters=names, lang=lang, proxy_lang=proxy_lang, task=task, context=context, batch_size=batch_size, normaliser=normaliser,
-            by=wanted, cap=cap, options=Options(stop_loops=True, beams=beams), seed=seed, strict=strict, progress=advance,
+            by=wanted, cap=cap, checks=checks, options=Options(stop_loops=True, beams=beams), seed=seed, strict=strict, progress=advance,
         )  # fmt: skip
     report = contents(found, title=corpus.name)
     if out is not None:
@@ -92,16 +120,20 @@ def evaluate(
 
 
 def contents(found: Evaluation, *, title: str) -> Report:
-    """The report of an evaluation: its own tests, breakdowns and speeds."""
+    """The report of an evaluation: its own tests, breakdowns, speeds and whatever was looked for."""
     from asrpeft.scoring import report as layouts
 
-    speeds = {
-        one.score.name: {"audio_seconds": one.transcripts.audio_seconds, "audio_seconds_per_second": one.transcripts.audio_seconds / max(one.transcripts.seconds, 1e-9)}
-        for one in found.systems
-    }
+    def each(part: str) -> dict[str, Any]:
+        """One kind of finding by the system's name, where there is any."""
+        parts = {one.score.name: getattr(one.findings, part) for one in found.systems if one.findings is not None}
+        return {name: part for name, part in parts.items() if part}
+
     return layouts.make(
-        [one.score for one in found.systems], comparisons=found.tests, title=title, extra=speeds, skipped=found.skipped,
+        [one.score for one in found.systems], comparisons=found.tests, title=title, skipped=found.skipped,
         breakdowns=tuple(part for one in found.systems for part in one.breakdowns),
+        speeds={one.score.name: one.speed for one in found.systems if one.speed is not None},
+        calibrations=each("calibration"), rare_words=each("rare_words"), hot_words=each("hot_words"), nonspeech=each("nonspeech"),
+        guards={name: kept.gate for name, kept in each("guard").items()}, conditions=found.conditions,
     )  # fmt: skip
 
 

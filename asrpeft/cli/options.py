@@ -76,6 +76,12 @@ def read_corpus(data: str, *, columns: list[str] | None = None, strict: bool = F
     return read(data, columns=pairs("--columns", columns), strict=strict, limit=limit)
 
 
+def read_recordings(data: str) -> Corpus:
+    from asrpeft.corpus.recordings import recordings
+
+    return recordings(data)
+
+
 def recipe(context: typer.Context, value: Path | None) -> Path | None:
     """Callback of `--recipe`: its settings become the defaults of the other options, so that flags still win.
 

@@ -1,25 +1,36 @@
-"""How well a base and its adapters transcribe a corpus: error rates with intervals, and paired tests against the
-base."""
+"""How well a base and its adapters transcribe a corpus: error rates with intervals, paired tests against the base, and
+whatever else `Checks` asks: confidences, rare and hot words, recordings without speech, disturbances, forgetting."""
 
 from __future__ import annotations
 
+import io
+from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from asrpeft.corpus import Corpus, Skipped
+import soundfile
+import torch
+
+from asrpeft.audio import SAMPLE_RATE
+from asrpeft.audio import conditions as disturbances
+from asrpeft.corpus import AudioRef, Corpus, Skipped, Utterance
 from asrpeft.decoding import Options, Transcripts, transcribe_corpus
 from asrpeft.decoding.corpus import BATCH_FRAMES
 from asrpeft.errors import BadCorpus, BadInput
+from asrpeft.jobs.checks import Checks, Findings, Guarded, examine
 from asrpeft.recognizer import Recognizer
 from asrpeft.recognizer.languages import token_of
-from asrpeft.scoring import Comparison, Normaliser, Score, compare, score
+from asrpeft.scoring import Comparison, Normaliser, Score, Speed, compare, nonspeech, score
 from asrpeft.scoring.groups import Breakdown, breakdown
 from asrpeft.scoring.normalise import DEFAULT
+from asrpeft.scoring.report import Condition
 
 BASE = "base"
 # A row that repeats itself to the end of its positions takes most of the time and says nothing more: it is cut.
 OPTIONS = Options(stop_loops=True)
+AS_RECORDED = "as recorded"
+Progress = Callable[[int, int, str], None]
 
 
 @dataclass(frozen=True)
@@ -30,6 +41,13 @@ class System:
     score: Score
     transcripts: Transcripts = field(repr=False)
     breakdowns: tuple[Breakdown, ...] = ()
+    findings: Findings | None = None
+
+    @property
+    def speed(self) -> Speed | None:
+        """Of transcribing the corpus, reading and features included; None where nothing was measured."""
+        heard = self.transcripts
+        return Speed(heard.audio_seconds, heard.seconds) if heard.audio_seconds > 0 and heard.seconds > 0 else None
 
     def to_json(self, *, rows: bool = False) -> dict[str, Any]:
         """`rows`: list every utterance too."""
@@ -37,20 +55,24 @@ class System:
         return self.score.to_json(
             rows=rows,
             audio_seconds=heard.audio_seconds,
-            audio_seconds_per_second=heard.audio_seconds / heard.seconds if heard.seconds > 0 else None,
+            audio_seconds_per_second=self.speed.audio_seconds_per_second if self.speed else None,
+            real_time_factor=self.speed.real_time_factor if self.speed else None,
             loops=heard.loops,
             **({"by": [one.to_json() for one in self.breakdowns]} if self.breakdowns else {}),
+            **(self.findings.to_json() if self.findings else {}),
         )
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """The base first, then the adapters in the order given; `tests` compare each adapter with the base."""
+    """The base first, then the adapters in the order given; `tests` compare each adapter with the base. `conditions`,
+    where asked for, begin with the corpus as it was recorded."""
 
     systems: tuple[System, ...]
     tests: tuple[Comparison, ...]
     skipped: tuple[Skipped, ...]
     notes: tuple[str, ...] = ()
+    conditions: tuple[Condition, ...] = ()
 
     def system(self, name: str) -> System:
         """Raises: BadInput, naming the systems there are."""
@@ -64,9 +86,14 @@ class Evaluation:
         return {
             "systems": [system.to_json(rows=rows) for system in self.systems],
             "tests": [test.to_json() for test in self.tests],
+            **({"conditions": [_condition_json(one) for one in self.conditions]} if self.conditions else {}),
             "skipped": [{"id": one.id, "reason": one.reason} for one in self.skipped],
             "notes": list(self.notes),
         }
+
+
+def _condition_json(one: Condition) -> dict[str, Any]:
+    return {"name": one.name, "systems": [found.to_json() for found in one.scores]}
 
 
 def evaluate(
@@ -84,11 +111,12 @@ def evaluate(
     normaliser: str | Normaliser = DEFAULT,
     by: Sequence[str] = (),
     cap: float | None = None,
+    checks: Checks = Checks(),
     options: Options = OPTIONS,
     autocast: bool = False,
     seed: int = 0,
     strict: bool = False,
-    progress: Callable[[int, int, str], None] | None = None,
+    progress: Progress | None = None,
 ) -> Evaluation:
     """Transcribe the corpus with the base and with each adapter, score and compare.
 
@@ -102,8 +130,9 @@ def evaluate(
         by: columns to break the scores down by: speaker, lang, or any column of the corpus.
         cap: in the tests, count at most this many errors per reference word of an utterance: 1.0 keeps a base that
             invents words from making any adapter look good.
-        seed: of the bootstraps.
-        progress: called with (utterances done, of all systems, what is being done).
+        checks: what else to look at.
+        seed: of the bootstraps and the disturbances.
+        progress: called with (utterances done, of all systems and checks, what is being done).
     Raises: BadCorpus if nothing could be transcribed; BadInput, BadRoute as `transcribe_corpus`.
     """
     if not base and not adapters:
@@ -113,38 +142,122 @@ def evaluate(
     for column in by:
         if all(u.column(column) is None for u in corpus):
             raise BadInput(f"The corpus {corpus.name!r} has no column {column!r} to break the scores down by.")
+    if checks.guard is not None:
+        check_guard(recognizer, checks.guard, checks.guard_lang, adapters)
+    under = disturbances.conditions(checks.conditions)
     names: list[str | None] = [*([None] if base else []), *adapters]
     notes: list[str] = []
     if proxy_lang is None:
         proxy_lang = _proxy(recognizer, corpus, adapters, lang)
         if proxy_lang is not None and base:
             notes.append(f"The base has no token for the language and was told {proxy_lang!r} instead.")
-    systems = []
-    for number, name in enumerate(names):
+    silent = len(checks.nonspeech) if checks.nonspeech is not None else 0
+    guarded = (1 + len(adapters)) * len(checks.guard) if checks.guard is not None else 0
+    tell = _Parts(progress, len(names) * (len(corpus) * (1 + len(under)) + silent) + guarded)
+
+    def hear(name: str | None, spoken: Corpus, what: str = "", **changes: Any) -> Transcripts:
         label = BASE if name is None else name
-
-        def done(n: int, _all: int, number: int = number, label: str = label) -> None:
-            if progress:
-                progress(number * len(corpus) + n, len(names) * len(corpus), label)
-
-        heard = transcribe_corpus(
+        how: dict[str, Any] = {"lang": lang, "proxy_lang": proxy_lang, "task": task, "context": context} | changes
+        return transcribe_corpus(
             recognizer,
-            corpus,
+            spoken,
             adapter=name,
-            lang=lang,
-            proxy_lang=proxy_lang,
-            task=task,
-            context=context,
             batch_frames=batch_frames,
             batch_size=batch_size,
             options=options,
             autocast=autocast,
             strict=strict,
-            progress=done,
+            progress=tell.part(len(spoken), f"{label}, {what}" if what else label),
+            **how,
         )
-        systems.append(_scored(name, label, heard, corpus, normaliser, by, seed))
+
+    systems = []
+    for name in names:
+        heard = hear(name, corpus)
+        one = _scored(name, BASE if name is None else name, heard, corpus, normaliser, by, seed)
+        found = examine(recognizer, one.score, heard, checks, normaliser=normaliser, seed=seed)
+        systems.append(replace(one, findings=found))
+    if checks.nonspeech is not None:
+        # Silence has no language of its own: every system is told the one that it is tested in.
+        told = lang or Counter(u.lang for u in corpus).most_common(1)[0][0]
+        for place, one in enumerate(systems):
+            heard = hear(one.adapter, checks.nonspeech, "without speech", lang=told)
+            if not heard.utterances:
+                raise BadCorpus(f"No recording of {checks.nonspeech.name} could be read: {heard.skipped[0].reason}")
+            invented = nonspeech(heard.texts, seconds=heard.audio_seconds, normaliser=normaliser)
+            systems[place] = replace(one, findings=replace(one.findings, nonspeech=invented))
+    conditions = [Condition(AS_RECORDED, tuple(one.score for one in systems))] if under else []
+    for condition in under:
+        spoken, scores = disturbed(corpus, condition, seed=seed), []
+        for one in systems:
+            heard = hear(one.adapter, spoken, condition.name)
+            scores.append(_scored(one.adapter, one.score.name, heard, spoken, normaliser, (), seed).score)
+        if missing := systems[0].score.utterances - scores[0].utterances:
+            notes.append(f"Under {condition.name}, {missing} utterances are longer than 30 s and were left out.")
+        conditions.append(Condition(condition.name, tuple(scores)))
+    if checks.guard is not None:
+        before = evaluate(
+            recognizer, checks.guard, adapters=adapters, lang=checks.guard_lang, task=task, context=context,
+            batch_frames=batch_frames, batch_size=batch_size, normaliser=normaliser, options=options, autocast=autocast,
+            seed=seed, strict=strict, progress=tell.whole(guarded, "guard"),
+        )  # fmt: skip
+        for place, one in enumerate(systems):
+            if one.adapter is not None:
+                after = before.system(one.adapter).score
+                kept = Guarded.of(before.system(BASE).score, after, max_loss=checks.max_loss, seed=seed)
+                systems[place] = replace(one, findings=replace(one.findings, guard=kept))
     tests = tuple(compare(systems[0].score, other.score, cap=cap, seed=seed) for other in systems[1:]) if base else ()
-    return Evaluation(tuple(systems), tests, systems[0].transcripts.skipped, tuple(notes))
+    return Evaluation(tuple(systems), tests, systems[0].transcripts.skipped, tuple(notes), tuple(conditions))
+
+
+class _Parts:
+    """One count of utterances over all passes, for one progress bar."""
+
+    def __init__(self, progress: Progress | None, total: int):
+        self.progress, self.total, self.before = progress, total, 0
+
+    def part(self, size: int, label: str) -> Callable[[int, int], None]:
+        """The callback of the next pass, of `size` utterances."""
+        start, self.before = self.before, self.before + size
+
+        def done(n: int, _all: int) -> None:
+            if self.progress:
+                self.progress(start + n, self.total, label)
+
+        return done
+
+    def whole(self, size: int, label: str) -> Progress:
+        """The same for a pass that says itself which system it is at."""
+        done = self.part(size, label)
+        return lambda n, total, _what: done(n, total)
+
+
+def check_guard(recognizer: Recognizer, guard: Corpus, lang: str | None, adapters: Sequence[str] = ()) -> None:
+    """Raises: BadInput where nobody says which language the guard data are in: an adapter would be told its own."""
+    if recognizer.multilingual and lang is None and any(u.lang is None for u in guard):
+        raise BadInput(f"Say which language the guard data {guard.name!r} are in, with --guard-lang (for example en).")
+    table = recognizer.generation.lang_to_id if recognizer.multilingual else {}
+    for code in {lang} if lang is not None else {u.lang for u in guard}:
+        if recognizer.multilingual and not token_of(code, table):
+            raise BadInput(
+                f"The guard data hold what the base can already do, and the base does not know the language {code!r}."
+            )
+
+
+def disturbed(corpus: Corpus, condition: disturbances.Condition, *, seed: int) -> Corpus:
+    """The same corpus under a disturbance: its audio is decoded and changed whenever it is read."""
+
+    def of(utterance: Utterance) -> Utterance:
+        def changed() -> bytes:
+            samples = condition(torch.from_numpy(utterance.samples()), seed=seed, utterance=utterance.id)
+            out = io.BytesIO()
+            soundfile.write(out, samples.numpy(), SAMPLE_RATE, format="WAV", subtype="FLOAT")
+            return out.getvalue()
+
+        audio = AudioRef(changed, utterance.audio.name)
+        return replace(utterance, audio=audio, duration=utterance.duration / condition.speed)
+
+    return Corpus([of(u) for u in corpus], name=f"{corpus.name} ({condition.name})", skipped=corpus.skipped)
 
 
 def _scored(

@@ -133,6 +133,10 @@ class NonSpeech:
     words_per_minute: float | None
     frequent: tuple[tuple[str, int], ...]
 
+    @property
+    def words_per_hour(self) -> float | None:
+        return None if self.words_per_minute is None else 60 * self.words_per_minute
+
     def to_json(self) -> dict[str, Any]:
         return {
             "clips": self.clips,
@@ -140,6 +144,7 @@ class NonSpeech:
             "interval": self.interval.to_json(),
             "words": self.words,
             "words_per_minute": self.words_per_minute,
+            "words_per_hour": self.words_per_hour,
             "frequent": [{"text": text, "count": n} for text, n in self.frequent],
         }
 

@@ -13,6 +13,7 @@ from asrpeft.scoring.groups import Breakdown
 from asrpeft.scoring.mistakes import Confusions, Hallucination, NonSpeech, confusions, insertion_runs
 from asrpeft.scoring.recall import Recall
 from asrpeft.scoring.significance import Comparison, Gate, compare_all
+from asrpeft.scoring.speed import Speed
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,7 @@ class Report:
     nonspeech: Mapping[str, NonSpeech] = field(default_factory=dict)
     guards: Mapping[str, Gate] = field(default_factory=dict)
     conditions: tuple[Condition, ...] = ()
+    speeds: Mapping[str, Speed] = field(default_factory=dict)
     curve: tuple[Amount, ...] = ()
     amount_unit: str = "hours"
     extra: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
@@ -73,6 +75,7 @@ class Report:
                 ("calibration", self.calibrations),
                 ("nonspeech", self.nonspeech),
                 ("guard", self.guards),
+                ("speed", self.speeds),
             ):
                 if name in table:
                     parts[key] = table[name].to_json()

@@ -62,12 +62,16 @@ def tables(report: Report) -> Iterator[Table]:
     """All tables of the report, in order; those without content are left out."""
     yield systems(report)
     yield _counts(report)
+    if report.speeds:
+        yield _speeds(report)
     if report.comparisons:
         yield _tests(report)
     if report.guards:
         rows = (
             (
                 name,
+                percent(one.wer_before),
+                percent(one.wer_after),
                 points(one.loss),
                 span(one.comparison.interval, signed=True),
                 points(one.max_loss),
@@ -75,7 +79,11 @@ def tables(report: Report) -> Iterator[Table]:
             )
             for name, one in report.guards.items()
         )
-        yield Table("What the base could already do", ("system", "loss", "interval", "allowed", "kept"), tuple(rows))
+        yield Table(
+            "What the base could already do",
+            ("system", "base WER %", "WER %", "loss", "interval", "allowed", "kept"),
+            tuple(rows),
+        )
     yield from _breakdowns(report)
     if report.conditions:
         yield _conditions(report)
@@ -99,11 +107,11 @@ def tables(report: Report) -> Iterator[Table]:
                 percent(one.rate),
                 span(one.interval),
                 str(one.words),
-                "n/a" if one.words_per_minute is None else f"{one.words_per_minute:.1f}",
+                "n/a" if one.words_per_hour is None else f"{one.words_per_hour:,.0f}",
             )
             for name, one in report.nonspeech.items()
         )
-        head = ("system", "clips", "with words %", "interval", "words", "words a minute")
+        head = ("system", "clips", "with words %", "interval", "words", "words an hour")
         yield Table("Recordings without speech", head, tuple(rows))
     if report.calibrations:
         rows = (
@@ -167,6 +175,15 @@ def _counts(report: Report) -> Table:
         for s in report.scores
     )
     return Table("Words", ("system", "right", "substituted", "deleted", "inserted", "MER %", "WIL %"), rows)
+
+
+def _speeds(report: Report) -> Table:
+    rows = tuple(
+        (name, f"{one.audio_seconds:,.1f}", f"{one.seconds:,.1f}", f"{one.real_time_factor:.3f}", f"{one.audio_seconds_per_second:.1f}")
+        for name, one in report.speeds.items()
+    )  # fmt: skip
+    below = "A real-time factor below 1 is faster than speech; loading the model is not counted."
+    return Table("Speed", ("system", "audio s", "took s", "real-time factor", "times real time"), rows, 1, below)
 
 
 def notes(report: Report) -> list[str]:
