@@ -32,7 +32,7 @@ from math import isnan, nan, sqrt
 from typing import Literal
 
 import numpy as np
-from scipy.special import ndtr, ndtri, stdtrit  # scipy.stats would take a second to import
+from scipy.special import ndtr, ndtri, stdtr, stdtrit  # scipy.stats would take a second to import
 
 from asrpeft.errors import BadInput
 
@@ -134,6 +134,11 @@ def rate_and_error(sums: np.ndarray, units: int) -> tuple[np.ndarray, np.ndarray
 def _widened(level: float, units: int) -> np.ndarray:
     """Lower and upper z for the level, at the width that so many units need."""
     return sqrt(units / (units - 1)) * stdtrit(units - 1, (1 - level) / 2) * np.array([1.0, -1.0])
+
+
+def widened_p(p: float, units: int) -> float:
+    """The two-sided p that belongs to a bootstrap's p once it is widened for so many units, as the intervals are."""
+    return float(2 * stdtr(units - 1, ndtri(p / 2) / sqrt(units / (units - 1))))
 
 
 def _studentised(

@@ -4,6 +4,7 @@ import itertools
 
 import numpy as np
 import pytest
+from scipy.special import ndtr
 from scipy.stats import PermutationMethod, wilcoxon
 
 from asrpeft.errors import BadInput
@@ -238,3 +239,13 @@ def test_a_sure_gate_asks_more_than_a_plain_one():
     loss = compare(a, b)
     between = (loss.difference + loss.interval.high) / 2
     assert gate(a, b, max_loss=max(between, 0)).passed and not gate(a, b, max_loss=max(between, 0), sure=True).passed
+
+
+@pytest.mark.parametrize("units", [10, 30, 1_000])
+def test_the_bootstraps_p_and_its_interval_are_widened_alike(units):
+    """A p of exactly the interval's tail stands for 0.05."""
+    from asrpeft.scoring.intervals import _widened, widened_p
+
+    tail = ndtr(_widened(0.95, units)[0])
+    assert widened_p(2 * tail, units) == pytest.approx(0.05)
+    assert widened_p(0.3, units) > 0.3 and widened_p(1.0, units) == 1.0
