@@ -76,12 +76,22 @@ def dev_json(training: Trained) -> dict[str, Any] | None:
     """Which weights were kept, by what score of the development data."""
     if training.best is None:
         return None
-    return {"kind": training.kind, "best": training.best[0], "step": training.best[1], "looks": [list(look) for look in training.looks]}
+    return {
+        "kind": training.kind,
+        "best": training.best[0],
+        "step": training.best[1],
+        "looks": [list(look) for look in training.looks],
+    }
 
 
 def before_and_after(found: Evaluation) -> dict[str, Any]:
     """An evaluation of the base and one adapter, as `eval` of the JSON output."""
-    return {"before": found.systems[0].to_json(), "after": found.systems[1].to_json(), "test": found.tests[0].to_json(), "notes": list(found.notes)}
+    return {
+        "before": found.systems[0].to_json(),
+        "after": found.systems[1].to_json(),
+        "test": found.tests[0].to_json(),
+        "notes": list(found.notes),
+    }
 
 
 def finetune(
@@ -127,7 +137,9 @@ def finetune(
     finished = out is not None and (out / MANIFEST).is_file()
     checkpoint = None if out is None else out.with_name(f"{out.name}.checkpoint")
     if out is not None and out.exists() and not (overwrite or resume):
-        raise BadInput(f"{str(out)!r} exists already. Choose another --out, --resume the run that made it, or --overwrite.")
+        raise BadInput(
+            f"{str(out)!r} exists already. Choose another --out, --resume the run that made it, or --overwrite."
+        )
     lang = lang or _language(data, init_adapter)
     data, dev = _with_dev(data, dev, options, progress)
     described = {
@@ -138,7 +150,9 @@ def finetune(
         adapter, trained = _finished(recognizer, out, name, method, described)
         progress(Message(f"{str(out)!r} was finished before: it is loaded, nothing trains."))
     else:
-        adapter = _attach(recognizer, name, method, where, dict(settings or {}), lang, proxy_lang, task, options, init_adapter, data)
+        adapter = _attach(
+            recognizer, name, method, where, dict(settings or {}), lang, proxy_lang, task, options, init_adapter, data
+        )
     try:
         if adapter.manifest.training.get("finished") is None:
             trained = _train(recognizer, adapter, data, dev, options, lang, task, checkpoint, resume, progress)
@@ -171,7 +185,9 @@ def _language(data: Corpus, init_adapter: str | Path | None) -> str | None:
     return read(init_adapter)[0].language if init_adapter is not None and not told else None
 
 
-def _with_dev(data: Corpus, dev: Corpus | None, options: TrainingOptions, progress: Progress) -> tuple[Corpus, Corpus | None]:
+def _with_dev(
+    data: Corpus, dev: Corpus | None, options: TrainingOptions, progress: Progress
+) -> tuple[Corpus, Corpus | None]:
     """(training data, development data), the latter at most `dev_utterances` long."""
     if dev is None:
         try:
@@ -190,32 +206,67 @@ def _attach(recognizer: Recognizer, name: str, method: str, where: str | None, s
         torch.manual_seed(generator(options.seed, "start", method).initial_seed())
         if init_adapter is not None:
             adapter = _start_from(recognizer, name, method, where, settings, lang, init_adapter)
-            recognizer.adapters.describe(name, task=task, context=options.context, training={}, scores={}, language=adapter.manifest.language or lang)
-        elif proxy_lang is not None and lang is not None and recognizer.multilingual and token_of(lang, recognizer.languages) is None:
+            recognizer.adapters.describe(
+                name,
+                task=task,
+                context=options.context,
+                training={},
+                scores={},
+                language=adapter.manifest.language or lang,
+            )
+        elif (
+            proxy_lang is not None
+            and lang is not None
+            and recognizer.multilingual
+            and token_of(lang, recognizer.languages) is None
+        ):
             slot = (token_of(proxy_lang, recognizer.languages), recognizer.language_token(proxy_lang))
             adapter = recognizer.adapters.add(method, name=name, where=where, settings=settings, language_slot=slot, language=canonical(lang),
                                               task=task, context=options.context)  # fmt: skip
         else:
-            adapter = recognizer.adapt(method, name=name, where=where, lang=lang, task=task, context=options.context, **settings)
+            adapter = recognizer.adapt(
+                method, name=name, where=where, lang=lang, task=task, context=options.context, **settings
+            )
         if options.terms().needs_head:
             known = adapter.ctc.vocabulary[1:] if adapter.ctc is not None else []
-            adapter.ctc = CTCHead.for_texts(recognizer.base.config.d_model, [u.text for u in data] + known, like=adapter.ctc or recognizer.ctc)
+            adapter.ctc = CTCHead.for_texts(
+                recognizer.base.config.d_model, [u.text for u in data] + known, like=adapter.ctc or recognizer.ctc
+            )
             adapter.ctc.to(recognizer.device)
             recognizer.adapters.describe(name, ctc_vocabulary=adapter.ctc.vocabulary)
     return adapter
 
 
-def _start_from(recognizer: Recognizer, name: str, method: str, where: str | None, settings: dict[str, Any], lang: str | None, folder: str | Path) -> Adapter:
+def _start_from(
+    recognizer: Recognizer,
+    name: str,
+    method: str,
+    where: str | None,
+    settings: dict[str, Any],
+    lang: str | None,
+    folder: str | Path,
+) -> Adapter:
     """Raises: BadInput if the saved adapter is not what was asked for."""
     manifest, _ = read(folder)
     cls = method_named(manifest.method)
     wanted = configure(method_named(method), settings)
-    differ = [key for key in settings if manifest.method == method and getattr(configure(cls, manifest.config), key) != getattr(wanted, key)]
+    differ = [
+        key
+        for key in settings
+        if manifest.method == method and getattr(configure(cls, manifest.config), key) != getattr(wanted, key)
+    ]
     if manifest.method != method or differ or (where is not None and split_where(where) != manifest.where):
         raise BadInput(f"{str(folder)!r} is {manifest.method} with {manifest.config} at {','.join(manifest.where)}; one cannot start from it with "
                        f"other settings. Give --method {manifest.method} and leave --set and --where out.")  # fmt: skip
-    if lang is not None and recognizer.multilingual and token_of(lang, recognizer.languages) is None and manifest.language != canonical(lang):
-        raise BadInput(f"The base has no token for {lang!r}, and {str(folder)!r} has learned no vector for it. Start without --init-adapter.")
+    if (
+        lang is not None
+        and recognizer.multilingual
+        and token_of(lang, recognizer.languages) is None
+        and manifest.language != canonical(lang)
+    ):
+        raise BadInput(
+            f"The base has no token for {lang!r}, and {str(folder)!r} has learned no vector for it. Start without --init-adapter."
+        )
     return recognizer.adapters.load(folder, name=name)
 
 
@@ -244,25 +295,39 @@ def _train(recognizer: Recognizer, adapter: Adapter, data: Corpus, dev: Corpus |
     )  # fmt: skip
 
 
-def dev_wer(recognizer: Recognizer, name: str | None, dev: Corpus, *, lang: str | None, task: str, options: TrainingOptions) -> float:
+def dev_wer(
+    recognizer: Recognizer, name: str | None, dev: Corpus, *, lang: str | None, task: str, options: TrainingOptions
+) -> float:
     """WER of an adapter (None: the base) on development data, decoded greedily."""
-    fast = options.precision == "bf16" or (options.precision == "auto" and recognizer.dtype == torch.float32 and has_bf16(recognizer.device))
+    fast = options.precision == "bf16" or (
+        options.precision == "auto" and recognizer.dtype == torch.float32 and has_bf16(recognizer.device)
+    )
     heard = transcribe_corpus(recognizer, dev, adapter=name, lang=lang, task=task, context=None if name is None else options.context,
                               options=Options(stop_loops=True), autocast=fast)  # fmt: skip
     if not heard.utterances:
-        raise BadCorpus(f"No utterance of the development data can be read: {'; '.join(f'{s.id}: {s.reason}' for s in heard.skipped[:3])}.")
+        raise BadCorpus(
+            f"No utterance of the development data can be read: {'; '.join(f'{s.id}: {s.reason}' for s in heard.skipped[:3])}."
+        )
     return score([u.text for u in heard.utterances], heard.texts, resamples=0).wer
 
 
-def _finished(recognizer: Recognizer, out: Path, name: str, method: str, described: Mapping[str, Any]) -> tuple[Adapter, Trained]:
+def _finished(
+    recognizer: Recognizer, out: Path, name: str, method: str, described: Mapping[str, Any]
+) -> tuple[Adapter, Trained]:
     """The adapter and the record of a run that had come to its end.
 
     Raises: BadInput if that was another run.
     """
     manifest, _ = read(out)
     told = manifest.training
-    if manifest.method != method or "finished" not in told or any(told.get(key) != value for key, value in described.items()):
-        raise BadInput(f"{str(out)!r} holds a finished adapter of another run ({manifest.method}). Choose another --out, or --overwrite it.")
+    if (
+        manifest.method != method
+        or "finished" not in told
+        or any(told.get(key) != value for key, value in described.items())
+    ):
+        raise BadInput(
+            f"{str(out)!r} holds a finished adapter of another run ({manifest.method}). Choose another --out, or --overwrite it."
+        )
     did = told["finished"]
     trained = Trained(
         steps=did["steps"], rows=did["rows"], seconds=did["seconds"], peak_memory_bytes=did["peak_memory_bytes"], kind=did["kind"],
@@ -275,7 +340,13 @@ def _finished(recognizer: Recognizer, out: Path, name: str, method: str, describ
 # -- what the manifest records ----------------------------------------------------------------------------------------------
 def describe_corpus(corpus: Corpus) -> dict[str, Any]:
     stats = corpus.stats()
-    return {"name": corpus.name, "utterances": stats.utterances, "speakers": stats.speakers, "hours": round(stats.hours, 4), "fingerprint": corpus_key(corpus)}
+    return {
+        "name": corpus.name,
+        "utterances": stats.utterances,
+        "speakers": stats.speakers,
+        "hours": round(stats.hours, 4),
+        "fingerprint": corpus_key(corpus),
+    }
 
 
 def _provenance(trained: Trained) -> dict[str, Any]:
@@ -294,4 +365,9 @@ def _summary(found: Evaluation, corpus: Corpus) -> dict[str, Any]:
     """The scores that travel with an adapter."""
     keys = ("wer", "wer_interval", "cer", "cer_interval", "interval_unit", "words", "utterances", "normaliser")
     before, after = ({key: system.to_json()[key] for key in keys} for system in found.systems)
-    return {"data": describe_corpus(corpus), "before": before, "after": after, "test": {key: found.tests[0].to_json()[key] for key in ("difference", "p", "verdict", "cap")}}
+    return {
+        "data": describe_corpus(corpus),
+        "before": before,
+        "after": after,
+        "test": {key: found.tests[0].to_json()[key] for key in ("difference", "p", "verdict", "cap")},
+    }

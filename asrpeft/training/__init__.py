@@ -4,4 +4,15 @@ from asrpeft.training.events import DevScore, Event, Message, Progress, Scoring,
 from asrpeft.training.loop import Trained, train
 from asrpeft.training.options import TrainingOptions
 
-__all__ = ["DevScore", "Event", "Message", "Progress", "Scoring", "Skipped", "Step", "Trained", "TrainingOptions", "train"]
+__all__ = [
+    "DevScore",
+    "Event",
+    "Message",
+    "Progress",
+    "Scoring",
+    "Skipped",
+    "Step",
+    "Trained",
+    "TrainingOptions",
+    "train",
+]

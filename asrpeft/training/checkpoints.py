@@ -124,7 +124,9 @@ def read(path: Path) -> Checkpoint:
     except (OSError, SafetensorError, ValueError) as error:
         raise BadInput(f"The checkpoint {str(path)!r} cannot be read: {error}. Remove it to start anew.") from None
     if told.get("format") != FORMAT:
-        raise BadInput(f"{str(path)!r} is no checkpoint of this version (format {told.get('format')}, wanted {FORMAT}). Remove it to start anew.")
+        raise BadInput(
+            f"{str(path)!r} is no checkpoint of this version (format {told.get('format')}, wanted {FORMAT}). Remove it to start anew."
+        )
     state = State(**told["state"])
     state.best = None if state.best is None else tuple(state.best)
     state.looks = [tuple(look) for look in state.looks]
@@ -134,7 +136,10 @@ def read(path: Path) -> Checkpoint:
 def check(found: Checkpoint, path: Path, *, changed_options: list[str], identity: Mapping[str, Any]) -> None:
     """Raises: BadInput if the run that wrote the checkpoint was another one."""
     now = json.loads(json.dumps(dict(identity)))
-    changed = [*changed_options, *(f"the {name} differ" for name, value in now.items() if found.identity.get(name) != value)]
+    changed = [
+        *changed_options,
+        *(f"the {name} differ" for name, value in now.items() if found.identity.get(name) != value),
+    ]
     if changed:
         raise BadInput(f"{str(path)!r} was written by another run: {'; '.join(changed[:4])}. "
                        f"Resume with the command that was interrupted, or remove the file to start anew.")  # fmt: skip

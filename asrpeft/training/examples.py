@@ -23,7 +23,6 @@ from asrpeft.errors import BadAudio
 from asrpeft.recognizer import IGNORED, Recognizer, context_frames, speech_frames
 from asrpeft.training.options import TrainingOptions
 
-
 Prompt = Sequence[int] | Callable[[Utterance], Sequence[int]]
 
 
@@ -67,7 +66,10 @@ class Batch:
         return len(self.ids)
 
     def to(self, device: torch.device) -> Batch:
-        moved = {name: getattr(self, name).to(device, non_blocking=True) for name in ("features", "frames", "speech", "tokens", "labels")}
+        moved = {
+            name: getattr(self, name).to(device, non_blocking=True)
+            for name in ("features", "frames", "speech", "tokens", "labels")
+        }
         return replace(self, **moved)
 
 
@@ -134,14 +136,18 @@ class Examples(Dataset):
         fits = [len(p) + len(t) <= room for p, t in zip(prompts, texts)]
         self.skipped = tuple(Skipped(u.id, f"its transcript has {len(t)} tokens; {room - len(p)} fit the decoder")
                              for u, p, t, fit in zip(corpus, prompts, texts, fits) if not fit)  # fmt: skip
-        self.corpus = Corpus([u for u, fit in zip(corpus, fits) if fit], name=corpus.name, skipped=(*corpus.skipped, *self.skipped))
+        self.corpus = Corpus(
+            [u for u, fit in zip(corpus, fits) if fit], name=corpus.name, skipped=(*corpus.skipped, *self.skipped)
+        )
         self.prompts = [p for p, fit in zip(prompts, fits) if fit]
         self.texts = [t for t, fit in zip(texts, fits) if fit]
         self._cache: dict[int, np.ndarray | BadAudio] = {}
         self._room = cache_mb * 1_000_000
 
     @classmethod
-    def for_training(cls, corpus: Corpus, recognizer: Recognizer, *, prompt: Prompt, options: TrainingOptions, reserved: int = 0) -> Examples:
+    def for_training(
+        cls, corpus: Corpus, recognizer: Recognizer, *, prompt: Prompt, options: TrainingOptions, reserved: int = 0
+    ) -> Examples:
         return cls(corpus, recognizer, prompt=prompt, context=options.context, reserved=reserved, seed=options.seed,
                    augmentation=options.augmentation(), cache_mb=options.cache_mb)  # fmt: skip
 
@@ -153,7 +159,9 @@ class Examples(Dataset):
         return [self._context(u, round(min(u.duration, 30.0) * SAMPLE_RATE), epoch) for u in self.corpus]
 
     def _context(self, utterance: Utterance, n_samples: int, epoch: int | None) -> int:
-        return context_frames(n_samples, self.context, jitter_seed=None if epoch is None else f"{self.seed}-{utterance.id}-{epoch}")
+        return context_frames(
+            n_samples, self.context, jitter_seed=None if epoch is None else f"{self.seed}-{utterance.id}-{epoch}"
+        )
 
     def samples(self, index: int) -> Tensor:
         """(n,) float32 at 16 kHz. Raises: BadAudio, again each time it is asked for."""
@@ -201,4 +209,6 @@ class Examples(Dataset):
 
     def __getitem__(self, key: StepKey) -> StepData:
         made = [self.batch(rows, key.epoch) for rows in key.batches if rows]
-        return StepData(key, tuple(batch for batch, _ in made if batch is not None), tuple(s for _, bad in made for s in bad))
+        return StepData(
+            key, tuple(batch for batch, _ in made if batch is not None), tuple(s for _, bad in made for s in bad)
+        )

@@ -95,7 +95,17 @@ def train(
         utterance can be used; Failure if the loss is no longer a number.
     """
     with torch.random.fork_rng(devices=[]), only(recognizer, name):
-        run = Run(recognizer, name, data, prompt=prompt, options=options, dev=dev, dev_score=dev_score, checkpoint=checkpoint, progress=progress)
+        run = Run(
+            recognizer,
+            name,
+            data,
+            prompt=prompt,
+            options=options,
+            dev=dev,
+            dev_score=dev_score,
+            checkpoint=checkpoint,
+            progress=progress,
+        )
         if resume:
             run.resume()
         run.train()
@@ -112,17 +122,29 @@ class Run:
         self.trained = trained_parameters(recognizer, name)
         self.loss = options.terms()
         if self.loss.needs_head and self.adapter.ctc is None:
-            raise BadInput(f"The loss {options.loss!r} needs a CTC head; give the adapter one: adapter.ctc = CTCHead.for_texts(…).")
-        self.accelerator = Accelerator()  # one process computes on the recogniser's device; many, each on the one it was launched for
+            raise BadInput(
+                f"The loss {options.loss!r} needs a CTC head; give the adapter one: adapter.ctc = CTCHead.for_texts(…)."
+            )
+        self.accelerator = (
+            Accelerator()
+        )  # one process computes on the recogniser's device; many, each on the one it was launched for
         if self.accelerator.distributed_type == DistributedType.FSDP:
-            raise BadInput("Sharded training (FSDP) is not supported yet: set the accelerate configuration to plain data parallel.")
+            raise BadInput(
+                "Sharded training (FSDP) is not supported yet: set the accelerate configuration to plain data parallel."
+            )
         self.progress: Progress = progress if self.accelerator.is_main_process else ignore
         self._place()
         reserved = sum(len(piece.rows()[0]) for piece in self.adapter.pieces.values() if "decoder" in piece.kinds)
         self.examples = Examples.for_training(data, recognizer, prompt=prompt, options=options, reserved=reserved)
         if not len(self.examples):
-            raise BadCorpus(f"{data.name or 'The corpus'} has no utterance to train on. {_reasons(self.examples.corpus.skipped)}")
-        self.dev = None if dev is None else Examples(dev, recognizer, prompt=prompt, context=options.context, reserved=reserved)
+            raise BadCorpus(
+                f"{data.name or 'The corpus'} has no utterance to train on. {_reasons(self.examples.corpus.skipped)}"
+            )
+        self.dev = (
+            None
+            if dev is None
+            else Examples(dev, recognizer, prompt=prompt, context=options.context, reserved=reserved)
+        )
         self.dev_score = dev_score
         self.steps = Steps(self.examples, options)
         self.lr = learning_rate(self.adapter.method, options)
@@ -147,7 +169,9 @@ class Run:
             self.progress(Message("There is no checkpoint to resume from: starting from the beginning."))
             return
         found = checkpoints.read(self.checkpoint)
-        checkpoints.check(found, self.checkpoint, changed_options=differences(found.options, self.options), identity=self.identity)
+        checkpoints.check(
+            found, self.checkpoint, changed_options=differences(found.options, self.options), identity=self.identity
+        )
         self.state = found.state
         self.best = found.restore(self.adapter, self.optimizer)
         self.progress(Message(f"Resuming after step {self.state.step:,}."))
@@ -164,9 +188,20 @@ class Run:
             return
         own, head = self.adapter.trained_parameters(), self.adapter.head_parameters()
         total = sum(p.numel() for p in self.recognizer.base.parameters())
-        self.progress(Message(f"Training {own:,} of {total + own:,} parameters ({own / (total + own):.2%})" + (f" and a CTC head of {head:,}." if head else ".")))
+        self.progress(
+            Message(
+                f"Training {own:,} of {total + own:,} parameters ({own / (total + own):.2%})"
+                + (f" and a CTC head of {head:,}." if head else ".")
+            )
+        )
         state, clock = self.state, time.monotonic()
-        loader = DataLoader(self.examples, sampler=self._keys(), batch_size=None, num_workers=self.options.workers, pin_memory=self.recognizer.device.type == "cuda")
+        loader = DataLoader(
+            self.examples,
+            sampler=self._keys(),
+            batch_size=None,
+            num_workers=self.options.workers,
+            pin_memory=self.recognizer.device.type == "cuda",
+        )
         for data in loader:
             self.step(data)
             state.seconds, clock = state.seconds + time.monotonic() - clock, time.monotonic()
@@ -210,12 +245,18 @@ class Run:
     def gradient(self, data: StepData, units: Sequence[float]) -> float:
         """Leave the gradient of the whole step, over all processes, in the parameters; returns the loss per unit."""
         device, total = self.recognizer.device, 0.0
-        torch.manual_seed(generator(self.options.seed, "step", self.state.step, self.accelerator.process_index).initial_seed())
-        with training_mode(self.recognizer, self.name, dropout=self.options.dropout, checkpointing=self.options.gradient_checkpointing):
+        torch.manual_seed(
+            generator(self.options.seed, "step", self.state.step, self.accelerator.process_index).initial_seed()
+        )
+        with training_mode(
+            self.recognizer, self.name, dropout=self.options.dropout, checkpointing=self.options.gradient_checkpointing
+        ):
             for batch in data.batches:
                 batch = batch.to(device)
                 with autocast(self.options.precision, device, self.recognizer.dtype):
-                    output = self.recognizer(batch.features, batch.frames, batch.tokens if self.loss.needs_decoder else None, route=self.name)
+                    output = self.recognizer(
+                        batch.features, batch.frames, batch.tokens if self.loss.needs_decoder else None, route=self.name
+                    )
                     loss = self.loss.value(output, batch, self.adapter, units)
                 loss.backward()
                 total += float(loss.detach())
@@ -243,7 +284,11 @@ class Run:
         """Numbers summed over the processes."""
         if self.accelerator.num_processes == 1:
             return list(values)
-        told = torch.tensor(values, dtype=torch.float64 if self.accelerator.device.type != "mps" else torch.float32, device=self.accelerator.device)
+        told = torch.tensor(
+            values,
+            dtype=torch.float64 if self.accelerator.device.type != "mps" else torch.float32,
+            device=self.accelerator.device,
+        )
         return self.accelerator.reduce(told, "sum").tolist()
 
     def _sum_gradients(self) -> None:
@@ -279,7 +324,11 @@ class Run:
     def _tell(self, loss: float, share: float) -> None:
         state, total = self.state, self.state.total
         spent = max(state.seconds, 1e-6)
-        remaining = spent / max(1, state.step) * (total - state.step) if total is not None else max(0.0, 60 * self.options.minutes - spent)
+        remaining = (
+            spent / max(1, state.step) * (total - state.step)
+            if total is not None
+            else max(0.0, 60 * self.options.minutes - spent)
+        )
         self.progress(Step(state.step, total, loss, share * self.lr, state.rows / spent, remaining))
 
     # -- development data ----------------------------------------------------------------------------------------------
@@ -314,7 +363,9 @@ class Run:
     def _out_of_patience(self) -> bool:
         if self.options.patience is None or self.state.since_best < self.options.patience:
             return False
-        self.progress(Message(f"Stopping: {self.state.since_best} looks at the development data without an improvement."))
+        self.progress(
+            Message(f"Stopping: {self.state.since_best} looks at the development data without an improvement.")
+        )
         return True
 
     @torch.no_grad()
@@ -330,7 +381,9 @@ class Run:
             units = self.loss.units([batch], self.adapter)
             batch = batch.to(self.recognizer.device)
             with autocast(self.options.precision, self.recognizer.device, self.recognizer.dtype):
-                output = self.recognizer(batch.features, batch.frames, batch.tokens if self.loss.needs_decoder else None, route=self.name)
+                output = self.recognizer(
+                    batch.features, batch.frames, batch.tokens if self.loss.needs_decoder else None, route=self.name
+                )
                 for i, (_, term) in enumerate(self.loss.terms):
                     sums[i] += float(term.total(output, batch, self.adapter)) if units[i] else 0.0
                     counts[i] += units[i]
@@ -345,7 +398,9 @@ class Run:
         if self.plan is not None:
             self.plan.finish(self.adapter)
         if self.state.dropped:
-            self.progress(Message(f"{self.state.dropped:,} times, a transcript did not fit its frames and was no target for CTC."))
+            self.progress(
+                Message(f"{self.state.dropped:,} times, a transcript did not fit its frames and was no target for CTC.")
+            )
         self.save()
 
     def _note_skipped(self, skipped: Sequence[Skipped]) -> None:

@@ -80,7 +80,9 @@ class CrossEntropy(Term):
 
     def total(self, output, batch, adapter):
         kept = batch.labels != IGNORED  # before the cast: logits of prompt and padding are a third of them
-        return F.cross_entropy(output.logits[kept].float(), batch.labels[kept], reduction="sum", label_smoothing=self.label_smoothing)
+        return F.cross_entropy(
+            output.logits[kept].float(), batch.labels[kept], reduction="sum", label_smoothing=self.label_smoothing
+        )
 
 
 @register("ctc")
@@ -94,7 +96,9 @@ class CTC(Term):
     def _labels(self, batch: Batch, adapter: Adapter) -> list[list[int]]:
         """Each row's characters; none where they do not fit its frames, for which CTC would be infinite."""
         found = [adapter.ctc.labels(text) for text in batch.texts]
-        return [labels if frames_needed(labels) <= frames else [] for labels, frames in zip(found, batch.speech.tolist())]
+        return [
+            labels if frames_needed(labels) <= frames else [] for labels, frames in zip(found, batch.speech.tolist())
+        ]
 
     def units(self, batch, adapter):
         return sum(len(labels) for labels in self._labels(batch, adapter))
@@ -113,7 +117,9 @@ class CTC(Term):
         lengths = torch.tensor([len(labels[row]) for row in rows])
         # float32 also under autocast: the sums run over hundreds of frames
         with torch.autocast(states.device.type, enabled=False):
-            return F.ctc_loss(log_probs.transpose(0, 1), targets, batch.speech[rows], lengths.to(states.device), reduction="sum")
+            return F.ctc_loss(
+                log_probs.transpose(0, 1), targets, batch.speech[rows], lengths.to(states.device), reduction="sum"
+            )
 
 
 @dataclass(frozen=True)
@@ -153,7 +159,9 @@ def parse(text: str, *, label_smoothing: float = 0.0) -> Loss:
     for part in text.replace(" ", "").split("+"):
         weight, star, name = part.rpartition("*")
         if name not in _REGISTRY:
-            raise BadInput(f"--loss {text!r}: there is no loss {name!r}; the losses are {', '.join(names())}, alone or as in ce+0.3*ctc.")
+            raise BadInput(
+                f"--loss {text!r}: there is no loss {name!r}; the losses are {', '.join(names())}, alone or as in ce+0.3*ctc."
+            )
         try:
             value = float(weight) if star else None
         except ValueError:

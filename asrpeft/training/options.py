@@ -73,12 +73,27 @@ class TrainingOptions:
     cache_mb: int = 1024
 
     def __post_init__(self) -> None:
-        lengths = {name: getattr(self, name) for name in ("epochs", "steps", "minutes") if getattr(self, name) is not None}
+        lengths = {
+            name: getattr(self, name) for name in ("epochs", "steps", "minutes") if getattr(self, name) is not None
+        }
         if len(lengths) > 1:
-            raise BadInput(f"The length of training is given {len(lengths)} times, by {' and '.join(f'--{n}' for n in lengths)}. Keep one.")
+            raise BadInput(
+                f"The length of training is given {len(lengths)} times, by {' and '.join(f'--{n}' for n in lengths)}. Keep one."
+            )
         if not lengths:
             object.__setattr__(self, "epochs", DEFAULT_EPOCHS)
-        for name in ("epochs", "steps", "minutes", "lr", "head_lr", "batch_seconds", "accumulate", "dev_every", "dev_utterances", "patience"):
+        for name in (
+            "epochs",
+            "steps",
+            "minutes",
+            "lr",
+            "head_lr",
+            "batch_seconds",
+            "accumulate",
+            "dev_every",
+            "dev_utterances",
+            "patience",
+        ):
             value = getattr(self, name)
             if value is not None and not value > 0:
                 raise BadInput(f"--{name.replace('_', '-')} must be above 0, got {value}.")
@@ -112,12 +127,16 @@ class TrainingOptions:
             name, equals, value = (text.strip() for text in part.partition("="))
             kinds = {f.name: getattr(made, f.name) for f in dataclasses.fields(made) if f.name != "seed"}
             if not equals or name not in kinds:
-                raise BadInput(f"--augment {self.augment!r}: {part!r} is no setting; it takes NAME=VALUE with {', '.join(kinds)}.")
+                raise BadInput(
+                    f"--augment {self.augment!r}: {part!r} is no setting; it takes NAME=VALUE with {', '.join(kinds)}."
+                )
             try:
                 numbers = tuple(float(number) for number in value.split("/"))
                 changes[name] = numbers if isinstance(kinds[name], tuple) else type(kinds[name])(float(value))
             except ValueError:
-                raise BadInput(f"--augment {self.augment!r}: {value!r} is not a number (or numbers with / between them, as speeds=0.9/1/1.1).") from None
+                raise BadInput(
+                    f"--augment {self.augment!r}: {value!r} is not a number (or numbers with / between them, as speeds=0.9/1/1.1)."
+                ) from None
         return dataclasses.replace(made, **changes)
 
     def to_json(self) -> dict[str, Any]:
@@ -131,4 +150,8 @@ FREE = ("checkpoint_s", "workers", "cache_mb")
 def differences(stored: dict[str, Any], options: TrainingOptions) -> list[str]:
     """The options in which a resumed run was asked to differ from the one that was interrupted."""
     now = options.to_json()
-    return [f"{name} was {stored.get(name)!r} and is {value!r}" for name, value in now.items() if name not in FREE and stored.get(name) != value]
+    return [
+        f"{name} was {stored.get(name)!r} and is {value!r}"
+        for name, value in now.items()
+        if name not in FREE and stored.get(name) != value
+    ]

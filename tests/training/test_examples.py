@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from asrpeft.audio import log_mel
-from asrpeft.corpus import Corpus
+from asrpeft.corpus import Corpus, Utterance
 from asrpeft.errors import BadAudio
 from asrpeft.recognizer import IGNORED
 from asrpeft.training.examples import Examples, StepKey
@@ -51,7 +51,9 @@ def test_an_example_does_not_depend_on_its_batch(recognizer):
 def test_chance_is_keyed_by_seed_utterance_and_epoch(recognizer):
     examples = made(recognizer, tones(), augment="strong")
     once = examples.example(1, 4).features
-    assert torch.equal(once, made(recognizer, tones().filter(lambda u: u.id != "u000"), augment="strong").example(0, 4).features)
+    assert torch.equal(
+        once, made(recognizer, tones().filter(lambda u: u.id != "u000"), augment="strong").example(0, 4).features
+    )
     assert once.shape != examples.example(1, 5).features.shape or not torch.equal(once, examples.example(1, 5).features)
     other = made(recognizer, tones(), augment="strong", seed=1).example(1, 4).features
     assert once.shape != other.shape or not torch.equal(once, other)
@@ -74,7 +76,11 @@ def test_contexts_are_jittered_in_training_only(recognizer):
 def test_a_transcript_that_does_not_fit_the_decoder_is_left_out_and_said_to_be(recognizer):
     corpus = Corpus([utterance(0), utterance(1, text="x" * 100)])
     examples = made(recognizer, corpus)
-    assert len(examples) == 1 and [s.id for s in examples.skipped] == ["u001"] and "101 tokens" in examples.skipped[0].reason
+    assert (
+        len(examples) == 1
+        and [s.id for s in examples.skipped] == ["u001"]
+        and "101 tokens" in examples.skipped[0].reason
+    )
 
 
 def test_virtual_tokens_take_their_room_from_the_transcript(recognizer):
@@ -93,7 +99,8 @@ def test_broken_audio_is_named_and_the_others_are_computed(recognizer):
 
 def test_audio_is_decoded_once_while_there_is_room(recognizer, monkeypatch):
     corpus, reads = tones(2), []
-    monkeypatch.setattr(type(corpus[0]), "samples", lambda self, real=type(corpus[0]).samples: (reads.append(self.id), real(self))[1])
+    real = Utterance.samples
+    monkeypatch.setattr(Utterance, "samples", lambda self: (reads.append(self.id), real(self))[1])
     small = made(recognizer, corpus, cache_mb=1)
     for _ in range(3):
         small.batch([0, 1], 0)
@@ -114,4 +121,6 @@ def test_rows_of_several_languages_have_prompts_of_their_own(recognizer):
     languages = {"u000": "en", "u001": "de"}
     examples = Examples(corpus, recognizer, prompt=lambda u: recognizer.prompt(lang=languages[u.id]), context="auto")
     batch, _ = examples.batch([0, 1], None)
-    assert batch.tokens[0, 1] == recognizer.language_token("en") and batch.tokens[1, 1] == recognizer.language_token("de")
+    assert batch.tokens[0, 1] == recognizer.language_token("en") and batch.tokens[1, 1] == recognizer.language_token(
+        "de"
+    )

@@ -30,7 +30,9 @@ def setting():
 def test_cross_entropy_is_torchs_over_text_and_end(setting, smoothing):
     _, adapter, batch, output = setting
     loss = losses.parse("ce", label_smoothing=smoothing)
-    expected = F.cross_entropy(output.logits.flatten(0, 1), batch.labels.flatten(), ignore_index=IGNORED, label_smoothing=smoothing)
+    expected = F.cross_entropy(
+        output.logits.flatten(0, 1), batch.labels.flatten(), ignore_index=IGNORED, label_smoothing=smoothing
+    )
     units = loss.units([batch], adapter)
     assert units == [sum(len(f" {text}") + 1 for text in batch.texts)]  # the tiny tokenizer has one token a character
     torch.testing.assert_close(loss.value(output, batch, adapter, units), expected)
@@ -51,7 +53,13 @@ def test_ctc_is_torchs_on_each_rows_own_frames(setting):
 def test_labels_that_do_not_fit_their_frames_are_counted_and_dropped():
     recognizer = tiny_recognizer()
     adapter = recognizer.adapt("lora", name="x", lang="en")
-    corpus = Corpus([utterance(0, seconds=0.1, text="abababababab"), utterance(1, seconds=0.1, text="aaa"), utterance(2, seconds=0.1, text="ab")])
+    corpus = Corpus(
+        [
+            utterance(0, seconds=0.1, text="abababababab"),
+            utterance(1, seconds=0.1, text="aaa"),
+            utterance(2, seconds=0.1, text="ab"),
+        ]
+    )
     adapter.ctc = CTCHead.for_texts(16, ["ab"])
     batch, _ = Examples(corpus, recognizer, prompt=recognizer.prompt(lang="en"), context="auto").batch(range(3), None)
     assert batch.speech.tolist() == [5, 5, 5]  # "aaa" needs five with the blanks between
@@ -64,7 +72,12 @@ def test_ctc_of_rows_that_all_do_not_fit_is_nothing():
     recognizer = tiny_recognizer()
     adapter = recognizer.adapt("lora", name="x", lang="en")
     adapter.ctc = CTCHead.for_texts(16, ["ab"])
-    batch, _ = Examples(Corpus([utterance(0, seconds=0.1, text="ab" * 9)]), recognizer, prompt=recognizer.prompt(lang="en"), context="auto").batch([0], None)
+    batch, _ = Examples(
+        Corpus([utterance(0, seconds=0.1, text="ab" * 9)]),
+        recognizer,
+        prompt=recognizer.prompt(lang="en"),
+        context="auto",
+    ).batch([0], None)
     assert losses.CTC().units(batch, adapter) == 0
     assert float(losses.CTC().total(recognizer(batch.features, batch.frames, route="x"), batch, adapter)) == 0
 
@@ -75,11 +88,16 @@ def test_ctc_is_computed_in_float32_under_autocast(setting):
         output = recognizer(batch.features, batch.frames, batch.tokens, route="x")
         total = losses.CTC().total(output, batch, adapter)
     assert total.dtype == torch.float32
-    log_probs = torch.nn.functional.linear(output.encoded.states.float(), adapter.ctc.weight, adapter.ctc.bias).log_softmax(-1)
+    log_probs = torch.nn.functional.linear(
+        output.encoded.states.float(), adapter.ctc.weight, adapter.ctc.bias
+    ).log_softmax(-1)
     torch.testing.assert_close(adapter.ctc(output.encoded.states), log_probs)
 
 
-@pytest.mark.parametrize("text, weights", [("ce", [1.0]), ("ctc", [1.0]), ("ce+ctc", [1.0, 0.3]), ("ce + 0.5*ctc", [1.0, 0.5]), ("0.2*ce+ctc", [0.2, 0.3])])
+@pytest.mark.parametrize(
+    "text, weights",
+    [("ce", [1.0]), ("ctc", [1.0]), ("ce+ctc", [1.0, 0.3]), ("ce + 0.5*ctc", [1.0, 0.5]), ("0.2*ce+ctc", [0.2, 0.3])],
+)
 def test_a_joint_loss_is_the_weighted_sum_of_its_terms(setting, text, weights):
     _, adapter, batch, output = setting
     loss = losses.parse(text)

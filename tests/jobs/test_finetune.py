@@ -1,0 +1,257 @@
+"""`finetune`: from a corpus to a folder, with everything it promises to tell."""
+
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+
+from asrpeft.corpus import Corpus, Utterance
+from asrpeft.errors import BadCorpus, BadInput, UnexpectedTraining
+from asrpeft.jobs.finetune import finetune
+from asrpeft.training import Message, Skipped, Step
+from tests.bases import tiny_recognizer
+from tests.training.tones import options, tones, utterance
+
+KEYS = {
+    "adapter",
+    "method",
+    "trained_parameters",
+    "head_parameters",
+    "total_parameters",
+    "utterances_per_second",
+    "peak_memory_bytes",
+    "seconds",
+    "steps",
+}
+
+
+def test_the_whole_job(tmp_path):
+    recognizer = tiny_recognizer()
+    before = {n: t.clone() for n, t in recognizer.base.state_dict().items()}
+    done = finetune(
+        recognizer,
+        tones(12),
+        options=options(loss="ce+ctc"),
+        lang="swahili",
+        settings={"rank": "2"},
+        out=tmp_path / "sw",
+        eval_data=tones(3),
+    )
+    told = json.loads(json.dumps(done.to_json(), allow_nan=False))
+    assert KEYS | {"eval"} <= told.keys() and told["steps"] == 4 and told["adapter"] == str(tmp_path / "sw")
+    assert {"before", "after", "test"} <= told["eval"].keys() and {"difference", "p", "verdict"} <= told["eval"][
+        "test"
+    ].keys()
+    assert {"wer", "cer", "wer_interval"} <= told["eval"]["before"].keys()
+    adapter = recognizer.adapters["sw"]
+    assert told["trained_parameters"] == adapter.formula_size() and told["head_parameters"] == sum(
+        p.numel() for p in adapter.ctc.parameters()
+    )
+    assert told["total_parameters"] == sum(p.numel() for p in recognizer.base.parameters())
+    assert all(torch.equal(before[n], t) for n, t in recognizer.base.state_dict().items())
+    assert [p.name for p in tmp_path.iterdir()] == ["sw"]  # the checkpoint is gone
+    manifest = json.loads((tmp_path / "sw" / "adapter.json").read_text())
+    assert (manifest["language"], manifest["task"], manifest["context"], manifest["config"]["rank"]) == (
+        "sw",
+        "transcribe",
+        "auto",
+        2,
+    )
+    training = manifest["training"]
+    assert (
+        training["options"]["seed"] == 0 and training["data"]["name"] == "tones" and training["finished"]["steps"] == 4
+    )
+    assert {"torch", "transformers", "asrpeft"} <= training["versions"].keys() and training["date"]
+    assert manifest["scores"]["after"]["wer"] == told["eval"]["after"]["wer"]
+
+
+def test_a_saved_adapter_is_the_trained_one(tmp_path):
+    recognizer = tiny_recognizer()
+    finetune(recognizer, tones(8), options=options(), lang="xx", out=tmp_path / "a")
+    trained = recognizer.adapters.detach("a")
+    again = tiny_recognizer().adapters.load(tmp_path / "a")
+    assert again.manifest.language == "xx" and again.manifest.language_slot is not None
+    for name, tensor in trained.tensors()[1].items():
+        assert torch.equal(tensor, again.tensors()[1][name])
+
+
+def test_a_tenth_is_held_out_and_never_trained_on():
+    told, recognizer = [], tiny_recognizer()
+    done = finetune(recognizer, tones(20), options=options(epochs=1), lang="en", progress=told.append)
+    assert done.training.rows == 18 and done.training.best is not None
+    assert any(isinstance(e, Message) and "2 of 20 utterances" in e.text for e in told)
+
+
+def test_given_development_data_leave_the_training_data_whole():
+    done = finetune(tiny_recognizer(), tones(20), dev=tones(3), options=options(epochs=1), lang="en")
+    assert done.training.rows == 20
+
+
+def test_too_little_to_hold_out_trains_on_all_and_says_so():
+    told = []
+    done = finetune(
+        tiny_recognizer(), Corpus([utterance(0)]), options=options(epochs=1), lang="en", progress=told.append
+    )
+    assert done.training.rows == 1 and done.training.best is None
+    assert any(isinstance(e, Message) and "without development data" in e.text for e in told)
+
+
+def test_the_language_is_the_corpus_own_unless_told():
+    corpus = Corpus([utterance(i) for i in range(4)])
+    german = Corpus([replace(u, lang="German") for u in corpus])
+    recognizer = tiny_recognizer()
+    finetune(recognizer, german, dev=german, options=options(steps=1), name="a")
+    assert recognizer.adapters["a"].manifest.language == "de"
+    with pytest.raises(BadInput, match="--lang"):
+        finetune(recognizer, corpus, dev=corpus, options=options(steps=1), name="b")
+    assert "b" not in recognizer.adapters
+
+
+def test_a_proxy_language_gives_its_slot_and_its_vector():
+    recognizer = tiny_recognizer()
+    finetune(
+        recognizer, tones(6), dev=tones(2), options=options(steps=1, lr=1e-12), lang="quenya", proxy_lang="de", name="q"
+    )
+    adapter = recognizer.adapters["q"]
+    assert adapter.manifest.language_slot == "<|de|>"
+    torch.testing.assert_close(
+        adapter.language.v, recognizer.base.model.decoder.embed_tokens.weight[recognizer.language_token("de")]
+    )
+
+
+def test_equal_seeds_give_equal_adapters_and_others_others():
+    found = []
+    for seed in (1, 1, 2):
+        recognizer = tiny_recognizer()
+        torch.rand(len(found))
+        finetune(recognizer, tones(8), options=options(seed=seed), lang="en", name="x")
+        found.append(recognizer.adapters["x"].tensors()[1])
+    assert all(torch.equal(found[0][n], found[1][n]) for n in found[0])
+    assert not all(torch.equal(found[0][n], found[2][n]) for n in found[0])
+
+
+def test_evaluation_data_are_read_after_training_only(monkeypatch):
+    order = []
+    real = Utterance.samples
+    monkeypatch.setattr(Utterance, "samples", lambda self: (order.append(self.speaker), real(self))[1])
+    evaluated = Corpus([utterance(0, speaker="eval"), utterance(1, speaker="eval")])
+    finetune(tiny_recognizer(), tones(6), dev=tones(2), options=options(), lang="en", eval_data=evaluated,
+             progress=lambda e: order.append("step") if isinstance(e, Step) else None)  # fmt: skip
+    assert "eval" in order and order.index("eval") > max(i for i, what in enumerate(order) if what == "step")
+
+
+def test_an_adapter_that_is_there_is_neither_overwritten_nor_trained_over(tmp_path):
+    recognizer = tiny_recognizer()
+    finetune(recognizer, tones(4), dev=tones(2), options=options(steps=1), lang="en", out=tmp_path / "a")
+    recognizer.adapters.detach("a")
+    with pytest.raises(BadInput, match="--overwrite"):
+        finetune(recognizer, tones(4), dev=tones(2), options=options(steps=1), lang="en", out=tmp_path / "a")
+    finetune(
+        recognizer, tones(4), dev=tones(2), options=options(steps=2), lang="en", out=tmp_path / "a", overwrite=True
+    )
+    assert json.loads((tmp_path / "a" / "adapter.json").read_text())["training"]["finished"]["steps"] == 2
+
+
+def test_a_finished_run_is_loaded_on_resumption_and_another_is_not(tmp_path):
+    recognizer, steps = tiny_recognizer(), []
+    first = finetune(recognizer, tones(6), options=options(), lang="en", out=tmp_path / "a")
+    trained = recognizer.adapters.detach("a").tensors()[1]
+    again = finetune(
+        recognizer,
+        tones(6),
+        options=options(),
+        lang="en",
+        out=tmp_path / "a",
+        resume=True,
+        progress=lambda e: steps.append(e) if isinstance(e, Step) else None,
+    )
+    assert not steps and again.training == first.training
+    assert all(torch.equal(t, recognizer.adapters["a"].tensors()[1][n]) for n, t in trained.items())
+    recognizer.adapters.detach("a")
+    with pytest.raises(BadInput, match="another run"):
+        finetune(recognizer, tones(6), options=options(steps=5), lang="en", out=tmp_path / "a", resume=True)
+
+
+def test_an_interrupted_job_goes_on_to_the_same_adapter(tmp_path):
+    class Stop(Exception):
+        pass
+
+    def stop(event):
+        if isinstance(event, Step) and event.step == 3:
+            raise Stop
+
+    whole = tiny_recognizer()
+    finetune(whole, tones(8), options=options(steps=6), lang="xx", out=tmp_path / "whole")
+    part = tiny_recognizer()
+    with pytest.raises(Stop):
+        finetune(
+            part, tones(8), options=options(steps=6, checkpoint_s=0.0), lang="xx", out=tmp_path / "a", progress=stop
+        )
+    assert "a" not in part.adapters and (tmp_path / "a.checkpoint").is_file() and not (tmp_path / "a").exists()
+    torch.rand(3)
+    finetune(part, tones(8), options=options(steps=6, checkpoint_s=0.0), lang="xx", out=tmp_path / "a", resume=True)
+    expected = whole.adapters["whole"].tensors()[1]
+    assert all(torch.equal(t, expected[n]) for n, t in part.adapters["a"].tensors()[1].items())
+    assert not (tmp_path / "a.checkpoint").exists()
+
+
+def test_training_goes_on_from_a_given_adapter(tmp_path):
+    recognizer = tiny_recognizer()
+    finetune(
+        recognizer,
+        tones(6),
+        dev=tones(2),
+        options=options(loss="ctc"),
+        where="encoder.layers.{0..1}",
+        lang="en",
+        out=tmp_path / "a",
+    )
+    start = recognizer.adapters["a"].tensors()[1]
+    finetune(recognizer, Corpus([utterance(i, text="xyz abc") for i in range(5)]), dev=tones(2), options=options(steps=1, lr=1e-12, head_lr=1e-12, loss="ctc"), lang="en",
+             init_adapter=tmp_path / "a", name="b")  # fmt: skip
+    now = recognizer.adapters["b"].tensors()[1]
+    for name in start:
+        if not name.startswith("ctc."):
+            torch.testing.assert_close(now[name], start[name])
+    old, new = recognizer.adapters["a"].ctc, recognizer.adapters["b"].ctc
+    assert set(old.vocabulary) | set("xyzabc") == set(new.vocabulary)
+    torch.testing.assert_close(new.weight[new.index["a"]], old.weight[old.index["a"]])
+
+
+@pytest.mark.parametrize("asked", [{"method": "ia3"}, {"settings": {"rank": 3}}, {"where": "conv"}])
+def test_an_adapter_of_another_kind_is_no_start(tmp_path, asked):
+    recognizer = tiny_recognizer()
+    finetune(recognizer, tones(4), dev=tones(2), options=options(steps=1), lang="en", out=tmp_path / "a")
+    with pytest.raises(BadInput, match="one cannot start from it"):
+        finetune(
+            recognizer,
+            tones(4),
+            dev=tones(2),
+            options=options(steps=1),
+            lang="en",
+            init_adapter=tmp_path / "a",
+            name="b",
+            **asked,
+        )
+
+
+def test_what_is_skipped_is_told_with_reasons():
+    told = []
+    corpus = Corpus([*tones(4), utterance(9, audio=b"?")])
+    done = finetune(tiny_recognizer(), corpus, dev=tones(2), options=options(epochs=1), lang="en", progress=told.append)
+    assert [s["id"] for s in done.to_json()["skipped"]] == ["u009"] and [
+        e.id for e in told if isinstance(e, Skipped)
+    ] == ["u009"]
+
+
+def test_after_a_failure_the_recogniser_is_as_before():
+    recognizer = tiny_recognizer()
+    with pytest.raises(BadCorpus):
+        finetune(
+            recognizer, Corpus([utterance(0, audio=b"?")]), dev=tones(2), options=options(steps=9), lang="en", name="x"
+        )
+    recognizer.base.model.encoder.conv1.bias.requires_grad_(True)
+    with pytest.raises(UnexpectedTraining):
+        finetune(recognizer, tones(4), dev=tones(2), options=options(), lang="en", name="x")
+    assert len(recognizer.adapters) == 0

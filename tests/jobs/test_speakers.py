@@ -1,0 +1,165 @@
+"""`speakers`: an adapter each, measured on sentences that nothing was chosen on, and resumable."""
+
+import json
+
+import pytest
+
+from asrpeft.corpus import Corpus
+from asrpeft.corpus.corpus import sentence_key
+from asrpeft.errors import BadCorpus, BadInput
+from asrpeft.jobs import speakers as job
+from asrpeft.jobs.speakers import divide, folder_name, speakers
+from asrpeft.training import Message, Step
+from tests.bases import tiny_recognizer
+from tests.training.tones import options, tones, utterance
+
+
+def run(out, corpus=None, **changes):
+    keep = {key: changes.pop(key) for key in ("options",) if key in changes}
+    return speakers(
+        tiny_recognizer(),
+        corpus or tones(16, speakers=2),
+        out=out,
+        options=keep.get("options") or options(steps=2),
+        lang="en",
+        **changes,
+    )
+
+
+def test_the_report(tmp_path):
+    seen = []
+    report = run(tmp_path / "all", pooled=True, done=seen.append)
+    told = json.loads(json.dumps(report.to_json(), allow_nan=False))
+    assert [s["speaker"] for s in told["speakers"]] == ["s0", "s1"] and [s.speaker for s in seen] == ["s0", "s1"]
+    for one in told["speakers"]:
+        assert {"speaker", "adapter", "enabled", "base", "pooled", "own"} <= one.keys()
+        assert all(0 <= one[system]["wer"] for system in ("base", "pooled", "own"))
+        assert one["enabled"] == (one["dev"]["own"] < min(one["dev"]["base"], one["dev"]["pooled"]))
+        assert one["own"]["utterances"] == one["utterances"]["test"]
+    assert {"base", "pooled", "own", "enabled"} == told["overall"].keys()
+    assert json.loads((tmp_path / "all" / "speakers.json").read_text()) == told
+    assert {p.name for p in (tmp_path / "all").iterdir()} == {"s0", "s1", "_pooled", "speakers.json"}
+
+
+def test_finished_speakers_are_neither_trained_nor_measured_again(tmp_path, monkeypatch):
+    first = run(tmp_path / "all")
+    trained = []
+    monkeypatch.setattr(job, "evaluate", lambda *a, **k: pytest.fail("measured again"))
+    again = run(tmp_path / "all", resume=True, progress=lambda e: trained.append(e) if isinstance(e, Step) else None)
+    assert not trained and again.to_json()["speakers"] == first.to_json()["speakers"]
+
+
+def test_an_interrupted_run_goes_on_with_the_speakers_that_are_left(tmp_path):
+    class Stop(Exception):
+        pass
+
+    def stop(event):
+        if isinstance(event, Message) and event.text.startswith("Speaker 2"):
+            raise Stop
+
+    with pytest.raises(Stop):
+        run(tmp_path / "part", progress=stop)
+    trained = []
+    report = run(tmp_path / "part", resume=True, progress=lambda e: trained.append(e) if isinstance(e, Step) else None)
+    assert len(trained) == 2 and len(report.speakers) == 2
+    whole = run(tmp_path / "whole")
+    for a, b in zip(report.speakers, whole.speakers):
+        assert a.own["wer"] == b.own["wer"] and a.dev == b.dev
+        assert (a.folder / "adapter.safetensors").read_bytes() == (b.folder / "adapter.safetensors").read_bytes()
+
+
+def test_what_is_there_is_not_overwritten_silently(tmp_path):
+    (tmp_path / "all").mkdir()
+    (tmp_path / "all" / "mine.txt").write_text("keep")
+    with pytest.raises(BadInput, match="--resume"):
+        run(tmp_path / "all")
+
+
+def test_enabled_is_decided_on_the_development_part_alone(tmp_path, monkeypatch):
+    wer = {None: 0.5, "s0": 0.4, "s1": 0.5}
+    monkeypatch.setattr(job, "dev_wer", lambda recognizer, name, dev, **k: wer[name])
+    report = run(tmp_path / "all")
+    assert [s.enabled for s in report.speakers] == [True, False]  # no worse is not better
+    assert report.overall()["enabled"] == pytest.approx(job._wer([report.speakers[0].own, report.speakers[1].base]))
+
+
+def test_a_split_column_is_followed():
+    corpus = Corpus([utterance(i, speaker="a", split=("train", "validation", "test")[i % 3]) for i in range(9)])
+    parts, poor = divide(corpus, by="speaker", split="split", seed=0)
+    assert (
+        not poor
+        and [u.id for u in parts["a"].dev] == ["u001", "u004", "u007"]
+        and [u.id for u in parts["a"].test] == ["u002", "u005", "u008"]
+    )
+
+
+def test_a_split_without_development_data_takes_them_from_training():
+    corpus = Corpus([utterance(i, speaker="a", split="test" if i < 3 else "train") for i in range(12)])
+    parts = divide(corpus, by="speaker", split="split", seed=0)[0]["a"]
+    assert len(parts.test) == 3 and len(parts.dev) == 2 and len(parts.train) == 7
+
+
+def test_without_a_column_sentences_are_divided_and_none_is_in_two_parts():
+    corpus = Corpus([utterance(i, speaker=f"s{i % 2}", text=f"sentence {'abcdefghij'[i // 4]}") for i in range(40)])
+    parts, _ = divide(corpus, by="speaker", split="split", seed=0)
+    keys = {
+        part: {sentence_key(u.text) for mine in parts.values() for u in getattr(mine, part)}
+        for part in ("train", "dev", "test")
+    }
+    assert not keys["train"] & keys["dev"] and not keys["train"] & keys["test"] and not keys["dev"] & keys["test"]
+    assert sum(len(getattr(mine, part)) for mine in parts.values() for part in keys) == 40
+
+
+def test_a_pooled_adapter_never_sees_a_sentence_that_anyone_is_tested_on():
+    corpus = Corpus(
+        [
+            utterance(
+                i,
+                speaker="ab"[i % 2],
+                text=f"t{i // 2}",
+                split=("test" if (i // 2 + i % 2) % 3 == 0 else "dev" if i // 2 == 1 else "train"),
+            )
+            for i in range(24)
+        ]
+    )
+    parts, _ = divide(corpus, by="speaker", split="split", seed=0)
+    train, dev = job._together(parts)
+    test = {u.text for mine in parts.values() for u in mine.test}
+    assert (
+        not test & {u.text for u in train}
+        and not test & {u.text for u in dev}
+        and not {u.text for u in train} & {u.text for u in dev}
+    )
+
+
+def test_speakers_with_too_little_or_unreadable_speech_are_left_out_with_the_reason(tmp_path):
+    broken = [utterance(20 + i, speaker="broken", audio=b"?") for i in range(8)]
+    report = run(tmp_path / "all", Corpus([*tones(8), utterance(30, speaker="brief"), *broken]))
+    assert [s.speaker for s in report.speakers] == ["s0"]
+    assert {speaker: reason for speaker, reason in report.skipped}.keys() == {"brief", "broken"}
+    assert "1 utterances leave nothing" in dict(report.skipped)["brief"]
+
+
+def test_nobody_to_adapt_to_is_an_error(tmp_path):
+    with pytest.raises(BadCorpus, match="brief"):
+        run(tmp_path / "all", Corpus([utterance(0, speaker="brief")]))
+    with pytest.raises(BadInput, match="--by"):
+        run(tmp_path / "all", tones(4), by="village")
+
+
+@pytest.mark.parametrize(
+    "speaker, folder",
+    [("ann", "ann"), ("a/b", "a%2Fb"), ("..", "%2E."), (".x", "%2Ex"), ("Äa", "%C3%84a"), ("P 12", "P 12")],
+)
+def test_a_speakers_folder_stays_in_its_place(tmp_path, speaker, folder):
+    assert folder_name(speaker) == folder and (tmp_path / folder_name(speaker)).resolve().parent == tmp_path.resolve()
+
+
+def test_a_speaker_cannot_take_the_place_of_the_pooled_adapter_or_the_report():
+    assert folder_name("_pooled") != job.POOLED and folder_name("speakers.json") != job.REPORT
+
+
+def test_each_may_start_from_the_pooled_adapter(tmp_path):
+    report = run(tmp_path / "all", from_pooled=True)
+    manifest = json.loads((report.speakers[0].folder / "adapter.json").read_text())
+    assert manifest["training"]["init_adapter"] == str(tmp_path / "all" / "_pooled")

@@ -1,0 +1,162 @@
+"""A run killed at any moment goes on to the weights of an uninterrupted one."""
+
+import json
+import signal
+import subprocess
+import sys
+
+import pytest
+import torch
+from safetensors.torch import load, save
+
+from asrpeft.errors import BadInput
+from asrpeft.training import Message, checkpoints, train
+from tests.bases import tiny_recognizer
+from tests.training.killed_run import run
+from tests.training.tones import options, tones
+
+
+class Stop(Exception):
+    pass
+
+
+def stopped(path, after, *, method="lora", **changes):
+    """A run that ends by an exception after step `after`, whose checkpoint is the state before it."""
+    real = checkpoints.write
+
+    def write(*args, **kwargs):
+        real(*args, **kwargs)
+        if args[1].step == after:
+            raise Stop
+
+    checkpoints.write = write
+    try:
+        with pytest.raises(Stop):
+            run(path, method=method, **changes)
+    finally:
+        checkpoints.write = real
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    return run(tmp_path_factory.mktemp("whole") / "checkpoint")
+
+
+def test_a_killed_run_resumes_to_the_same_weights(tmp_path, whole):
+    path = tmp_path / "checkpoint"
+    ended = subprocess.run(
+        [sys.executable, "-m", "tests.training.killed_run", str(path), "6", str(torch.get_num_threads())],
+        capture_output=True,
+        timeout=300,
+    )
+    assert ended.returncode == -signal.SIGKILL, ended.stderr.decode()
+    assert checkpoints.read(path).state.step == 5 and [p.name for p in tmp_path.iterdir()] == ["checkpoint"]
+    weights, done = run(path, resume=True)
+    assert all(torch.equal(weights[n], t) for n, t in whole[0].items()) and weights.keys() == whole[0].keys()
+    assert (done.steps, done.rows, done.looks, done.best) == (
+        whole[1].steps,
+        whole[1].rows,
+        whole[1].looks,
+        whole[1].best,
+    )
+
+
+@pytest.mark.parametrize("after", [1, 4, 8, 9])
+def test_whichever_step_was_the_last(tmp_path, whole, after):
+    stopped(tmp_path / "checkpoint", after)
+    weights, done = run(tmp_path / "checkpoint", resume=True)
+    assert all(torch.equal(weights[n], t) for n, t in whole[0].items())
+    assert done.looks == whole[1].looks and done.best == whole[1].best
+
+
+@pytest.mark.parametrize("method", ["s2lora", "prefix", "full"])
+def test_whatever_the_method(tmp_path, method):
+    expected, _ = run(tmp_path / "whole", method=method, steps=5)
+    stopped(tmp_path / "checkpoint", 3, method=method, steps=5)
+    weights, _ = run(tmp_path / "checkpoint", method=method, steps=5, resume=True)
+    assert all(torch.equal(weights[n], t) for n, t in expected.items())
+
+
+def test_resuming_a_finished_run_trains_nothing(tmp_path, whole):
+    path = tmp_path / "checkpoint"
+    run(path)
+    weights, done = run(path, resume=True)
+    assert done.steps == 9 and all(torch.equal(weights[n], t) for n, t in whole[0].items())
+
+
+@pytest.mark.parametrize(
+    "changes, told", [({"steps": 12}, "steps was 9 and is 12"), ({"lr": 0.5}, "lr"), ({"method": "full"}, "method")]
+)
+def test_another_run_is_not_resumed(tmp_path, changes, told):
+    stopped(tmp_path / "checkpoint", 2)
+    with pytest.raises(BadInput, match=told):
+        run(tmp_path / "checkpoint", resume=True, **changes)
+
+
+def test_other_data_are_not_resumed_on(tmp_path):
+    stopped(tmp_path / "checkpoint", 2)
+    recognizer = tiny_recognizer()
+    recognizer.adapt("lora", name="x", lang="en", dropout=0.2)
+    same = options(steps=9, dropout=0.1, augment="standard", dev_every=2, checkpoint_s=0.0, lr=0.01)
+    with pytest.raises(BadInput, match="data differ"):
+        train(
+            recognizer,
+            "x",
+            tones(11),
+            prompt=recognizer.prompt(lang="en"),
+            options=same,
+            dev=tones(3),
+            checkpoint=tmp_path / "checkpoint",
+            resume=True,
+        )
+
+
+@pytest.mark.parametrize("broken", [b"", b"not a checkpoint", save({"a": torch.zeros(2)})])
+def test_a_file_that_is_no_checkpoint_is_refused_with_a_remedy(tmp_path, broken):
+    (tmp_path / "checkpoint").write_bytes(broken)
+    with pytest.raises(BadInput, match="Remove it"):
+        run(tmp_path / "checkpoint", resume=True)
+
+
+def test_without_a_checkpoint_resuming_is_starting(tmp_path):
+    recognizer = tiny_recognizer()
+    recognizer.adapt("lora", name="x", lang="en")
+    told = []
+    done = train(
+        recognizer,
+        "x",
+        tones(4),
+        prompt=recognizer.prompt(lang="en"),
+        options=options(steps=1),
+        checkpoint=tmp_path / "none",
+        resume=True,
+        progress=told.append,
+    )
+    assert done.steps == 1 and any(isinstance(e, Message) and "from the beginning" in e.text for e in told)
+
+
+def test_a_checkpoint_is_one_file_without_pickle_and_without_the_base(tmp_path):
+    run(tmp_path / "checkpoint", steps=2)
+    data = (tmp_path / "checkpoint").read_bytes()
+    header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
+    assert json.loads(header["__metadata__"]["asrpeft"])["state"]["step"] == 2
+    assert {name.split(".")[0] for name in load(data)} == {"adapter", "best", "optimizer"}
+
+
+def test_a_checkpoint_holds_what_trains_but_is_not_saved(tmp_path):
+    recognizer = tiny_recognizer()
+    adapter = recognizer.adapt("prefix", name="x", lang="en", mlp=8)
+    train(
+        recognizer,
+        "x",
+        tones(4),
+        prompt=recognizer.prompt(lang="en"),
+        options=options(steps=1),
+        checkpoint=tmp_path / "c",
+    )
+    held = checkpoints.read(tmp_path / "c").part("adapter.")
+    assert (
+        held.keys() == adapter.state_dict().keys()
+        and any("net" in name for name in held)
+        and not any("net" in name for name in adapter.tensors()[1])
+    )
