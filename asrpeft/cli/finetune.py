@@ -37,6 +37,10 @@ def finetune(
     data: o.Data,
     dev_data: Annotated[str | None, typer.Option("--dev-data", help="Chooses checkpoints and stopping. Default: a tenth of the training speakers (of the sentences, if there is one).")] = None,
     eval_data: Annotated[str | None, typer.Option("--eval-data", help="Read once, after training: word error rates before and after, with a paired test.")] = None,
+    guard: Annotated[str | None, typer.Option("--guard", help="What the base could already do, in its own language: reported before and after, and never trained on.")] = None,
+    guard_dev: Annotated[str | None, typer.Option("--guard-dev", help="With --max-loss: guard data that choose among weights. Default: up to 100 utterances held out of --guard by speaker, and left out of its report.")] = None,
+    guard_lang: Annotated[str | None, typer.Option("--guard-lang", help="The language of the guard data, where they do not name it themselves.")] = None,
+    max_loss: Annotated[float | None, typer.Option("--max-loss", help="Points of WER that may be lost on the guard data: the best weights on the dev data that lose no more are kept; if none do, the run fails with status 1 and saves nothing.")] = None,
     recipe: Annotated[Path | None, typer.Option("--recipe", callback=o.recipe, is_eager=True, help="A TOML file with values for these options; flags win over it.")] = None,
     model: o.Model = None,
     lang: o.Lang = None,
@@ -74,7 +78,12 @@ def finetune(
     """Fine-tune an adapter on a corpus, and say honestly whether it helped.
 
     --json: {"adapter", "method", "trained_parameters", "head_parameters", "total_parameters", "utterances_per_second",
-    "peak_memory_bytes", "seconds", "steps", "eval": {"before": {…}, "after": {…}, "test": {"difference", "p", "verdict"}}}
+    "peak_memory_bytes", "seconds", "steps", "eval": {"before": {…}, "after": {…}, "test": {"difference", "p", "verdict"}},
+    "guard": {"before": {…}, "after": {…}, "loss", "max_loss", "passed", "interval", "chosen_by": {"data", "separate", "looks"}}}
+
+    Dev data choose among weights, with the part of the guard data that --max-loss sets aside ("chosen_by"; "separate" says
+    that none of it is reported). --eval-data and the rest of the guard data are read once, after training. Without
+    --max-loss guard data choose nothing, and "passed" is held against 3 points.
     """
     from asrpeft.cli.training_progress import told
     from asrpeft.jobs.finetune import finetune as run
@@ -86,10 +95,12 @@ def finetune(
         precision=precision, augment=augment, context=context, patience=patience, gradient_checkpointing=gradient_checkpointing, seed=seed,
     )  # fmt: skip
     corpora = [None if d is None else o.read_corpus(d, columns=columns, strict=strict) for d in (data, dev_data, eval_data)]
+    guards = [None if d is None else o.read_corpus(d, strict=strict) for d in (guard, guard_dev)]
     recognizer = o.load_model(model, device=device, dtype=dtype, threads=threads, say=say)
     with told(quiet=quiet, say=say) as progress:
         result = run(
-            recognizer, corpora[0], dev=corpora[1], eval_data=corpora[2], options=given, method=method, settings=o.pairs("--set", settings), where=where,
+            recognizer, corpora[0], dev=corpora[1], eval_data=corpora[2], guard=guards[0], guard_dev=guards[1], guard_lang=guard_lang,
+            max_loss=None if max_loss is None else max_loss / 100, options=given, method=method, settings=o.pairs("--set", settings), where=where,
             lang=lang, proxy_lang=proxy_lang, task=task, init_adapter=init_adapter, out=out, overwrite=overwrite, resume=resume, progress=progress,
         )  # fmt: skip
     found = result.to_json()
@@ -111,6 +122,11 @@ def show(found: dict[str, Any], out: Path) -> None:
         columns = ["", "WER", "95 % interval", "CER", "95 % interval", "sub/del/ins"]
         console().print(table(f"{count(after['utterances'])} utterances, {count(after['words'])} words; intervals over {after['interval_unit']}s; normaliser {after['normaliser']}", columns, rows))
         print(f"The adapted model is {test['verdict']} (paired test, p = {test['p']:.2g}).")
+    guard = found.get("guard")
+    if guard and "before" in guard:
+        kept = "kept" if guard["passed"] else "LOST"
+        print(f"What the base could already do ({guard['data']['name']}): WER {per_cent(guard['before']['wer'])} before, {per_cent(guard['after']['wer'])} after: "
+              f"{100 * guard['loss']:+.1f} points, of {100 * guard['max_loss']:g} that may be lost: {kept}.")  # fmt: skip
     head = f" and {count(found['head_parameters'])} of a CTC head" if found["head_parameters"] else ""
     folder = Path(found["adapter"])
     print(f"{found['method']}: {count(found['trained_parameters'])} parameters{head} ({per_cent(found['trained_parameters'] / found['total_parameters'], 2)} of the base), "

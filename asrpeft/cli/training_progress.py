@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 from asrpeft.cli.output import per_cent
 from asrpeft.cli.progress import bar
-from asrpeft.training.events import DevScore, Event, Message, Scoring, Skipped, Step
+from asrpeft.training.events import DevScore, Event, GuardScore, Message, Scoring, Skipped, Step
 
 _NAMED = 3  # unreadable files named one by one; the rest are counted
 
@@ -27,6 +27,9 @@ def told(*, quiet: bool, say: Callable[[str], None]) -> Iterator[Callable[[Event
                 case DevScore():
                     value = per_cent(event.score) + " WER" if event.kind == "wer" else f"loss {event.score:.4f}"
                     say(f"step {event.step}: dev {value}{' (best so far)' if event.best else ''}")
+                case GuardScore():
+                    verdict = "within" if event.passed else "MORE than"
+                    say(f"step {event.step}: guard {100 * event.loss:+.1f} points of WER, {verdict} the {100 * event.max_loss:g} that may be lost")
                 case Skipped():
                     skipped[event.reason] += 1
                     if skipped.total() <= _NAMED:

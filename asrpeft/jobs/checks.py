@@ -72,6 +72,9 @@ class Checks:
         return ((0, 0), *([(1, self.rare)] if self.rare else []), (self.rare + 1, None))
 
 
+NOTHING_MORE = Checks()
+
+
 @dataclass(frozen=True)
 class Guarded:
     """The guard data before (the base) and after (an adapter), and whether the loss stays within what was allowed."""

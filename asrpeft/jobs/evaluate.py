@@ -18,7 +18,7 @@ from asrpeft.corpus import AudioRef, Corpus, Skipped, Utterance
 from asrpeft.decoding import Options, Transcripts, transcribe_corpus
 from asrpeft.decoding.corpus import BATCH_FRAMES
 from asrpeft.errors import BadCorpus, BadInput
-from asrpeft.jobs.checks import Checks, Findings, Guarded, examine
+from asrpeft.jobs.checks import NOTHING_MORE, Checks, Findings, Guarded, examine
 from asrpeft.recognizer import Recognizer
 from asrpeft.recognizer.languages import token_of
 from asrpeft.scoring import Comparison, Normaliser, Score, Speed, compare, nonspeech, score
@@ -111,7 +111,7 @@ def evaluate(
     normaliser: str | Normaliser = DEFAULT,
     by: Sequence[str] = (),
     cap: float | None = None,
-    checks: Checks = Checks(),
+    checks: Checks = NOTHING_MORE,
     options: Options = OPTIONS,
     autocast: bool = False,
     seed: int = 0,

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import platform
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import accelerate
 import torch
-import transformers
 
-import asrpeft
 from asrpeft.adapters import Adapter
 from asrpeft.adapters.adapter import MANIFEST, read
 from asrpeft.adapters.ctc import CTCHead
@@ -22,14 +18,15 @@ from asrpeft.audio.augment import generator
 from asrpeft.corpus import Corpus, Skipped, Utterance
 from asrpeft.decoding import Options, transcribe_corpus
 from asrpeft.errors import BadCorpus, BadInput
-from asrpeft.jobs.evaluate import Evaluation, evaluate
+from asrpeft.jobs.evaluate import Evaluation, check_guard, evaluate
+from asrpeft.jobs.guard import Kept, divide, keep, watch
+from asrpeft.jobs.provenance import describe_corpus, provenance, summary
 from asrpeft.methods import configure
 from asrpeft.methods import method as method_named
 from asrpeft.recognizer import Recognizer
 from asrpeft.recognizer.languages import canonical, token_of
 from asrpeft.scoring import score
-from asrpeft.training import Message, Progress, Scoring, Trained, TrainingOptions, train
-from asrpeft.training.checkpoints import corpus_key
+from asrpeft.training import Guard, Message, Progress, Scoring, Trained, TrainingOptions, train
 from asrpeft.training.events import ignore
 from asrpeft.training.precision import has_bf16
 
@@ -48,6 +45,7 @@ class Finetuned:
             base's.
         training: what the loop did.
         evaluation: base and adapter on the evaluation data, if there were any.
+        kept: base and adapter on what the base could already do, if there were guard data.
     """
 
     name: str
@@ -58,6 +56,7 @@ class Finetuned:
     total_parameters: int
     training: Trained
     evaluation: Evaluation | None = field(repr=False, default=None)
+    kept: Kept | None = field(repr=False, default=None)
 
     def to_json(self) -> dict[str, Any]:
         """What `asrpeft finetune --json` prints."""
@@ -69,7 +68,8 @@ class Finetuned:
             "dev": dev_json(self.training),
             "skipped": [{"id": s.id, "reason": s.reason} for s in self.training.skipped],
         }  # fmt: skip
-        return told | ({} if self.evaluation is None else {"eval": before_and_after(self.evaluation)})
+        told |= {} if self.evaluation is None else {"eval": before_and_after(self.evaluation)}
+        return told | ({} if self.kept is None else {"guard": self.kept.to_json()})
 
 
 def dev_json(training: Trained) -> dict[str, Any] | None:
@@ -108,6 +108,10 @@ def finetune(
     name: str | None = None,
     dev: Corpus | None = None,
     eval_data: Corpus | None = None,
+    guard: Corpus | None = None,
+    guard_dev: Corpus | None = None,
+    guard_lang: str | None = None,
+    max_loss: float | None = None,
     out: str | Path | None = None,
     overwrite: bool = False,
     init_adapter: str | Path | None = None,
@@ -124,6 +128,12 @@ def finetune(
         name: to call the adapter by; default the last part of `out`, else the language, else the method.
         dev: chooses among the weights. Default: a tenth of the speakers of `data` (of the sentences where there is one).
         eval_data: transcribed by base and adapter after training, and used for nothing else.
+        guard: what the base could already do, in its own language (`guard_lang` where it does not say): transcribed by
+            base and adapter after training, and told beside `eval_data`.
+        max_loss: WER (a fraction: 0.03 is 3 points) that may be lost there. The best weights on `dev` that lose no more
+            are kept. They are chosen on `guard_dev`, or else on up to 100 utterances held out of `guard` by speaker, which
+            are then not reported. Where no weights pass, nothing is saved and Failure is raised: an adapter that
+            changes nothing would look like a success.
         out: the adapter's folder; the run's checkpoint lies beside it until the run is done.
         overwrite: replace an adapter that is there.
         init_adapter: a trained adapter of the same method and settings to start from.
@@ -140,12 +150,18 @@ def finetune(
         raise BadInput(
             f"{str(out)!r} exists already. Choose another --out, --resume the run that made it, or --overwrite."
         )
+    for told in (guard, guard_dev):
+        if told is not None:
+            check_guard(recognizer, told, guard_lang)
     lang = lang or _language(data, init_adapter)
+    guard, choosing = divide(guard, guard_dev, max_loss, seed=options.seed, progress=progress)
     data, dev = _with_dev(data, dev, options, progress)
     described = {
         "options": options.to_json(), "data": describe_corpus(data), "dev": None if dev is None else describe_corpus(dev),
         "init_adapter": None if init_adapter is None else str(init_adapter),
     }  # fmt: skip
+    if choosing is not None:
+        described["guard"] = {"data": describe_corpus(choosing), "max_loss": max_loss}
     if finished and resume and checkpoint is not None and not checkpoint.exists():
         adapter, trained = _finished(recognizer, out, name, method, described)
         progress(Message(f"{str(out)!r} was finished before: it is loaded, nothing trains."))
@@ -155,16 +171,25 @@ def finetune(
         )
     try:
         if adapter.manifest.training.get("finished") is None:
-            trained = _train(recognizer, adapter, data, dev, options, lang, task, checkpoint, resume, progress)
-            provenance = described | _provenance(trained)
-            recognizer.adapters.describe(name, training=provenance)
+            watched = None
+            if choosing is not None:
+                watched = watch(choosing, max_loss, lambda adapted: dev_wer(
+                    recognizer, name if adapted else None, choosing, lang=guard_lang, task=task, options=options))  # fmt: skip
+            trained = _train(recognizer, adapter, data, dev, options, lang, task, watched, checkpoint, resume, progress)
+            recognizer.adapters.describe(name, training=described | provenance(trained))
             if out is not None and accelerate.PartialState().is_main_process:
                 adapter.save(out, overwrite=overwrite or resume)
-        evaluation = None
+        evaluation = kept = None
+        if guard is not None or choosing is not None:
+            kept = keep(recognizer, name, guard, choosing, trained, lang=guard_lang, task=task, max_loss=max_loss,
+                        seed=options.seed, progress=progress)  # fmt: skip
         if eval_data is not None:
             evaluation = evaluate(recognizer, eval_data, adapters=[name], lang=lang, proxy_lang=proxy_lang, task=task, cap=CAP, seed=options.seed,
                                   progress=lambda done, total, what: progress(Scoring(done, total, what)))  # fmt: skip
-            recognizer.adapters.describe(name, scores=_summary(evaluation, eval_data))
+        scores = {} if evaluation is None else summary(evaluation, eval_data)
+        scores |= {"guard": kept.summary()} if kept is not None and kept.reported is not None else {}
+        if scores:
+            recognizer.adapters.describe(name, scores=scores)
             if out is not None and accelerate.PartialState().is_main_process:
                 adapter.save(out, overwrite=True)
     except BaseException:
@@ -173,7 +198,7 @@ def finetune(
     if checkpoint is not None and accelerate.PartialState().is_main_process:
         checkpoint.unlink(missing_ok=True)
     return Finetuned(name, out, adapter.manifest.method, adapter.trained_parameters(), adapter.head_parameters(),
-                     sum(p.numel() for p in recognizer.base.parameters()), trained, evaluation)  # fmt: skip
+                     sum(p.numel() for p in recognizer.base.parameters()), trained, evaluation, kept)  # fmt: skip
 
 
 # -- the parts --------------------------------------------------------------------------------------------------------------
@@ -284,13 +309,13 @@ def prompts(recognizer: Recognizer, name: str, *, lang: str | None, task: str) -
 
 
 def _train(recognizer: Recognizer, adapter: Adapter, data: Corpus, dev: Corpus | None, options: TrainingOptions, lang: str | None, task: str,
-           checkpoint: Path | None, resume: bool, progress: Progress) -> Trained:  # fmt: skip
+           guard: Guard | None, checkpoint: Path | None, resume: bool, progress: Progress) -> Trained:  # fmt: skip
     name = adapter.name
     prompt = prompts(recognizer, name, lang=lang, task=task)
     prompt(data[0])  # an unknown language or task is told before any audio is read
     by_wer = dev is not None and options.terms().needs_decoder
     return train(
-        recognizer, name, data, prompt=prompt, options=options, dev=dev, checkpoint=checkpoint, resume=resume, progress=progress,
+        recognizer, name, data, prompt=prompt, options=options, dev=dev, guard=guard, checkpoint=checkpoint, resume=resume, progress=progress,
         dev_score=(lambda: dev_wer(recognizer, name, dev, lang=lang, task=task, options=options)) if by_wer else None,
     )  # fmt: skip
 
@@ -332,42 +357,6 @@ def _finished(
     trained = Trained(
         steps=did["steps"], rows=did["rows"], seconds=did["seconds"], peak_memory_bytes=did["peak_memory_bytes"], kind=did["kind"],
         best=None if did["best"] is None else tuple(did["best"]), looks=tuple(tuple(look) for look in did["looks"]), dropped=did["dropped"],
-        skipped=tuple(Skipped(**s) for s in did["skipped"]),
+        skipped=tuple(Skipped(**s) for s in did["skipped"]), guard_looks=tuple(tuple(look) for look in did.get("guard_looks", ())),
     )  # fmt: skip
     return recognizer.adapters.load(out, name=name), trained
-
-
-# -- what the manifest records ----------------------------------------------------------------------------------------------
-def describe_corpus(corpus: Corpus) -> dict[str, Any]:
-    stats = corpus.stats()
-    return {
-        "name": corpus.name,
-        "utterances": stats.utterances,
-        "speakers": stats.speakers,
-        "hours": round(stats.hours, 4),
-        "fingerprint": corpus_key(corpus),
-    }
-
-
-def _provenance(trained: Trained) -> dict[str, Any]:
-    return {
-        "finished": {
-            "steps": trained.steps, "rows": trained.rows, "seconds": trained.seconds, "peak_memory_bytes": trained.peak_memory_bytes,
-            "kind": trained.kind, "best": None if trained.best is None else list(trained.best), "looks": [list(look) for look in trained.looks],
-            "dropped": trained.dropped, "skipped": [{"id": s.id, "reason": s.reason} for s in trained.skipped],
-        },
-        "versions": {"asrpeft": asrpeft.__version__, "torch": torch.__version__, "transformers": transformers.__version__, "python": platform.python_version()},
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
-    }  # fmt: skip
-
-
-def _summary(found: Evaluation, corpus: Corpus) -> dict[str, Any]:
-    """The scores that travel with an adapter."""
-    keys = ("wer", "wer_interval", "cer", "cer_interval", "interval_unit", "words", "utterances", "normaliser")
-    before, after = ({key: system.to_json()[key] for key in keys} for system in found.systems)
-    return {
-        "data": describe_corpus(corpus),
-        "before": before,
-        "after": after,
-        "test": {key: found.tests[0].to_json()[key] for key in ("difference", "p", "verdict", "cap")},
-    }

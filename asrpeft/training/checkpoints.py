@@ -39,6 +39,7 @@ class State:
         best: score and step of the best look at the development data.
         looks: (step, score) of each look.
         since_best: looks since then.
+        guard_looks: (step, loss) of each time the guard data were asked.
         dropped: rows without a target because it did not fit (CTC).
         skipped: id → reason of utterances that could not be read.
         finished: nothing is left to train.
@@ -53,6 +54,7 @@ class State:
     best: tuple[float, int] | None = None
     looks: list[tuple[int, float]] = field(default_factory=list)
     since_best: int = 0
+    guard_looks: list[tuple[int, float]] = field(default_factory=list)
     dropped: int = 0
     skipped: dict[str, str] = field(default_factory=dict)
     finished: bool = False
@@ -130,6 +132,7 @@ def read(path: Path) -> Checkpoint:
     state = State(**told["state"])
     state.best = None if state.best is None else tuple(state.best)
     state.looks = [tuple(look) for look in state.looks]
+    state.guard_looks = [tuple(look) for look in state.guard_looks]
     return Checkpoint(state, told["options"], told["identity"], tensors)
 
 

@@ -40,6 +40,16 @@ class DevScore:
 
 
 @dataclass(frozen=True)
+class GuardScore:
+    """Weights that were the best so far were held against the guard data. `loss`, `max_loss`: fractions of WER."""
+
+    step: int
+    loss: float
+    max_loss: float
+    passed: bool
+
+
+@dataclass(frozen=True)
 class Scoring:
     """The evaluation data are being transcribed: `done` of `total` utterances, over all systems."""
 
@@ -55,7 +65,7 @@ class Message:
     text: str
 
 
-Event = Step | DevScore | Scoring | Skipped | Message
+Event = Step | DevScore | GuardScore | Scoring | Skipped | Message
 Progress = Callable[[Event], None]
 
 
@@ -63,4 +73,4 @@ def ignore(event: Event) -> None:
     """A callback for those who do not want to know."""
 
 
-__all__ = ["DevScore", "Event", "Message", "Progress", "Scoring", "Skipped", "Step", "ignore"]
+__all__ = ["DevScore", "Event", "GuardScore", "Message", "Progress", "Scoring", "Skipped", "Step", "ignore"]

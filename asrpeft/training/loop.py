@@ -28,9 +28,10 @@ from asrpeft.errors import BadCorpus, BadInput, Failure
 from asrpeft.recognizer import Recognizer
 from asrpeft.training import checkpoints
 from asrpeft.training.checkpoints import State
-from asrpeft.training.events import DevScore, Message, Progress, Step, ignore
+from asrpeft.training.events import DevScore, GuardScore, Message, Progress, Step, ignore
 from asrpeft.training.examples import Examples, Prompt, StepData
 from asrpeft.training.frozen import only, trained_parameters, training_mode
+from asrpeft.training.guard import Guard
 from asrpeft.training.optimizer import adamw, learning_rate, set_rate
 from asrpeft.training.options import TrainingOptions, differences
 from asrpeft.training.precision import autocast
@@ -52,6 +53,7 @@ class Trained:
         looks: (step, score) of each look, `kind` is `wer` or `loss`.
         dropped: rows that had no target for a part of the loss because it did not fit (CTC).
         skipped: utterances left out, with reasons.
+        guard_looks: (step, loss of WER against the base) of each time the guard data were asked.
     """
 
     steps: int
@@ -63,6 +65,7 @@ class Trained:
     kind: str
     dropped: int
     skipped: tuple[Skipped, ...]
+    guard_looks: tuple[tuple[int, float], ...] = ()
 
     @property
     def utterances_per_second(self) -> float:
@@ -78,6 +81,7 @@ def train(
     options: TrainingOptions,
     dev: Corpus | None = None,
     dev_score: Callable[[], float] | None = None,
+    guard: Guard | None = None,
     checkpoint: Path | None = None,
     resume: bool = False,
     progress: Progress = ignore,
@@ -89,10 +93,11 @@ def train(
         dev: data that choose among the weights; without them the last are kept.
         dev_score: what to choose by (lower is better; called with the adapter in evaluation mode), for instance its WER on
             `dev`; without it, the loss on `dev`.
+        guard: among the looks at `dev`, only weights that lose at most this much on what the base could do are kept.
         checkpoint: the file that holds the run's state; without it nothing is written.
         resume: go on from that file, if it exists.
     Raises: UnexpectedTraining if anything else would train; BadInput if `checkpoint` belongs to another run; BadCorpus if no
-        utterance can be used; Failure if the loss is no longer a number.
+        utterance can be used; Failure if the loss is no longer a number, or if no weights pass the guard.
     """
     with torch.random.fork_rng(devices=[]), only(recognizer, name):
         run = Run(
@@ -103,12 +108,14 @@ def train(
             options=options,
             dev=dev,
             dev_score=dev_score,
+            guard=guard,
             checkpoint=checkpoint,
             progress=progress,
         )
         if resume:
             run.resume()
         run.train()
+        run.check_guard()
         return run.result()
 
 
@@ -116,7 +123,7 @@ class Run:
     """A run of `train`: its parts, and the `state` that a checkpoint holds."""
 
     def __init__(self, recognizer: Recognizer, name: str, data: Corpus, *, prompt: Prompt, options: TrainingOptions, dev: Corpus | None,
-                 dev_score: Callable[[], float] | None, checkpoint: Path | None, progress: Progress):  # fmt: skip
+                 dev_score: Callable[[], float] | None, guard: Guard | None, checkpoint: Path | None, progress: Progress):  # fmt: skip
         self.recognizer, self.name, self.options = recognizer, name, options
         self.adapter = recognizer.adapters[name]
         self.trained = trained_parameters(recognizer, name)
@@ -145,12 +152,16 @@ class Run:
             if dev is None
             else Examples(dev, recognizer, prompt=prompt, context=options.context, reserved=reserved)
         )
-        self.dev_score = dev_score
+        if guard is not None and dev is None:
+            raise BadInput("Weights that forget too much are left out among looks at development data: give --dev-data.")
+        self.dev_score, self.guard = dev_score, guard
         self.steps = Steps(self.examples, options)
         self.lr = learning_rate(self.adapter.method, options)
         self.optimizer = adamw(self.trained, options, lr=self.lr)
         self.plan = self.adapter.plan()
         self.checkpoint, self.identity = checkpoint, checkpoints.identity(self.adapter, data, dev)
+        if guard is not None:
+            self.identity |= {"guard data": guard.key, "limits on what may be lost": guard.max_loss}
         self.state = State(total=self.steps.total, skipped={s.id: s.reason for s in self.examples.corpus.skipped})
         self.best: dict[str, Tensor] | None = None
         self._not_finite = 0
@@ -342,19 +353,43 @@ class Run:
         return self._elapsed() * LOOKS >= 60 * self.options.minutes * (len(self.state.looks) + 1)
 
     def look(self) -> None:
-        """Score the adapter on the development data, and keep its weights if they are the best so far."""
+        """Score the adapter on the development data, and keep its weights if they are the best so far that pass the
+        guard."""
         if self.dev is None:
             return
         state = self.state
         score = self.dev_score() if self.dev_score is not None else self.dev_loss()
         # Equal scores are common (100 % WER at first): the later weights are kept, but they are no improvement.
-        best = state.best is None or score <= state.best[0]
+        improved = state.best is None or score < state.best[0]
+        best = (improved or score == state.best[0]) and self._passes()
         state.looks.append((state.step, score))
-        state.since_best = 0 if state.best is None or score < state.best[0] else state.since_best + 1
+        state.since_best = 0 if best and improved else state.since_best + 1
         if best:
             state.best = (score, state.step)
             self.best = {n: t.detach().cpu().clone() for n, t in self.adapter.state_dict().items()}
         self.progress(DevScore(state.step, score, self.kind, best))
+
+    def _passes(self) -> bool:
+        """Whether what is lost on the guard data stays within its limit."""
+        if self.guard is None:
+            return True
+        loss = self.guard.loss()
+        passed = loss <= self.guard.max_loss
+        self.state.guard_looks.append((self.state.step, loss))
+        self.progress(GuardScore(self.state.step, loss, self.guard.max_loss, passed))
+        return passed
+
+    def check_guard(self) -> None:
+        """Raises: Failure where no look gave weights that pass: an adapter that forgets too much is none."""
+        if self.guard is None or self.state.best is not None:
+            return
+        step, loss = min(self.state.guard_looks, key=lambda look: look[1])
+        raise Failure(
+            f"No weights passed the guard: of {len(self.state.guard_looks)} looks the best (step {step}) lost "
+            f"{100 * loss:.1f} points of WER on what the base could do, and {100 * self.guard.max_loss:g} are allowed. "
+            f"No adapter was kept. Train for less, with a lower --lr or fewer parameters, mix some of that speech into "
+            f"the training data, or allow more with --max-loss."
+        )
 
     @property
     def kind(self) -> str:
@@ -415,7 +450,8 @@ class Run:
     def result(self) -> Trained:
         state = self.state
         return Trained(steps=state.step, rows=state.rows, seconds=state.seconds, peak_memory_bytes=peak_memory(self.recognizer.device), best=state.best,
-                       looks=tuple(state.looks), kind=self.kind, dropped=state.dropped, skipped=self.skipped())  # fmt: skip
+                       looks=tuple(state.looks), kind=self.kind, dropped=state.dropped, skipped=self.skipped(),
+                       guard_looks=tuple(state.guard_looks))  # fmt: skip
 
 
 def peak_memory(device: torch.device) -> int:

@@ -1,0 +1,52 @@
+"""What an adapter's manifest records of the run that made it."""
+
+from __future__ import annotations
+
+import platform
+from datetime import UTC, datetime
+from typing import Any
+
+import torch
+import transformers
+
+import asrpeft
+from asrpeft.corpus import Corpus
+from asrpeft.jobs.evaluate import Evaluation
+from asrpeft.training import Trained
+from asrpeft.training.checkpoints import corpus_key
+
+
+def describe_corpus(corpus: Corpus) -> dict[str, Any]:
+    stats = corpus.stats()
+    return {
+        "name": corpus.name,
+        "utterances": stats.utterances,
+        "speakers": stats.speakers,
+        "hours": round(stats.hours, 4),
+        "fingerprint": corpus_key(corpus),
+    }
+
+
+def provenance(trained: Trained) -> dict[str, Any]:
+    return {
+        "finished": {
+            "steps": trained.steps, "rows": trained.rows, "seconds": trained.seconds, "peak_memory_bytes": trained.peak_memory_bytes,
+            "kind": trained.kind, "best": None if trained.best is None else list(trained.best), "looks": [list(look) for look in trained.looks],
+            "guard_looks": [list(look) for look in trained.guard_looks],
+            "dropped": trained.dropped, "skipped": [{"id": s.id, "reason": s.reason} for s in trained.skipped],
+        },
+        "versions": {"asrpeft": asrpeft.__version__, "torch": torch.__version__, "transformers": transformers.__version__, "python": platform.python_version()},
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+    }  # fmt: skip
+
+
+def summary(found: Evaluation, corpus: Corpus) -> dict[str, Any]:
+    """The scores that travel with an adapter."""
+    keys = ("wer", "wer_interval", "cer", "cer_interval", "interval_unit", "words", "utterances", "normaliser")
+    before, after = ({key: system.to_json()[key] for key in keys} for system in found.systems)
+    return {
+        "data": describe_corpus(corpus),
+        "before": before,
+        "after": after,
+        "test": {key: found.tests[0].to_json()[key] for key in ("difference", "p", "verdict", "cap")},
+    }
