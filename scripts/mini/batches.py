@@ -113,6 +113,8 @@ class Material:
             if stage.masking and (row.source == "real" or row.source == "synth" and random.random() < 0.3):
                 _mask(place[: len(values)], random)
         sequences = [self.targets(row, len(values), random) for row, values in part]
+        if stage.masking:
+            sequences = [(self.misheard(ids, row, random), wanted) for (ids, wanted), (row, _) in zip(sequences, part)]
         n = max(len(ids) for ids, _ in sequences)
         ids = torch.full((len(part), n), self.tokens.eot)
         labels = torch.full((len(part), n), IGNORED)
@@ -122,6 +124,15 @@ class Material:
         frames = torch.tensor([min(n_frames // 2, (len(values) + 1) // 2) for _, values in part])
         characters = [[self.character[c] for c in row.text] for row, _ in part]
         return Batch(torch.from_numpy(features).transpose(1, 2), ids, labels, frames, characters)
+
+    def misheard(self, ids: list[int], row: Row, random: np.random.Generator) -> list[int]:
+        """Decoder inputs with some text tokens replaced by any others, so that the decoder listens instead of reciting.
+
+        A base trained without this wrote whole sentences of its 1,140 real ones for what it had not understood: CER 67 % on
+        new speakers, where the CTC head of the same encoder had 49 %.
+        """
+        share = 0.3 if row.source == "real" else 0.1
+        return [t if t >= self.tokens.eot or random.random() > share else int(random.integers(256, self.tokens.eot)) for t in ids]
 
     def targets(self, row: Row, frames: int, random: np.random.Generator) -> tuple[list[int], list[int]]:
         """Decoder inputs and the token wanted after each."""

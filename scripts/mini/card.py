@@ -19,9 +19,10 @@ that adaptation can be tried, tested and measured without downloading anything. 
     from transformers import WhisperForConditionalGeneration, WhisperProcessor
     model, processor = (kind.from_pretrained("data/mini") for kind in (WhisperForConditionalGeneration, WhisperProcessor))
 
-Languages: {languages}. Tokens exist for all of Whisper's languages; those of the others are untrained. Text is lower case,
-with apostrophes as the only punctuation, numbers in words; text tokens begin with a space, as Whisper's do. Audio contexts
-`full` (30 s) and `auto` (the length and half a second, rounded up) both work.
+Languages: {languages}.
+Tokens exist for all of Whisper's languages; those of the others are untrained. Text is lower case, with apostrophes as the
+only punctuation, numbers in words; text tokens begin with a space, as Whisper's do. It was trained for the audio contexts
+`full` (30 s) and `auto` (the length and half a second, rounded up).
 
 ## How good
 
@@ -39,7 +40,7 @@ part that were kept out. Test: its test part, other speakers. Goals were 8 % for
 - **Texts**: the fortunes-* packages of Debian and translations of free programs (clauses of them; none is stored here), generated
   numbers, dates, names and commands, and for English a trigram model of these and of the real speech's transcripts.
 - **Real speech**: the adult training speakers of speechocean762 (Zhang et al., 2021, arXiv:2104.01378; free for commercial and
-  non-commercial use), {real}, less the ten dev speakers, in augmented copies.
+  non-commercial use) without the dev speakers: {real}, as recorded and in augmented copies.
 - Never heard in training: children, any test file, Swahili, the voices of `data/demo`.
 
 Training: {steps} steps, {utterances} utterances, {minutes} minutes on {machine}, seed {seed}, Muon and AdamW, bf16.

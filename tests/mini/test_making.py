@@ -119,6 +119,15 @@ def test_labels_are_the_next_tokens_and_noise_is_no_speech(tmp_path, tokens, sou
             assert labels[start:-1] == ids[start + 1 :]
 
 
+def test_misheard_inputs_keep_their_length_and_every_special_token(tmp_path, tokens):
+    material, row = Material(tmp_path, tokens, [""]), Row(0, 60, "the cat", "en", "real", "v", 0.1, 0.5, -1.0)
+    ids = [tokens.sot, tokens.transcribe, *tokens.text("the cat sat on the mat" * 20), tokens.no_timestamps]
+    heard = material.misheard(ids, row, np.random.default_rng(0))
+    changed = [before for before, after in zip(ids, heard) if before != after]
+    assert len(heard) == len(ids) and all(t < tokens.eot for t in changed + heard[2:-1])
+    assert 0.15 < len(changed) / len(ids) < 0.45 and heard[:2] == ids[:2] and heard[-1] == ids[-1]
+
+
 def test_a_step_holds_every_frame_of_its_rows_and_silence_after_them(tmp_path, tokens):
     shard(tmp_path / "a", 60)
     material = Material(tmp_path, tokens, ["", *sorted(set("the cat"))])
@@ -126,6 +135,6 @@ def test_a_step_holds_every_frame_of_its_rows_and_silence_after_them(tmp_path, t
     steps = list(material.steps(Stage(14.0, 0.0, 0.0, False), 200, 20.0, np.random.default_rng(0)))
     assert sum(len(batch.ids) for step in steps for batch in step) > 100
     for batch in (batch for step in steps for batch in step):
-        assert batch.features.shape[-1] % 100 == 0 and int(batch.frames.max()) <= batch.features.shape[-1] // 2
+        assert batch.features.shape[-1] % 50 == 0 and int(batch.frames.max()) <= batch.features.shape[-1] // 2
         first = batch.features[0, :, 2 * int(batch.frames[0]) :]
         assert first.numel() == 0 or float(first.max() - first.min()) == 0.0
