@@ -22,7 +22,7 @@ def trn(score: Score, *, side: str = "hypothesis") -> str:
 
 
 def trn_ids(score: Score) -> list[str]:
-    """Ids as trn can hold them, all different: the speaker first, as sclite reads it there; no brackets, no white space."""
+    """Ids as trn can hold them, all different: the speaker first, where sclite reads it; no brackets, no spaces."""
     made: dict[str, None] = {}
     for row in score.rows:
         one = row.id if row.speaker is None or row.id.startswith(row.speaker) else f"{row.speaker}-{row.id}"
