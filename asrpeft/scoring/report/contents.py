@@ -57,7 +57,7 @@ class Report:
     def to_json(self, *, rows: bool = False) -> dict[str, Any]:
         """`{"systems": […], "tests": […], "skipped": […]}` and, where there are any, the other parts under their names.
 
-        One system's own parts (confusions, breakdowns, …) lie inside that system. README.md beside this part lists them.
+        One system's own parts (confusions, breakdowns, …) lie inside that system. README.md of `scoring` lists them.
         """
         systems = []
         for score in self.scores:
