@@ -1,0 +1,92 @@
+"""`evaluate` and `finetune` as typed, with everything that can be looked at, on a random base of width 16."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+
+import pytest
+
+from asrpeft.cli import options as cli_options
+from asrpeft.cli.main import run
+from tests.decoding.lively import lively_recognizer
+from tests.decoding.spoken import wav
+
+
+@pytest.fixture
+def base(monkeypatch):
+    """Every command loads the same random base."""
+    monkeypatch.setattr(cli_options, "load_model", lambda *a, **k: lively_recognizer(1, source=1500))
+
+
+@pytest.fixture(scope="module")
+def speech(tmp_path_factory):
+    """test.jsonl (sw), guard.jsonl (de) and a folder of noise."""
+    folder = tmp_path_factory.mktemp("speech")
+    (folder / "noise").mkdir()
+    for i in range(6):
+        (folder / f"{i}.wav").write_bytes(wav(0.3 + 0.1 * i, i))
+    (folder / "noise" / "rain.wav").write_bytes(wav(0.4, 9))
+    for name, lang in (("test", "sw"), ("guard", "de")):
+        rows = [{"audio": f"{i}.wav", "text": f"habari {'abc'[i % 3]}", "speaker": f"s{i % 2}", "lang": lang, "age": "old" if i % 2 else "young"} for i in range(6)]
+        (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return folder
+
+
+def asrpeft(*arguments, status=0):
+    out, err, code = io.StringIO(), io.StringIO(), 0
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        try:
+            run([str(one) for one in arguments])
+        except SystemExit as end:
+            code = end.code or 0
+    assert code == status, f"{out.getvalue()}\n{err.getvalue()}"
+    return out.getvalue(), err.getvalue()
+
+
+def test_finetune_guards_and_evaluate_looks_at_everything(base, speech, tmp_path):
+    common = ("--data", speech / "test.jsonl", "--dev-data", speech / "test.jsonl", "--set", "rank=2", "--steps", "2", "--augment", "none")
+    out, _ = asrpeft("finetune", *common, "--guard", speech / "guard.jsonl", "--max-loss", "900", "--out", tmp_path / "sw", "--json")
+    guard = json.loads(out)["guard"]
+    assert {"before", "after", "loss", "passed"} <= guard.keys() and guard["max_loss"] == 9.0 and guard["chosen_by"]["separate"]
+
+    out, _ = asrpeft(
+        "evaluate", "--data", speech / "test.jsonl", "--adapter", tmp_path / "sw", "--by", "age", "--train-data", speech / "guard.jsonl", "--rare", "2",
+        "--hotwords", "habari,mombasa", "--nonspeech", speech / "noise", "--conditions", "telephone", "--guard", speech / "guard.jsonl",
+        "--max-loss", "5", "--out", tmp_path / "report", "--json",
+    )  # fmt: skip
+    told = json.loads(out)
+    system = told["systems"][1]
+    assert {"by", "rare_words", "hot_words", "nonspeech", "guard", "calibration", "real_time_factor", "hallucination"} <= system.keys()
+    assert system["guard"]["max_loss"] == 0.05 and system["by"][0]["gap"]["interval"] and [c["name"] for c in told["conditions"]] == ["as recorded", "telephone"]
+    assert [one["label"] for one in system["rare_words"]] == ["unseen", "seen 1 to 2", "seen 3 or more"]
+    assert {"report.html", "report.md", "report.json"} <= {p.name for p in (tmp_path / "report").iterdir()}
+    assert json.loads((tmp_path / "report" / "report.json").read_text())["conditions"]
+
+    shown, _ = asrpeft("evaluate", "--data", speech / "test.jsonl", "--adapter", tmp_path / "sw", "--guard", speech / "guard.jsonl", "--quiet")
+    assert "What the base could already do" in shown and "real-time factor" in shown
+
+
+def test_a_limit_that_nothing_meets_ends_with_status_1_and_no_adapter(base, speech, tmp_path, monkeypatch):
+    from asrpeft.jobs import finetune as job
+
+    monkeypatch.setattr(job, "dev_wer", lambda recognizer, name, dev, *, lang, **how: 0.9 if name else 0.1)
+    _, said = asrpeft("finetune", "--data", speech / "test.jsonl", "--dev-data", speech / "test.jsonl", "--steps", "1", "--guard", speech / "guard.jsonl",
+                      "--max-loss", "3", "--out", tmp_path / "sw", "--quiet", status=1)  # fmt: skip
+    assert "80.0 points" in said and "--max-loss" in said and not (tmp_path / "sw").exists()
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (("--conditions", "rain"), "rain"),
+        (("--rare", "1"), "--train-data"),
+        (("--hotwords", ","), "hot word"),
+        (("--nonspeech", "nowhere"), "nowhere"),
+        (("--guard", "nowhere.jsonl"), "nowhere.jsonl"),
+    ],
+)
+def test_a_check_that_cannot_be_made_is_told_with_status_2(base, speech, given, said):
+    _, err = asrpeft("evaluate", "--data", speech / "test.jsonl", *given, "--quiet", status=2)
+    assert said in err and "Traceback" not in err
