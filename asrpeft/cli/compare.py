@@ -1,4 +1,4 @@
-"""`asrpeft compare`: the methods against each other on one corpus."""
+"""`asrpeft compare`: the methods against each other on one corpus, or one method on growing parts of it."""
 
 from __future__ import annotations
 
@@ -13,6 +13,9 @@ from asrpeft.cli.output import console, count, duration, interval, per_cent, pri
 from asrpeft.errors import BadInput
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from asrpeft.jobs.amounts import Curve
     from asrpeft.jobs.compare import Contest
 
 
@@ -23,6 +26,7 @@ def add_to(app: typer.Typer) -> None:
 def compare(
     data: o.Data,
     eval_data: Annotated[str, typer.Option("--eval-data", help="What the methods are scored on.")],
+    amounts: Annotated[str | None, typer.Option("--amounts", help="WER against the amount of data instead: one method (--methods NAME) trained on these fractions of it, such as 0.1,0.3,1.")] = None,
     methods: Annotated[str, typer.Option("--methods", help="Names separated by commas, or all.")] = "all",
     dev_data: Annotated[str | None, typer.Option("--dev-data", help="Chooses checkpoints. Default: a tenth of the training speakers.")] = None,
     settings: Annotated[list[str] | None, typer.Option("--set", metavar="METHOD.NAME=VALUE", help="Settings of single methods: --set lora.rank=16 s2lora.rank=32.")] = None,
@@ -52,9 +56,11 @@ def compare(
     """Fine-tune with several methods, all else equal: WER against trained parameters, time and memory.
 
     --json: {"base": {…}, "methods": [{"method", "trained_parameters", "seconds", "utterances_per_second", "score": {…},
-    "test": {…}, "merged_equal"}], "failed": {…}}
+    "test": {…}, "merged_equal"}], "failed": {…}}; with --amounts {"base": {…}, "amounts": [{"fraction", "utterances",
+    "minutes", "score": {…}, "test": {…}}]}, and --out gets curve.html.
     """
     from asrpeft.cli.training_progress import told
+    from asrpeft.jobs.amounts import amounts as grow
     from asrpeft.jobs.compare import contest
     from asrpeft.methods import names
     from asrpeft.training import TrainingOptions
@@ -63,6 +69,8 @@ def compare(
     given = TrainingOptions(epochs=epochs, steps=steps, minutes=minutes, lr=lr, loss=loss, batch_seconds=batch_seconds, accumulate=accumulate, schedule=schedule,
                             precision=precision, augment=augment, context=context, seed=seed)  # fmt: skip
     wanted = names() if methods == "all" else [name.strip() for name in methods.split(",") if name.strip()]
+    if amounts is not None and len(wanted) != 1:
+        raise BadInput(f"--amounts compares amounts of data for one method; name it, for instance --methods lora (got {methods}).")
     own: dict[str, dict[str, str]] = {}
     for key, value in o.pairs("--set", settings).items():
         name, dot, setting = key.partition(".")
@@ -71,6 +79,12 @@ def compare(
         own.setdefault(name, {})[setting] = value
     corpora = [None if d is None else o.read_corpus(d, columns=columns) for d in (data, eval_data, dev_data)]
     recognizer = o.load_model(model, device=device, dtype=dtype, threads=threads, say=say)
+    if amounts is not None:
+        with told(quiet=quiet, say=say) as progress:
+            grown = grow(recognizer, corpora[0], corpora[1], fractions=fractions(amounts), method=wanted[0], options=given, where=where,
+                         settings=own.get(wanted[0]), lang=lang, dev=corpora[2], out=out, progress=progress)  # fmt: skip
+        show_curve(grown, out, as_json=json, say=say)
+        return
     with told(quiet=quiet, say=say) as progress:
         found = contest(recognizer, corpora[0], corpora[1], methods=wanted, options=given, where=where, settings=own, lang=lang, dev=corpora[2], out=out, progress=progress)
     if out is not None:
@@ -91,6 +105,38 @@ def compare(
     console().print(table(title, ["method", "trained", "share", "WER", "95 % interval", "CER", "verdict", "time", "peak memory", "merged"], rows))
     for name, reason in found.failed.items():
         say(f"{name} did not run: {reason}")
+
+
+def fractions(text: str) -> list[float]:
+    """Raises: BadInput for what is no number."""
+    try:
+        return [float(part) for part in text.split(",") if part.strip()]
+    except ValueError:
+        raise BadInput(f"--amounts takes fractions of the training data between commas, such as 0.1,0.5,1; got {text!r}.") from None
+
+
+def show_curve(found: Curve, out: Path | None, *, as_json: bool, say: Callable[[str], None]) -> None:
+    """The table, or the JSON object; and curve.html with everything about every amount."""
+    from asrpeft.files import replace_file
+    from asrpeft.scoring import report as layouts
+
+    if out is not None:
+        scores = [found.base.score, *(point.system.score for point in found.points)]
+        made = layouts.make(scores, comparisons=[point.test for point in found.points], title="Amounts of adaptation data", curve=found.amounts,
+                            amount_unit="minutes")  # fmt: skip
+        replace_file(out / "curve.html", layouts.html(made))
+        say(f"Report: {out / 'curve.html'}")
+    if as_json:
+        print_json(found.to_json())
+        return
+    base = found.base.score
+    rows = [("base", "0", "", per_cent(base.wer), interval((base.wer_interval.low, base.wer_interval.high)), per_cent(base.cer), "")]
+    for point in found.points:
+        score = point.system.score
+        rows.append((f"{point.fraction:g}", f"{point.minutes:.1f}", count(point.utterances), per_cent(score.wer),
+                     interval((score.wer_interval.low, score.wer_interval.high)), per_cent(score.cer), point.test.verdict))  # fmt: skip
+    title = f"{found.points[0].trained.method}: {count(base.counts.words)} words; intervals over {base.interval_unit}s; verdicts by paired tests against the base"
+    console().print(table(title, ["part", "minutes", "utterances", "WER", "95 % interval", "CER", "verdict"], rows))
 
 
 def draw(found: Contest, path: Path) -> Path:

@@ -29,7 +29,10 @@ def speech(tmp_path_factory):
         (folder / f"{i}.wav").write_bytes(wav(0.3 + 0.1 * i, i))
     (folder / "noise" / "rain.wav").write_bytes(wav(0.4, 9))
     for name, lang in (("test", "sw"), ("guard", "de")):
-        rows = [{"audio": f"{i}.wav", "text": f"habari {'abc'[i % 3]}", "speaker": f"s{i % 2}", "lang": lang, "age": "old" if i % 2 else "young"} for i in range(6)]
+        rows = [
+            {"audio": f"{i}.wav", "text": f"habari {'abc'[i % 3]}", "speaker": f"s{i % 2}", "lang": lang, "age": "old" if i % 2 else "young"}
+            for i in range(6)
+        ]
         (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     return folder
 
@@ -59,7 +62,8 @@ def test_finetune_guards_and_evaluate_looks_at_everything(base, speech, tmp_path
     told = json.loads(out)
     system = told["systems"][1]
     assert {"by", "rare_words", "hot_words", "nonspeech", "guard", "calibration", "real_time_factor", "hallucination"} <= system.keys()
-    assert system["guard"]["max_loss"] == 0.05 and system["by"][0]["gap"]["interval"] and [c["name"] for c in told["conditions"]] == ["as recorded", "telephone"]
+    assert system["guard"]["max_loss"] == 0.05 and system["by"][0]["gap"]["interval"]
+    assert [one["name"] for one in told["conditions"]] == ["as recorded", "telephone"]
     assert [one["label"] for one in system["rare_words"]] == ["unseen", "seen 1 to 2", "seen 3 or more"]
     assert {"report.html", "report.md", "report.json"} <= {p.name for p in (tmp_path / "report").iterdir()}
     assert json.loads((tmp_path / "report" / "report.json").read_text())["conditions"]
@@ -90,3 +94,11 @@ def test_a_limit_that_nothing_meets_ends_with_status_1_and_no_adapter(base, spee
 def test_a_check_that_cannot_be_made_is_told_with_status_2(base, speech, given, said):
     _, err = asrpeft("evaluate", "--data", speech / "test.jsonl", *given, "--quiet", status=2)
     assert said in err and "Traceback" not in err
+
+
+def test_word_error_rates_by_amount_of_data(base, speech, tmp_path):
+    common = ("compare", "--data", speech / "test.jsonl", "--dev-data", speech / "test.jsonl", "--eval-data", speech / "test.jsonl", "--amounts", "0.5,1")
+    out, _ = asrpeft(*common, "--methods", "lora", "--set", "lora.rank=2", "--steps", "1", "--augment", "none", "--out", tmp_path, "--json")
+    assert [point["utterances"] for point in json.loads(out)["amounts"]] == [3, 6] and (tmp_path / "curve.html").is_file()
+    _, err = asrpeft(*common, "--methods", "lora,ia3", status=2)
+    assert "one method" in err

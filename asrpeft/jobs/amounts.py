@@ -1,0 +1,106 @@
+"""WER against the amount of adaptation data: one method, growing parts of one corpus, all else equal."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from asrpeft.corpus import Corpus
+from asrpeft.errors import BadInput
+from asrpeft.jobs.evaluate import System, evaluate
+from asrpeft.jobs.finetune import CAP, DEV_SHARE, Finetuned, finetune
+from asrpeft.recognizer import Recognizer
+from asrpeft.scoring import Comparison, compare
+from asrpeft.scoring.report import Amount
+from asrpeft.training import Message, Progress, Scoring, TrainingOptions
+from asrpeft.training.events import ignore
+
+
+@dataclass(frozen=True)
+class Point:
+    """An adapter trained on `fraction` of the data: so many utterances, so many minutes of speech; against the base."""
+
+    fraction: float
+    utterances: int
+    minutes: float
+    trained: Finetuned
+    system: System
+    test: Comparison
+
+    def to_json(self) -> dict[str, Any]:
+        told = self.trained.to_json()
+        keys = ("adapter", "method", "trained_parameters", "steps", "seconds")
+        return {"fraction": self.fraction, "utterances": self.utterances, "minutes": self.minutes} | {
+            **{key: told[key] for key in keys}, "score": self.system.to_json(), "test": self.test.to_json(),
+        }  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Curve:
+    """The base, and one point an amount, the least first."""
+
+    base: System
+    points: tuple[Point, ...]
+
+    @property
+    def amounts(self) -> tuple[Amount, ...]:
+        """In minutes of speech, beginning with the base at none; all under the method's name, so that they are one line."""
+        name = self.points[0].trained.method
+        found = [(0.0, self.base.score), *((point.minutes, point.system.score) for point in self.points)]
+        return tuple(Amount(minutes, replace(score, name=name)) for minutes, score in found)
+
+    def to_json(self) -> dict[str, Any]:
+        """What `asrpeft compare --amounts --json` prints."""
+        return {"base": self.base.to_json(), "amounts": [point.to_json() for point in self.points]}
+
+
+def amounts(
+    recognizer: Recognizer,
+    data: Corpus,
+    eval_data: Corpus,
+    *,
+    fractions: Sequence[float],
+    method: str = "lora",
+    options: TrainingOptions | None = None,
+    where: str | None = None,
+    settings: Mapping[str, Any] | None = None,
+    lang: str | None = None,
+    dev: Corpus | None = None,
+    out: str | Path | None = None,
+    progress: Progress = ignore,
+) -> Curve:
+    """Train one adapter for each fraction of `data`, and score each on `eval_data`.
+
+    A smaller part lies within every larger one (a seeded order decides), and the same development data, set aside from the
+    whole, choose for all. Epochs make short runs of small parts; `steps` makes all runs as long.
+
+    Args:    fractions: over 0 and at most 1.   out: a folder for the adapters, one below it a fraction.
+    Raises:  BadInput for fractions that are none; as `finetune`.
+    """
+    wanted = sorted(set(fractions))
+    if not wanted or not all(0 < fraction <= 1 for fraction in wanted):
+        raise BadInput(f"--amounts takes fractions of the training data, over 0 and at most 1, such as 0.1,0.5,1; got {list(fractions)}.")
+    options = options or TrainingOptions()
+    if dev is None:
+        data, dev = data.split_by_speaker(DEV_SHARE, options.seed)
+    data = data.shuffle(options.seed)
+
+    def scored(name: str | None) -> System:
+        found = evaluate(recognizer, eval_data, adapters=[] if name is None else [name], base=name is None, lang=lang, seed=options.seed,
+                         progress=lambda done, total, what: progress(Scoring(done, total, what)))  # fmt: skip
+        return found.systems[0]
+
+    base, points = scored(None), []
+    for fraction in wanted:
+        part = data[: max(1, round(fraction * len(data)))]
+        minutes = sum(u.duration for u in part) / 60
+        name = f"{method}-{fraction:g}"
+        progress(Message(f"-- {fraction:.0%} of the training data: {len(part)} utterances, {minutes:.1f} minutes --"))
+        trained = finetune(recognizer, part, method=method, where=where, settings=settings, options=options, lang=lang, dev=dev, name=name,
+                           out=None if out is None else Path(out) / name, progress=progress)  # fmt: skip
+        system = scored(name)
+        recognizer.adapters.detach(name)
+        points.append(Point(fraction, len(part), minutes, trained, system, compare(base.score, system.score, cap=CAP, seed=options.seed)))
+    return Curve(base, tuple(points))

@@ -1,0 +1,46 @@
+"""WER against the amount of adaptation data."""
+
+import json
+
+import pytest
+
+from asrpeft.errors import BadInput
+from asrpeft.jobs import amounts as job
+from asrpeft.jobs.amounts import amounts
+from asrpeft.training import Message
+from tests.bases import tiny_recognizer
+from tests.training.tones import options, tones
+
+
+def test_growing_parts_lie_within_each_other_and_share_their_development_data(tmp_path, monkeypatch):
+    seen, real = [], job.finetune
+    monkeypatch.setattr(job, "finetune", lambda recognizer, part, **how: seen.append((part, how["dev"])) or real(recognizer, part, **how))
+    recognizer, told = tiny_recognizer(), []
+    found = amounts(recognizer, tones(12, speakers=6), tones(3), fractions=[1, 0.5, 0.2], options=options(steps=1), lang="en", out=tmp_path,
+                    progress=told.append)  # fmt: skip
+    parts = [{u.id for u in part} for part, _ in seen]
+    dev = {u.id for u in seen[0][1]}
+    assert parts[0] < parts[1] < parts[2] and all({u.id for u in d} == dev for _, d in seen) and not parts[2] & dev
+    printed = json.loads(json.dumps(found.to_json(), allow_nan=False))["amounts"]
+    assert [point["fraction"] for point in printed] == [0.2, 0.5, 1] and [point["utterances"] for point in printed] == [len(part) for part in parts]
+    assert printed[2]["minutes"] == pytest.approx(sum(u.duration for u in seen[2][0]) / 60)
+    assert [one.amount for one in found.amounts] == [0, *(point["minutes"] for point in printed)] and {one.score.name for one in found.amounts} == {"lora"}
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["lora-0.2", "lora-0.5", "lora-1"] and not len(recognizer.adapters)
+    assert [point["test"]["a"] for point in printed] == ["base"] * 3
+    assert sum("of the training data" in e.text for e in told if isinstance(e, Message)) == 3
+
+
+def test_the_curve_is_shown_and_drawn(tmp_path, capsys):
+    from asrpeft.cli.compare import fractions, show_curve
+
+    found = amounts(tiny_recognizer(), tones(8), tones(2), fractions=fractions("0.5, 1"), dev=tones(2), options=options(steps=1), lang="en")
+    show_curve(found, tmp_path, as_json=False, say=print)
+    assert "minutes" in capsys.readouterr().out
+    page = (tmp_path / "curve.html").read_text()
+    assert "WER by amount of adaptation data" in page and "adaptation data, minutes" in page
+
+
+@pytest.mark.parametrize("given", [[], [0.0, 1.0], [1.5], [-0.1]])
+def test_parts_that_are_none_are_refused(given):
+    with pytest.raises(BadInput, match="--amounts"):
+        amounts(tiny_recognizer(), tones(4), tones(2), fractions=given, lang="en")
