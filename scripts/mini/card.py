@@ -55,8 +55,8 @@ It often writes a fluent sentence that was not said. Never rely on it for anythi
 
     python -m scripts.mini.build --speech hub:mispeech/speechocean762 --out data/mini --minutes {minutes_asked}
 
-Alignment heads (`generation_config.json`), found by `scripts/mini/heads.py`: {heads}; median distance from the CTC head's
-alignment {distance}.
+Alignment heads (`generation_config.json`), found by `scripts/mini/heads.py`:
+{heads}; median distance from the CTC head's alignment {distance}.
 """
 
 
