@@ -21,12 +21,13 @@ _HOME = {
     "finetune": "asrpeft.jobs.finetune",
     "TrainingOptions": "asrpeft.training",
     "evaluate": "asrpeft.jobs.evaluate",
+    "Checks": "asrpeft.jobs.checks",
     "transcribe": "asrpeft.jobs.transcribe",
     "stream": "asrpeft.streaming",
     "speakers": "asrpeft.jobs.speakers",
     "score": "asrpeft.scoring",
-    "methods": "asrpeft.methods",
 }
+_ROOMS = ("methods", "scoring", "streaming", "training")  # `asrpeft.methods.names()` lists the methods
 __all__ = ["__version__", "adapt", *_HOME]
 
 
@@ -39,10 +40,11 @@ def adapt(recognizer: Any, method: str, *, where: Any = None, name: str, **setti
 
 
 def __getattr__(name: str) -> Any:
+    if name in _ROOMS:
+        return import_module(f"asrpeft.{name}")
     if name not in _HOME:
         raise AttributeError(f"module 'asrpeft' has no attribute {name!r}; it has {', '.join(__all__)}")
-    module = import_module(_HOME[name])
-    return module.names if name == "methods" else getattr(module, name)
+    return getattr(import_module(_HOME[name]), name)
 
 
 def __dir__() -> list[str]:
