@@ -39,11 +39,10 @@ def spread(arguments: Sequence[str]) -> list[str]:
         if argument.startswith("-"):
             key = argument if argument in spread_over else None
         elif key is not None:
-            if result[-1] != key:
-                result.append(key)
             if "=" not in argument:
                 key = None
-                result.pop()
+            elif result[-1] != key:
+                result.append(key)
         result.append(argument)
     return result
 

@@ -18,6 +18,7 @@ from asrpeft.errors import BadInput
         (["--set", "rank=16"], ["--set", "rank=16"]),
         (["a.wav", "--columns", "text=t", "speaker=s", "b.wav"], ["a.wav", "--columns", "text=t", "--columns", "speaker=s", "b.wav"]),
         (["--lang", "sw", "x=1"], ["--lang", "sw", "x=1"]),
+        (["--set", "rank", "alpha=3"], ["--set", "rank", "alpha=3"]),
         (["--set=rank=4", "--json"], ["--set=rank=4", "--json"]),
     ],
 )
