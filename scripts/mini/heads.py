@@ -3,7 +3,7 @@
 A head follows if, over held-out sentences, the frame where it looks while a token is predicted lies near that token's place
 in a forced alignment of the CTC head. Kept: the heads within a factor of the best's median distance.
 
-    python -m scripts.mini.heads --model data/mini --shard /tmp/mini/run/dev
+    python -m scripts.mini.heads --model data/mini --shard runs/mini/run/dev
 """
 
 from __future__ import annotations

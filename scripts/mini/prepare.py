@@ -1,6 +1,6 @@
 """What training needs before its first step: the tokenizer, the CTC characters and a small dev shard.
 
-    python -m scripts.mini.prepare --work /tmp/mini/run --speech PATH|hub:…
+    python -m scripts.mini.prepare --work runs/mini/run --speech PATH|hub:…
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Texts and real recordings → shards of features.
 
-    python -m scripts.mini.render --out /tmp/mini/shards --speech PATH|hub:… --shards 20
+    python -m scripts.mini.render --out runs/mini/shards --speech PATH|hub:… --shards 20
 """
 
 from __future__ import annotations

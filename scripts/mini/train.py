@@ -1,6 +1,6 @@
 """Train `data/mini` on shards, for a number of minutes, in pieces that can be interrupted.
 
-    python -m scripts.mini.train --shards /tmp/mini/shards --work /tmp/mini/run --minutes 80
+    python -m scripts.mini.train --shards runs/mini/shards --work runs/mini/run --minutes 80
 
 Short utterances first (a mixture of lengths did not align within 600 steps, this does within 300), a character CTC head
 beside the cross-entropy, a learning rate of 1.5e-3 (Muon and AdamW) that decays over the second half of the time, clean and
