@@ -13,7 +13,7 @@ import ctypes
 import subprocess
 import tempfile
 from collections.abc import Sequence
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -170,7 +170,7 @@ class _FliteVoice(ctypes.Structure):  # the first two fields of cst_voice
     _fields_ = [("name", ctypes.c_char_p), ("features", ctypes.c_void_p)]
 
 
-@lru_cache(maxsize=None)
+@cache
 def _flite_voice(name: str):
     if name not in FLITE_VOICES:
         raise SynthesisError(f"flite has no voice {name!r}; it has {', '.join(FLITE_VOICES)}.")

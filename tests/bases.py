@@ -58,5 +58,8 @@ class ByteTokenizer:
     def decode(self, tokens, skip_special_tokens: bool = True) -> str:
         return "".join(chr(97 + t % 26) for t in tokens if t < 60)
 
+    def convert_ids_to_tokens(self, ids) -> list[str]:
+        return [self.decode([t]) for t in ids]
+
     def convert_tokens_to_ids(self, text: str) -> int:
         return -1

@@ -46,6 +46,8 @@ def compare(
     context: TrainContext = "auto",
     out: Annotated[Path | None, typer.Option("--out", help="A folder for the adapters and the plot.")] = None,
     columns: o.Columns = None,
+    beams: o.Beams = None,
+    ctc_weight: o.CtcWeight = 0.0,
     device: o.Device = "auto",
     dtype: o.Dtype = "float32",
     threads: o.Threads = None,
@@ -82,11 +84,12 @@ def compare(
     if amounts is not None:
         with told(quiet=quiet, say=say) as progress:
             grown = grow(recognizer, corpora[0], corpora[1], fractions=fractions(amounts), method=wanted[0], options=given, where=where,
-                         settings=own.get(wanted[0]), lang=lang, dev=corpora[2], out=out, progress=progress)  # fmt: skip
+                         settings=own.get(wanted[0]), lang=lang, dev=corpora[2], out=out, decoding=o.search(beams, ctc_weight), progress=progress)  # fmt: skip
         show_curve(grown, out, as_json=json, say=say)
         return
     with told(quiet=quiet, say=say) as progress:
-        found = contest(recognizer, corpora[0], corpora[1], methods=wanted, options=given, where=where, settings=own, lang=lang, dev=corpora[2], out=out, progress=progress)
+        found = contest(recognizer, corpora[0], corpora[1], methods=wanted, options=given, where=where, settings=own, lang=lang, dev=corpora[2], out=out,
+                        decoding=o.search(beams, ctc_weight), progress=progress)  # fmt: skip
     if out is not None:
         say(f"Plot: {draw(found, out / 'compare.svg')}")
     if json:

@@ -25,7 +25,6 @@ def add_to(app: typer.Typer) -> None:
 Adapters = Annotated[list[str] | None, typer.Option("--adapter", help="An adapter folder; give the option again for more.")]
 By = Annotated[list[str] | None, typer.Option("--by", help="Break the scores down by these columns: speaker,age.")]
 Normaliser = Annotated[str, typer.Option("--normaliser", help="marks (default; keeps combining marks), none, whisper-english, whisper-basic, or the path of a mapping file.")]
-Beams = Annotated[int, typer.Option("--beams", help="Hypotheses kept by beam search; 1 is greedy.")]
 
 TrainData = Annotated[str | None, typer.Option("--train-data", help="What the adapters were trained on: recall of words by how often they occur in its texts.")]
 Rare = Annotated[int | None, typer.Option("--rare", help="A word is rare that occurs at most so often in --train-data. Default: never, 1-2, 3-10 and more, each by itself.")]
@@ -48,7 +47,8 @@ def evaluate(
     by: By = None,
     normaliser: Normaliser = "marks",
     cap: Annotated[float | None, typer.Option("--cap", help="In the tests, count at most this many errors per reference word of an utterance: 1 for 100 %.")] = None,
-    beams: Beams = 1,
+    beams: o.Beams = None,
+    ctc_weight: o.CtcWeight = 0.0,
     train_data: TrainData = None,
     rare: Rare = None,
     hotwords: Hotwords = None,
@@ -80,7 +80,6 @@ def evaluate(
     stands "conditions": [{"name", "systems"}], the corpus as recorded first. Nothing is chosen by any of these data.
     """
     from asrpeft.cli.progress import bar
-    from asrpeft.decoding import Options
     from asrpeft.jobs.checks import Checks, phrases
     from asrpeft.jobs.evaluate import evaluate as run
 
@@ -98,7 +97,7 @@ def evaluate(
     with bar("evaluating", quiet=quiet) as advance:
         found = run(
             recognizer, corpus, adapters=names, lang=lang, proxy_lang=proxy_lang, task=task, context=context, batch_size=batch_size, normaliser=normaliser,
-            by=wanted, cap=cap, checks=checks, options=Options(stop_loops=True, beams=beams), seed=seed, strict=strict, progress=advance,
+            by=wanted, cap=cap, checks=checks, options=o.search(beams, ctc_weight), seed=seed, strict=strict, progress=advance,
         )  # fmt: skip
     report = contents(found, title=corpus.name)
     if out is not None:

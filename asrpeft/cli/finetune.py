@@ -68,6 +68,8 @@ def finetune(
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint of an interrupted run with the same --out.")] = False,
     columns: o.Columns = None,
     strict: o.Strict = False,
+    beams: o.Beams = None,
+    ctc_weight: o.CtcWeight = 0.0,
     device: o.Device = "auto",
     dtype: o.Dtype = "float32",
     threads: o.Threads = None,
@@ -82,7 +84,8 @@ def finetune(
     "guard": {"before": {…}, "after": {…}, "loss", "max_loss", "passed", "interval", "chosen_by": {"data", "separate", "looks"}}}
 
     Dev data choose among weights, with the part of the guard data that --max-loss sets aside ("chosen_by"; "separate" says
-    that none of it is reported). --eval-data and the rest of the guard data are read once, after training. Without
+    that none of it is reported). --eval-data and the rest of the guard data are read once, after training, and decoded as
+    --beams and --ctc-weight say; while training, dev data are decoded greedily. Without
     --max-loss guard data choose nothing, and "passed" is held against 3 points.
     """
     from asrpeft.cli.training_progress import told
@@ -101,7 +104,8 @@ def finetune(
         result = run(
             recognizer, corpora[0], dev=corpora[1], eval_data=corpora[2], guard=guards[0], guard_dev=guards[1], guard_lang=guard_lang,
             max_loss=None if max_loss is None else max_loss / 100, options=given, method=method, settings=o.pairs("--set", settings), where=where,
-            lang=lang, proxy_lang=proxy_lang, task=task, init_adapter=init_adapter, out=out, overwrite=overwrite, resume=resume, progress=progress,
+            lang=lang, proxy_lang=proxy_lang, task=task, init_adapter=init_adapter, out=out, overwrite=overwrite, resume=resume,
+            decoding=o.search(beams, ctc_weight), progress=progress,
         )  # fmt: skip
     found = result.to_json()
     if json:

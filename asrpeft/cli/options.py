@@ -12,6 +12,7 @@ from asrpeft.errors import BadInput
 
 if TYPE_CHECKING:
     from asrpeft.corpus import Corpus
+    from asrpeft.decoding import Options
     from asrpeft.recognizer import Recognizer
 
 Data = Annotated[str, typer.Option("--data", help="A Parquet file, a JSONL/CSV/TSV manifest, a Kaldi directory, a folder of audio with transcripts, or hub:NAME:CONFIG:SPLIT.")]
@@ -29,6 +30,8 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on sta
 Quiet = Annotated[bool, typer.Option("--quiet", help="No progress.")]
 Force = Annotated[bool, typer.Option("--force", help="Use an adapter on another base than its own, if the shapes fit.")]
 Strict = Annotated[bool, typer.Option("--strict", help="Fail on the first file that cannot be read, instead of skipping and counting it.")]
+Beams = Annotated[int | None, typer.Option("--beams", help="Hypotheses kept by beam search; 1 is greedy. Default: 1, with --ctc-weight 4.")]
+CtcWeight = Annotated[float, typer.Option("--ctc-weight", help="Joint decoding: the CTC head's share of the score, 0 to below 1 (0.3 is usual). Slower, and far fewer errors where the head was trained (--loss ce+0.3*ctc).")]
 Seed = Annotated[int, typer.Option("--seed", help="Fixes every random choice.")]
 
 
@@ -44,6 +47,13 @@ def pairs(option: str, given: list[str] | None) -> dict[str, str]:
             raise BadInput(f"{option} takes KEY=VALUE, got {part!r}.")
         found[key.strip()] = value.strip()
     return found
+
+
+def search(beams: int | None, ctc_weight: float, **further: Any) -> Options:
+    """How to decode; a row that repeats itself is cut."""
+    from asrpeft.decoding import Options
+
+    return Options(stop_loops=True, beams=beams or (4 if ctc_weight else 1), ctc_weight=ctc_weight, **further)
 
 
 def load_model(model: str | None, *, device: str, dtype: str, threads: int | None, say: Any) -> Recognizer:

@@ -44,6 +44,8 @@ def speakers(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace adapters that are there.")] = False,
     columns: o.Columns = None,
     strict: o.Strict = False,
+    beams: o.Beams = None,
+    ctc_weight: o.CtcWeight = 0.0,
     device: o.Device = "auto",
     dtype: o.Dtype = "float32",
     threads: o.Threads = None,
@@ -66,7 +68,8 @@ def speakers(
     recognizer = o.load_model(model, device=device, dtype=dtype, threads=threads, say=say)
     with told(quiet=quiet, say=say) as progress:
         found = run(recognizer, corpus, out=out, options=given, by=by, method=method, where=where, settings=o.pairs("--set", settings), lang=lang, task=task,
-                    split=split, pooled=pooled, from_pooled=from_pooled, init_adapter=init_adapter, resume=resume, overwrite=overwrite, progress=progress)  # fmt: skip
+                    split=split, pooled=pooled, from_pooled=from_pooled, init_adapter=init_adapter, resume=resume, overwrite=overwrite,
+                    decoding=o.search(beams, ctc_weight), progress=progress)  # fmt: skip
     if json:
         print_json(found.to_json())
         return

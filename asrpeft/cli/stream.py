@@ -36,6 +36,8 @@ def stream(
     chunk: Annotated[float, typer.Option("--chunk", help="Seconds of audio handed over at a time; the transcript does not depend on it.")] = 0.1,
     real_time: Annotated[bool, typer.Option("--real-time", help="Hand a recording over no faster than it was spoken.")] = False,
     merge: Annotated[bool, typer.Option("--merge", help="Fold the adapter into the weights first: no cost, same text.")] = False,
+    beams: o.Beams = None,
+    ctc_weight: o.CtcWeight = 0.0,
     force: o.Force = False,
     device: o.Device = "auto",
     dtype: o.Dtype = "float32",
@@ -61,7 +63,7 @@ def stream(
         if name is None:
             raise BadInput("--merge folds an adapter into the base; name one with --adapter.")
         recognizer.adapters.merge(name)
-    hear = ear(recognizer, adapter=name, lang=lang, task=task, context=context, prompt=prompt)
+    hear = ear(recognizer, adapter=name, lang=lang, task=task, context=context, prompt=prompt, options=o.search(beams, ctc_weight))
     with Session(hear, policy=policy, settings=o.pairs("--set", settings)) as session:
         for event in events_of(session, chunks):
             if json:

@@ -35,7 +35,8 @@ def transcribe(
     word_times: Annotated[bool, typer.Option("--word-times", help="Say when each word was said (json).")] = False,
     vad: Vad = False,
     prompt: Prompt = None,
-    beams: Annotated[int, typer.Option("--beams", help="Hypotheses kept by beam search; 1 is greedy.")] = 1,
+    beams: o.Beams = None,
+    ctc_weight: o.CtcWeight = 0.0,
     temperature: Annotated[float, typer.Option("--temperature", help="Above 0, tokens are drawn at random with --seed.")] = 0.0,
     merge: Annotated[bool, typer.Option("--merge", help="Fold the adapter into the weights first: no cost, same text.")] = False,
     force: o.Force = False,
@@ -54,7 +55,6 @@ def transcribe(
     from json import loads
 
     from asrpeft.cli.progress import bar
-    from asrpeft.decoding import Options
     from asrpeft.decoding.writers import WRITERS, write
     from asrpeft.files import replace_file
     from asrpeft.jobs.transcribe import transcribe as run
@@ -69,7 +69,7 @@ def transcribe(
         if name is None:
             raise BadInput("--merge folds an adapter into the base; name one with --adapter.")
         recognizer.adapters.merge(name)
-    options = Options(stop_loops=True, beams=beams, temperature=temperature, seed=seed)
+    options = o.search(beams, ctc_weight, temperature=temperature, seed=seed)
     told, skipped = [], []
     for source in audio:
         try:

@@ -104,7 +104,8 @@ def encode_rows(recognizer: Recognizer, rows: Sequence[Row], *, autocast: bool =
         recognizer.route([row.adapter for row in rows]),
         torch.autocast(recognizer.device.type, torch.bfloat16, enabled=autocast),
     ):
-        return recognizer.encode(features, frames)
+        encoded = recognizer.encode(features, frames)
+    return replace(encoded, speech=torch.tensor([speech_frames(len(row.samples)) for row in rows]))
 
 
 def search(
@@ -115,7 +116,7 @@ def search(
     adapters: Sequence[str | None] | str | None,
     options: Options,
 ) -> list[Hypothesis]:
-    """The search that the options ask for: greedy or sampled, by beams, with or without fallback."""
+    """The search that the options ask for: greedy or sampled, by beams, with the CTC head's opinion, with fallback."""
 
     def once(
         encoded: Encoded,
@@ -123,7 +124,7 @@ def search(
         adapters: Sequence[str | None] | str | None,
         options: Options,
     ) -> list[Hypothesis]:
-        kind = beam_search if options.beams > 1 else greedy
+        kind = beam_search if options.beams > 1 or options.ctc_weight else greedy
         return kind(recognizer, encoded, prompts, adapters=adapters, options=options)
 
     return (

@@ -5,6 +5,7 @@
 Each step extends every beam by every token and keeps the best 2·beams extensions: ended ones among the first `beams` of
 them are candidates for the result, the best `beams` others go on. A row stops once its best running beam, at the length
 it has, scores no better than its worst of `beams` candidates (`early_stopping=False` in `transformers`).
+With `Options.ctc_weight` the CTC head's opinion is mixed into log p; see `asrpeft.decoding.joint`.
 """
 
 from __future__ import annotations
@@ -17,23 +18,26 @@ from torch import Tensor
 
 from asrpeft.decoding.greedy import _no_speech, as_route, check_prompts, hypothesis, limit, new_cache
 from asrpeft.decoding.hypothesis import BEAMS, Hypothesis, Options
+from asrpeft.decoding.joint import JointScores, Spelling
 from asrpeft.decoding.rules import rules_for
 from asrpeft.recognizer import Encoded, Recognizer
 
 
 @dataclass(frozen=True)
 class _Beam:
-    """Tokens written so far with their log-probabilities; `score` is their sum, or after the end the penalised one."""
+    """Tokens written so far with the decoder's log-probabilities; `score` is the sum of what they are ranked by, or after
+    the end the penalised one; `spelling`, in joint decoding, what the tokens spell."""
 
     tokens: tuple[int, ...] = ()
     logprobs: tuple[float, ...] = ()
     score: float = 0.0
     ended: bool = False
+    spelling: Spelling = Spelling()
 
 
 @dataclass
 class _Row:
-    running: list[_Beam] = field(default_factory=lambda: [_Beam()])
+    running: list[_Beam]
     candidates: list[_Beam] = field(default_factory=list)
 
 
@@ -52,7 +56,8 @@ def beam_search(
     route = as_route(adapters, n_rows)
     most = limit(recognizer, len(prompts[0]), route, options)
     rules = rules_for(recognizer, timestamps=options.timestamps, suppress=options.suppress)
-    rows = [_Row() for _ in range(n_rows)]
+    joint = JointScores(recognizer, encoded, prompts, route, weight=options.ctc_weight) if options.ctc_weight else None
+    rows = [_Row([_Beam(spelling=joint.starts[i])] if joint else [_Beam()]) for i in range(n_rows)]
     live = list(range(n_rows))
     cache, step_tokens, here = new_cache(recognizer), torch.tensor([list(p) for p in prompts], device=device), route
     no_speech: list[float] = []
@@ -62,12 +67,20 @@ def beam_search(
         if step == 0:
             no_speech = _no_speech(recognizer, logits, prompts)
         widths = [len(rows[row].running) for row in live]
-        scores = _ruled(logits, rules, [beam.tokens for row in live for beam in rows[row].running])
+        here_beams = [beam for row in live for beam in rows[row].running]
+        scores = ranked = _ruled(logits, rules, [beam.tokens for beam in here_beams])
+        spelt: list[dict[int, Spelling]] = []
+        if joint:
+            owners = [row for row, width in zip(live, widths) for _ in range(width)]
+            ranked, spelt = joint.mix(owners, [beam.spelling for beam in here_beams], scores, beams)
         starts = [sum(widths[:i]) for i in range(len(live))]
         parents: list[int] = []
         staying: list[int] = []
         for start, width, row in zip(starts, widths, live):
-            chosen = _extend(rows[row], scores[start : start + width], options, recognizer.end, last=step + 1 == most)
+            own = slice(start, start + width)
+            chosen = _extend(rows[row], scores[own], ranked[own], spelt[own], options, recognizer.end, last=step + 1 == most)
+            if joint:
+                joint.keep(row, [beam.spelling for beam in rows[row].running])
             if chosen is not None:
                 staying.append(row)
                 parents += [start + parent for parent in chosen]
@@ -108,25 +121,28 @@ def _ruled(logits: Tensor, rules: Sequence, written: Sequence[tuple[int, ...]]) 
     return scores
 
 
-def _extend(row: _Row, scores: Tensor, options: Options, end: int, *, last: bool) -> list[int] | None:
-    """Extend the beams of one row by one token; the parents of its new beams, or None where the row is done."""
+def _extend(row: _Row, scores: Tensor, ranked: Tensor, spelt: Sequence[dict[int, Spelling]], options: Options, end: int, *, last: bool) -> list[int] | None:
+    """Extend the beams of one row by one token; the parents of its new beams, or None where the row is done.
+
+    Args: scores, ranked: (beams, vocabulary) the decoder's log-probabilities, and what the choice is made by.
+    """
     before, beams = row.running, options.beams
-    sums = (
-        scores.double()
-        + torch.tensor([beam.score for beam in before], dtype=torch.float64, device=scores.device)[:, None]
-    )
+    sums = ranked.double() + torch.tensor([beam.score for beam in before], dtype=torch.float64, device=scores.device)[:, None]
     values, places = sums.flatten().topk(min(2 * beams, sums.numel()))
+    logprobs = scores.flatten()[places].tolist()
     running: list[_Beam] = []
     parents: list[int] = []
     length = len(before[0].tokens) + 1
-    for rank, (value, place) in enumerate(zip(values.tolist(), places.tolist())):
+    for rank, (value, place, logprob) in enumerate(zip(values.tolist(), places.tolist(), logprobs)):
         parent, token = divmod(place, scores.shape[1])
-        extended = (*before[parent].tokens, token), (*before[parent].logprobs, value - before[parent].score)
+        extended = (*before[parent].tokens, token), (*before[parent].logprobs, logprob)
+        if value == float("-inf"):
+            continue
         if token == end or last:
-            if rank < beams and value > float("-inf"):
+            if rank < beams:
                 row.candidates.append(_Beam(*extended, value / length**options.length_penalty, ended=token == end))
         elif len(running) < beams:
-            running.append(_Beam(*extended, value))
+            running.append(_Beam(*extended, value, spelling=spelt[parent][token] if spelt else Spelling()))
             parents.append(parent)
     row.candidates = sorted(row.candidates, key=lambda beam: -beam.score)[:beams]
     row.running = running

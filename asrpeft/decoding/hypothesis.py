@@ -45,6 +45,7 @@ class Options:
         timestamps: write them, under Whisper's rules.
         beams: hypotheses kept by beam search; 1 is greedy.
         length_penalty: of beam search: scores are divided by length to this power.
+        ctc_weight: of the CTC head's opinion beside the decoder's, 0 to below 1; see `asrpeft.decoding.joint`.
         temperature: above 0, tokens are drawn at random with `seed`.
         stop_loops: end a row that repeats itself, and cut the loop to one turn.
         fallback: decode again, warmer, what looks wrong; see `asrpeft.decoding.fallback`.
@@ -55,6 +56,7 @@ class Options:
     timestamps: bool = False
     beams: int = 1
     length_penalty: float = 1.0
+    ctc_weight: float = 0.0
     temperature: float = 0.0
     stop_loops: bool = False
     fallback: bool = False
@@ -68,6 +70,10 @@ class Options:
             raise BadInput(f"--beams must be at least 1, got {self.beams}.")
         if self.temperature < 0:
             raise BadInput(f"--temperature must not be negative, got {self.temperature}; 0 is greedy.")
+        if not 0 <= self.ctc_weight < 1:
+            raise BadInput(f"--ctc-weight is a share of the score, from 0 to below 1; got {self.ctc_weight}.")
+        if self.ctc_weight and self.temperature > 0:
+            raise BadInput("Joint decoding and a temperature exclude each other; leave one of --ctc-weight and --temperature out.")
         if self.beams > 1 and self.temperature > 0:
             raise BadInput(
                 "Beam search and a temperature exclude each other; leave one of --beams and --temperature out."

@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from asrpeft.corpus import Corpus
+from asrpeft.decoding import Options
+from asrpeft.decoding.joint import for_base
 from asrpeft.errors import BadInput
-from asrpeft.jobs.evaluate import System, evaluate
+from asrpeft.jobs.evaluate import OPTIONS, System, evaluate
 from asrpeft.jobs.finetune import CAP, DEV_SHARE, Finetuned, finetune
 from asrpeft.recognizer import Recognizer
 from asrpeft.scoring import Comparison, compare
@@ -69,6 +71,7 @@ def amounts(
     lang: str | None = None,
     dev: Corpus | None = None,
     out: str | Path | None = None,
+    decoding: Options = OPTIONS,
     progress: Progress = ignore,
 ) -> Curve:
     """Train one adapter for each fraction of `data`, and score each on `eval_data`.
@@ -77,6 +80,7 @@ def amounts(
     whole, choose for all. Epochs make short runs of small parts; `steps` makes all runs as long.
 
     Args:    fractions: over 0 and at most 1.   out: a folder for the adapters, one below it a fraction.
+             decoding: how `eval_data` are decoded.
     Raises:  BadInput for fractions that are none; as `finetune`.
     """
     wanted = sorted(set(fractions))
@@ -88,7 +92,8 @@ def amounts(
     data = data.shuffle(options.seed)
 
     def scored(name: str | None) -> System:
-        found = evaluate(recognizer, eval_data, adapters=[] if name is None else [name], base=name is None, lang=lang, seed=options.seed,
+        found = evaluate(recognizer, eval_data, adapters=[] if name is None else [name], base=name is None, lang=lang,
+                         options=decoding if name else for_base(recognizer, decoding), seed=options.seed,
                          progress=lambda done, total, what: progress(Scoring(done, total, what)))  # fmt: skip
         return found.systems[0]
 

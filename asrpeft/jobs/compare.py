@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from asrpeft.corpus import Corpus
+from asrpeft.decoding import Options
+from asrpeft.decoding.joint import for_base
 from asrpeft.errors import BadInput, CannotAttach
-from asrpeft.jobs.evaluate import Evaluation, System, evaluate
+from asrpeft.jobs.evaluate import OPTIONS, Evaluation, System, evaluate
 from asrpeft.jobs.finetune import CAP, DEV_SHARE, Finetuned, finetune
 from asrpeft.methods import method as method_named
 from asrpeft.recognizer import Recognizer
@@ -62,6 +64,7 @@ def contest(
     lang: str | None = None,
     dev: Corpus | None = None,
     out: str | Path | None = None,
+    decoding: Options = OPTIONS,
     progress: Progress = ignore,
 ) -> Contest:
     """Train one adapter of each method, one after another on the loaded base, and score each on `eval_data`.
@@ -71,6 +74,7 @@ def contest(
         settings: of single methods, by name: {"lora": {"rank": 16}}.
         options: for all of them; a learning rate that is not given is each method's own.
         out: a folder for the adapters, one below it a method.
+        decoding: how `eval_data` are decoded.
     Raises: BadInput for an unknown method. A method that does not fit the layers is reported, not raised.
     """
     if not methods:
@@ -80,7 +84,7 @@ def contest(
     options = options or TrainingOptions()
     if dev is None:
         data, dev = data.split_by_speaker(DEV_SHARE, options.seed)
-    base = _scored(recognizer, eval_data, None, lang, options, progress).systems[0]
+    base = _scored(recognizer, eval_data, None, lang, options, for_base(recognizer, decoding), progress).systems[0]
     entries, failed = [], {}
     for name in methods:
         progress(Message(f"-- {name} --"))
@@ -92,9 +96,9 @@ def contest(
             failed[name] = str(error)
             continue
         seconds = time.perf_counter() - started
-        found = _scored(recognizer, eval_data, trained.name, lang, options, progress).systems[0]
+        found = _scored(recognizer, eval_data, trained.name, lang, options, decoding, progress).systems[0]
         test = compare(base.score, replace(found.score, name=name), cap=CAP, seed=options.seed)
-        entries.append(Entry(trained, found, test, _merged_equal(recognizer, eval_data, trained.name, found, lang, options, progress), seconds))
+        entries.append(Entry(trained, found, test, _merged_equal(recognizer, eval_data, trained.name, found, lang, options, decoding, progress), seconds))
         recognizer.adapters.detach(trained.name)
     return Contest(base, tuple(entries), failed)
 
@@ -112,18 +116,19 @@ def _train(recognizer: Recognizer, data: Corpus, dev: Corpus, name: str, where: 
         return finetune(recognizer, data, where=None, **run)
 
 
-def _scored(recognizer: Recognizer, corpus: Corpus, name: str | None, lang: str | None, options: TrainingOptions, progress: Progress) -> Evaluation:
-    return evaluate(recognizer, corpus, adapters=[] if name is None else [name], base=name is None, lang=lang, seed=options.seed,
+def _scored(recognizer: Recognizer, corpus: Corpus, name: str | None, lang: str | None, options: TrainingOptions, decoding: Options,
+            progress: Progress) -> Evaluation:  # fmt: skip
+    return evaluate(recognizer, corpus, adapters=[] if name is None else [name], base=name is None, lang=lang, options=decoding, seed=options.seed,
                     progress=lambda done, total, what: progress(Scoring(done, total, what)))  # fmt: skip
 
 
 def _merged_equal(recognizer: Recognizer, corpus: Corpus, name: str, routed: System, lang: str | None, options: TrainingOptions,
-                  progress: Progress) -> bool | None:  # fmt: skip
+                  decoding: Options, progress: Progress) -> bool | None:  # fmt: skip
     if not recognizer.adapters[name].method.mergeable:
         return None
     recognizer.adapters.merge(name)
     try:
-        merged = _scored(recognizer, corpus, name, lang, options, progress).systems[0]
+        merged = _scored(recognizer, corpus, name, lang, options, decoding, progress).systems[0]
     finally:
         recognizer.adapters.unmerge()
     return merged.transcripts.texts == routed.transcripts.texts

@@ -17,6 +17,7 @@ from asrpeft.audio import conditions as disturbances
 from asrpeft.corpus import AudioRef, Corpus, Skipped, Utterance
 from asrpeft.decoding import Options, Transcripts, transcribe_corpus
 from asrpeft.decoding.corpus import BATCH_FRAMES
+from asrpeft.decoding.joint import for_base
 from asrpeft.errors import BadCorpus, BadInput
 from asrpeft.jobs.checks import NOTHING_MORE, Checks, Findings, Guarded, examine
 from asrpeft.recognizer import Recognizer
@@ -128,6 +129,7 @@ def evaluate(
             adapter learned it, so that base and adapter differ in nothing else.
         context: "full" or "auto" for all systems. Default: what each was trained for.
         by: columns to break the scores down by: speaker, lang, or any column of the corpus.
+        options: how to decode. With a CTC weight, a base that has no CTC head beside adapters that do is decoded without.
         cap: in the tests, count at most this many errors per reference word of an utterance: 1.0 keeps a base that
             invents words from making any adapter look good.
         checks: what else to look at.
@@ -147,6 +149,8 @@ def evaluate(
     under = disturbances.conditions(checks.conditions)
     names: list[str | None] = [*([None] if base else []), *adapters]
     notes: list[str] = []
+    if options.ctc_weight and base and adapters and recognizer.ctc is None:
+        notes.append("The base has no CTC head: its own opinion was all that it was decoded by.")
     if proxy_lang is None:
         proxy_lang = _proxy(recognizer, corpus, adapters, lang)
         if proxy_lang is not None and base:
@@ -164,7 +168,7 @@ def evaluate(
             adapter=name,
             batch_frames=batch_frames,
             batch_size=batch_size,
-            options=options,
+            options=for_base(recognizer, options) if name is None and adapters else options,
             autocast=autocast,
             strict=strict,
             progress=tell.part(len(spoken), f"{label}, {what}" if what else label),

@@ -18,7 +18,7 @@ from asrpeft.audio.augment import generator
 from asrpeft.corpus import Corpus, Skipped, Utterance
 from asrpeft.decoding import Options, transcribe_corpus
 from asrpeft.errors import BadCorpus, BadInput
-from asrpeft.jobs.evaluate import Evaluation, check_guard, evaluate
+from asrpeft.jobs.evaluate import OPTIONS, Evaluation, check_guard, evaluate
 from asrpeft.jobs.guard import Kept, divide, keep, watch
 from asrpeft.jobs.provenance import describe_corpus, provenance, summary
 from asrpeft.methods import configure
@@ -116,6 +116,7 @@ def finetune(
     overwrite: bool = False,
     init_adapter: str | Path | None = None,
     resume: bool = False,
+    decoding: Options = OPTIONS,
     progress: Progress = ignore,
 ) -> Finetuned:
     """Train a fresh adapter on `data`; it stays attached, in evaluation mode, with the weights that were best on `dev`.
@@ -139,6 +140,7 @@ def finetune(
         init_adapter: a trained adapter of the same method and settings to start from.
         resume: go on from the checkpoint of an interrupted run with the same arguments; where that had come to its end, its
             adapter is loaded and nothing trains.
+        decoding: how `eval_data` and `guard` are decoded. (Development data, while training: greedily.)
     Raises: BadInput, BadCorpus, CannotAttach, UnexpectedTraining, Failure.
     """
     options = options or TrainingOptions()
@@ -182,10 +184,10 @@ def finetune(
         evaluation = kept = None
         if guard is not None or choosing is not None:
             kept = keep(recognizer, name, guard, choosing, trained, lang=guard_lang, task=task, max_loss=max_loss,
-                        seed=options.seed, progress=progress)  # fmt: skip
+                        seed=options.seed, decoding=decoding, progress=progress)  # fmt: skip
         if eval_data is not None:
             evaluation = evaluate(recognizer, eval_data, adapters=[name], lang=lang, proxy_lang=proxy_lang, task=task, cap=CAP, seed=options.seed,
-                                  progress=lambda done, total, what: progress(Scoring(done, total, what)))  # fmt: skip
+                                  options=decoding, progress=lambda done, total, what: progress(Scoring(done, total, what)))  # fmt: skip
         scores = {} if evaluation is None else summary(evaluation, eval_data)
         scores |= {"guard": kept.summary()} if kept is not None and kept.reported is not None else {}
         if scores:
@@ -321,14 +323,15 @@ def _train(recognizer: Recognizer, adapter: Adapter, data: Corpus, dev: Corpus |
 
 
 def dev_wer(
-    recognizer: Recognizer, name: str | None, dev: Corpus, *, lang: str | None, task: str, options: TrainingOptions
-) -> float:
-    """WER of an adapter (None: the base) on development data, decoded greedily."""
+    recognizer: Recognizer, name: str | None, dev: Corpus, *, lang: str | None, task: str, options: TrainingOptions,
+    decoding: Options = OPTIONS,
+) -> float:  # fmt: skip
+    """WER of an adapter (None: the base) on development data, decoded greedily unless told otherwise."""
     fast = options.precision == "bf16" or (
         options.precision == "auto" and recognizer.dtype == torch.float32 and has_bf16(recognizer.device)
     )
     heard = transcribe_corpus(recognizer, dev, adapter=name, lang=lang, task=task, context=None if name is None else options.context,
-                              options=Options(stop_loops=True), autocast=fast)  # fmt: skip
+                              options=decoding, autocast=fast)  # fmt: skip
     if not heard.utterances:
         raise BadCorpus(
             f"No utterance of the development data can be read: {'; '.join(f'{s.id}: {s.reason}' for s in heard.skipped[:3])}."

@@ -8,6 +8,7 @@ from functools import cache
 from typing import Any
 
 from asrpeft.corpus import Corpus
+from asrpeft.decoding import Options
 from asrpeft.errors import BadCorpus, BadInput
 from asrpeft.jobs.checks import MAX_LOSS, Guarded
 from asrpeft.jobs.evaluate import evaluate
@@ -105,6 +106,7 @@ def keep(
     task: str,
     max_loss: float | None,
     seed: int,
+    decoding: Options,
     progress: Progress,
 ) -> Kept:
     """Transcribe the guard data that are reported, by base and adapter."""
@@ -114,7 +116,7 @@ def keep(
     def tell(done: int, total: int, what: str) -> None:
         progress(Scoring(done, total, f"{what} on the guard data"))
 
-    found = evaluate(recognizer, guard, adapters=[name], lang=lang, task=task, seed=seed, progress=tell)
+    found = evaluate(recognizer, guard, adapters=[name], lang=lang, task=task, options=decoding, seed=seed, progress=tell)
     before, after = (system.score for system in found.systems)
     both = Guarded.of(before, after, max_loss=MAX_LOSS if max_loss is None else max_loss, seed=seed)
     return Kept(both, guard, choosing, trained.guard_looks)

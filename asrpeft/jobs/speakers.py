@@ -17,9 +17,10 @@ from urllib.parse import quote
 
 from asrpeft.corpus import Corpus, Utterance
 from asrpeft.corpus.corpus import sentence_key
+from asrpeft.decoding import Options
 from asrpeft.errors import BadAudio, BadCorpus, BadInput
 from asrpeft.files import replace_file
-from asrpeft.jobs.evaluate import evaluate
+from asrpeft.jobs.evaluate import OPTIONS, evaluate
 from asrpeft.jobs.finetune import CAP, Finetuned, dev_wer, finetune
 from asrpeft.recognizer import Recognizer
 from asrpeft.training import Message, Progress, TrainingOptions
@@ -123,6 +124,7 @@ def speakers(
     init_adapter: str | Path | None = None,
     resume: bool = False,
     overwrite: bool = False,
+    decoding: Options = OPTIONS,
     progress: Progress = ignore,
     done: Callable[[SpeakerResult], None] | None = None,
 ) -> Speakers:
@@ -136,6 +138,7 @@ def speakers(
         pooled: also train one adapter on the training parts of all speakers.
         from_pooled: let each speaker's adapter start from that one.
         resume: go on with an interrupted run: finished speakers are kept as they are.
+        decoding: how dev and test sentences are decoded once the adapter is trained.
         done: told of each speaker.
     Raises: BadInput, BadCorpus if no speaker has enough to train on.
     """
@@ -177,7 +180,7 @@ def speakers(
                 progress(Message(f"{speaker} is left out: {error}"))
                 continue
             try:
-                result = _measured(recognizer, speaker, mine, own, together, lang, proxy_lang, task, options)
+                result = _measured(recognizer, speaker, mine, own, together, lang, proxy_lang, task, options, decoding)
             except (BadAudio, BadCorpus) as error:
                 skipped.append((speaker, str(error)))
                 progress(Message(f"{speaker} is left out: {error}"))
@@ -277,10 +280,10 @@ def _together(parts: Mapping[str, Parts]) -> tuple[Corpus, Corpus]:
 
 
 def _measured(recognizer: Recognizer, speaker: str, parts: Parts, own: Finetuned, together: Finetuned | None, lang: str | None, proxy_lang: str | None,
-              task: str, options: TrainingOptions) -> SpeakerResult:  # fmt: skip
+              task: str, options: TrainingOptions, decoding: Options) -> SpeakerResult:  # fmt: skip
     """Scores of one speaker; from the adapter's manifest if it was measured before on the same."""
     adapter = recognizer.adapters[own.name]
-    key = {"test": corpus_key(parts.test), "dev": corpus_key(parts.dev), "pooled": together is not None}
+    key = {"test": corpus_key(parts.test), "dev": corpus_key(parts.dev), "pooled": together is not None, "decoding": [decoding.beams, decoding.ctc_weight]}
     told = adapter.manifest.scores.get("speaker")
     if told is None or told["key"] != key:
         names = {"own": own.name} if together is None else {"pooled": together.name, "own": own.name}
@@ -289,7 +292,7 @@ def _measured(recognizer: Recognizer, speaker: str, parts: Parts, own: Finetuned
         # A base without a token for the language is told the one in whose place the adapter learned it.
         spoken = {"base": proxy_lang or (lang if slot is None else slot)} | {name: lang for name in names}
         dev = {
-            name: dev_wer(recognizer, of, parts.dev, lang=spoken[name], task=task, options=options)
+            name: dev_wer(recognizer, of, parts.dev, lang=spoken[name], task=task, options=options, decoding=decoding)
             for name, of in systems.items()
         }
         found = evaluate(
@@ -300,6 +303,7 @@ def _measured(recognizer: Recognizer, speaker: str, parts: Parts, own: Finetuned
             proxy_lang=proxy_lang,
             task=task,
             cap=CAP,
+            options=decoding,
             seed=options.seed,
         )
         told = {

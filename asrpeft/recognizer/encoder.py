@@ -25,11 +25,13 @@ class Encoded:
         states: (rows, frames, dim); rows' frames beyond their context hold nothing of meaning.
         frames: (rows,) the context of each row, in encoder frames.
         mask: (rows, frames) true where a frame is inside the row's context; None where every frame is.
+        speech: (rows,) how many frames of each row hold sound, for the CTC head; None: all of its context.
     """
 
     states: Tensor
     frames: Tensor
     mask: Tensor | None
+    speech: Tensor | None = None
 
     @property
     def cross_mask(self) -> Tensor | None:
@@ -37,7 +39,8 @@ class Encoded:
         return None if self.mask is None else self.mask[:, None, None, :]
 
     def take(self, rows: Tensor) -> Encoded:
-        return Encoded(self.states[rows], self.frames[rows], None if self.mask is None else self.mask[rows])
+        mask, speech = (None if part is None else part[rows] for part in (self.mask, self.speech))
+        return Encoded(self.states[rows], self.frames[rows], mask, speech)
 
 
 def _positions(table: nn.Embedding, n_rows: int, n: int) -> Tensor:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from transformers import WhisperForConditionalGeneration
 from transformers.cache_utils import Cache
+from transformers.convert_slow_tokenizer import bytes_to_unicode
 
 from asrpeft.adapters import Adapter, Adapters, Route
 from asrpeft.adapters.ctc import CTCHead
@@ -164,6 +165,16 @@ class Recognizer(nn.Module):
     def decode_text(self, tokens: Sequence[int]) -> str:
         """Tokens as text, special tokens and timestamps left out."""
         return self.tokenizer.decode([t for t in tokens if t < self.no_timestamps], skip_special_tokens=True)
+
+    @cached_property
+    def _bytes(self) -> list[bytes]:
+        """What each text token stands for. (Byte-level BPE writes each byte as a printable character.)"""
+        byte = {character: number for number, character in bytes_to_unicode().items()}
+        return [bytes(byte[c] for c in token) for token in self.tokenizer.convert_ids_to_tokens(range(self.end))]
+
+    def text_bytes(self, tokens: Sequence[int]) -> bytes:
+        """The bytes that tokens stand for (a character may be spread over several tokens); special ones stand for none."""
+        return b"".join(self._bytes[t] for t in tokens if t < self.end)
 
     # -- adapters ------------------------------------------------------------------------------------------------------
     def adapt(self, method: str, *, name: str, where: str | Sequence[str] | None = None, lang: str | None = None, **settings: Any) -> Adapter:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +25,7 @@ class Stage:
     real_share: float
     long: float
     masking: bool
-    noisy: bool = True  # whether synthesised speech with noise is among it
+    noisy: float = 0.35  # the share of synthesised speech that may have noise in it
 
 
 @dataclass(frozen=True)
@@ -60,8 +59,7 @@ class Material:
     def steps(self, stage: Stage, n: int, budget_s: float, random: np.random.Generator) -> Iterator[list[Batch]]:
         """Steps over about `n` drawn rows; a step is a list of batches whose losses are added."""
         fits = {kind: [r for r in rows if r[1].frames <= stage.max_seconds * 100] for kind, rows in self.rows.items()}
-        if not stage.noisy:
-            fits["synth"] = [pair for pair in fits["synth"] if (pair[0].name, pair[1].offset) not in self.noisy]
+        quiet = [pair for pair in fits["synth"] if (pair[0].name, pair[1].offset) not in self.noisy]
         shares = {"real": stage.real_share if len(fits["real"]) > 200 else 0.0, "noise": 0.03}
         shares["synth"] = 1.0 - sum(shares.values())
         # Half of the real speech as it was recorded: there is little time, and what is to be recognised is not degraded.
@@ -69,28 +67,34 @@ class Material:
         drawn = []
         for kind, share in shares.items():
             count = round(n * share)
-            for pool, size in ((clean, count // 2), (fits["real"], count - count // 2)) if kind == "real" else ((fits[kind], count),):
+            if kind == "real":
+                pools = ((clean, count // 2), (fits["real"], count - count // 2))
+            elif kind == "synth":
+                pools = ((quiet, count - round(count * stage.noisy)), (fits["synth"], round(count * stage.noisy)))
+            else:
+                pools = ((fits[kind], count),)
+            for pool, size in pools:
                 drawn += [pool[i] for i in random.integers(len(pool), size=size)] if pool else []
-        groups: dict[float, list[tuple[Row, np.ndarray]]] = defaultdict(list)
+        examples = []
         for shard, row in drawn:
-            features = self.perturbed(row, np.asarray(shard.features(row), np.float32), stage, random)
-            margin = 0.05 + random.exponential(0.3) if random.random() < 0.92 else random.uniform(0.5, 6)
-            groups[min(30.0, math.ceil(2 * (len(features) / 100 + margin)) / 2)].append((row, features))
-        steps: list[list[Batch]] = []
-        for context, members in groups.items():
+            examples.append((row, self.perturbed(row, np.asarray(shard.features(row), np.float32), stage, random)))
+        # Rows of like length share a step, so that hardly any of its context is padding but the margin.
+        examples.sort(key=lambda example: len(example[1]))
+        steps: list[tuple[float, list[tuple[Row, np.ndarray]]]] = []
+        while examples:
+            margin = 0.05 + random.exponential(0.25) if random.random() < 0.85 else random.uniform(0.5, 4)
+            # The longest row left decides; the shortest of a block fill a smaller step.
+            context = min(30.0, math.ceil(10 * (len(examples[-1][1]) / 100 + margin)) / 10)
             size = max(1, int(budget_s / context))
-            order = random.permutation(len(members))
-            for first in range(0, len(members), size):
-                part = [members[i] for i in order[first : first + size]]
-                if len(part) >= max(1, size // 3):
-                    steps.append([(context, part)])
+            steps.append((context, examples[-size:]))
+            del examples[-size:]
         for number in random.permutation(len(steps)):
-            step = steps[number]
+            step = [steps[number]]
             if random.random() < stage.long:
                 context = 30.0 if random.random() < 0.6 else float(random.integers(8, 30))
-                rows = [drawn[i] for i in random.integers(len(drawn), size=max(2, int(budget_s / context)))]
-                step = [*step, (context, [(r, self.perturbed(r, np.asarray(s.features(r), np.float32), stage, random))
-                                          for s, r in rows])]
+                rows = [drawn[i] for i in random.integers(len(drawn), size=max(2, int(min(budget_s, 115.0) / context)))]
+                step.append((context, [(r, self.perturbed(r, np.asarray(s.features(r), np.float32), stage, random))
+                                       for s, r in rows]))
             yield [self.batch(context, part, stage, random) for context, part in step]
 
     def perturbed(self, row: Row, features: np.ndarray, stage: Stage, random: np.random.Generator) -> np.ndarray:

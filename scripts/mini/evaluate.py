@@ -27,7 +27,6 @@ from scripts.mini import real, voices
 from scripts.mini.model import Recogniser
 from scripts.mini.render import surround, trim, without_speech
 from scripts.mini.texts import LANGUAGES, Texts, normalise
-from scripts.mini.tokens import Tokens
 from scripts.synthesis import SynthesisError
 
 MARGIN_S, BATCH_SECONDS = 0.5, 160.0

@@ -49,16 +49,17 @@ def speech(tmp_path_factory) -> Path:
 
 
 def test_finetune_evaluate_transcribe_and_stream_with_the_adapter(speech, tmp_path):
-    adapter = tmp_path / "sw"
+    adapter, joint = tmp_path / "sw", ("--beams", "2", "--ctc-weight", "0.3")
     made = asrpeft("finetune", "--data", f"{speech}/train.parquet", "--eval-data", f"{speech}/test.parquet", "--lang", "swahili", "--where", "attention,conv",
-                   "--set", "rank=4", "alpha=8", "--steps", "4", "--out", str(adapter), "--json")  # fmt: skip
+                   "--set", "rank=4", "alpha=8", "--steps", "4", "--loss", "ce+0.3*ctc", *joint, "--out", str(adapter), "--json")  # fmt: skip
     told = json.loads(made.stdout)
     assert {"adapter", "method", "trained_parameters", "head_parameters", "total_parameters", "utterances_per_second", "peak_memory_bytes", "seconds",
             "steps", "eval"} <= told.keys()  # fmt: skip
     assert told["steps"] == 4 and told["method"] == "lora" and told["eval"]["test"]["verdict"]
     assert sorted(p.name for p in adapter.iterdir()) == ["adapter.json", "adapter.safetensors"]
 
-    scored = asrpeft("evaluate", "--data", f"{speech}/test.parquet", "--adapter", str(adapter), "--by", "speaker", "--out", f"{tmp_path}/report", "--json")
+    scored = asrpeft("evaluate", "--data", f"{speech}/test.parquet", "--adapter", str(adapter), "--by", "speaker", *joint,
+                     "--out", f"{tmp_path}/report", "--json")  # fmt: skip
     found = json.loads(scored.stdout)
     base, adapted = found["systems"]
     assert base["name"] == "base" and adapted["name"] == "sw" and adapted["utterances"] == 12
@@ -71,7 +72,7 @@ def test_finetune_evaluate_transcribe_and_stream_with_the_adapter(speech, tmp_pa
     asrpeft("transcribe", str(DEMO / "sw-example.ogg"), "--adapter", str(adapter), "--format", "vtt", "--out", f"{tmp_path}/text")
     assert (tmp_path / "text" / "sw-example.vtt").read_text().startswith("WEBVTT\n\n")
 
-    events = [json.loads(line) for line in asrpeft("stream", str(DEMO / "sw-example.ogg"), "--adapter", str(adapter), "--json").stdout.splitlines()]
+    events = [json.loads(line) for line in asrpeft("stream", str(DEMO / "sw-example.ogg"), "--adapter", str(adapter), *joint, "--json").stdout.splitlines()]
     assert events[-1]["type"] == "final" and all(e["type"] in ("partial", "commit", "final") for e in events)
     ends = [e["end"] for e in events if e["type"] != "partial"]
     assert ends == sorted(ends)
@@ -113,6 +114,7 @@ def test_methods_are_listed_with_what_they_train_on_the_base():
         (("finetune", "--data", "data/demo/sw-test.parquet", "--epochs", "2", "--steps", "3"), "epochs"),
         (("evaluate", "--data", "data/demo/sw-test.parquet", "--model", "data/demo"), "config.json"),
         (("adapter", "inspect", "nowhere"), "nowhere"),
+        (("transcribe", "data/demo/sw-example.ogg", "--lang", "en", "--ctc-weight", "1.5"), "--ctc-weight"),
     ],
 )
 def test_a_users_mistake_is_told_in_a_sentence_with_status_2(arguments, said):

@@ -6,10 +6,12 @@ import json
 
 import pytest
 
-from asrpeft.decoding import transcribe_corpus
+from asrpeft.adapters.ctc import CTCHead
+from asrpeft.decoding import Options, transcribe_corpus
 from asrpeft.errors import BadCorpus, BadInput
 from asrpeft.jobs.evaluate import evaluate
 from asrpeft.scoring import score
+from tests.bases import tiny_recognizer
 from tests.decoding.lively import lively_recognizer
 from tests.decoding.spoken import corpus
 from tests.decoding.test_greedy import stir
@@ -104,6 +106,19 @@ def test_a_base_is_told_the_slot_that_the_adapter_learned_a_new_language_in():
     assert found.tests[0].difference == 0  # a fresh vector is the slot's own
     with pytest.raises(BadInput, match="no token"):
         evaluate(recognizer, spoken)
+
+
+def test_a_base_without_a_ctc_head_is_decoded_without_and_that_is_said():
+    recognizer = tiny_recognizer(3)
+    recognizer.adapt("lora", name="own", where="decoder", lang="sw")
+    recognizer.adapters["own"].ctc = CTCHead(recognizer.base.config.d_model, ["<blank>", " ", *"abcdefghij"])
+    spoken, joint = corpus([1.0, 1.5]), Options(stop_loops=True, beams=2, ctc_weight=0.5)
+    found = evaluate(recognizer, spoken, adapters=["own"], options=joint)
+    assert "no CTC head" in found.notes[0]
+    alone = evaluate(recognizer, spoken, options=Options(stop_loops=True, beams=2))
+    assert found.systems[0].transcripts.texts == alone.systems[0].transcripts.texts
+    with pytest.raises(BadInput, match="The base has no CTC head"):
+        evaluate(recognizer, spoken, options=joint)
 
 
 def test_nothing_to_evaluate_is_said(recognizer):

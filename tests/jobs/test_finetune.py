@@ -208,8 +208,8 @@ def test_training_goes_on_from_a_given_adapter(tmp_path):
         out=tmp_path / "a",
     )
     start = recognizer.adapters["a"].tensors()[1]
-    finetune(recognizer, Corpus([utterance(i, text="xyz abc") for i in range(5)]), dev=tones(2), options=options(steps=1, lr=1e-12, head_lr=1e-12, loss="ctc"), lang="en",
-             init_adapter=tmp_path / "a", name="b")  # fmt: skip
+    finetune(recognizer, Corpus([utterance(i, text="xyz abc") for i in range(5)]), dev=tones(2), options=options(steps=1, lr=1e-12, head_lr=1e-12, loss="ctc"),
+             lang="en", init_adapter=tmp_path / "a", name="b")  # fmt: skip
     now = recognizer.adapters["b"].tensors()[1]
     for name in start:
         if not name.startswith("ctc."):
