@@ -59,7 +59,7 @@ class Material:
     def steps(self, stage: Stage, n: int, budget_s: float, random: np.random.Generator) -> Iterator[list[Batch]]:
         """Steps over about `n` drawn rows; a step is a list of batches whose losses are added."""
         fits = {kind: [r for r in rows if r[1].frames <= stage.max_seconds * 100] for kind, rows in self.rows.items()}
-        quiet = [pair for pair in fits["synth"] if (pair[0].name, pair[1].offset) not in self.noisy]
+        quiet = [pair for pair in fits["synth"] if (pair[0].name, pair[1].offset) not in self.noisy] or fits["synth"]
         shares = {"real": stage.real_share if len(fits["real"]) > 200 else 0.0, "noise": 0.03}
         shares["synth"] = 1.0 - sum(shares.values())
         # Half of the real speech as it was recorded: there is little time, and what is to be recognised is not degraded.
@@ -98,14 +98,19 @@ class Material:
             yield [self.batch(context, part, stage, random) for context, part in step]
 
     def perturbed(self, row: Row, features: np.ndarray, stage: Stage, random: np.random.Generator) -> np.ndarray:
-        """Stretched in time and along the mel axis (another pace, another throat): (frames, 80)."""
-        if not stage.masking or random.random() > (0.8 if row.source == "real" else 0.4):
+        """Stretched in time and along the mel axis (another pace, another throat): (frames, 80).
+
+        Real speech, of which there are few speakers, is stretched more, and nearly always.
+        """
+        few = row.source == "real"
+        if not stage.masking or random.random() > (0.9 if few else 0.4):
             return features
-        n = max(8, round(len(features) * random.uniform(0.9, 1.12)))
+        n = max(8, round(len(features) * (random.uniform(0.85, 1.2) if few else random.uniform(0.9, 1.12))))
         if len(features) <= stage.max_seconds * 100 < n:
             n = len(features)
         features = _interpolate(features, np.linspace(0, len(features) - 1, n))
-        bins = np.clip(np.arange(N_MELS) * random.uniform(0.93, 1.07) + random.uniform(-2, 2), 0, N_MELS - 1)
+        throat = random.uniform(0.89, 1.11) if few else random.uniform(0.93, 1.07)
+        bins = np.clip(np.arange(N_MELS) * throat + random.uniform(-2, 2), 0, N_MELS - 1)
         return np.ascontiguousarray(_interpolate(features.T, bins).T)
 
     def batch(self, context: float, part: list[tuple[Row, np.ndarray]], stage: Stage, random: np.random.Generator) -> Batch:
@@ -115,7 +120,7 @@ class Material:
             values = values[:n_frames]
             place[: len(values)], place[len(values):] = values, row.pad
             if stage.masking and (row.source == "real" or row.source == "synth" and random.random() < 0.3):
-                _mask(place[: len(values)], random)
+                _mask(place[: len(values)], random, most=5 if row.source == "real" else 3)
         sequences = [self.targets(row, len(values), random) for row, values in part]
         if stage.masking:
             sequences = [(self.misheard(ids, row, random), wanted) for (ids, wanted), (row, _) in zip(sequences, part)]
@@ -173,14 +178,14 @@ def _interpolate(values: np.ndarray, at: np.ndarray) -> np.ndarray:
     return values[low] * (1 - weight) + values[np.minimum(low + 1, len(values) - 1)] * weight
 
 
-def _mask(features: np.ndarray, random: np.random.Generator) -> None:
-    """SpecAugment in place on (frames, 80): up to two bands of 14 bins and two spans of 0.3 s or a tenth."""
+def _mask(features: np.ndarray, random: np.random.Generator, *, most: int) -> None:
+    """SpecAugment in place on (frames, 80): fewer than `most` bands of up to 14 bins, and spans of up to 0.3 s or a tenth."""
     fill = features.mean()
-    for _ in range(random.integers(0, 3)):
+    for _ in range(random.integers(0, min(most, 4))):
         width = random.integers(1, 15)
         start = random.integers(0, N_MELS - width)
         features[:, start : start + width] = fill
-    for _ in range(random.integers(0, 3)):
+    for _ in range(random.integers(0, most)):
         width = random.integers(1, max(2, min(30, len(features) // 10)))
         start = random.integers(0, max(1, len(features) - width))
         features[start : start + width] = fill

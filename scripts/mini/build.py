@@ -33,7 +33,7 @@ def finish(work: Path, out: Path, *, speech: str | None, test: str | None, demo:
     table = evaluate.evaluate(out, train=speech, test=test, demo=demo)
     adults = real.split(real.read(speech))[0] if speech else []
     told = f"{len(adults):,} utterances by {len({u.speaker for u in adults})} speakers"
-    card.write(out, table=table, verdict=verdict, real=told, seed=seed, minutes_asked=minutes,
+    card.write(out, table=table, log=work / "train.log", verdict=verdict, real=told, seed=seed, minutes_asked=minutes,
                distance=f"{1000 * np.array([medians[i, j] for i, j in found]).mean():.0f} ms")
 
 

@@ -3,6 +3,7 @@
     python -m scripts.mini.evaluate --model data/mini --speech-train …/train.parquet --speech-test …/test.parquet
 
 Words are scored after `texts.normalise`; WER = (substitutions + deletions + insertions) / words of the reference, by jiwer.
+Greedy search is this script's own; "joint" is what `asrpeft … --ctc-weight 0.3` does (four beams).
 """
 
 from __future__ import annotations
@@ -23,6 +24,9 @@ import pyarrow.parquet as pq
 import torch
 
 from asrpeft.audio.features import log_mel
+from asrpeft.decoding import Options, decode_rows, make_row
+from asrpeft.decoding.batch import by_budget
+from asrpeft.recognizer import load
 from scripts.mini import real, voices
 from scripts.mini.model import Recogniser
 from scripts.mini.render import surround, trim, without_speech
@@ -30,6 +34,7 @@ from scripts.mini.texts import LANGUAGES, Texts, normalise
 from scripts.synthesis import SynthesisError
 
 MARGIN_S, BATCH_SECONDS = 0.5, 160.0
+JOINT = Options(stop_loops=True, beams=4, ctc_weight=0.3)
 
 
 @dataclass(frozen=True)
@@ -48,6 +53,7 @@ class Sample:
 class Evaluation:
     def __init__(self, folder: Path):
         self.model, self.tokens = Recogniser.shipped(folder)
+        self.recognizer = load(folder)
         self.characters = json.loads((folder / "asrpeft.json").read_text(encoding="utf-8"))["ctc_vocabulary"]
         self.rows: list[tuple[str, str, str]] = []
 
@@ -75,6 +81,15 @@ class Evaluation:
             for sample, ids in zip(part, self.model.greedy(encoded, self.prefix(lang or sample_language(part)), self.tokens.eot)):
                 text = self.tokens.tokenizer.decode([t for t in ids if t < self.tokens.eot])
                 pairs.append((sample.text, normalise(text)))
+        return pairs
+
+    def jointly(self, samples: Sequence[Sample], lang: str | None = None) -> list[tuple[str, str]]:
+        """(reference, hypothesis) pairs as the package decodes with beams and the CTC head."""
+        pairs = []
+        ordered = sorted(samples, key=lambda sample: len(sample.samples))
+        for part in by_budget(ordered, lambda s: 50 * s.context("auto"), batch_frames=int(50 * BATCH_SECONDS)):
+            rows = [make_row(self.recognizer, s.samples, lang=lang or s.lang, context="auto") for s in part]
+            pairs += [(s.text, normalise(found.text)) for s, found in zip(part, decode_rows(self.recognizer, rows, options=JOINT))]
         return pairs
 
     def by_characters(self, samples: Sequence[Sample]) -> list[tuple[str, str]]:
@@ -153,40 +168,44 @@ def recorded(utterances: Sequence[real.Spoken]) -> list[Sample]:
 def evaluate(folder: Path, *, train: str | None, test: str | None, demo: Path, n: int = 60) -> str:
     """The table, in Markdown."""
     torch.set_num_threads(2)
-    evaluation, lines = Evaluation(folder), ["| measured | utterances | WER | CER | |", "|---|---|---|---|---|"]
+    evaluation = Evaluation(folder)
+    lines = ["| measured | utterances | WER greedy | CER | WER joint | CER | |", "|---|---|---|---|---|---|---|"]
 
-    def add(name: str, pairs: Sequence[tuple[str, str]], note: str = "") -> None:
-        lines.append("| " + " | ".join([name, str(len(pairs)), *percent(pairs), note]) + " |")
+    def add(name: str, pairs: Sequence[tuple[str, str]], note: str = "", *, joint: Sequence[tuple[str, str]] = ()) -> None:
+        lines.append("| " + " | ".join([name, str(len(pairs)), *percent(pairs), *(percent(joint) if joint else ("", "")), note]) + " |")
         print(lines[-1], flush=True)
 
     def tell(name: str, count: int, note: str) -> None:
-        lines.append(f"| {name} | {count} | | | {note} |")
+        lines.append(f"| {name} | {count} | | | | | {note} |")
         print(lines[-1], flush=True)
 
     spoken = real.read(train) if train else []
     texts = Texts(1, [u.text for u in real.split(spoken)[0]])
     made = {lang: synthesised(texts, lang, n) for lang in LANGUAGES}
     every: list[tuple[str, str]] = []
+    every_jointly: list[tuple[str, str]] = []
     for lang, samples in made.items():
-        pairs = evaluation.transcripts(samples)
+        pairs, joint = evaluation.transcripts(samples), evaluation.jointly(samples)
         every += pairs
-        add(f"synthesised, {lang}", pairs)
-    add("synthesised, all", every)
+        every_jointly += joint
+        add(f"synthesised, {lang}", pairs, joint=joint)
+    add("synthesised, all", every, joint=every_jointly)
     mixed = [sample for samples in made.values() for sample in samples]
     tell("language detected, of 100", len(mixed), f"{100 * evaluation.languages_detected(mixed):.0f} % right")
     near, both = evaluation.segment_times(mixed)
     tell("segment times, synthesised", len(mixed), f"{100 * near:.0f} % within 0.2 s; {100 * both:.0f} % have both")
     if spoken:
-        add("real adults, dev speakers of training", evaluation.transcripts(recorded(real.split(spoken)[1])))
+        held = recorded(real.split(spoken)[1])
+        add("real adults, dev speakers of training", evaluation.transcripts(held), joint=evaluation.jointly(held))
     if test:
         heard = real.read(test)
         adults, children = recorded(real.adults(heard)), recorded([u for u in heard if u.age < real.ADULT_AGE])
-        add("real adults, test", evaluation.transcripts(adults), "audio context auto")
+        add("real adults, test", evaluation.transcripts(adults), "audio context auto", joint=evaluation.jointly(adults))
         add("real adults, test, CTC head", evaluation.by_characters(adults), "best path, no language model")
         some = adults[::4]
         add("real adults, every fourth", evaluation.transcripts(some), "audio context auto")
         add("real adults, every fourth", evaluation.transcripts(some, "full"), "audio context full")
-        add("real children, test", evaluation.transcripts(children), "never heard in training")
+        add("real children, test", evaluation.transcripts(children), "never heard in training", joint=evaluation.jointly(children))
     english = made["en"] + made["it"]
     add("synthesised, en and it", evaluation.transcripts(english), "audio context auto")
     full = evaluation.transcripts(made["en"], "full") + evaluation.transcripts(made["it"], "full")
@@ -196,8 +215,9 @@ def evaluate(folder: Path, *, train: str | None, test: str | None, demo: Path, n
     empty, silent = evaluation.without_words(quiet)
     tell("silence, noise, tones", len(quiet), f"{100 * empty:.0f} % empty; {100 * silent:.0f} % have P(no speech) > 0.5")
     if (demo / "sw-test.parquet").exists():
-        add("held-out language (Swahili, data/demo)", evaluation.transcripts(demonstration(demo / "sw-test.parquet"), lang="sw"),
-            "told `sw`, before adaptation")  # fmt: skip
+        swahili = demonstration(demo / "sw-test.parquet")
+        add("held-out language (Swahili, data/demo)", evaluation.transcripts(swahili, lang="sw"), "told `sw`, before adaptation",
+            joint=evaluation.jointly(swahili, lang="sw"))  # fmt: skip
     return "\n".join(lines)
 
 

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import io
+import json
 import random
 
 import numpy as np
+import pyarrow
+import pyarrow.parquet as parquet
 import pytest
+import soundfile
 import torch
 
-from scripts.mini import sound, texts, voices
+from scripts.mini import card, real, sound, texts, voices
 from scripts.mini.batches import IGNORED, Material, Stage
 from scripts.mini.model import Recogniser
 from scripts.mini.shards import Row, Shard, Writer, complete
@@ -138,3 +143,21 @@ def test_a_step_holds_every_frame_of_its_rows_and_silence_after_them(tmp_path, t
         assert batch.features.shape[-1] % 10 == 0 and int(batch.frames.max()) <= batch.features.shape[-1] // 2
         first = batch.features[0, :, 2 * int(batch.frames[0]) :]
         assert first.numel() == 0 or float(first.max() - first.min()) == 0.0
+
+
+def test_the_card_shows_the_error_rate_against_the_steps(tmp_path):
+    looks = [{"step": 100 * n, "dev_en": 90 - n, "dev_it": 80 - n, "dev_real": 95.0} for n in range(1, 21)]
+    (tmp_path / "log").write_text("\n".join(json.dumps(entry) for entry in ({"step": 1, "ce": 9.0}, *looks)))
+    lines = card.curve(tmp_path / "log").splitlines()
+    assert len(lines) == 2 + 8 and lines[2] == "| 100 | 84 % | 95 % |" and lines[-1] == "| 2,000 | 65 % | 95 % |"
+
+
+def test_real_speech_may_come_from_the_hubs_loader(tmp_path):
+    audio = io.BytesIO()
+    soundfile.write(audio, np.zeros(800, np.float32), 8_000, format="WAV")
+    rows = [{"text": "MARK IS GOING", "speaker": "0003", "age": age, "audio": {"bytes": audio.getvalue(), "path": "a.wav"}} for age in (6, 40)]
+    (tmp_path / "corpus").mkdir()
+    parquet.write_table(pyarrow.Table.from_pylist(rows), tmp_path / "corpus" / "train-00000.parquet")
+    found = real.read(f"hub:{tmp_path / 'corpus'}:train")
+    assert [u.text for u in found] == ["mark is going"] * 2 and [u.age for u in real.adults(found)] == [40]
+    assert found[0].samples().shape == (1_600,)
