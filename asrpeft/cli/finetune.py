@@ -110,9 +110,11 @@ def finetune(
     found = result.to_json()
     if json:
         print_json(found)
-        return
-    if not quiet:
+    elif not quiet:
         show(found, out)
+    if max_loss is not None and not found.get("guard", {}).get("passed", True):
+        say("More was lost on the reported guard data than --max-loss allows, though the part that chose among weights passed: exit status 1.")
+        raise typer.Exit(1)
 
 
 def show(found: dict[str, Any], out: Path) -> None:

@@ -80,6 +80,19 @@ def attach(recognizer: Recognizer, folders: list[str] | None, *, force: bool = F
     return names
 
 
+def attach_one(recognizer: Recognizer, folder: str | None, *, merge: bool, force: bool = False) -> str | None:
+    """Load the adapter, if one is named, and fold it into the base's weights if asked for; its name, or None.
+
+    Raises: BadInput if nothing is named to fold.
+    """
+    name = attach(recognizer, [folder], force=force)[0] if folder else None
+    if merge:
+        if name is None:
+            raise BadInput("--merge folds an adapter into the base; name one with --adapter.")
+        recognizer.adapters.merge(name)
+    return name
+
+
 def read_corpus(data: str, *, columns: list[str] | None = None, strict: bool = False, limit: int | None = None) -> Corpus:
     from asrpeft.corpus import read
 

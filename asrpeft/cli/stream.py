@@ -58,11 +58,7 @@ def stream(
     say = teller(quiet=quiet, as_json=True)
     chunks = from_stdin(chunk) if source == "-" else from_file(source, chunk, real_time=real_time)
     recognizer = o.load_model(model, device=device, dtype=dtype, threads=threads, say=say)
-    name = (o.attach(recognizer, [adapter], force=force) if adapter else [None])[0]
-    if merge:
-        if name is None:
-            raise BadInput("--merge folds an adapter into the base; name one with --adapter.")
-        recognizer.adapters.merge(name)
+    name = o.attach_one(recognizer, adapter, merge=merge, force=force)
     hear = ear(recognizer, adapter=name, lang=lang, task=task, context=context, prompt=prompt, options=o.search(beams, ctc_weight))
     with Session(hear, policy=policy, settings=o.pairs("--set", settings)) as session:
         for event in events_of(session, chunks):

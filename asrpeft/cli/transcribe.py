@@ -64,11 +64,7 @@ def transcribe(
     say = teller(quiet=quiet, as_json=True)  # what is told besides the text never mixes with it
     places = targets(audio, out, format, overwrite=overwrite) if out is not None else {}
     recognizer = o.load_model(model, device=device, dtype=dtype, threads=threads, say=say)
-    name = (o.attach(recognizer, [adapter], force=force) if adapter else [None])[0]
-    if merge:
-        if name is None:
-            raise BadInput("--merge folds an adapter into the base; name one with --adapter.")
-        recognizer.adapters.merge(name)
+    name = o.attach_one(recognizer, adapter, merge=merge, force=force)
     options = o.search(beams, ctc_weight, temperature=temperature, seed=seed)
     told, skipped = [], []
     for source in audio:

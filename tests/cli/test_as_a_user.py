@@ -126,3 +126,15 @@ def test_the_installed_command_answers_in_a_process_of_its_own():
     command = [sys.executable, "-m", "asrpeft.cli.main", "evaluate", "--data", "no-such.parquet", "--json"]
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env={**os.environ, "OMP_NUM_THREADS": "1"}, timeout=300)
     assert done.returncode == 2 and done.stdout == "" and "no-such.parquet" in done.stderr and "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(("passed", "status"), [(True, 0), (False, 1)])
+def test_more_lost_on_the_reported_guard_data_than_allowed_fails(monkeypatch, passed, status):
+    class Done:
+        def to_json(self):
+            return {"adapter": "x", "guard": {"passed": passed}}
+
+    monkeypatch.setattr("asrpeft.jobs.finetune.finetune", lambda *given, **told: Done())
+    speech = str(DEMO / "sw-test.parquet")
+    told = asrpeft("finetune", "--data", speech, "--guard", speech, "--guard-lang", "en", "--max-loss", "3", "--json", status=status)
+    assert json.loads(told.stdout)["guard"]["passed"] is passed and ("--max-loss" in told.stderr) is not passed
