@@ -24,6 +24,7 @@ import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -53,14 +54,14 @@ class Spelling:
 class _Forward:
     """γn and γb, each (frames + 1,) in logarithms from before the first frame, and ψ of one string."""
 
-    in_character: Tensor
-    in_blank: Tensor
+    in_character: np.ndarray
+    in_blank: np.ndarray
     prefix: float
 
     @property
     def whole(self) -> float:
         """log p of the string itself."""
-        return float(torch.logaddexp(self.in_character[-1], self.in_blank[-1]))
+        return float(np.logaddexp(self.in_character[-1], self.in_blank[-1]))
 
 
 class PrefixScores:
@@ -78,8 +79,8 @@ class PrefixScores:
         self.logprobs = logprobs
         sums = logprobs.cumsum(1)
         self.sums = torch.cat([torch.zeros_like(sums[:, :1]), sums], 1)  # (rows, frames + 1, characters)
-        nothing = torch.full_like(self.sums[:, :, 0], NEVER)
-        self.known = [{(): _Forward(nothing[row], self.sums[row, :, 0], 0.0)} for row in range(len(logprobs))]
+        silence = self.sums[:, :, 0].contiguous().numpy()
+        self.known = [{(): _Forward(np.full_like(row, NEVER), row, 0.0)} for row in silence]
 
     def __call__(self, row: int, labels: tuple[int, ...]) -> float:
         return self.known[row][labels].prefix
@@ -112,15 +113,15 @@ class PrefixScores:
         rows = torch.tensor([row for row, _ in strings])
         last = torch.tensor([labels[-1] for _, labels in strings])
         repeats = torch.tensor([len(labels) > 1 and labels[-2] == labels[-1] for _, labels in strings])
-        in_character = torch.stack([forward.in_character for forward in before])
-        in_blank = torch.stack([forward.in_blank for forward in before])
+        in_character = torch.from_numpy(np.stack([forward.in_character for forward in before]))
+        in_blank = torch.from_numpy(np.stack([forward.in_blank for forward in before]))
         free = torch.where(repeats[:, None], in_blank, torch.logaddexp(in_character, in_blank))[:, :-1]
         sums, blanks = self.sums[rows, :, last], self.sums[rows, :, 0]
         never = torch.full_like(sums[:, :1], NEVER)
         here = torch.cat([never, sums[:, 1:] + torch.logcumsumexp(free - sums[:, :-1], 1)], 1).clamp(min=NEVER)
         silent = torch.cat([never, blanks[:, 1:] + torch.logcumsumexp(here[:, :-1] - blanks[:, :-1], 1)], 1).clamp(min=NEVER)
         prefix = (free + self.logprobs[rows, :, last]).logsumexp(1).clamp(min=NEVER).tolist()
-        return [_Forward(*forward) for forward in zip(here, silent, prefix)]
+        return [_Forward(*forward) for forward in zip(here.numpy(), silent.numpy(), prefix)]
 
 
 class JointScores:
