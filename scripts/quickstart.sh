@@ -15,7 +15,7 @@ asrpeft finetune --recipe recipes/demo-swahili.toml --out "$out/sw"
 echo
 echo "== One recording, by the base and with the adapter =="
 echo "said:    $(cat data/demo/sw-example.txt)"
-echo "base:    $(asrpeft transcribe data/demo/sw-example.ogg --lang sw --quiet)"
-echo "adapted: $(asrpeft transcribe data/demo/sw-example.ogg --adapter "$out/sw" --quiet)"
+echo "base:    $(asrpeft transcribe data/demo/sw-example.ogg --lang sw --ctc-weight 0.3 --quiet)"
+echo "adapted: $(asrpeft transcribe data/demo/sw-example.ogg --adapter "$out/sw" --ctc-weight 0.3 --quiet)"
 echo
-echo "The adapter is in $out/sw. Next: asrpeft evaluate --data data/demo/sw-test.parquet --adapter $out/sw"
+echo "The adapter is in $out/sw. Next: asrpeft evaluate --data data/demo/sw-test.parquet --adapter $out/sw --ctc-weight 0.3"

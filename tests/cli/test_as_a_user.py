@@ -8,6 +8,7 @@ import json
 import os
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pyarrow.parquet as parquet
@@ -138,3 +139,23 @@ def test_more_lost_on_the_reported_guard_data_than_allowed_fails(monkeypatch, pa
     speech = str(DEMO / "sw-test.parquet")
     told = asrpeft("finetune", "--data", speech, "--guard", speech, "--guard-lang", "en", "--max-loss", "3", "--json", status=status)
     assert json.loads(told.stdout)["guard"]["passed"] is passed and ("--max-loss" in told.stderr) is not passed
+
+
+@pytest.mark.parametrize("recipe", sorted(ROOT.glob("recipes/*.toml")), ids=lambda path: path.stem)
+def test_a_recipe_says_what_finetune_understands_on_data_that_are_here(recipe, monkeypatch):
+    heard = {}
+
+    class Done:
+        def to_json(self):
+            return {}
+
+    def job(recognizer, data, **told):
+        heard.update(told, data=data)
+        return Done()
+
+    monkeypatch.setattr("asrpeft.jobs.finetune.finetune", job)
+    asrpeft("finetune", "--recipe", str(recipe), "--json")
+    said = tomllib.loads(recipe.read_text(encoding="utf-8"))
+    assert len(heard["data"]) > 100 and len(heard["eval_data"]) > 100
+    assert heard["settings"] == {key: str(value) for key, value in said["set"].items()} and heard["options"].epochs == said["epochs"]
+    assert heard["decoding"].ctc_weight == said["ctc-weight"] and heard["decoding"].beams == 4
