@@ -5,7 +5,8 @@
 The corpora are Parquet files with `audio`, `text`, `speaker` and `age` (speechocean762: Zhang et al., 2021, arXiv:2104.01378;
 on the hub as mispeech/speechocean762). One adapter learns from everybody, or with `--apart` one from each group. Prints one JSON
 object: per group the base's and the adapted error rates with intervals, deletions as a share of the words, and the paired test
-in which an utterance counts at most 100 % errors; for greedy search and for joint decoding.
+in which an utterance counts at most 100 % errors; for greedy search and for joint decoding. With `--amounts 0.1,0.3,1` an adapter
+is trained on each of these parts of a group's speech instead: error rates against minutes of real speech (joint decoding).
 """
 
 from __future__ import annotations
@@ -21,12 +22,14 @@ import torch
 from asrpeft import load, read
 from asrpeft.corpus import Corpus
 from asrpeft.decoding import Options
+from asrpeft.jobs.amounts import amounts
 from asrpeft.jobs.evaluate import Evaluation, evaluate
 from asrpeft.jobs.finetune import CAP, finetune
 from asrpeft.training import TrainingOptions
 
 GROUPS = {"adults": lambda u: float(u.column("age")) > 15, "children": lambda u: float(u.column("age")) <= 15}
 SETTINGS = {"rank": 16, "alpha": 32}
+JOINT = Options(stop_loops=True, beams=4, ctc_weight=0.3)
 
 
 def told(found: Evaluation) -> dict[str, Any]:
@@ -47,11 +50,23 @@ def adapted(given: argparse.Namespace, name: str, train: Corpus, tests: dict[str
     ).to_json()  # fmt: skip
     out: dict[str, Any] = {"base": recognizer.info.id, "utterances": len(train)}
     out |= {key: done[key] for key in ("trained_parameters", "head_parameters", "steps", "utterances_per_second")} | {"seconds": round(done["seconds"])}
-    searches = {"greedy": Options(stop_loops=True), "joint": Options(stop_loops=True, beams=4, ctc_weight=0.3)}
+    searches = {"greedy": Options(stop_loops=True), "joint": JOINT}
     for group, test in tests.items():
         out[group] = {how: told(evaluate(recognizer, test, adapters=[name], lang="en", cap=CAP, options=options, seed=given.seed))
                       for how, options in searches.items()}  # fmt: skip
     return out
+
+
+def grown(given: argparse.Namespace, train: Corpus, test: Corpus) -> dict[str, Any]:
+    """Error rates against the amount of speech, all runs equally long."""
+    curve = amounts(
+        load(given.model), train, test, fractions=[float(part) for part in given.amounts.split(",")], method="lora",
+        options=TrainingOptions(minutes=given.minutes, seed=given.seed, loss=given.loss), where=given.where, settings=SETTINGS, lang="en",
+        decoding=JOINT, progress=lambda event: print(event, file=sys.stderr) if "Step" not in type(event).__name__ else None,
+    )  # fmt: skip
+    points = [{"minutes": 0.0, "utterances": 0, "wer": curve.base.score.wer, "cer": curve.base.score.cer}]
+    points += [{"minutes": round(p.minutes, 1), "utterances": p.utterances, "wer": p.system.score.wer, "cer": p.system.score.cer} for p in curve.points]
+    return {"curve": points}
 
 
 def main() -> None:
@@ -61,6 +76,7 @@ def main() -> None:
     parser.add_argument("--model", help="default: the embedded base")
     parser.add_argument("--groups", default="adults,children")
     parser.add_argument("--apart", action="store_true", help="an adapter for each group, from its own training speech")
+    parser.add_argument("--amounts", help="parts of a group's training speech, such as 0.1,0.3,1")
     parser.add_argument("--where", default="attention,conv,ff")
     parser.add_argument("--loss", default="ce+0.3*ctc")
     parser.add_argument("--minutes", type=float, default=6.0, help="of training, an adapter")
@@ -72,7 +88,9 @@ def main() -> None:
     train, test = read(given.train), read(given.test)
     groups = {name: test.filter(GROUPS[name]) for name in given.groups.split(",")}
     found: dict[str, Any] = {"date": datetime.now(UTC).date().isoformat(), "threads": torch.get_num_threads(), "seed": given.seed, "minutes": given.minutes}
-    if given.apart:
+    if given.amounts:
+        found |= {name: grown(given, train.filter(GROUPS[name]), one) for name, one in groups.items()}
+    elif given.apart:
         found |= {name: adapted(given, name, train.filter(GROUPS[name]), {name: one}) for name, one in groups.items()}
     else:
         found["everybody"] = adapted(given, "everybody", train, groups)

@@ -3,9 +3,8 @@
     python -m scripts.mini.train --shards runs/mini/shards --work runs/mini/run --minutes 80
 
 Short utterances first (a mixture of lengths did not align within 600 steps, this does within 300), a character CTC head
-beside the cross-entropy, a learning rate of 1.5e-3 (Muon and AdamW) that decays over the second half of the time, clean and
-short speech before noisy and long, more and more real speech, and in the last quarter full-length contexts and an average of
-the weights.
+beside the cross-entropy, a learning rate of 1.5e-3 (Muon and AdamW) that decays over the last two fifths of the time, clean and
+short speech before noisy and long, a fifth of it real, and in the last quarter full-length contexts and an average of the weights.
 """
 
 from __future__ import annotations
