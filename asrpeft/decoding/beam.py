@@ -19,6 +19,7 @@ from torch import Tensor
 from asrpeft.decoding.greedy import _no_speech, as_route, check_prompts, hypothesis, limit, new_cache
 from asrpeft.decoding.hypothesis import BEAMS, Hypothesis, Options
 from asrpeft.decoding.joint import JointScores, Spelling
+from asrpeft.decoding.loops import loop_period
 from asrpeft.decoding.rules import rules_for
 from asrpeft.recognizer import Encoded, Recognizer
 
@@ -39,6 +40,7 @@ class _Beam:
 class _Row:
     running: list[_Beam]
     candidates: list[_Beam] = field(default_factory=list)
+    loops: list[_Beam] = field(default_factory=list)  # beams that were stopped
 
 
 @torch.no_grad()
@@ -50,7 +52,11 @@ def beam_search(
     adapters: Sequence[str | None] | str | None = None,
     options: Options = BEAMS,
 ) -> list[Hypothesis]:
-    """Decode every row of `encoded`; arguments and errors as for `greedy`. `Options.stop_loops` does not apply."""
+    """Decode every row of `encoded`; arguments and errors as for `greedy`.
+
+    With `Options.stop_loops` a beam that has run into a loop does not go on, and a row ends when that happens to its best
+    beam: with the best text that had come to its end by then, or else with that beam, the loop cut to one turn.
+    """
     n_rows, device, beams = len(encoded.states), encoded.states.device, options.beams
     check_prompts(recognizer, prompts, n_rows)
     route = as_route(adapters, n_rows)
@@ -96,7 +102,7 @@ def beam_search(
         live = staying
         step_tokens = torch.tensor([[beam.tokens[-1]] for row in live for beam in rows[row].running], device=device)
     names = route.names if isinstance(route.names, tuple) else (route.names,) * n_rows
-    best = [max(row.candidates, key=lambda beam: beam.score) for row in rows]
+    best = [max(row.candidates or row.loops, key=lambda beam: beam.score) for row in rows]
     return [
         hypothesis(
             recognizer,
@@ -104,7 +110,7 @@ def beam_search(
             list(beam.logprobs),
             no_speech[i],
             finished=beam.ended,
-            period=None,
+            period=None if beam.ended or not options.stop_loops else loop_period(beam.tokens),
             temperature=0.0,
             adapter=names[i],
         )
@@ -132,6 +138,7 @@ def _extend(row: _Row, scores: Tensor, ranked: Tensor, spelt: Sequence[dict[int,
     logprobs = scores.flatten()[places].tolist()
     running: list[_Beam] = []
     parents: list[int] = []
+    lost = False  # whether the best beam has run into a loop
     length = len(before[0].tokens) + 1
     for rank, (value, place, logprob) in enumerate(zip(values.tolist(), places.tolist(), logprobs)):
         parent, token = divmod(place, scores.shape[1])
@@ -141,12 +148,15 @@ def _extend(row: _Row, scores: Tensor, ranked: Tensor, spelt: Sequence[dict[int,
         if token == end or last:
             if rank < beams:
                 row.candidates.append(_Beam(*extended, value / length**options.length_penalty, ended=token == end))
+        elif options.stop_loops and loop_period(extended[0]) is not None:
+            row.loops.append(_Beam(*extended, value / length**options.length_penalty))
+            lost = lost or rank == 0
         elif len(running) < beams:
             running.append(_Beam(*extended, value, spelling=spelt[parent][token] if spelt else Spelling()))
             parents.append(parent)
     row.candidates = sorted(row.candidates, key=lambda beam: -beam.score)[:beams]
     row.running = running
-    if not running:
+    if lost or not running:
         return None
     possible = running[0].score / length**options.length_penalty
     return None if len(row.candidates) == beams and possible <= row.candidates[-1].score else parents

@@ -20,6 +20,7 @@ https://doi.org/10.1109/JSTSP.2017.2763455 (ψ).
 from __future__ import annotations
 
 import codecs
+import math
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -44,10 +45,13 @@ class Spelling:
     Attributes:
         labels: its characters, as the row's CTC head numbers them; those that the head does not know are left out.
         rest: the first bytes of a character that the next token completes.
+        strange: how many of the left out characters are letters. Each costs as much as a blind guess of the head (one in
+            its vocabulary): the head cannot vouch for another script, but must not let it pass for silence either.
     """
 
     labels: tuple[int, ...] = ()
     rest: bytes = b""
+    strange: int = 0
 
 
 @dataclass(frozen=True)
@@ -165,8 +169,9 @@ class JointScores:
         self.prefixes.compute([(row, one.labels) for row, found in zip(rows, after) for one in found.values()])
         mixed = torch.full_like(scores, float("-inf"), dtype=torch.float64)
         for beam, (row, spelling, found) in enumerate(zip(rows, spellings, after)):
-            here = self.prefixes(row, spelling.labels)
-            by_ctc = {token: self.prefixes(row, one.labels) - here for token, one in found.items() if token != end}
+            here, guess = self.prefixes(row, spelling.labels), math.log(len(self.heads[row].vocabulary))
+            by_ctc = {token: self.prefixes(row, one.labels) - here - guess * (one.strange - spelling.strange)
+                      for token, one in found.items() if token != end}  # fmt: skip
             by_ctc[end] = self.prefixes.whole(row, spelling.labels) - here
             places = torch.tensor(list(by_ctc), device=scores.device)
             ctc = torch.tensor(list(by_ctc.values()), dtype=torch.float64, device=scores.device)
@@ -181,12 +186,14 @@ class JointScores:
         head, known = self.heads[row], before.rest + self.recognizer.text_bytes(tokens)
         decoder = codecs.getincrementaldecoder("utf-8")("ignore")
         text = decoder.decode(known)
-        labels = list(before.labels)
+        labels, strange = list(before.labels), before.strange
         for c in unicodedata.normalize("NFC", text):
             label = head.index.get(c, head.index.get(c.lower()))
-            if label is not None and (labels or not c.isspace()):
+            if label is None:
+                strange += c.isalpha()
+            elif labels or not c.isspace():
                 labels.append(label)
-        return Spelling(tuple(labels), decoder.getstate()[0])
+        return Spelling(tuple(labels), decoder.getstate()[0], strange)
 
 
 def for_base(recognizer: Recognizer, options: Options) -> Options:

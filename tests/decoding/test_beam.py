@@ -63,3 +63,23 @@ def test_more_beams_never_find_a_worse_sum_where_length_does_not_count():
         for width in (1, 8)
     ]
     assert sum(sums[1]) > sum(sums[0])
+
+
+def test_beams_that_loop_are_stopped_and_cut_where_all_do():
+    recognizer, (x, frames) = lively_recognizer(0), features(2)
+    with torch.no_grad():  # no positions, no audio: the same token for ever
+        recognizer.base.model.decoder.embed_positions.weight.zero_()
+        for layer in recognizer.base.model.decoder.layers:
+            layer.encoder_attn.out_proj.weight.zero_()
+    recognizer.generation.suppress_tokens = [recognizer.end]
+    whole = beams(recognizer, x, frames, Options(beams=2))
+    cut = beams(recognizer, x, frames, Options(beams=2, stop_loops=True))
+    assert all(h.looped and len(h.tokens) == 60 for h in whole)
+    for short in cut:
+        assert short.looped and not short.finished and len(short.tokens) < 30 and len(short.token_logprobs) == len(short.tokens)
+
+
+def test_stopping_loops_changes_nothing_where_there_are_none():
+    recognizer, (x, frames) = lively_recognizer(1), features()
+    with_, without = (beams(recognizer, x, frames, Options(beams=3, max_new_tokens=20, stop_loops=stop)) for stop in (True, False))
+    assert [h.tokens for h in with_] == [h.tokens for h in without]

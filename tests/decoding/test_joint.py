@@ -8,9 +8,10 @@ import pytest
 import torch
 from torch.nn.functional import ctc_loss
 
+from asrpeft.adapters import Route
 from asrpeft.adapters.ctc import CTCHead
 from asrpeft.decoding import Options, beam_search
-from asrpeft.decoding.joint import NEVER, PrefixScores
+from asrpeft.decoding.joint import NEVER, JointScores, PrefixScores
 from asrpeft.errors import BadInput
 from asrpeft.recognizer import load
 from asrpeft.recognizer.load import embedded
@@ -136,3 +137,20 @@ def test_text_bytes_spell_what_the_tokenizer_decodes():
     tokens = recognizer.encode_text(" žluťoučký kůň says hello")
     assert recognizer.text_bytes(tokens).decode() == recognizer.decode_text(tokens) == " žluťoučký kůň says hello"
     assert recognizer.text_bytes([recognizer.start, recognizer.end]) == b""
+
+
+def test_letters_that_the_head_does_not_know_cost_a_blind_guess_and_marks_nothing(lively):
+    recognizer, x, frames = lively
+    known = recognizer.ctc
+    recognizer.ctc = CTCHead(recognizer.base.config.d_model, ["<blank>", " ", "a"])
+    try:
+        encoded = recognizer.encode(x[:1], frames[:1])
+        joint = JointScores(recognizer, encoded, [recognizer.prompt(lang="sw")], Route(None), weight=0.5)
+        tokens = {recognizer.decode_text([t]): t for t in range(recognizer.end)}
+        scores = torch.full((1, recognizer.base.config.vocab_size), -50.0)
+        scores[0, [tokens["z"], tokens["a"]]] = 0.0
+        mixed, after = joint.mix([0], [joint.start(0)], scores, beams=2)
+        assert after[0][tokens["z"]].strange == 1 and after[0][tokens["a"]].strange == 0
+        assert float(mixed[0, tokens["z"]].detach()) == pytest.approx(-0.5 * torch.tensor(3.0).log().item())
+    finally:
+        recognizer.ctc = known
