@@ -16,11 +16,10 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from asrpeft.decoding.greedy import _no_speech, as_route, check_prompts, hypothesis, limit, new_cache
 from asrpeft.decoding.hypothesis import BEAMS, Hypothesis, Options
 from asrpeft.decoding.joint import JointScores, Spelling
 from asrpeft.decoding.loops import loop_period
-from asrpeft.decoding.rules import rules_for
+from asrpeft.decoding.start import begin, hypothesis, no_speech_probs
 from asrpeft.recognizer import Encoded, Recognizer
 
 
@@ -58,38 +57,36 @@ def beam_search(
     beam: with the best text that had come to its end by then, or else with that beam, the loop cut to one turn.
     """
     n_rows, device, beams = len(encoded.states), encoded.states.device, options.beams
-    check_prompts(recognizer, prompts, n_rows)
-    route = as_route(adapters, n_rows)
-    most = limit(recognizer, len(prompts[0]), route, options)
-    rules = rules_for(recognizer, timestamps=options.timestamps, suppress=options.suppress)
-    joint = JointScores(recognizer, encoded, prompts, route, weight=options.ctc_weight) if options.ctc_weight else None
+    start = begin(recognizer, encoded, prompts, adapters, options)
+    most = start.most
+    joint = JointScores(recognizer, encoded, prompts, start.names, weight=options.ctc_weight) if options.ctc_weight else None
     rows = [_Row([_Beam(spelling=joint.starts[i])] if joint else [_Beam()]) for i in range(n_rows)]
     live = list(range(n_rows))
-    cache, step_tokens, here = new_cache(recognizer), torch.tensor([list(p) for p in prompts], device=device), route
+    cache, step_tokens, here = start.cache, start.tokens, start.route
     no_speech: list[float] = []
     for step in range(most):
         with recognizer.route(here):
             logits, cache = recognizer.decode(encoded, step_tokens, cache=cache)
         if step == 0:
-            no_speech = _no_speech(recognizer, logits, prompts)
+            no_speech = no_speech_probs(recognizer, logits, prompts)
         widths = [len(rows[row].running) for row in live]
         here_beams = [beam for row in live for beam in rows[row].running]
-        scores = ranked = _ruled(logits, rules, [beam.tokens for beam in here_beams])
+        scores = ranked = _ruled(logits, start.rules, [beam.tokens for beam in here_beams])
         spelt: list[dict[int, Spelling]] = []
         if joint:
             owners = [row for row, width in zip(live, widths) for _ in range(width)]
             ranked, spelt = joint.mix(owners, [beam.spelling for beam in here_beams], scores, beams)
-        starts = [sum(widths[:i]) for i in range(len(live))]
+        firsts = [sum(widths[:i]) for i in range(len(live))]
         parents: list[int] = []
         staying: list[int] = []
-        for start, width, row in zip(starts, widths, live):
-            own = slice(start, start + width)
+        for first, width, row in zip(firsts, widths, live):
+            own = slice(first, first + width)
             chosen = _extend(rows[row], scores[own], ranked[own], spelt[own], options, recognizer.end, last=step + 1 == most)
             if joint:
                 joint.keep(row, [beam.spelling for beam in rows[row].running])
             if chosen is not None:
                 staying.append(row)
-                parents += [start + parent for parent in chosen]
+                parents += [first + parent for parent in chosen]
         if not staying:
             break
         kept = torch.tensor(parents, device=device)
@@ -101,7 +98,6 @@ def beam_search(
             encoded, here = encoded.take(kept), here.take(parents)
         live = staying
         step_tokens = torch.tensor([[beam.tokens[-1]] for row in live for beam in rows[row].running], device=device)
-    names = route.names if isinstance(route.names, tuple) else (route.names,) * n_rows
     best = [max(row.candidates or row.loops, key=lambda beam: beam.score) for row in rows]
     return [
         hypothesis(
@@ -112,7 +108,7 @@ def beam_search(
             finished=beam.ended,
             period=None if beam.ended or not options.stop_loops else loop_period(beam.tokens),
             temperature=0.0,
-            adapter=names[i],
+            adapter=start.names[i],
         )
         for i, beam in enumerate(best)
     ]

@@ -29,7 +29,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from asrpeft.adapters import Route
 from asrpeft.adapters.ctc import CTCHead
 from asrpeft.decoding.hypothesis import Options
 from asrpeft.errors import BadInput
@@ -134,9 +133,8 @@ class JointScores:
     Raises: BadInput if a row's adapter (or the base) has no CTC head.
     """
 
-    def __init__(self, recognizer: Recognizer, encoded: Encoded, prompts: Sequence[Sequence[int]], route: Route, *, weight: float):
+    def __init__(self, recognizer: Recognizer, encoded: Encoded, prompts: Sequence[Sequence[int]], names: Sequence[str | None], *, weight: float):
         self.recognizer, self.weight = recognizer, weight
-        names = route.names if isinstance(route.names, tuple) else (route.names,) * len(prompts)
         self.heads = [_head(recognizer, name) for name in names]
         n_frames = (encoded.frames if encoded.speech is None else encoded.speech).tolist()
         longest, widest = max(n_frames), max(len(head.vocabulary) for head in self.heads)

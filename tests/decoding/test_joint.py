@@ -8,7 +8,6 @@ import pytest
 import torch
 from torch.nn.functional import ctc_loss
 
-from asrpeft.adapters import Route
 from asrpeft.adapters.ctc import CTCHead
 from asrpeft.decoding import Options, beam_search
 from asrpeft.decoding.joint import NEVER, JointScores, PrefixScores
@@ -145,7 +144,7 @@ def test_letters_that_the_head_does_not_know_cost_a_blind_guess_and_marks_nothin
     recognizer.ctc = CTCHead(recognizer.base.config.d_model, ["<blank>", " ", "a"])
     try:
         encoded = recognizer.encode(x[:1], frames[:1])
-        joint = JointScores(recognizer, encoded, [recognizer.prompt(lang="sw")], Route(None), weight=0.5)
+        joint = JointScores(recognizer, encoded, [recognizer.prompt(lang="sw")], [None], weight=0.5)
         tokens = {recognizer.decode_text([t]): t for t in range(recognizer.end)}
         scores = torch.full((1, recognizer.base.config.vocab_size), -50.0)
         scores[0, [tokens["z"], tokens["a"]]] = 0.0

@@ -1,0 +1,142 @@
+"""What every search begins and ends with: checked prompts, the room there is, an empty cache; and a row's result."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from transformers import DynamicCache, EncoderDecoderCache
+
+from asrpeft.adapters import Route
+from asrpeft.decoding.hypothesis import Hypothesis, Options
+from asrpeft.decoding.loops import compression_ratio, loop_period, without_loop
+from asrpeft.decoding.rules import Rule, rules_for
+from asrpeft.errors import BadInput
+from asrpeft.recognizer import Encoded, Recognizer
+
+
+@dataclass(frozen=True)
+class Start:
+    """A search that can begin.
+
+    Attributes:
+        route: which adapter each row uses; `names` the same, one a row.
+        most: how many tokens may be written.
+        cache, tokens: what the decoder is first called with: nothing kept, and the prompts (rows, n).
+    """
+
+    route: Route
+    names: tuple[str | None, ...]
+    most: int
+    rules: list[Rule]
+    cache: EncoderDecoderCache
+    tokens: Tensor
+
+
+def begin(recognizer: Recognizer, encoded: Encoded, prompts: Sequence[Sequence[int]], adapters: Sequence[str | None] | str | None,
+          options: Options) -> Start:  # fmt: skip
+    """Raises: BadInput for prompts or adapters that do not fit the rows, or prompts that leave no room."""
+    n_rows = len(encoded.states)
+    check_prompts(recognizer, prompts, n_rows)
+    route = as_route(adapters, n_rows)
+    return Start(
+        route, route.names if isinstance(route.names, tuple) else (route.names,) * n_rows,
+        limit(recognizer, len(prompts[0]), route, options),
+        rules_for(recognizer, timestamps=options.timestamps, suppress=options.suppress),
+        new_cache(recognizer), torch.tensor([list(p) for p in prompts], device=encoded.states.device),
+    )  # fmt: skip
+
+
+def new_cache(recognizer: Recognizer) -> EncoderDecoderCache:
+    """An empty cache for the decoder. (The model's own config would give one slot per *encoder* layer.)"""
+    config = copy.copy(recognizer.base.config)
+    config.num_hidden_layers = config.decoder_layers
+    return EncoderDecoderCache(DynamicCache(config=config), DynamicCache(config=config))
+
+
+def as_route(adapters: Sequence[str | None] | str | None, n_rows: int) -> Route:
+    """Raises: BadInput if there is not one name for each row."""
+    if adapters is None or isinstance(adapters, str):
+        return Route(adapters)
+    if len(adapters) != n_rows:
+        raise BadInput(f"{len(adapters)} adapters are named for {n_rows} rows; give one name (or None) a row.")
+    return Route(tuple(adapters))
+
+
+def prompt_rows(recognizer: Recognizer, route: Route) -> int:
+    """Decoder positions that the route's virtual tokens take before the prompt."""
+    site = recognizer.adapters.sites.get("decoder")
+    if site is None:
+        return 0
+    return max((sum(len(piece.rows()[0]) for piece in site.pieces.get(name, ())) for name in route.distinct), default=0)
+
+
+def check_prompts(recognizer: Recognizer, prompts: Sequence[Sequence[int]], n_rows: int) -> None:
+    """Raises: BadInput unless there is a prompt for every row, all of one length."""
+    if len(prompts) != n_rows or len({len(prompt) for prompt in prompts}) != 1 or not prompts[0]:
+        raise BadInput(
+            f"{n_rows} rows need {n_rows} prompts of one length; got lengths {[len(p) for p in prompts][:8]}. "
+            f"Decode rows of different prompts in batches of their own."
+        )
+
+
+def limit(recognizer: Recognizer, n_prompt: int, route: Route, options: Options) -> int:
+    """How many tokens may follow the prompt: what the options say, within the decoder's positions.
+
+    Raises: BadInput where the prompt leaves no room.
+    """
+    room = recognizer.max_tokens - n_prompt - prompt_rows(recognizer, route)
+    if room < 1:
+        raise BadInput(
+            f"A prompt of {n_prompt} tokens leaves no room in the decoder's {recognizer.max_tokens} positions. "
+            "Shorten it."
+        )
+    return room if options.max_new_tokens is None else min(room, options.max_new_tokens)
+
+
+def hypothesis(
+    recognizer: Recognizer,
+    tokens: list[int],
+    logprobs: list[float],
+    no_speech_prob: float,
+    *,
+    finished: bool,
+    period: int | None,
+    temperature: float,
+    adapter: str | None,
+) -> Hypothesis:
+    """A row's result from its tokens and their log-probabilities (one more where the end token came)."""
+    logprobs = logprobs if finished else logprobs[: len(tokens)]
+    looped = period is not None or loop_period(tokens) is not None
+    if period is not None:
+        tokens = without_loop(tokens, period)
+        logprobs = logprobs[: len(tokens)]
+    text = recognizer.decode_text(tokens)
+    return Hypothesis(
+        tokens=tuple(tokens),
+        text=text,
+        logprob=sum(logprobs) / max(1, len(logprobs)),
+        token_logprobs=tuple(logprobs),
+        no_speech_prob=no_speech_prob,
+        compression_ratio=compression_ratio(text),
+        finished=finished,
+        looped=looped,
+        temperature=temperature,
+        adapter=adapter,
+    )
+
+
+def no_speech_probs(recognizer: Recognizer, logits: Tensor, prompts: Sequence[Sequence[int]]) -> list[float]:
+    """P(no speech) after the start token: the token before `<|notimestamps|>` in every Whisper vocabulary."""
+    places = [
+        len(prompt) - 1 - list(prompt)[::-1].index(recognizer.start) if recognizer.start in prompt else None
+        for prompt in prompts
+    ]
+    token = recognizer.generation.no_timestamps_token_id - 1
+    return [
+        0.0 if place is None else float(logits[row, place].float().softmax(-1)[token])
+        for row, place in enumerate(places)
+    ]
