@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import random
+import sys
 
 import numpy as np
 import pyarrow
@@ -13,7 +15,7 @@ import pytest
 import soundfile
 import torch
 
-from scripts.mini import card, real, sound, texts, voices
+from scripts.mini import card, real, render, sound, texts, voices
 from scripts.mini.batches import IGNORED, Material, Stage
 from scripts.mini.model import Recogniser
 from scripts.mini.shards import Row, Shard, Writer, complete
@@ -161,3 +163,12 @@ def test_real_speech_may_come_from_the_hubs_loader(tmp_path):
     found = real.read(f"hub:{tmp_path / 'corpus'}:train")
     assert [u.text for u in found] == ["mark is going"] * 2 and [u.age for u in real.adults(found)] == [40]
     assert found[0].samples().shape == (1_600,)
+
+
+def test_a_synthesiser_that_crashes_costs_one_shard(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(render, "synthesised", lambda folder, *_, **__: os._exit(11) if folder.name == "synth-000" else folder.mkdir())
+    monkeypatch.setattr(render, "Texts", lambda *_: None)
+    monkeypatch.setattr(sys, "argv", ["render", "--out", str(tmp_path), "--shards", "2", "--copies", "0"])
+    render.main()
+    assert [path.name for path in complete(tmp_path)] == ["synth-001"]
+    assert "synth-000 is left out: its process ended with 11" in capsys.readouterr().out
