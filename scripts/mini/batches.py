@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from scripts.mini.shards import N_MELS, Row, Shard, complete
+from scripts.mini.splice import Cuts, Splicer
 from scripts.mini.tokens import Tokens
 
 IGNORED = -100
@@ -26,6 +27,7 @@ class Stage:
     long: float
     masking: bool
     noisy: float = 0.35  # the share of synthesised speech that may have noise in it
+    spliced: float = 0.8  # the share of real speech that is put together anew, once it is known where its words are
 
 
 @dataclass(frozen=True)
@@ -46,11 +48,20 @@ class Material:
         self.shards: dict[str, Shard] = {}
         self.rows: dict[str, list[tuple[Shard, Row]]] = {"synth": [], "real": [], "noise": []}
         self.noisy: set[tuple[str, int]] = set()
+        self.splicer = Splicer({})
+
+    def splice(self, cuts: Cuts) -> None:
+        """From now on, put real speech together anew."""
+        splicer = Splicer(cuts)
+        for shard in self.shards.values():
+            splicer.add(shard)
+        self.splicer = splicer  # at once, since a thread draws from it
 
     def refresh(self) -> None:
         for path in complete(self.root):
             if path.name not in self.shards:
                 shard = self.shards[path.name] = Shard(path)
+                self.splicer.add(shard)
                 for row in shard.rows:
                     self.rows[row.source].append((shard, row))
                     if row.source == "synth" and _noisy(shard, row):
@@ -75,9 +86,7 @@ class Material:
                 pools = ((fits[kind], count),)
             for pool, size in pools:
                 drawn += [pool[i] for i in random.integers(len(pool), size=size)] if pool else []
-        examples = []
-        for shard, row in drawn:
-            examples.append((row, self.perturbed(row, np.asarray(shard.features(row), np.float32), stage, random)))
+        examples = [self.example(shard, row, stage, random) for shard, row in drawn]
         # Rows of like length share a step, so that hardly any of its context is padding but the margin.
         examples.sort(key=lambda example: len(example[1]))
         steps: list[tuple[float, list[tuple[Row, np.ndarray]]]] = []
@@ -93,9 +102,16 @@ class Material:
             if random.random() < stage.long:
                 context = 30.0 if random.random() < 0.6 else float(random.integers(8, 30))
                 rows = [drawn[i] for i in random.integers(len(drawn), size=max(2, int(min(budget_s, 115.0) / context)))]
-                step.append((context, [(r, self.perturbed(r, np.asarray(s.features(r), np.float32), stage, random))
-                                       for s, r in rows]))
+                step.append((context, [self.example(*pair, stage, random) for pair in rows]))
             yield [self.batch(context, part, stage, random) for context, part in step]
+
+    def example(self, shard: Shard, row: Row, stage: Stage, random: np.random.Generator) -> tuple[Row, np.ndarray]:
+        """A row, or one of the same speaker put together anew, and its features as they are trained on: (frames, 80)."""
+        made = None
+        if row.source == "real" and random.random() < stage.spliced:
+            made = self.splicer.draw(shard, row, stage.max_seconds, random)
+        row, features = made or (row, np.asarray(shard.features(row), np.float32))
+        return row, self.perturbed(row, features, stage, random)
 
     def perturbed(self, row: Row, features: np.ndarray, stage: Stage, random: np.random.Generator) -> np.ndarray:
         """Stretched in time and along the mel axis (another pace, another throat): (frames, 80).

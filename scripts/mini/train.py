@@ -4,7 +4,8 @@
 
 Short utterances first (a mixture of lengths did not align within 600 steps, this does within 300), a character CTC head
 beside the cross-entropy, a learning rate of 1.5e-3 (Muon and AdamW) that decays over the last two fifths of the time, clean and
-short speech before noisy and long, a fifth of it real, and in the last quarter full-length contexts and an average of the weights.
+short speech before noisy and long, a fifth of it real, later more of it and put together anew from its words, and in the last
+quarter full-length contexts and an average of the weights.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ import numpy as np
 import torch
 from torch.nn.functional import cross_entropy, ctc_loss
 
+from scripts.mini import splice
 from scripts.mini import tokens as vocabulary
 from scripts.mini.batches import IGNORED, Batch, Material, Stage
 from scripts.mini.dev import Dev
@@ -32,6 +34,7 @@ from scripts.mini.model import Recogniser
 
 PEAK_RATE, FLOOR, WARMUP_STEPS = 1.5e-3, 0.02, 200
 DECAY_FROM, LAST_FROM = 0.6, 0.72  # shares of the time: the rate falls from the first on; full contexts from the second
+SPLICE_FROM = 0.35  # the share of the time after which the CTC head is trusted to say where real words begin and end
 BLOCK = 4_000  # rows drawn at a time
 
 
@@ -40,7 +43,7 @@ def stage(step: int, progress: float) -> Stage:
     last = progress > LAST_FROM
     lengths = ((350, 1.6), (550, 2.4), (850, 3.8))
     longest = next((seconds for until, seconds in lengths if step < until), 14.0 if last else 5.5)
-    real = 0.0 if step < 550 else 0.2  # with 0.4 the decoder learned its few sentences by heart
+    real = 0.0 if step < 550 else 0.3 if progress > SPLICE_FROM else 0.2  # as they are, the few sentences are learnt by heart
     return Stage(longest, real, 0.06 if last else 0.02 if step > 1_000 else 0.0, step > 850, 0.35 if progress > 0.6 else 0.0)
 
 
@@ -107,6 +110,14 @@ class Run:
         self.spent_s = 0.0
         if (work / "checkpoint.pt").exists():
             self.restore(torch.load(work / "checkpoint.pt", weights_only=True))
+
+    def splice(self) -> None:
+        """Finds where the words of the real speech are, once, and has it put together anew."""
+        path = self.work / "cuts.json"
+        if not path.exists():
+            real = [shard for shard in self.material.shards.values() if any(row.source == "real" for row in shard.rows)]
+            splice.save(path, {shard.name: splice.find(self.average or self.model, shard, self.material.character) for shard in real})
+        self.material.splice(splice.load(path))
 
     @property
     def progress(self) -> float:
@@ -177,8 +188,12 @@ class Run:
         before, window, rows, stopping = self.spent_s, [], 0, threading.Event()
         signal.signal(signal.SIGTERM, lambda *_: stopping.set())
         self.model.train()
+        spliced = False
         for block, batches in self.steps():
             self.block = block
+            if not spliced and self.progress > SPLICE_FROM:
+                self.splice()
+                spliced = True
             now_rate = rate(self.step, self.progress)
             for group in (group for optimizer in self.optimizers for group in optimizer.param_groups):
                 group["lr"] = now_rate

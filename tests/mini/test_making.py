@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import json
 import os
 import random
@@ -15,7 +16,7 @@ import pytest
 import soundfile
 import torch
 
-from scripts.mini import card, real, render, sound, texts, voices
+from scripts.mini import card, real, render, sound, splice, texts, voices
 from scripts.mini.batches import IGNORED, Material, Stage
 from scripts.mini.model import Recogniser
 from scripts.mini.shards import Row, Shard, Writer, complete
@@ -172,3 +173,80 @@ def test_a_synthesiser_that_crashes_costs_one_shard(tmp_path, monkeypatch, capsy
     render.main()
     assert [path.name for path in complete(tmp_path)] == ["synth-001"]
     assert "synth-000 is left out: its process ended with 11" in capsys.readouterr().out
+
+
+class Letters:
+    """A recogniser that hears a letter where its feature is loudest: what the CTC head says is known beforehand."""
+
+    training = False
+
+    def eval(self):
+        return self
+
+    def train(self, mode: bool):
+        return self
+
+    def encode(self, features):
+        return features.transpose(1, 2)[:, ::2]
+
+    def ctc(self, encoded):
+        return 20 * encoded[..., :4]
+
+
+CHARACTERS = {"": 0, " ": 1, "a": 2, "b": 3}
+
+
+def spelled(folder, texts_: list[str]) -> Shard:
+    """A shard whose letters last four frames of features each, with four of silence after every one."""
+    folder.mkdir()
+    rows, frames = [], []
+    for text in texts_:
+        values = np.zeros((8 * len(text), 80), np.float16)
+        values[:, 0] = 0.5
+        for n, c in enumerate(text):
+            values[8 * n : 8 * n + 4, CHARACTERS[c]] = 1.0 if c == " " else 5.0
+        rows.append(Row(sum(map(len, frames)), len(values), text, "en", "real", "v", 0.0, len(values) / 100, -1.0))
+        frames.append(values)
+    np.concatenate(frames).tofile(folder / "frames.f16")
+    (folder / "rows.jsonl").write_text("\n".join(json.dumps(vars(row)) for row in rows))
+    return Shard(folder)
+
+
+def test_real_speech_is_cut_between_its_words(tmp_path):
+    made = spelled(tmp_path / "real-00", ["ab ba", "a", "bbbb a"])
+    cuts = splice.find(Letters(), made, CHARACTERS)
+    for row in made.rows:
+        letters = [made.features(row)[a:b, 2:4].sum() / 20 for a, b in zip(cuts[row.offset], cuts[row.offset][1:])]
+        assert letters == [len(word) for word in row.text.split()]
+    splice.save(tmp_path / "cuts.json", {"real-00": cuts})
+    assert splice.load(tmp_path / "cuts.json") == {"real-00": cuts}
+
+
+def runs(text: str) -> list[str]:
+    return [c for c, _ in itertools.groupby(text)]
+
+
+def test_what_is_put_together_anew_says_its_text(tmp_path):
+    made = spelled(tmp_path / "real-00", ["ab ba aab", "a b", "bbb a"])
+    splicer, random_, texts_ = splice.Splicer({"real-00": splice.find(Letters(), made, CHARACTERS)}), np.random.default_rng(0), set()
+    assert splicer.draw(made, made.rows[0], 5.5, random_) is None  # a shard that it has not seen
+    splicer.add(made)
+    for _ in range(50):
+        row, features = splicer.draw(made, made.rows[0], 0.6, random_)
+        assert features.shape == (row.frames, 80)
+        loud = (features[:, 1:4] > 0.9).argmax(1) + (features[:, 1:4] > 0.9).any(1)
+        heard = "".join("? ab"[a] for a in loud if a > 1)
+        assert runs(heard) == runs(row.text.replace(" ", ""))
+        texts_.add(row.text)
+    assert len(texts_ - {"ab ba aab", "a b", "bbb a"}) > 7
+
+
+def test_real_speech_is_spliced_as_often_as_its_stage_says(tmp_path, tokens):
+    read = spelled(tmp_path / "real-00", ["ab ba aab", "a b", "bbb a"])
+    material = Material(tmp_path, tokens, list(CHARACTERS))
+    material.refresh()
+    material.splice({"real-00": splice.find(Letters(), read, CHARACTERS)})
+    known, random_ = {row.text for row in read.rows}, np.random.default_rng(0)
+    for share, least, most in ((0.0, 0, 0), (0.8, 60, 160)):
+        rows = [material.example(read, read.rows[n % 3], Stage(5.5, 1.0, 0.0, False, spliced=share), random_)[0] for n in range(200)]
+        assert least <= sum(row.text not in known for row in rows) <= most
