@@ -47,6 +47,12 @@ class Manifest:
     training: dict[str, Any] = field(default_factory=dict)
     scores: dict[str, Any] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        """Raises: BadInput for what would be refused on reading, before anything is trained or written under it."""
+        for name, allowed in _CHOICES.items():
+            if getattr(self, name) not in allowed:
+                raise BadInput(f"There is no {name} {getattr(self, name)!r}; choose {' or '.join(allowed)}.")
+
     @classmethod
     def read(cls, folder: Path) -> Manifest:
         """Raises: BadAdapter for a folder without a manifest, a broken one, or one of a newer format."""
@@ -69,6 +75,8 @@ class Manifest:
             manifest = cls(**{key: value for key, value in found.items() if key in known})
         except TypeError as error:
             raise BadAdapter(f"{str(path)!r} is incomplete: {error}.") from None
+        except BadInput as error:
+            raise BadAdapter(f"{str(path)!r} is unusable: {error}") from None
         wrong = [name for name, good in _CHECKS.items() if not good(getattr(manifest, name))]
         if wrong:
             raise BadAdapter(f"{str(path)!r} has an unusable {', '.join(wrong)}.")
@@ -91,10 +99,11 @@ def _mapping(value: Any) -> bool:
     return isinstance(value, dict)
 
 
+_CHOICES = {"task": ("transcribe", "translate"), "context": ("full", "auto")}
 _CHECKS: dict[str, Callable[[Any], bool]] = {
     "method": _text, "config": _mapping, "where": _texts, "base_id": _text, "base_fingerprint": readable,
     "sites": lambda v: _texts(v) and 0 < len(v) == len(set(v)), "parent": _text_or_none, "language": _text_or_none,
-    "language_slot": _text_or_none, "task": _text, "context": lambda v: v in ("full", "auto"),
+    "language_slot": _text_or_none, "task": _text,
     "ctc_vocabulary": lambda v: v is None or (_texts(v) and v[:1] == [BLANK] and len(v) == len(set(v))),
     "training": _mapping, "scores": _mapping,
 }  # fmt: skip
@@ -279,8 +288,9 @@ def check_base(manifest: Manifest, fingerprint: str, base_id: str, *, force: boo
     if force and fits:
         return
     remedy = "Its shapes fit; --force uses it all the same." if fits else "Its shapes do not fit this base."
+    where = f" with --model {manifest.base_id}" if "/" in manifest.base_id or Path(manifest.base_id).exists() else ""
     raise WrongBase(f"The adapter was trained on {manifest.base_id!r}, and {base_id!r} has other weights. "
-                    f"Load it with --model {manifest.base_id}. {remedy}")  # fmt: skip
+                    f"Load it on the base that it was trained on{where}. {remedy}")  # fmt: skip
 
 
 def plan_sites(layers: Sequence[Layer], name: str, where: str | Sequence[str] | None) -> tuple[list[str], list[Layer]]:

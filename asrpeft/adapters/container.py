@@ -144,7 +144,8 @@ class Adapters(nn.Module):
         strange = [layer.path for layer, _ in adapter.placed() if getattr(self.layers.get(layer.path), "module", None) is not layer.module]
         if strange:
             raise CannotAttach(f"{name!r} was made for another base ({strange[0]} is not this one's). Save it, and load it here.")
-        self._attached[_key(name)] = adapter.to(next(self.base.parameters()).device)
+        # As the base is: an adapter that came in training mode would drop out parts of itself while transcribing.
+        self._attached[_key(name)] = adapter.to(next(self.base.parameters()).device).train(self.training)
         self._place(adapter)
         return adapter
 

@@ -54,7 +54,7 @@ def _write(recognizer: Any, name: str, manifest: Any, into: Path) -> None:
     info: dict[str, Any] = {
         "id": f"{recognizer.info.id}+{name}", "contexts": contexts, "languages": list(dict.fromkeys([*recognizer.info.languages, *spoken])),
         "merged": {"base": recognizer.info.id, "adapter": name, "method": manifest.method, "language": manifest.language, "task": manifest.task},
-        "language_slots": {} if manifest.language_slot is None else {manifest.language_slot: manifest.language},
+        "language_slots": recognizer.info.slots | ({} if manifest.language_slot is None else {manifest.language_slot: manifest.language}),
     }  # fmt: skip
     head = recognizer.ctc_head(name)
     if head is not None:

@@ -12,7 +12,6 @@ from asrpeft.decoding.batch import Row, by_budget, decode_rows, make_row
 from asrpeft.decoding.hypothesis import GREEDY, Hypothesis, Options
 from asrpeft.errors import BadAudio
 from asrpeft.recognizer import Recognizer
-from asrpeft.recognizer.languages import token_of
 
 BATCH_FRAMES = 12_000  # encoder frames after padding: 8 utterances at full context, 80 of two seconds at their own
 Chosen = str | None | Callable[[Utterance], str | None]
@@ -130,4 +129,4 @@ def language_of(
     if wanted is None or not recognizer.multilingual or proxy_lang is None:
         return wanted
     taught = adapter is not None and recognizer.adapters[adapter].manifest.language == wanted
-    return wanted if taught or token_of(wanted, recognizer.generation.lang_to_id) else proxy_lang
+    return wanted if taught or recognizer.token_for(wanted) else proxy_lang

@@ -103,6 +103,6 @@ def rules_for(recognizer: Recognizer, *, timestamps: bool = False, suppress: Seq
         rules.append(Suppress(never))
     if timestamps:
         rules.append(
-            Timestamps(told.no_timestamps_token_id, recognizer.end, getattr(told, "max_initial_timestamp_index", None))
+            Timestamps(recognizer.no_timestamps, recognizer.end, getattr(told, "max_initial_timestamp_index", None))
         )
     return rules

@@ -135,7 +135,7 @@ def no_speech_probs(recognizer: Recognizer, logits: Tensor, prompts: Sequence[Se
         len(prompt) - 1 - list(prompt)[::-1].index(recognizer.start) if recognizer.start in prompt else None
         for prompt in prompts
     ]
-    token = recognizer.generation.no_timestamps_token_id - 1
+    token = recognizer.no_timestamps - 1
     return [
         0.0 if place is None else float(logits[row, place].float().softmax(-1)[token])
         for row, place in enumerate(places)

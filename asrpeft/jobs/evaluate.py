@@ -21,7 +21,6 @@ from asrpeft.decoding.joint import for_base
 from asrpeft.errors import BadCorpus, BadInput
 from asrpeft.jobs.checks import NOTHING_MORE, Checks, Findings, Guarded, examine
 from asrpeft.recognizer import Recognizer
-from asrpeft.recognizer.languages import token_of
 from asrpeft.scoring import Comparison, Normaliser, Score, Speed, compare, nonspeech, score
 from asrpeft.scoring.groups import Breakdown, breakdown
 from asrpeft.scoring.normalise import DEFAULT
@@ -240,9 +239,8 @@ def check_guard(recognizer: Recognizer, guard: Corpus, lang: str | None, adapter
     """Raises: BadInput where nobody says which language the guard data are in: an adapter would be told its own."""
     if recognizer.multilingual and lang is None and any(u.lang is None for u in guard):
         raise BadInput(f"Say which language the guard data {guard.name!r} are in, with --guard-lang (for example en).")
-    table = recognizer.generation.lang_to_id if recognizer.multilingual else {}
     for code in {lang} if lang is not None else {u.lang for u in guard}:
-        if recognizer.multilingual and not token_of(code, table):
+        if recognizer.multilingual and not recognizer.token_for(code):
             raise BadInput(
                 f"The guard data hold what the base can already do, and the base does not know the language {code!r}."
             )
@@ -299,9 +297,8 @@ def _proxy(recognizer: Recognizer, corpus: Corpus, adapters: Sequence[str], lang
     all."""
     if not recognizer.multilingual:
         return None
-    table = recognizer.generation.lang_to_id
     wanted = {lang} if lang is not None else {u.lang for u in corpus}
-    if all(one is None or token_of(one, table) for one in wanted):
+    if all(one is None or recognizer.token_for(one) for one in wanted):
         return None
     slots = [recognizer.adapters[name].manifest.language_slot for name in adapters]
     slot = next((slot for slot in slots if slot is not None), None)

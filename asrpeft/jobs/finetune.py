@@ -24,7 +24,7 @@ from asrpeft.jobs.provenance import describe_corpus, provenance, summary
 from asrpeft.methods import configure
 from asrpeft.methods import method as method_named
 from asrpeft.recognizer import Recognizer
-from asrpeft.recognizer.languages import canonical, token_of
+from asrpeft.recognizer.languages import canonical
 from asrpeft.scoring import score
 from asrpeft.training import Guard, Message, Progress, Scoring, Trained, TrainingOptions, train
 from asrpeft.training.events import ignore
@@ -245,9 +245,9 @@ def _attach(recognizer: Recognizer, name: str, method: str, where: str | None, s
             proxy_lang is not None
             and lang is not None
             and recognizer.multilingual
-            and token_of(lang, recognizer.languages) is None
+            and recognizer.token_for(lang) is None
         ):
-            slot = (token_of(proxy_lang, recognizer.languages), recognizer.language_token(proxy_lang))
+            slot = (recognizer.token_for(proxy_lang), recognizer.language_token(proxy_lang))
             adapter = recognizer.adapters.add(method, name=name, where=where, settings=settings, language_slot=slot, language=canonical(lang),
                                               task=task, context=options.context)  # fmt: skip
         else:
@@ -288,7 +288,7 @@ def _start_from(
     if (
         lang is not None
         and recognizer.multilingual
-        and token_of(lang, recognizer.languages) is None
+        and recognizer.token_for(lang) is None
         and manifest.language != canonical(lang)
     ):
         raise BadInput(

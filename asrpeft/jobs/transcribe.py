@@ -122,7 +122,7 @@ def _segments(
     offset, length = span[0], span[1] - span[0]
     parts = [(0.0, length, found.text)]
     if options.timestamps:
-        first = recognizer.generation.no_timestamps_token_id + 1
+        first = recognizer.no_timestamps + 1
         parts = [
             (one.start, one.end, recognizer.decode_text(one.tokens))
             for one in stretches(found.tokens, first=first, seconds=length)

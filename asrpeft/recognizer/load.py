@@ -103,7 +103,8 @@ def _beside(place: Path, model: str, dim: int) -> tuple[BaseInfo, CTCHead | None
         return BaseInfo(id=model), None
     try:
         told = json.loads((place / INFO).read_text(encoding="utf-8"))
-        info = BaseInfo(str(told.get("id", model)), tuple(told.get("contexts", ("full",))), tuple(told.get("languages", ())))
+        info = BaseInfo(str(told.get("id", model)), tuple(told.get("contexts", ("full",))), tuple(told.get("languages", ())),
+                        {str(token): str(name) for token, name in told.get("language_slots", {}).items()})
         if not (place / CTC).is_file():
             return info, None
         head = CTCHead(dim, told["ctc_vocabulary"])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -33,11 +33,13 @@ class BaseInfo:
         id: `mini-1`, or the name the checkpoint was loaded by.
         contexts: the audio contexts the base was trained for.
         languages: codes of the languages it was trained on; empty where that is not known.
+        slots: tokens whose place a learned language has taken in a merged export, and that language: {"<|su|>": "klingon"}.
     """
 
     id: str
     contexts: tuple[str, ...] = ("full",)
     languages: tuple[str, ...] = ()
+    slots: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -124,9 +126,15 @@ class Recognizer(nn.Module):
             raise BadInput(f"The tokenizer of {self.info.id} has no token {text!r}.")
         return found
 
+    def token_for(self, language: str) -> str | None:
+        """The token of a language, `<|sw|>`, or the one whose place it took in a merged export; None if it has none."""
+        taken = {canonical(name): token for token, name in self.info.slots.items()}
+        own = token_of(language, self.languages)
+        return taken.get(canonical(language)) or (None if own in self.info.slots else own)
+
     def language_token(self, language: str) -> int:
         """Raises: BadInput if the base has no token for the language."""
-        token = token_of(language, self.languages)
+        token = self.token_for(language)
         if token is None:
             raise unknown(language, self.languages)
         return self.languages[token]
@@ -183,7 +191,7 @@ class Recognizer(nn.Module):
         Args:
             where: which layers, see `asrpeft.adapters.where`.
             lang: its language. One that the base has no token for gets a learned vector in the slot of a token that
-                the base can spare (its last language).
+                the base can spare (see `spare_language`).
             settings: the method's own (`rank=16`), and `task`, `context` for the manifest.
         Raises: CannotAttach, BadInput.
         """
@@ -191,16 +199,22 @@ class Recognizer(nn.Module):
         slot = None
         if lang is not None:
             lang = canonical(lang)
-            if self.multilingual and token_of(lang, self.languages) is None:
+            if self.multilingual and self.token_for(lang) is None:
                 slot = self.spare_language()
         return self.adapters.add(method, name=name, where=where, settings=settings, language_slot=slot, language=lang, **manifest)
 
     def spare_language(self) -> tuple[str, int]:
-        """(token, id) of the language slot that a learned vector may take: the last that the base was not trained on."""
+        """(token, id) of the language slot that a learned vector may take: of those that the base was not trained on, or of
+        all where that is not known, the last by id, since Whisper's languages are in the order of their hours of speech."""
         if not self.languages:
             raise BadInput(f"{self.info.id} has no language token whose place a new language could take.")
-        spare = [token for token in self.languages if token[2:-2] not in self.info.languages] or list(self.languages)
-        return spare[-1], self.languages[spare[-1]]
+        free = [token for token in self.languages if token not in self.info.slots]
+        if not free:
+            raise BadInput(f"Learned languages have taken the place of every language token of {self.info.id}.")
+        untrained = [token for token in free if token[2:-2] not in self.info.languages] or free
+        # Cantonese came last of all and with much speech, in large-v3.
+        token = max(untrained, key=lambda token: (token != "<|yue|>", self.languages[token]))
+        return token, self.languages[token]
 
     def route(self, names: Sequence[str | None] | str | None) -> AbstractContextManager[Route]:
         """`with recognizer.route(["sw", None, "speaker-12"]): …` — each row uses its own adapter. See `Adapters.route`."""

@@ -62,6 +62,16 @@ def test_it_loads_here_too_with_its_ctc_head_and_context(folder, tmp_path):
         again.adapters.load(adapter.save(tmp_path / "adapter"))
 
 
+def test_languages_learned_one_after_the_other_all_stay(folder, tmp_path):
+    model = load(folder, device="cpu")
+    stir(model.adapt("lora", name="a", lang="klingon"))
+    second = load(export_merged(model, "a", tmp_path / "one"), device="cpu")
+    stir(second.adapt("lora", name="b", lang="dothraki"))
+    third = load(export_merged(second, "b", tmp_path / "two"), device="cpu")
+    assert third.info.slots == {"<|yo|>": "klingon", "<|sw|>": "dothraki"}
+    assert third.prompt(lang="klingon")[1] == third.languages["<|yo|>"] and third.prompt(lang="dothraki")[1] == third.languages["<|sw|>"]
+
+
 def test_what_cannot_be_exported_is_refused_and_leaves_nothing(folder, tmp_path):
     model = load(folder, device="cpu")
     model.adapt("prefix", name="p")

@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from asrpeft.adapters.ctc import CTCHead
-from asrpeft.decoding import Options, decode_rows, make_row
+from asrpeft.corpus import AudioRef, Corpus, Utterance
+from asrpeft.decoding import Options, decode_rows, make_row, transcribe_corpus
 from asrpeft.errors import BadAudio, BadInput, BadRoute
 from asrpeft.jobs import transcribe as job
 from asrpeft.jobs.transcribe import pack, transcribe
@@ -96,6 +97,21 @@ def test_timestamps_of_the_model_divide_a_segment(recognizer, monkeypatch):
         (0.6, 1.0, "d"),
         (1.0, 1.5, "ef"),
     ]
+
+
+@pytest.mark.parametrize("timestamps", [False, True])
+def test_a_base_whose_generation_config_has_none_of_whispers_tables_decodes_as_with_them(timestamps):
+    whole, bare = (lively_recognizer(1, source=1500) for _ in range(2))
+    told = whole.generation
+    table = {**told.lang_to_id, "<|notimestamps|>": told.no_timestamps_token_id, **{f"<|{k}|>": v for k, v in told.task_to_id.items()}}
+    bare.tokenizer.convert_tokens_to_ids, bare.tokenizer.unk_token_id, bare.tokenizer.unk_token = table.get, None, None
+    for key in ("lang_to_id", "no_timestamps_token_id", "task_to_id"):
+        delattr(bare.generation, key)
+    bare.__dict__.pop("languages", None)  # known anew
+    found = [list(transcribe(one, noise(1.2), lang="sw", options=Options(timestamps=timestamps, max_new_tokens=8))) for one in (whole, bare)]
+    assert found[0] == found[1]
+    spoken = Corpus([Utterance("u", AudioRef(wav(1.2, 3), "u"), "a", lang="sw", duration=1.2)])
+    assert transcribe_corpus(bare, spoken, proxy_lang="en", options=Options(max_new_tokens=4)).texts
 
 
 def test_word_times_come_from_the_ctc_head_of_the_adapter_else_are_spread(recognizer):

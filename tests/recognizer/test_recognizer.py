@@ -147,6 +147,26 @@ def test_the_slot_of_a_new_language_is_one_the_base_was_not_trained_on():
     assert Recognizer(tiny_base(), ByteTokenizer(), BaseInfo(id="x", languages=("en", "de", "sw", "yo"))).spare_language()[0] == "<|yo|>"
 
 
+def test_where_that_is_not_known_it_is_the_last_by_id_however_the_config_is_sorted():
+    base = tiny_base()
+    base.generation_config.lang_to_id = {"<|de|>": 63, "<|en|>": 62, "<|sw|>": 64, "<|yo|>": 61}  # as JSON with sorted keys has it
+    assert Recognizer(base, ByteTokenizer(), BaseInfo(id="x")).spare_language() == ("<|sw|>", 64)
+    base.generation_config.lang_to_id |= {"<|yue|>": 65}  # the last of large-v3, and heard much
+    assert Recognizer(base, ByteTokenizer(), BaseInfo(id="x")).spare_language() == ("<|sw|>", 64)
+
+
+def test_a_slot_that_a_merged_language_took_is_that_language_and_no_other():
+    model = Recognizer(tiny_base(), ByteTokenizer(), BaseInfo(id="x", slots={"<|yo|>": "klingon"}))
+    assert model.prompt(lang="Klingon")[1] == model.languages["<|yo|>"]
+    assert model.adapt("lora", name="a", rank=1, lang="klingon").manifest.language_slot is None
+    with pytest.raises(BadInput, match="no token for the language 'yo'"):
+        model.prompt(lang="yo")
+    assert model.adapt("lora", name="b", rank=1, lang="dothraki").manifest.language_slot == "<|sw|>"
+    every = Recognizer(tiny_base(), ByteTokenizer(), BaseInfo(id="x", slots={f"<|{code}|>": code * 2 for code in ("de", "en", "sw", "yo")}))
+    with pytest.raises(BadInput, match="taken the place of every"):
+        every.spare_language()
+
+
 # -- state -------------------------------------------------------------------------------------------------------------
 def test_the_state_holds_the_base_once_and_the_adapters_beside_it():
     model = tiny_recognizer()

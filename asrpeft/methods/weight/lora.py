@@ -3,7 +3,7 @@
     ΔW = s · B A      A (rank, in·k)   B (out, rank)   s = alpha / rank, or alpha / √rank with `scale="rs"`
 
 B starts at zero, so the adapted model starts as the base; rank·(out + in·k) numbers train per layer. On an Embedding the
-zeros are in A (rank, vocabulary), as in the authors' reference code, so that only the tokens seen in training move.
+zeros are in A (rank, vocabulary), as in the authors' reference code: with `head=False` only the tokens seen in training move.
 On a Conv1d the unmerged form is two convolutions: the layer's own kernel into `rank` channels, then a kernel of 1.
 """
 

@@ -116,3 +116,8 @@ class S2LoRA(LayerAdapter):
         if layer.kind == "conv1d":
             return y + torch.nn.functional.conv1d(thin, up[:, :, None])
         return y + torch.nn.functional.linear(thin, up)
+
+    def head(self, h, logits, layer):
+        pool = self._pool[0]
+        thin = torch.nn.functional.linear(h, (self.scale * pool[f"b_{self.key}"] * self.s).T.to(h.dtype))
+        return logits + torch.nn.functional.linear(thin, pool[f"a_{self.key}"].T.to(h.dtype))
