@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 import warnings
 from collections.abc import Sequence
@@ -85,7 +86,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    given = parser().parse_args(arguments)
+    given = parser().parse_intermixed_args(arguments)
     try:
         if given.list:
             width = max(map(len, scoring.normalisers()))
@@ -99,6 +100,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except AsrpeftError as error:
         print(f"wer.py: {error}", file=sys.stderr)
         return 2
+    except BrokenPipeError:  # `… | head`: who reads has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains once more at its end
+        return 0
     except OSError as error:
         print(
             f"wer.py: cannot write {error.filename!r}: {error.strerror}. Choose a place that can be written.",
@@ -110,6 +114,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _contents(given: argparse.Namespace) -> report.Report:
     if not given.resamples >= 0:
         raise BadInput(f"--resamples {given.resamples}: give 0 for no intervals, or a positive number.")
+    if given.seed < 0:
+        raise BadInput(f"--seed {given.seed}: give 0 or a positive number.")
     if given.top < 1:
         raise BadInput(f"--top {given.top}: give 1 or more.")
     reference = scoring.read_transcripts(

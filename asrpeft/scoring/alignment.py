@@ -8,6 +8,7 @@ published NIST scores.
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
@@ -82,13 +83,13 @@ def _sclite(reference: list[str], hypothesis: list[str]) -> Alignment:
     """Cheapest path with NIST's costs; among equals a match or substitution first, then an insertion, then a
     deletion."""
     n, m = len(reference), len(hypothesis)
-    cost = [[_GAP * j for j in range(m + 1)]]
+    cost = [array("i", (_GAP * j for j in range(m + 1)))]  # four bytes a cell: a lecture is one text now and then
     for i in range(1, n + 1):
         word, above, row = reference[i - 1], cost[-1], [_GAP * i]
         for j in range(1, m + 1):
             diagonal = above[j - 1] + (0 if word == hypothesis[j - 1] else _SUBSTITUTION)
             row.append(min(diagonal, row[-1] + _GAP, above[j] + _GAP))
-        cost.append(row)
+        cost.append(array("i", row))
     runs: list[Run] = []
     i, j = n, m
     while i or j:

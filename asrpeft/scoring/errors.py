@@ -293,7 +293,8 @@ def score(
             f"{len(repeated)} ids occur more than once, e.g. {', '.join(repeated[:3])}. Each utterance needs its own."
         )
     if speakers is not None:
-        speakers = [None if speaker is None else str(speaker) for speaker in speakers]
+        # Tables give "" for a cell without a name: that is no speaker, least of all one and the same.
+        speakers = [None if speaker is None or not str(speaker).strip() else str(speaker) for speaker in speakers]
         _same_length("speakers", speakers, references)
 
     rule = find_normaliser(normaliser)
@@ -411,10 +412,13 @@ def _notes(
         notes.append(f"{empty} of {utterances} references are empty; what was recognised there counts as insertions.")
     if speakers is not None and unit == "utterance":
         known = len({speaker for speaker in speakers if speaker is not None})
+        if known >= MIN_SPEAKERS:
+            why = f"{sum(speaker is None for speaker in speakers)} utterances have no speaker"
+        else:
+            why = f"only {known} speakers are known and {MIN_SPEAKERS} are needed"
+            why += " (some rows have no speaker)" if None in speakers else ""
         notes.append(
-            f"Intervals resample utterances, because only {known} speakers are known and {MIN_SPEAKERS} are needed"
-            + (" (some rows have no speaker)" if None in speakers else "")
-            + ": they do not say how other speakers would fare."
+            f"Intervals resample utterances, because {why}: they do not say how other speakers would fare."
         )
     return tuple(notes)
 

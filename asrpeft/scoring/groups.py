@@ -3,21 +3,22 @@
 Each group has its own counts and interval. The gap is the worst group's WER minus the best's. As the two were picked
 because they are extreme, some gap always shows: its p is that of a permutation test, the share of random regroupings of
 the same units into groups of the same sizes whose gap is at least as wide. Whole speakers move between groups where
-each speaker belongs to one group and there are ten or more, utterances otherwise.
+each speaker belongs to one group and there are ten or more, and two for each group (speakers one by one could only
+change places); utterances otherwise.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from math import nan
+from math import isfinite, nan
 from typing import Any
 
 import numpy as np
 
 from asrpeft.errors import BadInput
 from asrpeft.scoring.errors import MIN_SPEAKERS, Counts, Score, UtteranceScore, grouped_counts
-from asrpeft.scoring.intervals import RESAMPLES, Interval, ratio_interval, resample_sums
+from asrpeft.scoring.intervals import RESAMPLES, Interval, Method, ratio_interval, resample_sums
 
 MISSING = "(not given)"
 PERMUTATIONS = 2_000
@@ -111,8 +112,9 @@ def breakdown(
     """Group the utterances of a score by a value each.
 
     Args:
-        values: one per row, or by utterance id. None and "" are a group of their own. Numbers of more than `bins`
-            different values are cut at their quantiles into `bins` ranges of about as many utterances.
+        values: one per row, or by utterance id. None, "" and nan are a group of their own. Numbers of more than `bins`
+            different values are cut at their quantiles into `bins` ranges of about as many utterances, unless they
+            are the names of the score's speakers.
     Raises:  BadInput when a row has no value at all, or the counts differ.
     """
     if isinstance(values, Mapping):
@@ -125,12 +127,16 @@ def breakdown(
         raise BadInput(
             f"column {column!r} has {len(values)} values for {len(score.rows)} utterances; give one for each."
         )
-    labels = binned(values, bins=bins)
+    names = all(_missing(value) or str(value) == row.speaker for value, row in zip(values, score.rows, strict=True))
+    labels = _named(values) if names else binned(values, bins=bins)
     members: dict[str, list[UtteranceScore]] = {}
     for row, label in zip(score.rows, labels, strict=True):
         members.setdefault(label, []).append(row)
-    level = score.wer_interval.level
-    groups = [_group(label, rows, level=level, seed=seed, resamples=resamples) for label, rows in members.items()]
+    level, method = score.wer_interval.level, score.wer_interval.method
+    groups = [
+        _group(label, rows, level=level, method=method, seed=seed, resamples=resamples)
+        for label, rows in members.items()
+    ]
     groups.sort(key=lambda group: (-group.counts.wer if group.counts.words else 1.0, group.value))
     compared = [group for group in groups if group.counts.words and group.value != MISSING]
     if set(labels) - {MISSING} != {str(value) for value in values if not _missing(value)}:
@@ -147,7 +153,7 @@ def binned(values: Sequence[Any], *, bins: int = 4) -> list[str]:
     numbers = [_as_number(value) for value in values]
     given = [number for number, value in zip(numbers, values, strict=True) if not _missing(value)]
     if not given or None in given or len(set(given)) <= max(bins, 2):
-        return [MISSING if _missing(value) else str(value) for value in values]
+        return _named(values)
     edges = np.unique(np.quantile(given, np.linspace(0, 1, bins + 1)))
     places = np.clip(np.searchsorted(edges, [nan if n is None else n for n in numbers], "right") - 1, 0, len(edges) - 2)
     return [
@@ -156,27 +162,34 @@ def binned(values: Sequence[Any], *, bins: int = 4) -> list[str]:
     ]
 
 
+def _named(values: Sequence[Any]) -> list[str]:
+    return [MISSING if _missing(value) else str(value) for value in values]
+
+
 def _missing(value: Any) -> bool:
-    return value is None or value == "" or value != value
+    return value is None or value != value or isinstance(value, str) and value.strip().lower() in ("", "nan")
 
 
 def _as_number(value: Any) -> float | None:
     if isinstance(value, bool):
         return None
     try:
-        return float(value)
+        number = float(value)
     except (TypeError, ValueError):
         return None
+    return number if isfinite(number) else None
 
 
 def _number(value: float) -> float | None:
     return None if value != value else value
 
 
-def _group(label: str, rows: list[UtteranceScore], *, level: float, seed: int, resamples: int) -> Group:
+def _group(
+    label: str, rows: list[UtteranceScore], *, level: float, method: Method, seed: int, resamples: int
+) -> Group:
     unit, units = grouped_counts(rows)
     wer, cer = (
-        ratio_interval(*_arrays(units, *names), level=level, seed=seed, resamples=resamples)
+        ratio_interval(*_arrays(units, *names), level=level, method=method, seed=seed, resamples=resamples)
         for names in (("errors", "words"), ("character_errors", "characters"))
     )
     speakers = {row.speaker for row in rows}
@@ -214,8 +227,10 @@ def _difference_interval(pairs: Sequence[Sequence[Counts]], level: float, seed: 
     for units in pairs:
         sums = resample_sums(np.stack(_arrays(units, "errors", "words"), axis=1), resamples, rng)
         with np.errstate(divide="ignore", invalid="ignore"):
-            rates.append(sums[:, 0] / sums[:, 1])
+            rates.append(np.where(sums[:, 1] > 0, sums[:, 0] / sums[:, 1], nan))
     difference = rates[0] - rates[1]
+    if np.isnan(difference).all():
+        return Interval(nan, nan, level, "percentile", fewest)
     low, high = np.nanquantile(difference, [(1 - level) / 2, (1 + level) / 2])
     return Interval(float(low), float(high), level, "percentile", sum(len(units) for units in pairs))
 
@@ -228,7 +243,7 @@ def _permutation(members: Mapping[str, list[UtteranceScore]], observed: float, s
             groups_of.setdefault(row.speaker, set()).add(label)
     by_speaker = (
         None not in groups_of
-        and len(groups_of) >= MIN_SPEAKERS
+        and len(groups_of) >= max(MIN_SPEAKERS, 2 * len(members))
         and all(len(labels) == 1 for labels in groups_of.values())
     )
     table, starts = [], []

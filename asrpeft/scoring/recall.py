@@ -6,7 +6,7 @@ reason, which is what biasing costs.
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -118,27 +118,35 @@ def hotword_recall(
     Raises:  BadInput for an empty phrase, none at all, or a normaliser that is not the score's.
     """
     rule = _same_normaliser(score, normaliser)
-    wanted = {phrase: tuple(rule(phrase).split()) for phrase in phrases}
+    wanted: dict[str, tuple[str, ...]] = {}
+    for phrase in phrases:
+        words = tuple(rule(phrase).split())
+        if not words or words not in wanted.values():  # "Nairobi" and "nairobi" are one
+            wanted[phrase] = words
     if not wanted:
         raise BadInput("no hot word was given; write one word or phrase a line.")
     if empty := [phrase for phrase, words in wanted.items() if not words]:
         raise BadInput(f"hot word {empty[0]!r} has no word left after normaliser {rule.label}; remove or change it.")
-    places = {}
-    for row in score.rows:
+    places, said = [], {"reference": defaultdict(set), "hypothesis": defaultdict(set)}
+    texts = [(row.reference.split(), row.hypothesis.split()) for row in score.rows]
+    for place, row in enumerate(score.rows):
         pairs = [(run.i0 + k, run.j0 + k) for run in row.alignment if run.kind == "hit" for k in range(len(run))]
-        places[row.id] = dict(pairs)
+        places.append(dict(pairs))
+        for side, words in zip(said.values(), texts[place], strict=True):
+            for word in words:
+                side[word].add(place)
     found, everything, alarms_of_all = [], [[0, 0] for _ in score.rows], 0
-    for phrase, words in dict.fromkeys(wanted.items()):
-        tallies, alarms, size = [], 0, len(words)
-        for place, row in enumerate(score.rows):
-            where = places[row.id]
-            starts = _occurrences(words, row.reference.split())
+    for phrase, words in wanted.items():
+        tallies, alarms, size = [(0, 0)] * len(score.rows), 0, len(words)
+        for place in sorted(said["reference"][words[0]] | said["hypothesis"][words[0]]):
+            where, (reference, hypothesis) = places[place], texts[place]
+            starts = _occurrences(words, reference)
             right = [
                 all(where.get(start + k) == where[start] + k for k in range(size)) for start in starts if start in where
             ]
             hits = sum(right)
-            alarms += len(_occurrences(words, row.hypothesis.split())) - hits
-            tallies.append((hits, len(starts)))
+            alarms += len(_occurrences(words, hypothesis)) - hits
+            tallies[place] = (hits, len(starts))
             everything[place][0] += hits
             everything[place][1] += len(starts)
         alarms_of_all += alarms
@@ -172,6 +180,7 @@ def _recall(
         here[0] += hits
         here[1] += occurrences
     table = np.array([pair for pair in sums.values() if pair[1]], dtype=np.float64).reshape(-1, 2)
-    interval = ratio_interval(table[:, 0], table[:, 1], resamples=resamples, seed=seed, level=score.wer_interval.level)
+    kind = {"level": score.wer_interval.level, "method": score.wer_interval.method}
+    interval = ratio_interval(table[:, 0], table[:, 1], resamples=resamples, seed=seed, **kind)
     interval = replace(interval, high=min(interval.high, 1.0))  # a share cannot pass 1; its studentised bound can
     return Recall(label, int(table[:, 1].sum()), int(table[:, 0].sum()), interval, unit, alarms)

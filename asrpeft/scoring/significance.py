@@ -143,7 +143,9 @@ def compare(
         a.name,
         b.name,
         difference,
-        ratio_interval(delta, totals, resamples=resamples, seed=seed, level=a.wer_interval.level),
+        ratio_interval(
+            delta, totals, resamples=resamples, seed=seed, level=a.wer_interval.level, method=a.wer_interval.method
+        ),
         unit,
         deciding.p,
         _verdict(deciding.p, deciding.statistic, difference),
@@ -365,7 +367,8 @@ def _paired(a: Score, b: Score) -> list[Pair]:
     theirs = by_id(b)
     missing = [row.id for row in a.rows if row.id not in theirs]
     if missing or len(a.rows) != len(b.rows):
-        extra = [row.id for row in b.rows if row.id not in by_id(a)]
+        ours = by_id(a)
+        extra = [row.id for row in b.rows if row.id not in ours]
         raise BadInput(
             f"{a.name} and {b.name} were not scored on the same utterances: {len(missing)} only in {a.name}"
             f"{_some(missing)}, {len(extra)} only in {b.name}{_some(extra)}. A paired test needs the same ones."

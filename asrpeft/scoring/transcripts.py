@@ -16,6 +16,7 @@ import csv
 import io
 import json
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -96,7 +97,7 @@ def read_transcripts(
     if not made.texts:
         raise BadInput(f"{str(path)!r} holds no transcript: the file is empty.")
     if made.ids is not None and len(set(made.ids)) != len(made.ids):
-        repeated = next(one for one in made.ids if made.ids.count(one) > 1)
+        repeated = next(one for one, times in Counter(made.ids).items() if times > 1)
         raise BadInput(f"{str(path)!r} has the id {repeated!r} more than once. Each utterance needs its own.")
     return made
 
@@ -204,6 +205,8 @@ def _table(
         raise BadInput(f"{str(path)!r} has no column of texts among {', '.join(names)}. Name it with --text-column.")
     id_name = _column(path, names, id_column, ID_COLUMNS, "id")
     columns = {name: tuple(row.get(name) for row in rows) for name in names}
+    if text_name in SPEAKER_COLUMNS:  # read as the texts of a table of speakers; their names may be numbers
+        columns[text_name] = tuple(str(one) if isinstance(one, int) else one for one in columns[text_name])
     for number, text in enumerate(columns[text_name], 1):
         if not isinstance(text, str):
             raise BadInput(
@@ -281,6 +284,11 @@ def read_speakers(path: str | Path, ids: Sequence[str] | None, *, count: int) ->
         plain = read_transcripts(path, format="plain")
         two = [line.split() for line in plain.texts]
         both = all(len(words) == 2 for words in two)
+        if both and ids is None and len({one for one, _ in two}) == len(two) > len({name for _, name in two}):
+            raise BadInput(
+                f"{str(path)!r} looks like utt2spk (`id speaker`), but the references have no ids to find there. Give "
+                "references with ids, or one speaker a line."
+            )
         found = read_transcripts(path, format="kaldi") if both and ids is not None else plain
     if found.ids is None or ids is None:
         if len(found) != count:

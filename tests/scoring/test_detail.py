@@ -10,6 +10,7 @@ from asrpeft.scoring import (
     Speed,
     breakdown,
     calibration,
+    compare,
     confusions,
     hotword_recall,
     insertion_runs,
@@ -90,6 +91,51 @@ def test_a_group_without_reference_words_has_no_rate_and_does_not_break_the_gap(
     found = breakdown(whole, ["p", "q", "empty"])
     assert math.isnan(found.groups[-1].counts.wer) and found.to_json()["groups"][-1]["wer"] is None
     assert found.gap.worst == "q" and found.gap.best == "p"
+
+
+def one_by_one(n: int):
+    """`n` speakers of ten utterances; of the second half nothing is heard right."""
+    speakers = [f"{1000 + 37 * (place // 10)}" for place in range(10 * n)]
+    heard = ["a b c" if place < 5 * n else "x y z" for place in range(10 * n)]
+    return score(["a b c"] * (10 * n), heard, speakers=speakers, resamples=200), speakers
+
+
+def test_speakers_are_groups_by_name_though_their_names_be_numbers_and_a_gap_between_them_can_show():
+    found, speakers = one_by_one(12)
+    made = breakdown(found, speakers, column="speaker")
+    assert {group.value for group in made.groups} == set(speakers)
+    assert made.gap.permuted_unit == "utterance" and made.gap.p < 0.05  # speakers alone could only change places
+
+
+def test_nan_and_infinity_are_no_numbers_to_cut_ranges_at():
+    assert binned(["20", "31", "42", "53", "64", "nan"])[-1] == MISSING and "nan" not in " ".join(binned(["1", "2", "3", "4", "5", "nan"]))
+    assert binned(["1", "2", "3", "4", "5", "inf"])[-1] == "inf"
+
+
+def test_a_row_without_a_speakers_name_has_no_speaker():
+    texts, speakers = ["a b c"] * 50, [f"s{n}" for n in range(10)] + [""] * 40
+    found = score(texts, texts, speakers=speakers, resamples=100)
+    assert found.interval_unit == "utterance" and found.rows[-1].speaker is None
+    assert any("40 utterances have no speaker" in note for note in found.notes)
+
+
+def test_a_gap_to_a_group_that_may_be_drawn_without_a_word_stays_finite_or_unknown():
+    found = score(["", "a b c d", "a b", "c d"], ["x y", "a b c x", "a b", "c d"], resamples=500)
+    interval = breakdown(found, ["n", "n", "q", "q"]).gap.interval
+    assert math.isfinite(interval.low) and math.isfinite(interval.high)
+
+
+def test_the_interval_asked_for_is_that_of_groups_differences_and_recalls_too():
+    references, (one, two), speakers, _ = corpus(12, rates=(0.2, 0.3))
+    a, b = (score(references, heard, speakers=speakers, name=name, interval="percentile", resamples=200) for name, heard in (("a", one), ("b", two)))
+    assert compare(a, b, resamples=200).interval.method == "percentile"
+    assert {group.wer_interval.method for group in breakdown(a, speakers, resamples=200).groups} == {"percentile"}
+    assert rare_word_recall(a, references, resamples=200)[0].interval.method == "percentile"
+
+
+def test_a_hot_word_written_twice_counts_once():
+    found = hotword_recall(score(["to nairobi now"], ["to nairobi now"]), ["Nairobi", "nairobi"])
+    assert [(one.label, one.occurrences) for one in found] == [("Nairobi", 1), ("all", 1)]
 
 
 def test_values_may_come_by_id_and_missing_ones_are_named():

@@ -1,5 +1,6 @@
 """Every layout of a report says the same, holds any text safely, and stands alone."""
 
+import io
 import json
 import re
 import xml.etree.ElementTree as ElementTree
@@ -194,6 +195,18 @@ def test_sclite_files_hold_texts_alignments_and_sums(full, tmp_path):
         one.deletions,
         one.insertions,
     ]
+
+
+def test_every_trn_id_says_its_speaker_though_ids_begin_with_its_digits():
+    made = score(["a"] * 4, ["a"] * 4, ids=["1-1", "10", "1_3", "20"], speakers=["1", "1", "1", "2"])
+    assert sclite.trn_ids(made) == ["1-1", "1-10", "1_3", "2-20"]
+
+
+def test_names_of_systems_are_not_read_as_markup():
+    made = score(["a b"], ["a c"], name="[/bold] [base]")
+    console = Console(record=True, width=200, file=io.StringIO())
+    report.show(report.make([made]), console)
+    assert "[/bold] [base]" in console.export_text()
 
 
 def test_ids_become_such_as_trn_can_hold_and_stay_different():

@@ -120,6 +120,25 @@ def test_speakers_may_come_from_a_file_of_their_own(tmp_path):
     assert made[0]["interval_unit"] == "speaker" and made[0] == made[1] == made[2]
 
 
+def test_speakers_with_numbers_for_names_may_come_as_json(tmp_path, wer, capsys):
+    (tmp_path / "spk.jsonl").write_text("".join(json.dumps({"id": one, "speaker": n}) + "\n" for n, one in enumerate(TEXTS)))
+    reference = str(written(tmp_path / "ids.csv", TEXTS, "csv"))
+    assert wer.main([reference, reference, "--speakers", str(tmp_path / "spk.jsonl"), "--by", "speaker", "--json"]) == 0
+    assert {group["value"] for group in json.loads(capsys.readouterr().out)["breakdowns"][0]["groups"]} == {"0", "1", "2"}
+
+
+def test_options_may_stand_between_the_files(tmp_path, wer, capsys):
+    reference = str(written(tmp_path / "ids.csv", TEXTS, "csv"))
+    assert wer.main([reference, "--resamples", "10", reference, "--json"]) == 0 and json.loads(capsys.readouterr().out)["wer"] == 0
+
+
+def test_a_reader_who_has_seen_enough_is_no_mistake(tmp_path):
+    reference = written(tmp_path / "ids.csv", {f"u{n}": "a b c" for n in range(3_000)}, "csv")
+    command = f"{sys.executable} {SCRIPT} {reference} {reference} --json --rows | head -c 5; exit ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True)
+    assert done.returncode == 0 and "Broken pipe" not in done.stderr and "Traceback" not in done.stderr
+
+
 def test_the_normalisers_are_listed():
     done = run("--list")
     assert done.returncode == 0 and "marks " in done.stdout and "whisper-basic" in done.stdout
@@ -137,6 +156,8 @@ CASES = [
     (["ids.csv", "ids.csv", "--text-column", "words"], "no column 'words'"),
     (["ids.csv", "ids.csv", "--names", "a,b"], "1 different names"),
     (["ids.csv", "ids.csv", "--resamples", "-1"], "--resamples"),
+    (["ids.csv", "ids.csv", "--seed", "-1"], "--seed"),
+    (["ref.txt", "ref.txt", "--speakers", "utt2spk"], "looks like utt2spk"),
     (["ids.csv", "ids.csv", "--speakers", "short.txt"], "has no speaker for 3"),
     (["twice.csv", "ids.csv"], "more than once"),
     (["ragged.csv", "ids.csv"], "line 2"),
@@ -159,6 +180,7 @@ def folder(tmp_path_factory):
     written(made / "missing.csv", {k: v for k, v in TEXTS.items() if k != "spk1-u2"}, "csv")
     written(made / "extra.csv", {**TEXTS, "spk9-u9": "x"}, "csv")
     (made / "short.txt").write_text("one line\n")
+    (made / "utt2spk").write_text("u1 s1\nu2 s1\nu3 s2\n")
     (made / "twice.csv").write_text("id,text\na,x\na,y\n")
     (made / "ragged.csv").write_text("id,text\na,x,y\n")
     (made / "broken.jsonl").write_text('{"id": "a", "text": "x"}\n{"id": \n')

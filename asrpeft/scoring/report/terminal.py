@@ -31,11 +31,11 @@ def show(report: Report, console: Console | None = None) -> None:
 def _grid(table: Table) -> Grid:
     # No vertical bars and little padding: a table of seven columns must fit 80 characters.
     grid = Grid(
-        title=table.title, title_justify="left", title_style="bold", box=SIMPLE_HEAD, padding=(0, 1), pad_edge=False
+        title=Text(table.title, style="bold"), title_justify="left", box=SIMPLE_HEAD, padding=(0, 1), pad_edge=False
     )
+    # Text, not str: names of systems and words of a transcript must not be read as rich's [markup].
     for place, name in enumerate(table.head):
-        grid.add_column(name, justify="left" if place < table.left else "right", overflow="fold")
+        grid.add_column(Text(name), justify="left" if place < table.left else "right", overflow="fold")
     for row in table.rows:
-        # Text, not str: words of a transcript must not be read as rich's [markup].
         grid.add_row(*(Text(cell, style=_STYLES.get(cell, "")) for cell in row))
     return grid
