@@ -5,8 +5,8 @@
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
 install
-out="${1:-runs/quickstart}"
-rm -rf "$out"
+out=runs/quickstart
+rm -rf "$out" # what an earlier run of this script left
 
 echo
 echo "== Fine-tune on Swahili, a language that the base was never trained on =="

@@ -165,6 +165,10 @@ class Augmentation:
         for name in ("reverb", "noise", "loudness", "clipping", "telephone", "masking"):
             if not 0.0 <= getattr(self, name) <= 1.0:
                 raise BadInput(f"augmentation: {name}={getattr(self, name)} is no probability; give one between 0 and 1.")
+        for name in ("rt60_s", "snr_db", "gain_db", "clip_level"):
+            bounds = getattr(self, name)
+            if len(bounds) != 2 or not bounds[0] <= bounds[1]:
+                raise BadInput(f"augmentation: {name}={'/'.join(map(str, bounds))} must be the least and the most, as in {name}=5/20.")
         if not self.speeds or min(self.speeds) < 0.5 or max(self.speeds) > 2.0:
             raise BadInput(f"augmentation: speeds={self.speeds} must be factors between 0.5 and 2, for instance (0.9, 1.0, 1.1).")
 

@@ -98,7 +98,7 @@ def _opened(source: Source, name: str) -> Iterator[_Sndfile | _Av]:
     data = _checked(source, name)
     try:
         reader: _Sndfile | _Av = _Sndfile(data, name)
-    except (soundfile.SoundFileError, OSError) as first:
+    except (soundfile.SoundFileError, OSError, TypeError) as first:  # TypeError: a .raw file, which says nothing of itself
         reader = _Av(data, name, first)
     try:
         yield reader

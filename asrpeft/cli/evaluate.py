@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,7 +12,7 @@ from asrpeft.cli import options as o
 from asrpeft.cli.output import console, print_json, teller
 
 if TYPE_CHECKING:
-    from asrpeft.corpus import Corpus
+    from asrpeft.corpus import Corpus, Utterance
     from asrpeft.jobs.evaluate import Evaluation
     from asrpeft.scoring.report import Report
 
@@ -42,7 +43,7 @@ def evaluate(
     model: o.Model = None,
     lang: o.Lang = None,
     proxy_lang: Annotated[str | None, typer.Option("--proxy-lang", help="What to tell the base where it has no token for the language.")] = None,
-    task: o.Task = "transcribe",
+    task: o.OwnTask = None,
     context: o.Context = None,
     by: By = None,
     normaliser: Normaliser = "marks",
@@ -93,6 +94,7 @@ def evaluate(
     )  # fmt: skip
     recognizer = o.load_model(model, device=device, dtype=dtype, threads=threads, say=say)
     names = o.attach(recognizer, adapter, force=force)
+    task = o.task_of(recognizer, names, task)
     wanted = [column for text in by or [] for column in text.split(",") if column]
     with bar("evaluating", quiet=quiet) as advance:
         found = run(
@@ -100,14 +102,16 @@ def evaluate(
             by=wanted, cap=cap, checks=checks, options=o.search(beams, ctc_weight), seed=seed, strict=strict, progress=advance,
         )  # fmt: skip
     report = contents(found, title=corpus.name)
+    if json:  # before anything is written: a full disk must not cost what was measured
+        print_json(found.to_json())
+    else:
+        from asrpeft.scoring import report as layouts
+
+        layouts.show(report, console())
     if out is not None:
         write(report, found, corpus, out)
     if json:
-        print_json(found.to_json())
         return
-    from asrpeft.scoring import report as layouts
-
-    layouts.show(report, console())
     for note in found.notes:
         say(note)
     for one in found.skipped[:3]:
@@ -144,12 +148,24 @@ def write(report: Report, found: Evaluation, corpus: Corpus, out: Path) -> None:
     from asrpeft.scoring import report as layouts
     from asrpeft.scoring.report import sclite
 
-    audio = {}
-    for utterance in corpus[:_PLAYERS]:
-        source = utterance.audio.read()
-        audio[utterance.id] = source if isinstance(source, bytes) else source.read_bytes()
+    heard = {one.id for one in found.systems[0].transcripts.utterances}
+    audio = {one.id: sound_of(one) for one in [u for u in corpus if u.id in heard][:_PLAYERS]}
     replace_file(out / "report.html", layouts.html(report, audio=audio))
     replace_file(out / "report.md", layouts.markdown(report))
     replace_file(out / "report.json", dumps(found.to_json(rows=True), ensure_ascii=False, indent=1) + "\n")
     for one in found.systems:
         sclite.write(one.score, out / one.score.name)
+
+
+def sound_of(utterance: Utterance) -> bytes:
+    """The file that holds an utterance; a file of its own (FLAC) where it is a part of a longer one."""
+    import soundfile
+
+    from asrpeft.audio import SAMPLE_RATE
+
+    if utterance.audio.start or utterance.audio.duration is not None:
+        out = BytesIO()
+        soundfile.write(out, utterance.samples(), SAMPLE_RATE, format="FLAC", subtype="PCM_16")
+        return out.getvalue()
+    source = utterance.audio.read()
+    return source if isinstance(source, bytes) else source.read_bytes()

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from asrpeft.cli import options as o
-from asrpeft.cli.output import console, count, duration, interval, per_cent, print_json, size, table, teller
+from asrpeft.cli.output import console, count, duration, interval, per_cent, print_json, reason, size, table, teller
 
 
 def add_to(app: typer.Typer) -> None:
@@ -34,6 +34,7 @@ TrainContext = Annotated[str, typer.Option("--context", help="Audio context: aut
 
 
 def finetune(
+    invoked: typer.Context,
     data: o.Data,
     dev_data: Annotated[str | None, typer.Option("--dev-data", help="Chooses checkpoints and stopping. Default: a tenth of the training speakers (of the sentences, if there is one).")] = None,
     eval_data: Annotated[str | None, typer.Option("--eval-data", help="Read once, after training: word error rates before and after, with a paired test.")] = None,
@@ -93,8 +94,9 @@ def finetune(
     from asrpeft.training import TrainingOptions
 
     say = teller(quiet=quiet, as_json=json)
+    settings, length = o.over_recipe(invoked, settings, epochs=epochs, steps=steps, minutes=minutes)
     given = TrainingOptions(
-        epochs=epochs, steps=steps, minutes=minutes, lr=lr, loss=loss, batch_seconds=batch_seconds, accumulate=accumulate, schedule=schedule,
+        **length, lr=lr, loss=loss, batch_seconds=batch_seconds, accumulate=accumulate, schedule=schedule,
         precision=precision, augment=augment, context=context, patience=patience, gradient_checkpointing=gradient_checkpointing, seed=seed,
     )  # fmt: skip
     corpora = [None if d is None else o.read_corpus(d, columns=columns, strict=strict) for d in (data, dev_data, eval_data)]
@@ -113,7 +115,7 @@ def finetune(
     elif not quiet:
         show(found, out)
     if max_loss is not None and not found.get("guard", {}).get("passed", True):
-        say("More was lost on the reported guard data than --max-loss allows, though the part that chose among weights passed: exit status 1.")
+        reason("More was lost on the reported guard data than --max-loss allows, though the part that chose among weights passed: exit status 1.")
         raise typer.Exit(1)
 
 

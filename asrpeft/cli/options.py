@@ -21,6 +21,7 @@ Model = Annotated[str | None, typer.Option("--model", help="The base: a hub id s
 Adapter = Annotated[str | None, typer.Option("--adapter", help="An adapter folder to use on the base.")]
 Lang = Annotated[str | None, typer.Option("--lang", help="The language spoken: a code (sw) or a name (swahili). Default: the corpus' or the adapter's.")]
 Task = Annotated[str, typer.Option("--task", help="transcribe, or translate into English.")]
+OwnTask = Annotated[str | None, typer.Option("--task", help="transcribe, or translate into English. Default: what the adapter was trained for.")]
 Context = Annotated[str | None, typer.Option("--context", help="Audio context: full pads to 30 s, auto computes what the speech needs. Default: what the model was trained for.")]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1 or mps.")]
 Dtype = Annotated[str, typer.Option("--dtype", help="float32, bfloat16 or float16: the dtype of the base's weights.")]
@@ -80,6 +81,17 @@ def attach(recognizer: Recognizer, folders: list[str] | None, *, force: bool = F
     return names
 
 
+def task_of(recognizer: Recognizer, names: list[str], task: str | None) -> str:
+    """The task asked for, else that of the adapters, which the base beside them is told too.
+
+    Raises: BadInput if the adapters were trained for different ones.
+    """
+    trained = {recognizer.adapters[name].manifest.task for name in names}
+    if task is None and len(trained) > 1:
+        raise BadInput(f"The adapters were trained for different tasks ({', '.join(sorted(trained))}). Choose one with --task.")
+    return task or next(iter(trained), "transcribe")
+
+
 def attach_one(recognizer: Recognizer, folder: str | None, *, merge: bool, force: bool = False) -> str | None:
     """Load the adapter, if one is named, and fold it into the base's weights if asked for; its name, or None.
 
@@ -108,7 +120,8 @@ def read_recordings(data: str) -> Corpus:
 def recipe(context: typer.Context, value: Path | None) -> Path | None:
     """Callback of `--recipe`: its settings become the defaults of the other options, so that flags still win.
 
-    A recipe is a TOML file whose keys are option names with `_` or `-`; the table `[set]` holds the method's settings.
+    A recipe is a TOML file whose keys are option names with `_` or `-`; the table `[set]` holds the method's settings, of which
+    `--set` on the command line changes those that it names.
     """
     if value is None:
         return None
@@ -129,3 +142,16 @@ def recipe(context: typer.Context, value: Path | None) -> Path | None:
         defaults[parameter.name] = setting
     context.default_map = {**defaults, **(context.default_map or {})}
     return value
+
+
+def over_recipe(context: typer.Context, settings: list[str] | None, **lengths: Any) -> tuple[list[str], dict[str, Any]]:
+    """(settings of the method, the length of training) where a recipe gives some and the command line others.
+
+    A length on the command line, in epochs, steps or minutes, takes the place of a recipe's in whatever unit.
+    """
+    recipes: dict[str, Any] = context.default_map or {}
+    # By its name: the class is click's, or that of a copy which typer brings along.
+    given = {name for name in (*lengths, "settings") if getattr(context.get_parameter_source(name), "name", None) == "COMMANDLINE"}
+    if given & set(lengths):
+        lengths = {name: value if name in given else None for name, value in lengths.items()}
+    return [*(recipes.get("settings") or [] if "settings" in given else []), *(settings or [])], lengths

@@ -25,6 +25,11 @@ def teller(*, quiet: bool, as_json: bool) -> Callable[[str], None]:
     return lambda text: print(text, file=stream, flush=True)
 
 
+def reason(text: str) -> None:
+    """Why a run that did its work ends with status 1: told on standard error, also with --quiet."""
+    print(text, file=sys.stderr, flush=True)
+
+
 def print_json(value: Any) -> None:
     print(json.dumps(value, ensure_ascii=False, allow_nan=False), flush=True)
 
@@ -44,9 +49,9 @@ def per_cent(value: float | None, digits: int = 1) -> str:
     return "–" if value is None else f"{100 * value:.{digits}f} %"
 
 
-def interval(bounds: Sequence[float] | None) -> str:
-    """[0.21, 0.29] → `21.0–29.0`."""
-    return "–" if bounds is None else f"{100 * bounds[0]:.1f}–{100 * bounds[1]:.1f}"
+def interval(bounds: Sequence[float | None] | None) -> str:
+    """[0.21, 0.29] → `21.0–29.0`; a dash where it is not known, as of a single utterance."""
+    return "–" if bounds is None or None in bounds or bounds[0] != bounds[0] else f"{100 * bounds[0]:.1f}–{100 * bounds[1]:.1f}"
 
 
 def count(n: int) -> str:

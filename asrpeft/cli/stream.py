@@ -28,7 +28,7 @@ def stream(
     adapter: o.Adapter = None,
     model: o.Model = None,
     lang: o.Lang = None,
-    task: o.Task = "transcribe",
+    task: o.OwnTask = None,
     context: o.Context = None,
     policy: Annotated[str, typer.Option("--policy", help="When words are committed: vad at the end of speech, local-agreement when two hypotheses agree.")] = "vad",
     settings: Annotated[list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="Settings of the policy: --set step_s=0.5 min_silence_s=0.4.")] = None,
@@ -59,6 +59,7 @@ def stream(
     chunks = from_stdin(chunk) if source == "-" else from_file(source, chunk, real_time=real_time)
     recognizer = o.load_model(model, device=device, dtype=dtype, threads=threads, say=say)
     name = o.attach_one(recognizer, adapter, merge=merge, force=force)
+    task = o.task_of(recognizer, [name] if name else [], task)
     hear = ear(recognizer, adapter=name, lang=lang, task=task, context=context, prompt=prompt, options=o.search(beams, ctc_weight))
     with Session(hear, policy=policy, settings=o.pairs("--set", settings)) as session:
         for event in events_of(session, chunks):

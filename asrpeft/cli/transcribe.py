@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from asrpeft.cli import options as o
-from asrpeft.cli.output import print_json, teller
+from asrpeft.cli.output import print_json, reason, teller
 from asrpeft.errors import BadAudio, BadInput
 
 
@@ -27,7 +27,7 @@ def transcribe(
     adapter: o.Adapter = None,
     model: o.Model = None,
     lang: o.Lang = None,
-    task: o.Task = "transcribe",
+    task: o.OwnTask = None,
     context: o.Context = None,
     format: Annotated[str, typer.Option("--format", help="txt, json, srt, vtt or tsv.")] = "txt",
     out: Annotated[Path | None, typer.Option("--out", help="A folder for one file a recording. Default: standard output.")] = None,
@@ -65,6 +65,7 @@ def transcribe(
     places = targets(audio, out, format, overwrite=overwrite) if out is not None else {}
     recognizer = o.load_model(model, device=device, dtype=dtype, threads=threads, say=say)
     name = o.attach_one(recognizer, adapter, merge=merge, force=force)
+    task = o.task_of(recognizer, [name] if name else [], task)
     options = o.search(beams, ctc_weight, temperature=temperature, seed=seed)
     told, skipped = [], []
     for source in audio:
@@ -90,7 +91,7 @@ def transcribe(
     if json:
         print_json({"transcripts": told, "skipped": skipped})
     if skipped:
-        say(f"{len(skipped)} of {len(audio)} recordings could not be read.")
+        reason(f"{len(skipped)} of {len(audio)} recordings could not be read.")
         raise typer.Exit(1)
 
 
@@ -100,7 +101,7 @@ def targets(audio: list[str], out: Path, kind: str, *, overwrite: bool) -> dict[
     Raises: BadInput if two would go to one place, or one is there already.
     """
     stems = Counter(Path(source).stem for source in audio)
-    paths = [Path(source).resolve() for source in audio]
+    paths = [Path(os.path.abspath(source)) for source in audio]  # a link keeps its name: what it points to may have none
     common = Path(os.path.commonpath([path.parent for path in paths])) if len(paths) > 1 else paths[0].parent
     places = {source: out / ((path.parent.relative_to(common) if stems[path.stem] > 1 else Path()) / f"{path.stem}.{kind}") for source, path in zip(audio, paths)}
     doubled = [str(place) for place, n in Counter(places.values()).items() if n > 1]

@@ -175,7 +175,8 @@ def test_a_slow_speed_never_makes_an_utterance_longer_than_thirty_seconds():
     assert slow.samples(torch.zeros(16_000), "a", 0).numel() > 17_000
 
 
-@pytest.mark.parametrize("wrong", [{"noise": 1.5}, {"masking": -0.1}, {"speeds": ()}, {"speeds": (0.01,)}])
+@pytest.mark.parametrize("wrong", [{"noise": 1.5}, {"masking": -0.1}, {"speeds": ()}, {"speeds": (0.01,)}, {"snr_db": (10.0,)},
+                                   {"rt60_s": (0.1, 0.2, 0.3)}, {"gain_db": (6.0, -12.0)}])  # fmt: skip
 def test_impossible_settings_are_refused(wrong):
     with pytest.raises(BadInput, match="augmentation"):
         Augmentation(**wrong)

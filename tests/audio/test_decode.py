@@ -206,3 +206,9 @@ def test_a_wav_written_by_a_program_that_could_not_seek_back_is_read():
     data = bytearray(encoded(chirp(1.0)))
     data[4:8] = data[40:44] = b"\xff\xff\xff\xff"
     assert decode(bytes(data)).size == 16_000
+
+
+def test_a_raw_file_says_nothing_of_itself_and_is_refused(tmp_path):
+    (tmp_path / "x.raw").write_bytes(bytes(3_200))
+    with pytest.raises(BadAudio, match="x.raw: (not an audio format|it has no audio track)"):
+        decode(tmp_path / "x.raw")

@@ -159,3 +159,22 @@ def test_a_recipe_says_what_finetune_understands_on_data_that_are_here(recipe, m
     assert len(heard["data"]) > 100 and len(heard["eval_data"]) > 100
     assert heard["settings"] == {key: str(value) for key, value in said["set"].items()} and heard["options"].epochs == said["epochs"]
     assert heard["decoding"].ctc_weight == said["ctc-weight"] and heard["decoding"].beams == 4
+
+    # What is typed wins: another length in whatever unit, and single settings of the method.
+    asrpeft("finetune", "--recipe", str(recipe), "--minutes", "2", "--set", "rank=3", "--json")
+    assert (heard["options"].minutes, heard["options"].epochs, heard["options"].steps) == (2, None, None)
+    assert heard["settings"] == {key: str(value) for key, value in said["set"].items()} | {"rank": "3"}
+
+
+def test_two_adapters_of_different_tasks_need_to_be_told_which():
+    from asrpeft.cli import options as o
+    from asrpeft.errors import BadInput
+    from tests.bases import tiny_recognizer
+
+    model = tiny_recognizer()
+    for name, task in (("a", "translate"), ("b", "transcribe")):
+        model.adapt("lora", name=name, rank=1, lang="sw", task=task)
+    assert (o.task_of(model, [], None), o.task_of(model, ["a"], None), o.task_of(model, ["a"], "transcribe")) == ("transcribe", "translate", "transcribe")
+    with pytest.raises(BadInput, match="--task"):
+        o.task_of(model, ["a", "b"], None)
+    assert o.task_of(model, ["a", "b"], "translate") == "translate"

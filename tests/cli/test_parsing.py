@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-import pytest
+import io
 
+import numpy as np
+import pytest
+import soundfile
+
+from asrpeft.cli.evaluate import sound_of
 from asrpeft.cli.main import spread
 from asrpeft.cli.options import pairs
-from asrpeft.cli.output import duration, per_cent, size
+from asrpeft.cli.output import duration, interval, per_cent, size
 from asrpeft.cli.transcribe import targets
+from asrpeft.corpus import AudioRef, Utterance
 from asrpeft.errors import BadInput
 
 
@@ -50,4 +56,23 @@ def test_recordings_of_one_name_keep_their_folders_and_nothing_is_overwritten(tm
 
 
 def test_numbers_are_written_for_people():
+    assert (interval([0.21, 0.29]), interval([None, None]), interval([float("nan")] * 2), interval(None)) == ("21.0–29.0", "–", "–", "–")
     assert (per_cent(0.2534), size(1_234_000), duration(97), duration(3725)) == ("25.3 %", "1.2 MB", "1:37", "1:02:05")
+
+
+def test_a_link_names_its_transcript_not_what_it_points_to(tmp_path):
+    (tmp_path / "5f3a9c").write_bytes(b"")
+    links = [tmp_path / "talk.wav", tmp_path / "other.wav"]
+    for link in links:
+        link.symlink_to(tmp_path / "5f3a9c")
+    assert [place.name for place in targets([str(link) for link in links], tmp_path / "out", "txt", overwrite=False).values()] == ["talk.txt", "other.txt"]
+
+
+def test_the_page_gets_the_part_of_a_recording_that_an_utterance_is():
+    made = io.BytesIO()
+    soundfile.write(made, np.linspace(-0.5, 0.5, 160_000, dtype=np.float32), 16_000, format="WAV")
+    whole = Utterance("a", AudioRef(made.getvalue(), "a"), "x", duration=10.0)
+    part = Utterance("b", AudioRef(made.getvalue(), "b", 2.0, 1.5), "x", duration=1.5)
+    assert sound_of(whole) == made.getvalue()
+    samples, rate = soundfile.read(io.BytesIO(sound_of(part)), dtype="float32")
+    assert rate == 16_000 and len(samples) == 24_000 and np.abs(samples - part.samples()).max() < 1e-4

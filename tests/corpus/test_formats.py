@@ -162,6 +162,25 @@ def test_a_parquet_file_too_big_to_hold_is_read_cell_by_cell(tmp_path, monkeypat
         assert lazy[number].duration == pytest.approx(held[number].duration, abs=1e-3)
 
 
+def test_files_named_as_splits_are_not_mixed(tmp_path):
+    for name in ("sw-train", "sw-test", "speakers"):
+        make_parquet(tmp_path).rename(tmp_path / f"{name}.parquet")
+    with pytest.raises(BadCorpus, match=r"several splits \(sw-test, sw-train\).*/sw-test\.parquet'"):
+        read(str(tmp_path))
+    (tmp_path / "sw-test.parquet").unlink()
+    assert len(read(str(tmp_path))) == 6
+
+
+def test_ljspeechs_quotation_marks_are_text(tmp_path):
+    folder = make_ljspeech(tmp_path)
+    lines = (folder / "metadata.csv").read_text().splitlines()
+    said = '"Stop," he said.'
+    lines[1] = "|".join((lines[1].split("|")[0], said, said))
+    (folder / "metadata.csv").write_text("\n".join(lines) + "\n")
+    corpus = read(str(folder))
+    assert len(corpus) == 3 and said in [u.text for u in corpus] and corpus.skipped == ()
+
+
 def test_shards_are_one_corpus_and_splits_are_not_mixed(tmp_path):
     for name in ("train-00000-of-00002", "train-00001-of-00002", "test-00000-of-00001"):
         make_parquet(tmp_path).rename(tmp_path / f"{name}.parquet")

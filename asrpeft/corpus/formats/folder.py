@@ -33,7 +33,7 @@ def table(spec: str, limit: int | None) -> Table:
     if metadata.suffix == ".jsonl":
         return read_jsonl(str(metadata), limit)
     if _is_ljspeech(metadata):
-        found = read_table(metadata, header=("id", "raw", "text"), delimiter="|")
+        found = read_table(metadata, header=("id", "raw", "text"), delimiter="|", quoted=False)
         rows = (row if isinstance(row, Bad) else {**row, "audio": f"wavs/{row['id']}.wav"} for row in found.rows)
         return Table(("audio", *found.columns), rows, (folder,))
     return read_table(metadata)

@@ -22,6 +22,15 @@ IN_MEMORY = 1 << 30  # bytes of audio of all files together
 _SHARD = re.compile(r"^(.*?)-\d{5}-of-\d{5}")
 
 
+_SPLIT = re.compile(r"(?:^|[-_.])(train|test|dev|valid|validation|eval)$")
+
+
+def _split(path: Path) -> str | None:
+    """Which part of a corpus a file's name says it is: `train-00000-of-00002.parquet`, `test.parquet`, `sw-test.parquet`."""
+    found = _SHARD.match(path.name)
+    return found[1] if found else path.stem if _SPLIT.search(path.stem) else None
+
+
 def _files(spec: str) -> list[Path]:
     if "*" in spec:
         return [Path(name) for name in sorted(glob.glob(spec, recursive=True)) if name.endswith(".parquet")]
@@ -35,9 +44,11 @@ def table(spec: str, limit: int | None) -> Table:
     paths = _files(spec)
     if not paths:
         raise BadCorpus(f"{spec}: no Parquet file matches the pattern.")
-    splits = {m[1] for path in paths if (m := _SHARD.match(path.name))}
+    splits = {split: path for path in reversed(paths) if (split := _split(path))}
     if Path(spec).is_dir() and len(splits) > 1:
-        raise BadCorpus(f"{spec} holds several splits ({', '.join(sorted(splits))}); choose one, as in '{spec}/{min(splits)}-*.parquet'.")
+        split, first = min(splits.items())
+        example = f"{split}-*.parquet" if _SHARD.match(first.name) else first.name
+        raise BadCorpus(f"{spec} holds several splits ({', '.join(sorted(splits))}); choose one, as in '{spec}/{example}'.")
     files = [_opened(path) for path in paths]
     columns = files[0].schema_arrow.names
     for path, file in zip(paths, files, strict=True):

@@ -21,14 +21,15 @@ def table(spec: str, limit: int | None) -> Table:
     return read_table(Path(spec))
 
 
-def read_table(path: Path, header: Sequence[str] | None = None, delimiter: str | None = None) -> Table:
-    """A delimited file as rows; with `header`, every line is a row, as in LJSpeech's metadata.csv."""
+def read_table(path: Path, header: Sequence[str] | None = None, delimiter: str | None = None, *, quoted: bool = True) -> Table:
+    """A delimited file as rows; with `header`, every line is a row, as in LJSpeech's metadata.csv, whose quotation marks
+    are text (`quoted=False`)."""
     try:
         text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raise BadCorpus(f"{path}: not UTF-8 (byte {error.start:,}). Save it as UTF-8.") from error
     delimiter = delimiter or ("\t" if path.suffix.lower() == ".tsv" else _delimiter(text))
-    lines = _fields(path, text, delimiter)
+    lines = _fields(path, text, delimiter, quoted)
     names = list(header) if header else next(lines, (0, []))[1]
     if not any(name.strip() for name in names):
         raise BadCorpus(f"{path}: it is empty. Its first line should name the columns, for instance audio,text,speaker.")
@@ -45,14 +46,14 @@ def _rows(path: Path, lines: Iterator[tuple[int, list[str]]], names: list[str]) 
             yield Bad(f"{path.name}:{number}", f"{len(fields)} fields where the header names {len(names)}")
 
 
-def _fields(path: Path, text: str, delimiter: str) -> Iterator[tuple[int, list[str]]]:
+def _fields(path: Path, text: str, delimiter: str, quoted: bool) -> Iterator[tuple[int, list[str]]]:
     """(line number, fields). Tabs separate plainly: Common Voice has sentences with a single quotation mark in them."""
     if delimiter == "\t":
         for number, line in enumerate(text.split("\n"), 1):
             if line.strip("\r"):
                 yield number, [_unquoted(field) for field in line.rstrip("\r").split("\t")]
         return
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True, quoting=csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE)
     try:
         for fields in reader:
             if fields:
