@@ -13,6 +13,8 @@ from asrpeft.decoding.joint import for_base
 from asrpeft.errors import BadInput
 from asrpeft.jobs.evaluate import OPTIONS, System, evaluate
 from asrpeft.jobs.finetune import CAP, DEV_SHARE, Finetuned, finetune
+from asrpeft.methods import configure
+from asrpeft.methods import method as method_named
 from asrpeft.recognizer import Recognizer
 from asrpeft.scoring import Comparison, compare
 from asrpeft.scoring.report import Amount
@@ -86,6 +88,10 @@ def amounts(
     wanted = sorted(set(fractions))
     if not wanted or not all(0 < fraction <= 1 for fraction in wanted):
         raise BadInput(f"--amounts takes fractions of the training data, over 0 and at most 1, such as 0.1,0.5,1; got {list(fractions)}.")
+    configure(method_named(method), settings or {})
+    for fraction in wanted if out is not None else ():
+        if (Path(out) / f"{method}-{fraction:g}").exists():
+            raise BadInput(f"{str(Path(out) / f'{method}-{fraction:g}')!r} exists already. Choose another --out.")
     options = options or TrainingOptions()
     if dev is None:
         data, dev = data.split_by_speaker(DEV_SHARE, options.seed)

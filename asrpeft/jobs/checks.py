@@ -162,9 +162,12 @@ def phrases(given: str) -> tuple[str, ...]:
 
     Raises: BadInput where there is none, or the file is no text.
     """
-    path = Path(given)
     try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines() if path.is_file() else given.split(",")
+        is_file = Path(given).is_file()
+    except (OSError, ValueError):  # a list too long for a name
+        is_file = False
+    try:
+        lines = Path(given).read_text(encoding="utf-8-sig").splitlines() if is_file else given.split(",")
     except (OSError, UnicodeDecodeError) as error:
         raise BadInput(f"The hot words in {given!r} cannot be read: {error}.") from None
     found = tuple(dict.fromkeys(line.strip() for line in lines if line.strip() and not line.startswith("#")))

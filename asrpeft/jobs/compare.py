@@ -11,9 +11,10 @@ from typing import Any
 from asrpeft.corpus import Corpus
 from asrpeft.decoding import Options
 from asrpeft.decoding.joint import for_base
-from asrpeft.errors import BadInput, CannotAttach
+from asrpeft.errors import BadInput, CannotAttach, Failure
 from asrpeft.jobs.evaluate import OPTIONS, Evaluation, System, evaluate
 from asrpeft.jobs.finetune import CAP, DEV_SHARE, Finetuned, finetune
+from asrpeft.methods import configure
 from asrpeft.methods import method as method_named
 from asrpeft.recognizer import Recognizer
 from asrpeft.scoring import Comparison, compare
@@ -75,12 +76,15 @@ def contest(
         options: for all of them; a learning rate that is not given is each method's own.
         out: a folder for the adapters, one below it a method.
         decoding: how `eval_data` are decoded.
-    Raises: BadInput for an unknown method. A method that does not fit the layers is reported, not raised.
+    Raises: BadInput, before anything is trained, for an unknown method, settings it does not have, or a folder that is
+        taken. A method that does not fit the layers, or whose training fails, is reported and costs the others nothing.
     """
     if not methods:
         raise BadInput("There is nothing to compare: name methods with --methods lora,ia3, or all.")
     for name in methods:
-        method_named(name)
+        configure(method_named(name), dict((settings or {}).get(name, {})))
+        if out is not None and (Path(out) / name).exists():
+            raise BadInput(f"{str(Path(out) / name)!r} exists already. Choose another --out.")
     options = options or TrainingOptions()
     if dev is None:
         data, dev = data.split_by_speaker(DEV_SHARE, options.seed)
@@ -92,14 +96,17 @@ def contest(
         chosen = dict((settings or {}).get(name, {}))
         try:
             trained = _train(recognizer, data, dev, name, where, chosen, lang, options, out, progress)
-        except CannotAttach as error:
-            failed[name] = str(error)
-            continue
-        seconds = time.perf_counter() - started
-        found = _scored(recognizer, eval_data, trained.name, lang, options, decoding, progress).systems[0]
-        test = compare(base.score, replace(found.score, name=name), cap=CAP, seed=options.seed)
-        entries.append(Entry(trained, found, test, _merged_equal(recognizer, eval_data, trained.name, found, lang, options, decoding, progress), seconds))
-        recognizer.adapters.detach(trained.name)
+            seconds = time.perf_counter() - started
+            found = _scored(recognizer, eval_data, name, lang, options, decoding, progress).systems[0]
+            test = compare(base.score, replace(found.score, name=name), cap=CAP, seed=options.seed)
+            equal = _merged_equal(recognizer, eval_data, name, found, lang, options, decoding, progress)
+            entries.append(Entry(trained, found, test, equal, seconds))
+        except (CannotAttach, Failure, RuntimeError) as error:  # RuntimeError: out of memory, for one
+            failed[name] = str(error) or type(error).__name__
+            progress(Message(f"{name} is left out: {failed[name]}"))
+        finally:
+            if name in recognizer.adapters:
+                recognizer.adapters.detach(name)
     return Contest(base, tuple(entries), failed)
 
 

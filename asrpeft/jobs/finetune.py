@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from asrpeft.adapters.where import split as split_where
 from asrpeft.audio.augment import generator
 from asrpeft.corpus import Corpus, Skipped, Utterance
 from asrpeft.decoding import Options, transcribe_corpus
-from asrpeft.errors import BadCorpus, BadInput
+from asrpeft.errors import BadCorpus, BadInput, Failure
 from asrpeft.jobs.evaluate import OPTIONS, Evaluation, check_guard, evaluate
 from asrpeft.jobs.guard import Kept, divide, keep, watch
 from asrpeft.jobs.provenance import describe_corpus, provenance, summary
@@ -28,6 +29,7 @@ from asrpeft.recognizer.languages import canonical
 from asrpeft.scoring import score
 from asrpeft.training import Guard, Message, Progress, Scoring, Trained, TrainingOptions, train
 from asrpeft.training.events import ignore
+from asrpeft.training.options import differences
 from asrpeft.training.precision import has_bf16
 
 DEV_SHARE = 0.1
@@ -152,20 +154,28 @@ def finetune(
         raise BadInput(
             f"{str(out)!r} exists already. Choose another --out, --resume the run that made it, or --overwrite."
         )
+    if checkpoint is not None and checkpoint.exists() and not (overwrite or resume):
+        raise BadInput(
+            f"{str(checkpoint)!r} holds an interrupted run. Go on with --resume, start anew with --overwrite, remove it, or choose another --out."
+        )
     for told in (guard, guard_dev):
         if told is not None:
             check_guard(recognizer, told, guard_lang)
-    lang = lang or _language(data, init_adapter)
+    asked = {
+        "settings": json.loads(json.dumps(asdict(configure(method_named(method), settings or {})))), "where": where,
+        "lang": None if lang is None else canonical(lang), "proxy_lang": proxy_lang, "task": task,
+    }  # fmt: skip
+    given, lang = lang, lang or _language(data, init_adapter)
     guard, choosing = divide(guard, guard_dev, max_loss, seed=options.seed, progress=progress)
     data, dev = _with_dev(data, dev, options, progress)
     described = {
-        "options": options.to_json(), "data": describe_corpus(data), "dev": None if dev is None else describe_corpus(dev),
+        "asked": asked, "options": options.to_json(), "data": describe_corpus(data), "dev": None if dev is None else describe_corpus(dev),
         "init_adapter": None if init_adapter is None else str(init_adapter),
     }  # fmt: skip
     if choosing is not None:
         described["guard"] = {"data": describe_corpus(choosing), "max_loss": max_loss}
     if finished and resume and checkpoint is not None and not checkpoint.exists():
-        adapter, trained = _finished(recognizer, out, name, method, described)
+        adapter, trained = _finished(recognizer, out, name, method, described, options)
         progress(Message(f"{str(out)!r} was finished before: it is loaded, nothing trains."))
     else:
         adapter = _attach(
@@ -177,7 +187,7 @@ def finetune(
             if choosing is not None:
                 watched = watch(choosing, max_loss, lambda adapted: dev_wer(
                     recognizer, name if adapted else None, choosing, lang=guard_lang, task=task, options=options))  # fmt: skip
-            trained = _train(recognizer, adapter, data, dev, options, lang, task, watched, checkpoint, resume, progress)
+            trained = _train(recognizer, adapter, data, dev, options, given, task, watched, checkpoint, resume, progress)
             recognizer.adapters.describe(name, training=described | provenance(trained))
             if out is not None and accelerate.PartialState().is_main_process:
                 adapter.save(out, overwrite=overwrite or resume)
@@ -186,16 +196,20 @@ def finetune(
             kept = keep(recognizer, name, guard, choosing, trained, lang=guard_lang, task=task, max_loss=max_loss,
                         seed=options.seed, decoding=decoding, progress=progress)  # fmt: skip
         if eval_data is not None:
-            evaluation = evaluate(recognizer, eval_data, adapters=[name], lang=lang, proxy_lang=proxy_lang, task=task, cap=CAP, seed=options.seed,
-                                  options=decoding, progress=lambda done, total, what: progress(Scoring(done, total, what)))  # fmt: skip
+            evaluation = evaluate(
+                recognizer, _in_language(eval_data, lang), adapters=[name], lang=given, proxy_lang=proxy_lang, task=task, cap=CAP,
+                seed=options.seed, options=decoding, progress=lambda done, total, what: progress(Scoring(done, total, what)),
+            )  # fmt: skip
         scores = {} if evaluation is None else summary(evaluation, eval_data)
         scores |= {"guard": kept.summary()} if kept is not None and kept.reported is not None else {}
         if scores:
             recognizer.adapters.describe(name, scores=scores)
             if out is not None and accelerate.PartialState().is_main_process:
                 adapter.save(out, overwrite=True)
-    except BaseException:
+    except BaseException as error:
         recognizer.adapters.detach(name)
+        if isinstance(error, Failure) and checkpoint is not None and accelerate.PartialState().is_main_process:
+            checkpoint.unlink(missing_ok=True)  # it came to an end, if not a good one: there is nothing to go on with
         raise
     if checkpoint is not None and accelerate.PartialState().is_main_process:
         checkpoint.unlink(missing_ok=True)
@@ -210,6 +224,13 @@ def _language(data: Corpus, init_adapter: str | Path | None) -> str | None:
     if len(told) == 1 and all(u.lang for u in data):
         return told.pop()
     return read(init_adapter)[0].language if init_adapter is not None and not told else None
+
+
+def _in_language(corpus: Corpus, lang: str | None) -> Corpus:
+    """The corpus, its rows that do not say their language being in `lang`."""
+    if lang is None or all(u.lang for u in corpus):
+        return corpus
+    return Corpus([replace(u, lang=u.lang or lang) for u in corpus], name=corpus.name, skipped=corpus.skipped)
 
 
 def _with_dev(
@@ -239,7 +260,7 @@ def _attach(recognizer: Recognizer, name: str, method: str, where: str | None, s
                 context=options.context,
                 training={},
                 scores={},
-                language=adapter.manifest.language or lang,
+                language=canonical(lang) if lang else adapter.manifest.language,
             )
         elif (
             proxy_lang is not None
@@ -294,6 +315,10 @@ def _start_from(
         raise BadInput(
             f"The base has no token for {lang!r}, and {str(folder)!r} has learned no vector for it. Start without --init-adapter."
         )
+    if lang is not None and manifest.language_slot is not None and manifest.language != canonical(lang):
+        raise BadInput(
+            f"{str(folder)!r} has learned a vector for {manifest.language!r}, which is not {lang!r}. Start without --init-adapter."
+        )
     return recognizer.adapters.load(folder, name=name)
 
 
@@ -340,7 +365,7 @@ def dev_wer(
 
 
 def _finished(
-    recognizer: Recognizer, out: Path, name: str, method: str, described: Mapping[str, Any]
+    recognizer: Recognizer, out: Path, name: str, method: str, described: Mapping[str, Any], options: TrainingOptions
 ) -> tuple[Adapter, Trained]:
     """The adapter and the record of a run that had come to its end.
 
@@ -348,11 +373,8 @@ def _finished(
     """
     manifest, _ = read(out)
     told = manifest.training
-    if (
-        manifest.method != method
-        or "finished" not in told
-        or any(told.get(key) != value for key, value in described.items())
-    ):
+    others = [key for key, value in described.items() if key != "options" and told.get(key) != value]
+    if manifest.method != method or "finished" not in told or others or differences(told["options"], options):
         raise BadInput(
             f"{str(out)!r} holds a finished adapter of another run ({manifest.method}). Choose another --out, or --overwrite it."
         )

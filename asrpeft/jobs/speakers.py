@@ -284,6 +284,8 @@ def _measured(recognizer: Recognizer, speaker: str, parts: Parts, own: Finetuned
     """Scores of one speaker; from the adapter's manifest if it was measured before on the same."""
     adapter = recognizer.adapters[own.name]
     key = {"test": corpus_key(parts.test), "dev": corpus_key(parts.dev), "pooled": together is not None, "decoding": [decoding.beams, decoding.ctc_weight]}
+    if lang is None and not any(u.lang for u in parts.test):
+        lang = adapter.manifest.language  # what it was trained in, where nobody else says it
     told = adapter.manifest.scores.get("speaker")
     if told is None or told["key"] != key:
         names = {"own": own.name} if together is None else {"pooled": together.name, "own": own.name}

@@ -9,8 +9,6 @@ the steps of one. All chance is keyed by (seed, utterance, epoch) or (seed, step
 
 from __future__ import annotations
 
-import resource
-import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -26,7 +24,7 @@ from asrpeft.audio.augment import generator
 from asrpeft.corpus import Corpus, Skipped
 from asrpeft.errors import BadCorpus, BadInput, Failure
 from asrpeft.recognizer import Recognizer
-from asrpeft.training import checkpoints
+from asrpeft.training import checkpoints, memory
 from asrpeft.training.checkpoints import State
 from asrpeft.training.events import DevScore, GuardScore, Message, Progress, Step, ignore
 from asrpeft.training.examples import Examples, Prompt, StepData
@@ -205,6 +203,7 @@ class Run:
                 + (f" and a CTC head of {head:,}." if head else ".")
             )
         )
+        memory.reset_peak(self.recognizer.device)
         state, clock = self.state, time.monotonic()
         loader = DataLoader(
             self.examples,
@@ -449,17 +448,9 @@ class Run:
 
     def result(self) -> Trained:
         state = self.state
-        return Trained(steps=state.step, rows=state.rows, seconds=state.seconds, peak_memory_bytes=peak_memory(self.recognizer.device), best=state.best,
+        return Trained(steps=state.step, rows=state.rows, seconds=state.seconds, peak_memory_bytes=memory.peak(self.recognizer.device), best=state.best,
                        looks=tuple(state.looks), kind=self.kind, dropped=state.dropped, skipped=self.skipped(),
                        guard_looks=tuple(state.guard_looks))  # fmt: skip
-
-
-def peak_memory(device: torch.device) -> int:
-    """The most memory this process held: on the GPU where it computes there, else resident."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device)
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
 def _reasons(skipped: Sequence[Skipped]) -> str:

@@ -116,18 +116,22 @@ class Material:
     def perturbed(self, row: Row, features: np.ndarray, stage: Stage, random: np.random.Generator) -> np.ndarray:
         """Stretched in time and along the mel axis (another pace, another throat): (frames, 80).
 
-        Real speech, of which there are few speakers, is stretched more, and nearly always.
+        Real speech, of which there are few speakers, is stretched more and nearly always, and heard through other microphones.
         """
         few = row.source == "real"
         if not stage.masking or random.random() > (0.9 if few else 0.4):
             return features
-        n = max(8, round(len(features) * (random.uniform(0.85, 1.2) if few else random.uniform(0.9, 1.12))))
+        n = max(8, round(len(features) * (random.uniform(0.8, 1.25) if few else random.uniform(0.9, 1.12))))
         if len(features) <= stage.max_seconds * 100 < n:
             n = len(features)
         features = _interpolate(features, np.linspace(0, len(features) - 1, n))
-        throat = random.uniform(0.89, 1.11) if few else random.uniform(0.93, 1.07)
+        throat = random.uniform(0.86, 1.14) if few else random.uniform(0.93, 1.07)
         bins = np.clip(np.arange(N_MELS) * throat + random.uniform(-2, 2), 0, N_MELS - 1)
-        return np.ascontiguousarray(_interpolate(features.T, bins).T)
+        features = np.ascontiguousarray(_interpolate(features.T, bins).T)
+        if few:  # a smooth curve of a few decibels (0.1 is 4 dB) over the mel bins
+            curve = np.interp(np.arange(N_MELS), np.linspace(0, N_MELS - 1, 7), random.normal(0, random.uniform(0, 0.15), 7))
+            features = np.maximum(features + curve.astype(np.float32), row.pad)
+        return features
 
     def batch(self, context: float, part: list[tuple[Row, np.ndarray]], stage: Stage, random: np.random.Generator) -> Batch:
         n_frames = round(context * 100)

@@ -94,6 +94,8 @@ def test_hot_words_come_from_a_file_or_a_list(tmp_path):
     (tmp_path / "words.txt").write_text("# names\nNyokabi\n\nMombasa mjini\nNyokabi\n", encoding="utf-8")
     assert phrases(str(tmp_path / "words.txt")) == ("Nyokabi", "Mombasa mjini")
     assert phrases("a, b c") == ("a", "b c")
+    many = [f"word{n}" for n in range(80)]  # longer than a file's name may be
+    assert phrases(",".join(many)) == tuple(many)
     with pytest.raises(BadInput, match="no hot word"):
         phrases(" , ")
 

@@ -169,8 +169,10 @@ def test_a_finished_run_is_loaded_on_resumption_and_another_is_not(tmp_path):
     assert not steps and again.training == first.training
     assert all(torch.equal(t, recognizer.adapters["a"].tensors()[1][n]) for n, t in trained.items())
     recognizer.adapters.detach("a")
-    with pytest.raises(BadInput, match="another run"):
-        finetune(recognizer, tones(6), options=options(steps=5), lang="en", out=tmp_path / "a", resume=True)
+    for changed in ({"options": options(steps=5)}, {"settings": {"rank": 3}}, {"where": "ff"}, {"lang": "de"}, {"task": "translate"}):
+        with pytest.raises(BadInput, match="another run"):
+            finetune(recognizer, tones(6), **({"options": options(), "lang": "en", "out": tmp_path / "a", "resume": True} | changed))
+    finetune(recognizer, tones(6), options=options(cache_mb=1), lang="en", out=tmp_path / "a", resume=True)  # changes no result
 
 
 def test_an_interrupted_job_goes_on_to_the_same_adapter(tmp_path):
@@ -189,6 +191,10 @@ def test_an_interrupted_job_goes_on_to_the_same_adapter(tmp_path):
             part, tones(8), options=options(steps=6, checkpoint_s=0.0), lang="xx", out=tmp_path / "a", progress=stop
         )
     assert "a" not in part.adapters and (tmp_path / "a.checkpoint").is_file() and not (tmp_path / "a").exists()
+    left = (tmp_path / "a.checkpoint").read_bytes()
+    with pytest.raises(BadInput, match="interrupted run.*--resume"):
+        finetune(part, tones(8), options=options(steps=6, checkpoint_s=0.0), lang="xx", out=tmp_path / "a")
+    assert (tmp_path / "a.checkpoint").read_bytes() == left
     torch.rand(3)
     finetune(part, tones(8), options=options(steps=6, checkpoint_s=0.0), lang="xx", out=tmp_path / "a", resume=True)
     expected = whole.adapters["whole"].tensors()[1]
@@ -217,6 +223,33 @@ def test_training_goes_on_from_a_given_adapter(tmp_path):
     old, new = recognizer.adapters["a"].ctc, recognizer.adapters["b"].ctc
     assert set(old.vocabulary) | set("xyzabc") == set(new.vocabulary)
     torch.testing.assert_close(new.weight[new.index["a"]], old.weight[old.index["a"]])
+
+
+def test_an_adapter_that_goes_on_in_another_language_is_of_that_language(tmp_path):
+    recognizer = tiny_recognizer()
+    common = {"dev": tones(2), "options": options(steps=1)}
+    finetune(recognizer, tones(4), lang="en", out=tmp_path / "a", **common)
+    finetune(recognizer, tones(4), lang="German", init_adapter=tmp_path / "a", name="b", **common)
+    assert recognizer.adapters["b"].manifest.language == "de"
+    assert recognizer.prompt(lang=None, adapter="b") == recognizer.prompt(lang="de")
+    finetune(recognizer, tones(4), init_adapter=tmp_path / "a", name="c", **common)
+    assert recognizer.adapters["c"].manifest.language == "en"
+    finetune(recognizer, tones(4), lang="klingon", out=tmp_path / "k", **common)
+    with pytest.raises(BadInput, match="learned a vector for 'klingon'"):
+        finetune(recognizer, tones(4), lang="de", init_adapter=tmp_path / "k", name="d", **common)
+
+
+def test_evaluation_data_keep_their_own_language(monkeypatch):
+    from asrpeft.recognizer import Recognizer
+
+    swahili = Corpus([replace(u, lang="sw") for u in tones(4)])
+    mixed = Corpus([replace(utterance(0, speaker="x"), lang="de"), utterance(1, speaker="y")])
+    asked, real = [], Recognizer.prompt
+    monkeypatch.setattr(Recognizer, "prompt", lambda self, *, lang, **more: (asked.append(lang), real(self, lang=lang, **more))[1])
+    finetune(tiny_recognizer(), swahili, dev=swahili, options=options(steps=1), eval_data=mixed, name="a",
+             progress=lambda event: asked.append("step") if isinstance(event, Step) else None)  # fmt: skip
+    after = asked[len(asked) - asked[::-1].index("step"):]
+    assert {"de", "sw"} <= set(after) and after.count("de") == 2  # the base and the adapter
 
 
 @pytest.mark.parametrize("asked", [{"method": "ia3"}, {"settings": {"rank": 3}}, {"where": "conv"}])

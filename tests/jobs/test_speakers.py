@@ -8,6 +8,7 @@ from asrpeft.corpus import Corpus
 from asrpeft.corpus.corpus import sentence_key
 from asrpeft.errors import BadCorpus, BadInput
 from asrpeft.jobs import speakers as job
+from asrpeft.jobs.finetune import finetune
 from asrpeft.jobs.speakers import divide, folder_name, speakers
 from asrpeft.training import Message, Step
 from tests.bases import tiny_recognizer
@@ -163,3 +164,11 @@ def test_each_may_start_from_the_pooled_adapter(tmp_path):
     report = run(tmp_path / "all", from_pooled=True)
     manifest = json.loads((report.speakers[0].folder / "adapter.json").read_text())
     assert manifest["training"]["init_adapter"] == str(tmp_path / "all" / "_pooled")
+
+
+def test_who_says_no_language_is_measured_in_that_of_the_adapter_to_start_from(tmp_path):
+    recognizer = tiny_recognizer()
+    finetune(recognizer, tones(4), dev=tones(2), options=options(steps=1), lang="sw", out=tmp_path / "start")
+    recognizer.adapters.detach("start")
+    report = speakers(recognizer, tones(16, speakers=2), out=tmp_path / "all", options=options(steps=2), init_adapter=tmp_path / "start")
+    assert len(report.speakers) == 2 and not report.skipped
