@@ -10,6 +10,7 @@ Source: openai/whisper's timing code; Radford et al., 2022, https://arxiv.org/ab
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
@@ -17,6 +18,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from asrpeft.adapters import Route
+from asrpeft.decoding.start import prompt_rows
 from asrpeft.decoding.words import Word
 from asrpeft.recognizer import Encoded, Recognizer
 from asrpeft.recognizer.context import ENCODER_FRAMES_PER_SECOND
@@ -28,13 +31,14 @@ MEDIAN = 7  # frames
 def _watched(recognizer: Recognizer, layers: Sequence[int]) -> Iterator[dict[tuple[int, str], Tensor]]:
     """The queries and keys that the cross attention of some layers computes inside the block, adapters included."""
     seen: dict[tuple[int, str], Tensor] = {}
-    handles = []
+    handles, mine = [], threading.get_ident()
     for number in layers:
         block = recognizer.base.model.decoder.layers[number].encoder_attn
         for name in ("q_proj", "k_proj"):
 
             def keep(_module, _args, output, key=(number, name)):
-                seen[key] = output
+                if threading.get_ident() == mine:  # other sessions decode with the same layers
+                    seen[key] = output
 
             handles.append(getattr(block, name).register_forward_hook(keep))
     try:
@@ -101,7 +105,7 @@ def attend(
     starts = word_starts(recognizer, tokens)
     if not starts:
         return None
-    whole = [*prompt, *tokens, recognizer.end][: recognizer.max_tokens]
+    whole = [*prompt, *tokens, recognizer.end][: recognizer.max_tokens - prompt_rows(recognizer, Route(adapter))]
     a = attention_to_audio(recognizer, encoded, whole, adapter=adapter, n_frames=n_frames)
     if a is None:
         return None

@@ -79,9 +79,17 @@ def earlier_text(recognizer: Recognizer, text: str | None) -> list[int]:
 
 
 def text_prefix(recognizer: Recognizer, row: Row, said: str) -> Row:
-    """The row, to be continued after the words `said` of its own audio."""
+    """The row, to be continued after the words `said` of its own audio.
+
+    The decoder's positions are finite: of a long `said` it is told the end, and then not what had come before the audio.
+    """
     said = said.strip()
-    return replace(row, prompt=(*row.prompt, *recognizer.encode_text(" " + said)), said=said) if said else row
+    if not said:
+        return row
+    told, prompt = recognizer.encode_text(" " + said)[-(recognizer.max_tokens // 2) :], row.prompt
+    if len(prompt) + len(told) > recognizer.max_tokens * 3 // 4:
+        prompt = prompt[prompt.index(recognizer.start) :]
+    return replace(row, prompt=(*prompt, *told), said=said)
 
 
 def features_of(recognizer: Recognizer, rows: Sequence[Row]) -> tuple[Tensor, Tensor]:

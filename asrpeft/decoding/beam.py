@@ -72,6 +72,7 @@ def beam_search(
         widths = [len(rows[row].running) for row in live]
         here_beams = [beam for row in live for beam in rows[row].running]
         scores = ranked = _ruled(logits, start.rules, [beam.tokens for beam in here_beams])
+        told = scores - scores.logsumexp(-1, keepdim=True)  # of what the rules left; the choice is made as transformers makes it
         spelt: list[dict[int, Spelling]] = []
         if joint:
             owners = [row for row, width in zip(live, widths) for _ in range(width)]
@@ -81,7 +82,7 @@ def beam_search(
         staying: list[int] = []
         for first, width, row in zip(firsts, widths, live):
             own = slice(first, first + width)
-            chosen = _extend(rows[row], scores[own], ranked[own], spelt[own], options, recognizer.end, last=step + 1 == most)
+            chosen = _extend(rows[row], told[own], ranked[own], spelt[own], options, recognizer.end, last=step + 1 == most)
             if joint:
                 joint.keep(row, [beam.spelling for beam in rows[row].running])
             if chosen is not None:
@@ -91,9 +92,7 @@ def beam_search(
             break
         kept = torch.tensor(parents, device=device)
         cache.self_attention_cache.batch_select_indices(kept)
-        if widths != [beams] * len(live) or len(staying) < len(
-            live
-        ):  # else every beam stays beside its own row's audio
+        if widths != [beams] * len(live) or len(parents) < beams * len(live):  # else every beam stays beside its row's audio
             cache.cross_attention_cache.batch_select_indices(kept)
             encoded, here = encoded.take(kept), here.take(parents)
         live = staying
@@ -126,7 +125,7 @@ def _ruled(logits: Tensor, rules: Sequence, written: Sequence[tuple[int, ...]]) 
 def _extend(row: _Row, scores: Tensor, ranked: Tensor, spelt: Sequence[dict[int, Spelling]], options: Options, end: int, *, last: bool) -> list[int] | None:
     """Extend the beams of one row by one token; the parents of its new beams, or None where the row is done.
 
-    Args: scores, ranked: (beams, vocabulary) the decoder's log-probabilities, and what the choice is made by.
+    Args: scores, ranked: (beams, vocabulary) the decoder's log-probabilities to report, and what the choice is made by.
     """
     before, beams = row.running, options.beams
     sums = ranked.double() + torch.tensor([beam.score for beam in before], dtype=torch.float64, device=scores.device)[:, None]

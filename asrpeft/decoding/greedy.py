@@ -87,6 +87,10 @@ def greedy(
             encoded, tokens, here = encoded.take(kept), tokens[kept], here.take(staying)
             live = [live[place] for place in staying]
         step_tokens = tokens[:, None]
+    for row in range(n_rows) if options.stop_loops else ():  # those that began after the last look
+        period = None if row in loops else loop_period(written[row, : lengths[row]].tolist())
+        if period is not None:
+            loops[row] = period
     return [
         hypothesis(
             recognizer,

@@ -8,6 +8,7 @@ Source: Radford et al., 2022, https://arxiv.org/abs/2212.04356, section 4.5, and
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from asrpeft.recognizer import Recognizer
 
 NEVER = float("-inf")
+_SPACELESS = ("CJK", "HIRAGANA", "KATAKANA", "THAI", "LAO", "KHMER", "MYANMAR", "TIBETAN")  # as their letters' names begin
 
 
 class Rule(Protocol):
@@ -40,13 +42,15 @@ class Suppress:
 
 @dataclass(frozen=True)
 class SuppressFirst:
-    """Some tokens cannot come first: a space, the end."""
+    """Some tokens cannot come first, in the rows named (None: in all): a space or the end where nothing was said yet."""
 
     tokens: tuple[int, ...]
+    rows: tuple[int, ...] | None = None
 
     def __call__(self, logits: Tensor, tokens: Tensor) -> Tensor:
         if tokens.shape[1] == 0:
-            logits[:, list(self.tokens)] = NEVER
+            rows = range(len(logits)) if self.rows is None else self.rows
+            logits[torch.tensor(rows, dtype=torch.long)[:, None], torch.tensor(self.tokens)] = NEVER
         return logits
 
 
@@ -89,16 +93,26 @@ class Timestamps:
         return logits
 
 
-def rules_for(recognizer: Recognizer, *, timestamps: bool = False, suppress: Sequence[int] = ()) -> list[Rule]:
+def rules_for(
+    recognizer: Recognizer, *, timestamps: bool = False, suppress: Sequence[int] = (), prompts: Sequence[Sequence[int]] = ((),)
+) -> list[Rule]:
     """The rules of the base's own generation config, with the timestamp rules where timestamps are asked for.
 
-    Args:    suppress: further tokens that must not appear.
+    Args:
+        suppress: further tokens that must not appear.
+        prompts: one a row. Where one ends in text, which is to be gone on with, nothing may be left to say; and what is said
+            does not go on in the middle of a word, in languages that are written with spaces.
     """
     told = recognizer.generation
     never = tuple(dict.fromkeys([*(told.suppress_tokens or ()), *suppress]))
     rules: list[Rule] = []
+    begun = [row for row, prompt in enumerate(prompts) if prompt and prompt[-1] < recognizer.end]
     if told.begin_suppress_tokens:
-        rules.append(SuppressFirst(tuple(told.begin_suppress_tokens)))
+        fresh = None if not begun else tuple(row for row in range(len(prompts)) if row not in begun)
+        rules.append(SuppressFirst(tuple(told.begin_suppress_tokens), fresh))
+    spaced = tuple(row for row in begun if not _without_spaces(recognizer.decode_text(prompts[row][-4:])))
+    if spaced and recognizer.inner_tokens:
+        rules.append(SuppressFirst(recognizer.inner_tokens, spaced))
     if never:
         rules.append(Suppress(never))
     if timestamps:
@@ -106,3 +120,9 @@ def rules_for(recognizer: Recognizer, *, timestamps: bool = False, suppress: Seq
             Timestamps(recognizer.no_timestamps, recognizer.end, getattr(told, "max_initial_timestamp_index", None))
         )
     return rules
+
+
+def _without_spaces(text: str) -> bool:
+    """Whether a text ends in a letter of a script that is written without spaces between words."""
+    letters = [c for c in text if c.isalpha()]
+    return bool(letters) and unicodedata.name(letters[-1], "").startswith(_SPACELESS)

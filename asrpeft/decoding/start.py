@@ -45,7 +45,7 @@ def begin(recognizer: Recognizer, encoded: Encoded, prompts: Sequence[Sequence[i
     return Start(
         route, route.names if isinstance(route.names, tuple) else (route.names,) * n_rows,
         limit(recognizer, len(prompts[0]), route, options),
-        rules_for(recognizer, timestamps=options.timestamps, suppress=options.suppress),
+        rules_for(recognizer, timestamps=options.timestamps, suppress=options.suppress, prompts=prompts),
         new_cache(recognizer), torch.tensor([list(p) for p in prompts], device=encoded.states.device),
     )  # fmt: skip
 

@@ -180,6 +180,12 @@ class Recognizer(nn.Module):
         byte = {character: number for number, character in bytes_to_unicode().items()}
         return [bytes(byte[c] for c in token) for token in self.tokenizer.convert_ids_to_tokens(range(self.end))]
 
+    @cached_property
+    def inner_tokens(self) -> tuple[int, ...]:
+        """Text tokens that go on with a word: those without a space before them. None where no token has one."""
+        inner = tuple(token for token, text in enumerate(self._bytes) if not text.startswith(b" "))
+        return inner if len(inner) < len(self._bytes) else ()
+
     def text_bytes(self, tokens: Sequence[int]) -> bytes:
         """The bytes that tokens stand for (a character may be spread over several tokens); special ones stand for none."""
         return b"".join(self._bytes[t] for t in tokens if t < self.end)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 import torch
 
 from asrpeft.decoding import Options, beam_search, greedy
+from tests.bases import tiny_recognizer
 from tests.decoding.lively import features, generated, lively_recognizer
 from tests.decoding.test_greedy import stir
 
@@ -83,3 +86,40 @@ def test_stopping_loops_changes_nothing_where_there_are_none():
     recognizer, (x, frames) = lively_recognizer(1), features()
     with_, without = (beams(recognizer, x, frames, Options(beams=3, max_new_tokens=20, stop_loops=stop)) for stop in (True, False))
     assert [h.tokens for h in with_] == [h.tokens for h in without]
+
+
+def scripted(recognizer, monkeypatch, probabilities) -> None:
+    """Let the decoder give `probabilities(step)`: {token: p}, to every beam."""
+    real, steps = recognizer.decode, itertools.count()
+
+    def decode(encoded, tokens, **more):
+        logits, cache = real(encoded, tokens, **more)
+        p = torch.full_like(logits[:, -1], 1e-9)
+        for token, chance in probabilities(next(steps)).items():
+            p[:, token] = chance
+        logits[:, -1] = p.log()
+        return logits, cache
+
+    monkeypatch.setattr(recognizer, "decode", decode)
+
+
+@pytest.mark.parametrize("rows", [1, 2])
+def test_a_row_that_a_stopped_loop_leaves_with_fewer_beams_goes_on(rows, monkeypatch):
+    recognizer, (x, frames) = tiny_recognizer(0, source=200), features(2)
+    end = recognizer.end
+    scripted(recognizer, monkeypatch, lambda step: {1: 0.7, 2: 0.29} if step == 0 else {3: 0.99} if step < 24 else {end: 0.5, 3: 0.3, 4: 0.2})
+    found = beams(recognizer, x[:rows], frames[:rows], Options(beams=2, stop_loops=True))
+    assert len(found) == rows and all(h.finished and h.tokens[0] == 1 for h in found)
+
+
+def test_beams_tell_the_log_probabilities_that_greedy_search_tells():
+    recognizer, (x, frames) = lively_recognizer(0), features()
+    with torch.no_grad():
+        encoded = recognizer.encode(x, frames)
+    prompts = [recognizer.prompt(lang="sw")] * len(x)
+    never = tuple({h.tokens[0] for h in greedy(recognizer, encoded, prompts)})
+    one, other = (
+        search(recognizer, encoded, prompts, options=Options(beams=1, suppress=never)) for search in (greedy, beam_search)
+    )
+    assert [h.tokens for h in one] == [h.tokens for h in other]
+    assert [h.logprob for h in one] == pytest.approx([h.logprob for h in other], abs=1e-4)

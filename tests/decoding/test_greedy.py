@@ -217,3 +217,22 @@ def test_what_does_not_fit_is_refused_with_a_remedy():
     for wrong in ({"max_new_tokens": 0}, {"beams": 0}, {"temperature": -1}, {"beams": 2, "temperature": 0.5}):
         with pytest.raises(BadInput):
             Options(**wrong)
+
+
+def test_a_loop_that_began_after_the_last_look_is_cut_too(monkeypatch):
+    recognizer, (x, frames) = lively_recognizer(), features(1)
+    real = recognizer.decode
+
+    def decode(encoded, tokens, **more):  # 9, then 5 twenty-eight times, then the end
+        logits, cache = real(encoded, tokens, **more)
+        step = len(seen)
+        seen.append(step)
+        logits[:, -1] = -50.0
+        logits[:, -1, 9 if step == 0 else 5 if step < 29 else recognizer.end] = 0.0
+        return logits, cache
+
+    seen = []
+    monkeypatch.setattr(recognizer, "decode", decode)
+    with torch.no_grad():
+        (found,) = greedy(recognizer, recognizer.encode(x, frames), [recognizer.prompt(lang="sw")], options=Options(stop_loops=True))
+    assert found.looped and found.tokens == (9, 5) and len(found.token_logprobs) == 2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -10,7 +11,9 @@ import torch
 from scipy.ndimage import median_filter
 
 from asrpeft.adapters.ctc import BLANK, CTCHead
+from asrpeft.decoding import Options, make_row
 from asrpeft.decoding.attention import attend, attention_to_audio, warp, word_starts
+from asrpeft.decoding.batch import decode_aligned
 from asrpeft.decoding.words import Word, align, spread
 from tests.decoding.lively import features, lively_recognizer
 
@@ -135,3 +138,28 @@ def test_attention_times_work_under_every_adapter_that_changes_the_decoders_inpu
     }
     assert all(a.shape == (len(tokens), 200) for a in found.values())
     assert not torch.allclose(found[None], found["lora"]) and not torch.allclose(found[None], found["prompt"])
+
+
+def test_a_row_that_ran_to_its_limit_beside_virtual_tokens_has_word_times(monkeypatch):
+    recognizer = lively_recognizer()
+    recognizer.generation.alignment_heads = [[0, 0], [1, 1]]
+    recognizer.adapt("prompt", name="p", lang="sw", context="auto")
+    row = make_row(recognizer, np.random.default_rng(0).normal(size=16_000).astype(np.float32) * 0.1, adapter="p")
+    ((found, words),) = decode_aligned(recognizer, [row], options=Options(suppress=(recognizer.end,)))
+    assert not found.finished and [word.text for word in words] == found.text.split()
+
+
+def test_sessions_in_threads_do_not_spoil_each_others_times():
+    recognizer, (x, frames) = lively_recognizer(), features(2)
+    recognizer.generation.alignment_heads = [[0, 0], [1, 1]]
+    with torch.no_grad():
+        encoded = [recognizer.encode(x[i : i + 1], frames[i : i + 1]) for i in range(2)]
+    tokens = [[1, 2, 3], list(range(4, 20))]
+
+    def ask(i):
+        return attention_to_audio(recognizer, encoded[i], tokens[i], adapter=None, n_frames=50)
+
+    alone = [ask(i) for i in range(2)]
+    with ThreadPoolExecutor(4) as pool:
+        for i, found in enumerate(pool.map(ask, [0, 1] * 60)):
+            torch.testing.assert_close(found, alone[i % 2])

@@ -6,6 +6,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from asrpeft.audio import vad
 from asrpeft.audio.vad import speech_segments
 from asrpeft.decoding.words import Word
 from asrpeft.errors import BadAudio, BadInput
@@ -182,3 +183,23 @@ def test_events_print_the_promised_keys(talk):
         printed = event.to_json()
         assert list(printed) == ["type", "text", "start", "end", "words", "latency"]
         assert all(list(word) == ["word", "start", "end", "probability"] for word in printed["words"])
+
+
+@pytest.mark.parametrize("min_silence_s", [0.5, 1.0, 2.5, 4.0])
+def test_words_keep_their_times_however_long_a_silence_ends_speech(monkeypatch, min_silence_s):
+    """A sound too short for speech, then a silence not quite long enough to end it: speech is then told to have begun long ago."""
+    monkeypatch.setattr(vad, "_one_by_one", lambda windows, memory: [1.0 if float(w.abs().max()) > 0.1 else 0.0 for w in windows])
+    loud, rate = np.full(32_000, 0.5, np.float32), 16_000
+    audio = np.concatenate([silence(1.024) * 0, loud[:1_536], np.zeros(int((min_silence_s - 0.1) * rate), np.float32), loud, np.zeros(6 * rate, np.float32)])
+    begins = 1.024 + 0.096 + min_silence_s - 0.1
+
+    def hear(samples, said=""):
+        places = np.flatnonzero(np.abs(samples) > 0.1)
+        if not len(places) or said:
+            return []
+        gaps = np.flatnonzero(np.diff(places) > 100)
+        return [Word("w", places[gaps[-1] + 1 if len(gaps) else 0] / rate, places[-1] / rate)]
+
+    session = Session(hear, policy="vad", settings={"min_silence_s": min_silence_s})
+    words = [word for event in [*session.feed(audio), *session.close()] if event.type != "partial" for word in event.words]
+    assert words and words[-1].start == pytest.approx(begins, abs=0.1)

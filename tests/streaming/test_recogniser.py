@@ -5,11 +5,14 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 
 from asrpeft.audio.vad import speech_segments
 from asrpeft.decoding import Options, decode_rows, make_row
+from asrpeft.decoding.rules import SuppressFirst, rules_for
 from asrpeft.errors import BadInput, BadRoute
 from asrpeft.jobs.transcribe import transcribe
+from asrpeft.recognizer import load
 from asrpeft.streaming import ear, names, transcript
 from tests.audio.test_vad import silence, voice
 from tests.decoding.lively import lively_recognizer
@@ -84,3 +87,38 @@ def test_what_does_not_fit_is_said_before_the_stream_begins(recognizer):
         ear(recognizer)
     with pytest.raises(BadInput, match="timestamp"):
         ear(recognizer, lang="sw", options=Options(timestamps=True))
+
+
+def test_where_nothing_is_left_to_say_nothing_is_said_though_a_text_may_not_begin_with_its_end():
+    made = lively_recognizer(1, source=1500)
+    prompt = made.prompt(lang="sw")
+    made.generation.begin_suppress_tokens = [made.end]
+    logits = torch.zeros(2, made.base.config.vocab_size)
+    (rule,) = [one for one in rules_for(made, prompts=[prompt, [*prompt, 5, 6]]) if isinstance(one, SuppressFirst)]
+    ruled = rule(logits, torch.zeros(2, 0, dtype=torch.long))
+    assert ruled[0, made.end] == float("-inf") and ruled[1, made.end] == 0
+
+
+def test_what_goes_on_after_committed_words_begins_with_a_new_word():
+    base = load()
+    prompt = base.prompt(lang="en")
+    said, thai = [*prompt, *base.encode_text(" the sch")], [*prompt, *base.encode_text(" สวัส")]
+    word, ending = base.encode_text(" the")[0], base.encode_text("s")[0]
+    rules = [one for one in rules_for(base, prompts=[prompt, said, thai]) if isinstance(one, SuppressFirst)]
+    logits = torch.zeros(3, base.base.config.vocab_size)
+    for rule in rules:
+        logits = rule(logits, torch.zeros(3, 0, dtype=torch.long))
+    assert (logits[:, word] == 0).all() and (logits[:, base.end] == 0).all()
+    assert (logits[:, ending] == float("-inf")).tolist() == [False, True, False]
+
+
+@pytest.mark.parametrize("prompt", [None, "names " * 30])
+def test_a_long_sentence_never_leaves_the_decoder_without_room(prompt):
+    made = lively_recognizer(1, source=1500)
+    made.tokenizer = Wordy(made.tokenizer)
+    if prompt is not None:
+        real = made.tokenizer.plain.convert_tokens_to_ids
+        made.tokenizer.plain.convert_tokens_to_ids = lambda text: 69 if text == "<|startofprev|>" else real(text)
+        made.tokenizer.plain.unk_token_id = None
+    hear = ear(made, lang="sw", context="full", prompt=prompt)
+    assert isinstance(hear(np.zeros(16_000, np.float32), "ab " * 200), list)

@@ -130,10 +130,6 @@ class SpeechPolicy(Policy):
     A subclass says what to do when speech goes on (`speaking`) and when it ends (`finish`).
     """
 
-    HISTORY_S = (
-        2.0  # a start of speech is known at most a second after it; what is older is forgotten while nobody speaks
-    )
-
     @dataclass(frozen=True)
     class Config:
         step_s: Seconds = 1.0  # between hypotheses while speech goes on
@@ -156,6 +152,9 @@ class SpeechPolicy(Policy):
             threshold=config.threshold, min_silence_s=config.min_silence_s, pad_s=config.pad_s, max_s=config.max_s
         )
         self.tape = Tape()
+        # What a start of speech may lie back when it is told: a sound too short for speech, and the silence that is waited
+        # for after it. What is older is forgotten while nobody speaks.
+        self.history: Seconds = max(2.0, config.min_silence_s + config.pad_s + 0.5)
         self.open: Seconds | None = None  # start of the speech that goes on
         self.next_step: Seconds = 0.0
 
@@ -182,7 +181,7 @@ class SpeechPolicy(Policy):
             self.next_step += self.config.step_s
             self.said.begin()
             found += self.speaking(self.open)
-        self.tape.forget_before(self.now - self.HISTORY_S if self.open is None else self.open)
+        self.tape.forget_before(self.now - self.history if self.open is None else self.open)
         return found
 
     def close(self, rest: np.ndarray) -> list[Event]:
