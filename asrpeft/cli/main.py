@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
+import threading
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from importlib import import_module
 
 import typer
@@ -51,18 +54,41 @@ def run(arguments: Sequence[str] | None = None) -> None:
     """The entry point: exit status 2 for a user's mistake, 1 for a failure, never a traceback (unless ASRPEFT_DEBUG is set)."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     warnings.filterwarnings("ignore", category=FutureWarning)
+    given = spread(sys.argv[1:] if arguments is None else arguments)
     try:
-        app(args=spread(sys.argv[1:] if arguments is None else arguments))
+        with _interruptible():
+            app(args=given)
     except AsrpeftError as error:
         _stop(error, 2)
-    except KeyboardInterrupt:
-        print("Interrupted. With --resume the same command goes on from its last checkpoint.", file=sys.stderr)
+    except _Interrupted:
+        resumes = given[:1] in (["finetune"], ["speakers"])
+        print("Interrupted." + (" With --resume the same command goes on from its last checkpoint." if resumes else ""), file=sys.stderr)
         raise SystemExit(130) from None
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise SystemExit(0) from None
     except (Failure, OSError, RuntimeError, ValueError) as error:
         _stop(error, 1)
+
+
+class _Interrupted(BaseException):
+    """Ctrl-C. (A KeyboardInterrupt would end in the command-line library, as "Aborted" with status 1.)"""
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    def interrupt(*_: object) -> None:
+        raise _Interrupted
+
+    main = threading.current_thread() is threading.main_thread()  # no other may set a handler
+    ours = main and signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    if ours:
+        signal.signal(signal.SIGINT, interrupt)
+    try:
+        yield
+    finally:
+        if ours:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def _stop(error: Exception, status: int) -> None:

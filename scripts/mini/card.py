@@ -46,7 +46,8 @@ the dev speakers):
 - **Texts**: the fortunes-* packages of Debian and translations of free programs (clauses of them; none is stored here), generated
   numbers, dates, names and commands, and for English a trigram model of these and of the real speech's transcripts.
 - **Real speech**: the adult training speakers of speechocean762 (Zhang et al., 2021, arXiv:2104.01378; free for commercial and
-  non-commercial use) without the dev speakers: {real}, as recorded and in augmented copies.
+  non-commercial use) without the dev speakers: {real}, as recorded, in augmented copies,
+  and, later in training, put together anew from their words (`scripts/mini/splice.py`).
 - Never heard in training: children, any test file, Swahili, the voices of `data/demo`.
 
 Training: {steps} steps, {utterances} utterances, {minutes} minutes on {machine}, seed {seed}, Muon and AdamW, bf16.

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import io
+import signal
 
 import numpy as np
 import pytest
 import soundfile
 
+from asrpeft.cli import main
 from asrpeft.cli.evaluate import sound_of
 from asrpeft.cli.main import spread
 from asrpeft.cli.options import pairs
@@ -76,3 +78,13 @@ def test_the_page_gets_the_part_of_a_recording_that_an_utterance_is():
     assert sound_of(whole) == made.getvalue()
     samples, rate = soundfile.read(io.BytesIO(sound_of(part)), dtype="float32")
     assert rate == 16_000 and len(samples) == 24_000 and np.abs(samples - part.samples()).max() < 1e-4
+
+
+@pytest.mark.parametrize(("verb", "hint"), [("finetune", True), ("evaluate", False)])
+def test_ctrl_c_ends_with_status_130_and_says_how_to_go_on(monkeypatch, capsys, verb, hint):
+    monkeypatch.setattr(main, "app", lambda args: signal.raise_signal(signal.SIGINT))
+    with pytest.raises(SystemExit) as ended:
+        main.run([verb, "--data", "x"])
+    said = capsys.readouterr().err
+    assert ended.value.code == 130 and said.startswith("Interrupted.") and ("--resume" in said) is hint
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
