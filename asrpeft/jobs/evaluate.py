@@ -159,7 +159,7 @@ def evaluate(
     tell = _Parts(progress, len(names) * (len(corpus) * (1 + len(under)) + silent) + guarded)
 
     def hear(name: str | None, spoken: Corpus, what: str = "", **changes: Any) -> Transcripts:
-        label = BASE if name is None else name
+        label = _label(name)
         how: dict[str, Any] = {"lang": lang, "proxy_lang": proxy_lang, "task": task, "context": context} | changes
         return transcribe_corpus(
             recognizer,
@@ -177,7 +177,7 @@ def evaluate(
     systems = []
     for name in names:
         heard = hear(name, corpus)
-        one = _scored(name, BASE if name is None else name, heard, corpus, normaliser, by, seed)
+        one = _scored(name, _label(name), heard, corpus, normaliser, by, seed)
         found = examine(recognizer, one.score, heard, checks, normaliser=normaliser, seed=seed)
         systems.append(replace(one, findings=found))
     if checks.nonspeech is not None:
@@ -206,11 +206,16 @@ def evaluate(
         )  # fmt: skip
         for place, one in enumerate(systems):
             if one.adapter is not None:
-                after = before.system(one.adapter).score
+                after = before.system(_label(one.adapter)).score
                 kept = Guarded.of(before.system(BASE).score, after, max_loss=checks.max_loss, seed=seed)
                 systems[place] = replace(one, findings=replace(one.findings, guard=kept))
     tests = tuple(compare(systems[0].score, other.score, cap=cap, seed=seed) for other in systems[1:]) if base else ()
     return Evaluation(tuple(systems), tests, systems[0].transcripts.skipped, tuple(notes), tuple(conditions))
+
+
+def _label(name: str | None) -> str:
+    """What a system is called in reports, where nothing else is called as the base is."""
+    return BASE if name is None else f"{name} (adapter)" if name == BASE else name
 
 
 class _Parts:

@@ -191,6 +191,20 @@ def test_what_an_adapter_loses_on_guard_data_is_told_in_their_own_language(recog
     assert kept["loss"] == pytest.approx(wer["p"] - wer[None]) and kept["passed"] == (kept["loss"] <= 0.5)
 
 
+def test_an_adapter_called_base_is_not_taken_for_it(recognizer):
+    guard = corpus([0.6, 0.9], langs=("de",))
+    losses = []
+    for name in ("p", "base"):
+        if name == "base":
+            recognizer.adapt("lora", name="base", lang="sw", context="auto")
+            recognizer.adapters["base"].load_state_dict(recognizer.adapters["p"].state_dict())
+        found = evaluate(recognizer, corpus(SECONDS), adapters=[name], checks=Checks(guard=guard))
+        losses.append({k: v for k, v in found.to_json()["systems"][1]["guard"].items() if k in ("loss", "before", "after")})
+        losses[-1]["after"].pop("name", None)
+    recognizer.adapters.detach("base")
+    assert [one.score.name for one in found.systems] == ["base", "base (adapter)"] and losses[0] == losses[1]
+
+
 def test_an_adapter_that_changes_nothing_loses_nothing():
     fresh = lively_recognizer(1, source=1500)
     fresh.adapt("lora", name="fresh", lang="sw", context="auto")
