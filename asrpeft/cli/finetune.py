@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from asrpeft.cli import options as o
-from asrpeft.cli.output import console, count, duration, interval, per_cent, print_json, reason, size, table, teller
+from asrpeft.cli.output import console, count, duration, first_process, interval, per_cent, print_json, reason, size, table, teller
 
 
 def add_to(app: typer.Typer) -> None:
@@ -93,6 +93,7 @@ def finetune(
     from asrpeft.jobs.finetune import finetune as run
     from asrpeft.training import TrainingOptions
 
+    quiet = quiet or not first_process()
     say = teller(quiet=quiet, as_json=json)
     settings, length = o.over_recipe(invoked, settings, epochs=epochs, steps=steps, minutes=minutes)
     given = TrainingOptions(
@@ -110,7 +111,7 @@ def finetune(
             decoding=o.search(beams, ctc_weight), progress=progress,
         )  # fmt: skip
     found = result.to_json()
-    if json:
+    if json and first_process():
         print_json(found)
     elif not quiet:
         show(found, out)

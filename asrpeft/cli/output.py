@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -23,6 +24,11 @@ def teller(*, quiet: bool, as_json: bool) -> Callable[[str], None]:
         return lambda text: None
     stream = sys.stderr if as_json else sys.stdout
     return lambda text: print(text, file=stream, flush=True)
+
+
+def first_process() -> bool:
+    """Whether this process is the one that prints, where a launcher such as `torchrun` started several."""
+    return os.environ.get("RANK", "0") == "0"
 
 
 def reason(text: str) -> None:

@@ -141,6 +141,18 @@ def test_more_lost_on_the_reported_guard_data_than_allowed_fails(monkeypatch, pa
     assert json.loads(told.stdout)["guard"]["passed"] is passed and ("--max-loss" in told.stderr) is not passed
 
 
+@pytest.mark.parametrize("flags", [(), ("--json",)])
+def test_of_several_processes_the_first_one_prints(monkeypatch, flags):
+    class Done:
+        def to_json(self):
+            return {"adapter": "x"}
+
+    monkeypatch.setattr("asrpeft.jobs.finetune.finetune", lambda *given, **told: Done())
+    monkeypatch.setenv("RANK", "1")
+    told = asrpeft("finetune", "--data", str(DEMO / "sw-test.parquet"), *flags)
+    assert told.stdout == "" and told.stderr == ""
+
+
 @pytest.mark.parametrize("recipe", sorted(ROOT.glob("recipes/*.toml")), ids=lambda path: path.stem)
 def test_a_recipe_says_what_finetune_understands_on_data_that_are_here(recipe, monkeypatch):
     heard = {}
