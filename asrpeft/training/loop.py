@@ -163,7 +163,7 @@ class Run:
         self.state = State(total=self.steps.total, skipped={s.id: s.reason for s in self.examples.corpus.skipped})
         self.best: dict[str, Tensor] | None = None
         self._not_finite = 0
-        self._saved = time.monotonic()
+        self._saved = self._clock = time.monotonic()  # of the last checkpoint; up to where `state.seconds` counts
 
     def _place(self) -> None:
         """Each process on its own device, all with the same weights to start from."""
@@ -204,7 +204,7 @@ class Run:
             )
         )
         memory.reset_peak(self.recognizer.device)
-        state, clock = self.state, time.monotonic()
+        state, self._clock = self.state, time.monotonic()
         loader = DataLoader(
             self.examples,
             sampler=self._keys(),
@@ -214,7 +214,7 @@ class Run:
         )
         for data in loader:
             self.step(data)
-            state.seconds, clock = state.seconds + time.monotonic() - clock, time.monotonic()
+            state.seconds, self._clock = state.seconds + time.monotonic() - self._clock, time.monotonic()
             last = self._last()
             if last or self._looks_now():
                 self.look()
@@ -223,7 +223,7 @@ class Run:
                 break
             if time.monotonic() - self._saved >= self.options.checkpoint_s:
                 self.save()
-            clock = time.monotonic()
+            self._clock = time.monotonic()
         del loader  # ends its workers
         self._finish()
 
@@ -333,7 +333,7 @@ class Run:
 
     def _tell(self, loss: float, share: float) -> None:
         state, total = self.state, self.state.total
-        spent = max(state.seconds, 1e-6)
+        spent = max(state.seconds + time.monotonic() - self._clock, 1e-6)  # this step's included
         remaining = (
             spent / max(1, state.step) * (total - state.step)
             if total is not None
