@@ -7,7 +7,6 @@ from collections import defaultdict
 from pathlib import Path
 
 import jiwer
-import numpy as np
 import torch
 
 from scripts.mini.model import Recogniser
@@ -28,9 +27,7 @@ class Dev:
         for row in self.shard.rows:
             groups[row.lang, math.ceil(row.frames / 100 + 0.2)].append(row)
         for (lang, context), rows in groups.items():
-            features = np.stack([np.pad(np.asarray(self.shard.features(row), np.float32),
-                                        ((0, context * 100 - row.frames), (0, 0)), constant_values=row.pad) for row in rows])
-            encoded = model.encode(torch.from_numpy(features).transpose(1, 2))
+            encoded = model.encode(torch.from_numpy(self.shard.padded(rows, context)).transpose(1, 2))
             prefix = [tokens.sot, tokens.languages[f"<|{lang}|>"], tokens.transcribe, tokens.no_timestamps]
             for row, ids in zip(rows, model.greedy(encoded, prefix, tokens.eot, limit=40)):
                 kind = "real" if row.source == "real" else row.lang

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -71,6 +72,11 @@ class Shard:
 
     def features(self, row: Row) -> np.ndarray:
         return self.frames[row.offset : row.offset + row.frames]
+
+    def padded(self, rows: Sequence[Row], context: int) -> np.ndarray:
+        """(rows, 100·context, 80) float32: rows of at most `context` seconds, each with its silence after it."""
+        return np.stack([np.pad(np.asarray(self.features(row), np.float32), ((0, context * 100 - row.frames), (0, 0)),
+                                constant_values=row.pad) for row in rows])  # fmt: skip
 
 
 def complete(root: Path) -> list[Path]:

@@ -39,8 +39,7 @@ def find(model: Recogniser, shard: Shard, character: dict[str, int], rows_at_onc
     for context, rows in groups.items():
         for start in range(0, len(rows), rows_at_once):
             part = rows[start : start + rows_at_once]
-            features = np.stack([np.pad(np.asarray(shard.features(row), np.float32), ((0, context * 100 - row.frames), (0, 0)),
-                                        constant_values=row.pad) for row in part])  # fmt: skip
+            features = shard.padded(part, context)
             scores = model.ctc(model.encode(torch.from_numpy(features).transpose(1, 2))).log_softmax(-1)
             for row, frames, row_scores in zip(part, features, scores):
                 try:

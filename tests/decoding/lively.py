@@ -57,3 +57,14 @@ def generated(recognizer: Recognizer, x: Tensor, *, lang: str = "sw", **options)
     assert all(row[: len(prompt)] == prompt for row in out)
     texts = [row[len(prompt) :] for row in out]
     return [row[: row.index(recognizer.end)] if recognizer.end in row else row for row in texts]
+
+
+def looping_recognizer() -> Recognizer:
+    """A base that writes the same token for ever: it knows no positions, hears no audio, and must not end."""
+    recognizer = lively_recognizer(0)
+    with torch.no_grad():
+        recognizer.base.model.decoder.embed_positions.weight.zero_()
+        for layer in recognizer.base.model.decoder.layers:
+            layer.encoder_attn.out_proj.weight.zero_()
+    recognizer.generation.suppress_tokens = [recognizer.end]
+    return recognizer
