@@ -6,7 +6,6 @@ import torch
 from asrpeft.errors import BadInput
 from asrpeft.jobs import compare as job
 from asrpeft.jobs.compare import contest
-from asrpeft.training import memory
 from tests.bases import tiny_recognizer
 from tests.training.tones import options, tones
 
@@ -34,16 +33,3 @@ def test_a_method_that_fails_is_reported_and_the_others_are_scored(monkeypatch):
     found = contest(recognizer, tones(8), tones(2), methods=["lora", "ia3", "bitfit"], options=options(steps=1), lang="en")
     assert [entry.trained.method for entry in found.entries] == ["lora", "bitfit"] and found.failed == {"ia3": "no memory is left"}
     assert len(recognizer.adapters) == 0
-
-
-def test_the_peak_of_memory_is_that_of_what_ran_since_it_was_reset():
-    device = torch.device("cpu")
-    torch.ones(60_000_000).sum()  # 240 MB, gone again
-    before = memory.peak(device)
-    memory.reset_peak(device)
-    if memory.peak(device) == before:
-        pytest.skip("this system does not let a process reset its peak")
-    rest = memory.peak(device)
-    assert rest < before - 100_000_000
-    torch.ones(30_000_000).sum()
-    assert memory.peak(device) > rest + 50_000_000
