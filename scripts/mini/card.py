@@ -12,7 +12,7 @@ TEXT = """# `data/mini`: a small multilingual recogniser to adapt
 
 Base id **{id}** · Apache-2.0 · {date} · made by `scripts/mini` of this repository
 
-A Whisper-format encoder and decoder ({parameters:.1f} M parameters: 4 encoder layers, 2 decoder layers, width 256, 80 mel bins)
+A Whisper-format encoder and decoder ({parameters:.1f} M parameters: {encoder} encoder layers, {decoder} decoder layers, width 256, 80 mel bins)
 that loads with plain `transformers`, and a character CTC head (`ctc.safetensors`, characters in `asrpeft.json`). It exists so
 that adaptation can be tried, tested and measured without downloading anything. For real work adapt `openai/whisper-small`.
 
@@ -89,9 +89,10 @@ def write(folder: Path, *, table: str, log: Path, verdict: str, real: str, dista
     about = json.loads((folder / "asrpeft.json").read_text(encoding="utf-8"))
     heads = json.loads((folder / "generation_config.json").read_text(encoding="utf-8"))["alignment_heads"]
     size = (folder / "model.safetensors").stat().st_size / 2e6
-    told = about["training"]
+    told, shape = about["training"], json.loads((folder / "config.json").read_text(encoding="utf-8"))
     text = TEXT.format(
-        id=about["id"], date=time.strftime("%Y-%m-%d"), parameters=size, languages=", ".join(about["languages"]), table=table, curve=curve(log),
+        id=about["id"], date=time.strftime("%Y-%m-%d"), parameters=size, encoder=shape["encoder_layers"],
+        decoder=shape["decoder_layers"], languages=", ".join(about["languages"]), table=table, curve=curve(log),
         verdict=verdict, real=real, steps=f"{told['steps']:,}", utterances=f"{told['utterances']:,}", minutes=told["minutes"],
         machine=machine(), seed=seed, minutes_asked=f"{minutes_asked:g}", heads=heads, distance=distance,
     )  # fmt: skip
