@@ -23,22 +23,54 @@ def bar(label: str, *, quiet: bool = False) -> Iterator[Callable[..., None]]:
     if quiet:
         yield lambda done, total, note="", remaining_s=None: None
         return
+    phase = _Phase()
     if sys.stderr.isatty():
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[note]}"), TimeRemainingColumn())
         with Progress(*columns, console=console(error=True), transient=True) as shown:
             task = shown.add_task(label, total=None, note="")
-            yield lambda done, total, note="", remaining_s=None: shown.update(task, completed=done, total=total, note=note)
+
+            def move(done: float, total: float | None, note: str = "", remaining_s: float | None = None) -> None:
+                if phase.begins(done, total):
+                    shown.reset(task)  # else it goes on with the pace of what came before
+                shown.update(task, completed=done, total=total, note=note)
+
+            yield move
         return
-    started, last = time.monotonic(), time.monotonic()
+    last = time.monotonic()
 
     def advance(done: float, total: float | None, note: str = "", remaining_s: float | None = None) -> None:
         nonlocal last
+        phase.begins(done, total)
         now = time.monotonic()
         if now - last < _LINE_EVERY_S:
             return
         last = now
-        remaining = (now - started) * (total - done) / done if remaining_s is None and total and done else remaining_s
+        remaining = phase.remaining_s(done, total) if remaining_s is None else remaining_s
         of = f"/{total:,.0f}" if total else ""
-        print(f"{label}: {done:,.0f}{of} {note} ({duration(remaining)} remaining)", file=sys.stderr, flush=True)
+        told = "" if remaining is None else f" ({duration(remaining)} remaining)"
+        print(f"{label}: {done:,.0f}{of} {note}{told}", file=sys.stderr, flush=True)
 
     yield advance
+
+
+class _Phase:
+    """A part of the work that is counted from its beginning to its end: training, then scoring, then training again."""
+
+    def __init__(self) -> None:
+        self.total: float | None = None
+        self.first = self.done = 0.0
+        self.started = time.monotonic()
+
+    def begins(self, done: float, total: float | None) -> bool:
+        """Whether this is another phase than before: the count went back, or is of something else."""
+        another = total != self.total or done < self.done
+        if another:
+            self.total, self.first, self.started = total, done, time.monotonic()
+        self.done = done
+        return another
+
+    def remaining_s(self, done: float, total: float | None) -> float | None:
+        """At the pace of this phase; None while that is not known."""
+        if not total or done <= self.first:
+            return None
+        return (time.monotonic() - self.started) * (total - done) / (done - self.first)

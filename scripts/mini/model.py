@@ -39,10 +39,13 @@ def _convolve(x: Tensor, conv: nn.Conv1d) -> Tensor:
 
 def _dropped(x: Tensor, chance: Tensor | None) -> Tensor:
     """x (rows, frames, width) with values of each row set to 0 with its chance (rows,), the others scaled up to make up for it."""
-    if chance is None:
+    if chance is None or not chance.any():
         return x
-    keep = (1 - chance).to(x.dtype)[:, None, None]
-    return torch.where(torch.rand_like(x) < keep, x / keep, 0)
+    keep = torch.ones(x.shape, dtype=x.dtype)
+    for value in chance.unique().tolist():  # random numbers are slow on a CPU: for those rows only that need them
+        if value:
+            keep[chance == value] = nn.functional.dropout(keep[chance == value], value)
+    return x * keep
 
 
 class Recogniser(nn.Module):
