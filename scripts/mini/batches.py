@@ -16,7 +16,6 @@ from scripts.mini.splice import Cuts, Splicer
 from scripts.mini.tokens import Tokens
 
 IGNORED = -100
-REAL_DROPOUT = 0.15  # between the layers of the encoder
 
 
 @dataclass(frozen=True)
@@ -38,7 +37,6 @@ class Batch:
     labels: Tensor  # (rows, n) the next token, or IGNORED
     frames: Tensor  # (rows,) encoder frames that hold the utterance
     characters: list[list[int]]
-    drop: Tensor | None = None  # (rows,) how much of each row the encoder shall do without
 
 
 class Material:
@@ -154,9 +152,7 @@ class Material:
             labels[number, : len(wanted)] = torch.tensor(wanted)
         frames = torch.tensor([min(n_frames // 2, (len(values) + 1) // 2) for _, values in part])
         characters = [[self.character[c] for c in row.text] for row, _ in part]
-        # What there is little of is learnt by heart, so it is heard with gaps; of the rest there is enough.
-        drop = torch.tensor([REAL_DROPOUT * (row.source == "real") for row, _ in part]) if stage.masking else None
-        return Batch(torch.from_numpy(features).transpose(1, 2), ids, labels, frames, characters, drop)
+        return Batch(torch.from_numpy(features).transpose(1, 2), ids, labels, frames, characters)
 
     def misheard(self, ids: list[int], row: Row, random: np.random.Generator) -> list[int]:
         """Decoder inputs with some text tokens replaced by any others, so that the decoder listens instead of reciting.

@@ -19,7 +19,7 @@ from scripts.mini import tokens as vocabulary
 from scripts.mini.model import Recogniser
 from scripts.mini.texts import LANGUAGES
 
-BASE_ID = "mini-4"
+BASE_ID = "mini-3"
 BLANK = "<blank>"
 
 

@@ -12,17 +12,17 @@ from transformers import WhisperConfig, WhisperForConditionalGeneration, Whisper
 
 from scripts.mini.tokens import Tokens
 
-WIDTH, HEADS, ENCODER_LAYERS, DECODER_LAYERS, INNER = 256, 4, 6, 3, 1_024
+WIDTH, HEADS, ENCODER_LAYERS, DECODER_LAYERS, INNER = 256, 4, 4, 2, 1_024
 FRAMES_PER_SECOND = 50  # of the encoder; the features have twice as many
 
 
-def build(tokens: Tokens, layers: tuple[int, int]) -> WhisperForConditionalGeneration:
-    """A fresh model of so many encoder and decoder layers (10 M parameters with six and three), its head tied to its token embedding."""
+def build(tokens: Tokens, *, dropout: float = 0.0) -> WhisperForConditionalGeneration:
+    """A fresh model (6 M parameters), its head tied to its token embedding."""
     config = WhisperConfig(
         vocab_size=len(tokens.tokenizer), num_mel_bins=80, d_model=WIDTH,
-        encoder_layers=layers[0], encoder_attention_heads=HEADS, encoder_ffn_dim=INNER,
-        decoder_layers=layers[1], decoder_attention_heads=HEADS, decoder_ffn_dim=INNER,
-        max_source_positions=1_500, max_target_positions=448, dropout=0.0,
+        encoder_layers=ENCODER_LAYERS, encoder_attention_heads=HEADS, encoder_ffn_dim=INNER,
+        decoder_layers=DECODER_LAYERS, decoder_attention_heads=HEADS, decoder_ffn_dim=INNER,
+        max_source_positions=1_500, max_target_positions=448, dropout=dropout,
         pad_token_id=tokens.eot, bos_token_id=tokens.eot, eos_token_id=tokens.eot, decoder_start_token_id=tokens.sot,
         suppress_tokens=None, begin_suppress_tokens=None, tie_word_embeddings=True, attn_implementation="eager",  # quicker than sdpa on a CPU at these lengths,
     )
@@ -37,37 +37,26 @@ def _convolve(x: Tensor, conv: nn.Conv1d) -> Tensor:
     return nn.functional.linear(windows, conv.weight.permute(0, 2, 1).flatten(1), conv.bias)
 
 
-def _dropped(x: Tensor, chance: Tensor | None) -> Tensor:
-    """x (rows, frames, width) with values of each row set to 0 with its chance (rows,), the others scaled up to make up for it."""
-    if chance is None or not chance.any():
-        return x
-    keep = torch.ones(x.shape, dtype=x.dtype)
-    for value in chance.unique().tolist():  # random numbers are slow on a CPU: for those rows only that need them
-        if value:
-            keep[chance == value] = nn.functional.dropout(keep[chance == value], value)
-    return x * keep
-
-
 class Recogniser(nn.Module):
     """The Whisper model and, on its encoder, a linear head over characters."""
 
-    def __init__(self, tokens: Tokens, n_characters: int, *, layers: tuple[int, int] = (ENCODER_LAYERS, DECODER_LAYERS)):
+    def __init__(self, tokens: Tokens, n_characters: int, *, dropout: float = 0.0):
         super().__init__()
-        self.whisper = build(tokens, layers)
+        self.whisper = build(tokens, dropout=dropout)
         self.ctc = nn.Linear(WIDTH, n_characters)
 
-    def encode(self, features: Tensor, drop: Tensor | None = None) -> Tensor:
+    def encode(self, features: Tensor) -> Tensor:
         """features (rows, 80, 2·T), all rows of one context of T encoder frames → (rows, T, width).
 
         Equals transformers' encoder at T = 1500. Rows of one batch share a context, so nothing needs a mask.
-        drop (rows,): the chance with which each value between the layers of a row is dropped.
         """
         encoder = self.whisper.model.encoder
         x = gelu(_convolve(features.transpose(1, 2), encoder.conv1))
         x = gelu(_convolve(x, encoder.conv2))
         x = x + encoder.embed_positions.weight[: x.shape[1]]
+        x = nn.functional.dropout(x, encoder.dropout, self.training)
         for layer in encoder.layers:
-            out = layer(_dropped(x, drop), None)
+            out = layer(x, None)
             x = out[0] if isinstance(out, tuple) else out
         return encoder.layer_norm(x)
 

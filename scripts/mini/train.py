@@ -26,11 +26,11 @@ import numpy as np
 import torch
 from torch.nn.functional import cross_entropy, ctc_loss
 
-from scripts.mini import grow, splice
+from scripts.mini import splice
 from scripts.mini import tokens as vocabulary
 from scripts.mini.batches import IGNORED, Batch, Material, Stage
 from scripts.mini.dev import Dev
-from scripts.mini.model import DECODER_LAYERS, ENCODER_LAYERS, Recogniser
+from scripts.mini.model import Recogniser
 
 PEAK_RATE, FLOOR, WARMUP_STEPS = 1.5e-3, 0.02, 200
 DECAY_FROM, LAST_FROM = 0.6, 0.72  # shares of the time: the rate falls from the first on; full contexts from the second
@@ -65,7 +65,7 @@ class Losses:
 
 def loss(model: Recogniser, batch: Batch, ctc_weight: float) -> tuple[torch.Tensor, Losses]:
     """Cross-entropy of the tokens plus the weighted CTC of the characters, which runs in fp32 on the true frames."""
-    encoded = model.encode(batch.features.to(torch.bfloat16), batch.drop)
+    encoded = model.encode(batch.features.to(torch.bfloat16))
     logits = model.decode(encoded, batch.ids)
     text = cross_entropy(logits.float().flatten(0, 1), batch.labels.flatten(), ignore_index=IGNORED, label_smoothing=0.05)
     spoken = [n for n, c in enumerate(batch.characters) if c and len(c) < int(batch.frames[n])]
@@ -81,19 +81,14 @@ def loss(model: Recogniser, batch: Batch, ctc_weight: float) -> tuple[torch.Tens
 def optimizers(model: Recogniser) -> list[torch.optim.Optimizer]:
     """Muon (Jordan et al., 2024; scaled as in arXiv:2502.16982, so it shares AdamW's rate) for the matrices of the layers,
     AdamW for everything else."""
-    named = dict(model.named_parameters())
-    (matrices,), (tables, vectors) = [[[named[name] for name in names] for names in groups] for groups in grouped(model)]
+    named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
+    matrices = [p for name, p in named if ".layers." in name and p.ndim == 2]
+    ours = {id(p) for p in matrices}
+    tables = [p for _, p in named if p.ndim > 1 and id(p) not in ours]
+    vectors = [p for _, p in named if p.ndim <= 1]
     groups = [{"params": tables, "weight_decay": 0.02}, {"params": vectors, "weight_decay": 0.0}]
     return [torch.optim.Muon(matrices, lr=PEAK_RATE, weight_decay=0.02, adjust_lr_fn="match_rms_adamw"),
             torch.optim.AdamW(groups, lr=PEAK_RATE, betas=(0.9, 0.98), fused=True)]
-
-
-def grouped(model: Recogniser) -> list[list[list[str]]]:
-    """For each optimiser, the names of the parameters in each of its groups."""
-    named = [(name, p.ndim) for name, p in model.named_parameters() if p.requires_grad]
-    matrices = [name for name, ndim in named if ".layers." in name and ndim == 2]
-    tables = [name for name, ndim in named if ndim > 1 and name not in matrices]
-    return [[matrices], [tables, [name for name, ndim in named if ndim <= 1]]]
 
 
 class Run:
@@ -129,12 +124,6 @@ class Run:
         return self.spent_s / 60 / self.minutes
 
     def restore(self, state: dict) -> None:
-        before = tuple(grow.depth(state["model"], part) for part in ("encoder", "decoder"))
-        if before != (ENCODER_LAYERS, DECODER_LAYERS):
-            names = grouped(Recogniser(self.tokens, len(self.characters), layers=before))
-            state["optimizers"] = grow.grown_optimizers(state["optimizers"], state["model"], self.model, grouped(self.model), names)
-            for which in ("model", "average"):
-                state[which] = state[which] and grow.grown(state[which], self.model)
         self.model.load_state_dict(state["model"])
         for optimizer, saved in zip(self.optimizers, state["optimizers"]):
             optimizer.load_state_dict(saved)

@@ -16,7 +16,7 @@ import pytest
 import soundfile
 import torch
 
-from scripts.mini import card, grow, real, render, sound, splice, texts, train, voices
+from scripts.mini import card, real, render, sound, splice, texts, voices
 from scripts.mini.batches import IGNORED, Material, Stage
 from scripts.mini.model import Recogniser
 from scripts.mini.shards import Row, Shard, Writer, complete
@@ -97,55 +97,6 @@ def test_the_encoder_equals_that_of_transformers_at_full_context(recogniser):
     with torch.inference_mode():
         torch.testing.assert_close(recogniser.encode(features), recogniser.whisper.model.encoder(features).last_hidden_state,
                                    atol=1e-5, rtol=1e-4)  # fmt: skip
-
-
-def test_values_are_dropped_in_the_rows_that_say_so_and_made_up_for(recogniser):
-    features = torch.randn(2, 80, 100)[[0, 0]]
-    with torch.inference_mode():
-        plain, dropped = recogniser.encode(features), recogniser.encode(features, torch.tensor([0.0, 0.2]))
-        many = torch.stack([recogniser.encode(features, torch.tensor([0.0, 0.01]))[1] for _ in range(200)]).mean(0)
-    torch.testing.assert_close(dropped[0], plain[0])
-    assert (dropped[1] - plain[1]).abs().max() > 0.1
-    assert (many - plain[1]).abs().mean() < 0.5 * (dropped[1] - plain[1]).abs().mean()
-
-
-def test_a_model_grows_without_a_change_and_learns_in_its_new_layers(tmp_path, tokens, monkeypatch):
-    shallow = Recogniser(tokens, 30, layers=(4, 2))
-    before = train.optimizers(shallow)
-    features, ids = torch.randn(2, 80, 60), torch.randint(0, 200, (2, 5))
-    shallow.decode(shallow.encode(features), ids).square().mean().backward()
-    for optimizer in before:
-        optimizer.step()
-    (tmp_path / "characters.json").write_text(json.dumps(["", *map(chr, range(97, 126))]))
-    state = {"model": shallow.state_dict(), "average": None, "optimizers": [o.state_dict() for o in before], "counts": [7, 3, 50, 60.0]}
-    torch.save(state, tmp_path / "checkpoint.pt")
-    monkeypatch.setattr(train.vocabulary, "load", lambda folder: tokens.tokenizer)
-    run = train.Run(tmp_path, tmp_path / "no shards", minutes=2, seed=0)
-    assert len(run.model.whisper.model.encoder.layers) > 4 and run.step == 7
-    with torch.inference_mode():
-        given = run.model.encode(features), shallow.encode(features)
-        assert torch.equal(*given) and torch.equal(run.model.decode(given[0], ids), shallow.decode(given[1], ids))
-    for new, old in zip(run.optimizers, before):  # what was gathered about a tensor is still about that tensor
-        named = [{id(p): name for name, p in model.named_parameters()} for model in (run.model, shallow)]
-        was = {named[1][id(p)]: values for p, values in old.state.items()}
-        now = {named[0][id(p)]: values for p, values in new.state.items()}
-        last = "whisper.model.encoder.layers.{}.", len(run.model.whisper.model.encoder.layers) - 1
-        for name in (n for n in was if "encoder.layers.3." in n and "decoder" not in n):
-            for key, value in was[name].items():
-                assert torch.equal(torch.as_tensor(now[name.replace(last[0].format(3), last[0].format(last[1]))][key]), torch.as_tensor(value))
-    start = {name: p.detach().clone() for name, p in run.model.named_parameters()}
-    for _ in range(2):
-        run.model.decode(run.model.encode(features), ids).square().mean().backward()
-        for optimizer in run.optimizers:
-            optimizer.step()
-            optimizer.zero_grad()
-    still = [name for name, p in run.model.named_parameters() if p.requires_grad and torch.equal(p, start[name])]
-    assert not [name for name in still if ".layers." in name and ".k_proj.bias" not in name]
-
-
-def test_a_model_cannot_shrink(tokens, recogniser):
-    with pytest.raises(SystemExit, match="only grow"):
-        grow.grown(recogniser.state_dict(), Recogniser(tokens, 30, layers=(2, 2)))
 
 
 def test_cached_greedy_search_equals_the_most_likely_tokens_one_by_one(recogniser, tokens):
