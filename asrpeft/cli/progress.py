@@ -45,7 +45,7 @@ def bar(label: str, *, quiet: bool = False) -> Iterator[Callable[..., None]]:
         if now - last < _LINE_EVERY_S:
             return
         last = now
-        remaining = phase.remaining_s(done, total) if remaining_s is None else remaining_s
+        remaining = phase.remaining_s if remaining_s is None else remaining_s
         of = f"/{total:,.0f}" if total else ""
         told = "" if remaining is None else f" ({duration(remaining)} remaining)"
         print(f"{label}: {done:,.0f}{of} {note}{told}", file=sys.stderr, flush=True)
@@ -62,15 +62,16 @@ class _Phase:
         self.started = time.monotonic()
 
     def begins(self, done: float, total: float | None) -> bool:
-        """Whether this is another phase than before: the count went back, or is of something else."""
+        """Take note of the count; whether this is another phase than before: it went back, or is of something else."""
         another = total != self.total or done < self.done
         if another:
             self.total, self.first, self.started = total, done, time.monotonic()
         self.done = done
         return another
 
-    def remaining_s(self, done: float, total: float | None) -> float | None:
+    @property
+    def remaining_s(self) -> float | None:
         """At the pace of this phase; None while that is not known."""
-        if not total or done <= self.first:
+        if not self.total or self.done <= self.first:
             return None
-        return (time.monotonic() - self.started) * (total - done) / (done - self.first)
+        return (time.monotonic() - self.started) * (self.total - self.done) / (self.done - self.first)
