@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import json
 import random
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -40,6 +41,9 @@ def dev_shard(folder: Path, texts: Texts, dev: list[real.Spoken], *, n_real: int
 def prepare(work: Path, speech: str | None, seed: int = 1) -> None:
     train, dev = real.split(real.read(speech)) if speech else ([], [])
     texts = Texts(seed, [u.text for u in train])
+    if missing := texts.missing():
+        print(f"The system has no texts in {', '.join(missing)}: sentences there are generated only, which are few and alike. "
+              "On Debian: apt-get install 'fortunes-*' fortune-mod.", file=sys.stderr)  # fmt: skip
     tokens.train(work / "tokenizer", texts)
     characters = tokens.characters([*ALPHABETS.values(), " '"])
     (work / "characters.json").write_text(json.dumps(characters, ensure_ascii=False), encoding="utf-8")

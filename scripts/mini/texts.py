@@ -16,12 +16,21 @@ import random
 import re
 import unicodedata
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from scripts.mini.generate import English, generated
 
-FORTUNES = Path("/usr/share/games/fortunes")
-CATALOGUES = Path("/usr/share/locale")
+
+
+@dataclass(frozen=True)
+class Sources:
+    """Where the system keeps texts. What is not there is done without: generated sentences remain."""
+
+    fortunes: Path = Path("/usr/share/games/fortunes")
+    catalogues: Path = Path("/usr/share/locale")
+
+
 # Share of utterances. English must serve real speech; the others have shallow orthographies and feed transfer.
 LANGUAGES = {"en": 0.45, "es": 0.09, "it": 0.09, "de": 0.07, "pt": 0.07, "pl": 0.06, "cs": 0.06, "fi": 0.06, "ru": 0.05}
 ALPHABETS = {
@@ -80,21 +89,21 @@ def _read(path: Path) -> str:
         return ""
 
 
-def _fortunes(lang: str) -> Iterator[str]:
+def _fortunes(lang: str, fortunes: Path) -> Iterator[str]:
     if lang == "en":
-        paths = [p for p in FORTUNES.glob("*") if p.is_file() and p.name not in _NOT_ENGLISH]
+        paths = [p for p in fortunes.glob("*") if p.is_file() and p.name not in _NOT_ENGLISH]
     else:
-        roots = [FORTUNES / name for name in _FOLDERS.get(lang, [])]
+        roots = [fortunes / name for name in _FOLDERS.get(lang, [])]
         paths = [p for root in roots for p in ([root] if root.is_file() else root.rglob("*"))]
     for path in sorted(paths):
         if path.is_file() and path.suffix not in (".dat", ".u8") and not _UNWANTED.search(str(path)):
             yield from _clean(_clauses(_read(path)), lang)
 
 
-def _catalogue(lang: str, limit: int) -> Iterator[str]:
+def _catalogue(lang: str, catalogues: Path, limit: int) -> Iterator[str]:
     count = 0
     for folder in {"fi": ["fi"], "pt": ["pt_BR", "pt"]}.get(lang, []):
-        for path in sorted((CATALOGUES / folder / "LC_MESSAGES").glob("*.mo")):
+        for path in sorted((catalogues / folder / "LC_MESSAGES").glob("*.mo")):
             try:
                 with path.open("rb") as file:
                     messages = gettext.GNUTranslations(file)._catalog.values()
@@ -114,24 +123,28 @@ def _catalogue(lang: str, limit: int) -> Iterator[str]:
 class Texts:
     """What can be said in each language: `train(lang)` draws a text to synthesise, `tests(lang, n)` held-out sentences."""
 
-    def __init__(self, seed: int, english_style: Iterable[str] = ()):
+    def __init__(self, seed: int, english_style: Iterable[str] = (), sources: Sources = Sources()):
         """`english_style`: read-aloud sentences whose words and order the English trigram model should favour."""
         self.random = random.Random(seed)
         self.sentences: dict[str, list[str]] = {}
         self.unseen: dict[str, list[str]] = {}
         for lang in LANGUAGES:
-            every = sorted(set(_fortunes(lang)) | set(_catalogue(lang, limit=20_000)))
+            every = sorted(set(_fortunes(lang, sources.fortunes)) | set(_catalogue(lang, sources.catalogues, limit=20_000)))
             self.sentences[lang] = [s for s in every if not held_out(s)]
             self.unseen[lang] = [s for s in every if held_out(s) and 2 <= len(s.split()) <= 12]
         self.style = [s for s in map(normalise, english_style) if s]
         self.english = English(self.style, self.sentences["en"])
 
+    def missing(self) -> list[str]:
+        """The languages of which the system has no text, so that all their sentences are generated."""
+        return [lang for lang, sentences in self.sentences.items() if not sentences]
+
     def train(self, lang: str, random_: random.Random, short: float) -> str:
         """One text; with probability `short` a span of one to four words, else a clause."""
         draw = random_.random()
-        if draw < 0.18:
+        if draw < 0.18 or not (self.sentences[lang] or (lang == "en" and self.style)):
             text = normalise(generated(lang, random_))
-        elif lang == "en" and draw < 0.75:
+        elif lang == "en" and (draw < 0.75 or not self.sentences[lang]):
             text = random_.choice(self.style) if self.style and draw < 0.24 else self.english.sentence(random_)
         else:
             text = random_.choice(self.sentences[lang])

@@ -254,7 +254,8 @@ def test_a_language_without_a_token_gets_a_vector_and_every_other_row_keeps_the_
     plain = pass_through(model, None, features, contexts, tokens)[1]
     routed = pass_through(model, ["new", None, "p", "new"], features, contexts, tokens)[1]
     assert ((routed - plain).abs().amax((1, 2)) > 1e-3).tolist() == [True, False, True, True]
-    assert torch.equal(routed[2], pass_through(model, "p", features, contexts, tokens)[1][2])
+    # To rounding, not to the bit: products of matrices may sum in another order for another number of rows.
+    assert_close(routed[2], pass_through(model, "p", features, contexts, tokens)[1][2], rtol=1e-10, atol=1e-10)
     tokens[:, 1] = 5  # where the slot does not occur, the vector is seen in the slot's own logit only
     plain, routed = (pass_through(model, route, features, contexts, tokens)[1] for route in (None, "new"))
     changed = (plain - routed).abs().amax((0, 1)) > 1e-12

@@ -64,13 +64,29 @@ def test_espeak_says_something_and_refuses_what_it_does_not_have():
         speak(" ", voice="en")
 
 
-def test_a_sentence_for_evaluation_is_never_drawn_for_training():
-    every = texts.Texts(0, ["he is my friend", "we went to the house", "the house is old"])
-    drawn = {every.train("en", random.Random(n), 0.0) for n in range(400)}
-    assert not {text for text in drawn if texts.held_out(text)}
-    if every.unseen["en"]:  # where the fortunes are installed
-        test, dev = every.tests("en", 40), every.tests("en", 40, "dev")
-        assert all(map(texts.held_out, test)) and not set(test) & set(dev)
+@pytest.fixture
+def fortunes(tmp_path):
+    """A folder as Debian's fortunes are laid out, with sentences enough for some to be held out."""
+    subjects = ("the old cat", "my friend", "a small boat", "our teacher", "the river", "her brother", "this dog", "the queen")
+    verbs = ("sees", "likes", "leaves", "finds", "draws", "forgets")
+    objects = ("the house", "a green hill", "the long road", "some bread", "an open door", "his shoes", "the garden", "a red star")
+    said = [" ".join(words) for words in itertools.product(subjects, verbs, objects)]
+    (tmp_path / "fortunes").mkdir()
+    (tmp_path / "fortunes" / "cats").write_text("\n%\n".join(f"{sentence.capitalize()}." for sentence in said))
+    return texts.Sources(fortunes=tmp_path / "fortunes", catalogues=tmp_path / "none")
+
+
+@pytest.mark.parametrize("style", [(), ("he is my friend", "we went to the house", "the house is old")])
+@pytest.mark.parametrize("installed", [True, False])
+def test_a_sentence_for_evaluation_is_never_drawn_for_training(fortunes, tmp_path, installed, style):
+    sources = fortunes if installed else texts.Sources(tmp_path / "none", tmp_path / "none")
+    every = texts.Texts(0, style, sources)
+    assert ("en" not in every.missing()) == installed and bool(every.unseen["en"]) == installed and "fi" in every.missing()
+    for lang in ("en", "fi"):
+        drawn = {every.train(lang, random.Random(n), 0.0) for n in range(400)}
+        assert len(drawn) > 50 and not {text for text in drawn if texts.held_out(text)}
+        test, dev = every.tests(lang, 12), every.tests(lang, 12, "dev")
+        assert test and dev and all(map(texts.held_out, test + dev)) and not set(test) & set(dev)
 
 
 @pytest.mark.parametrize("raw, clean", [("It’s  LATE!", "it's late"), ("'quoted' words", "quoted words"), ("é", "é")])
