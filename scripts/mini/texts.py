@@ -22,7 +22,6 @@ from pathlib import Path
 from scripts.mini.generate import English, generated
 
 
-
 @dataclass(frozen=True)
 class Sources:
     """Where the system keeps texts. What is not there is done without: generated sentences remain."""
