@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import hashlib
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -44,9 +46,38 @@ class AudioRef:
             raise BadAudio(f"{self.name}: it ends at {whole:.2f} s, before its part that starts at {self.start:.2f} s.")
         return rest if self.duration is None else min(rest, self.duration)
 
+    def key(self) -> str:
+        """16 hexadecimal digits that are the same for the same recording: of its encoded bytes, and of the part that is meant.
+
+        So a file is recognised under another name, in another folder and inside a table; speech that was encoded anew is not.
+        Nothing is decoded. Raises: BadAudio, naming this audio, if it cannot be read.
+        """
+        try:
+            found = self.read()
+            whole = _file_key(str(found), found.stat().st_mtime_ns) if isinstance(found, Path) else _key([found])
+        except (OSError, ValueError) as error:
+            raise BadAudio(f"{self.name}: it cannot be read ({getattr(error, 'strerror', None) or error}).") from error
+        if not self.start and self.duration is None:
+            return whole
+        # To the millisecond: tables write 1.5, 1.500 and 1.4999999 for one moment.
+        return _key([f"{whole}\x1f{self.start:.3f}\x1f{'' if self.duration is None else f'{self.duration:.3f}'}".encode()])
+
     def _named(self, error: BadAudio) -> BadAudio:
         """The same complaint under the name that the corpus knows: bytes in a table have no path."""
         return error if self.name in str(error) else BadAudio(f"{self.name}: {error}")
+
+
+def _key(parts: Iterable[bytes]) -> str:
+    digest = hashlib.blake2b(digest_size=8)
+    for part in parts:
+        digest.update(part)
+    return digest.hexdigest()
+
+
+@lru_cache(maxsize=256)  # a long recording has many parts
+def _file_key(path: str, changed_ns: int) -> str:
+    with open(path, "rb") as file:
+        return _key(iter(lambda: file.read(1 << 20), b""))
 
 
 @dataclass(frozen=True)

@@ -139,6 +139,21 @@ def test_broken_audio_in_a_table_is_named_by_the_tables_name_for_it():
         AudioRef(b"nonsense", "clip7.ogg").samples()
 
 
+def test_a_recording_is_known_by_its_bytes_and_its_part_whatever_it_is_called(tmp_path):
+    wav(tmp_path, "a.wav")
+    wav(tmp_path, "elsewhere/copy.wav")
+    wav(tmp_path, "other.wav", 0.6)
+    data = (tmp_path / "a.wav").read_bytes()
+    whole = AudioRef(tmp_path / "a.wav", "a").key()
+    same = [AudioRef(tmp_path / "elsewhere" / "copy.wav", "b"), AudioRef(data, "c"), AudioRef(lambda: data, "d")]
+    assert {one.key() for one in same} == {whole} and len(whole) == 16
+    parts = [AudioRef(data, "a", 0.1), AudioRef(data, "a", 0.1, 0.2), AudioRef(data, "a", 0.0, 0.2), AudioRef(tmp_path / "other.wav", "a")]
+    assert len({whole, *(part.key() for part in parts)}) == 5
+    assert AudioRef(data, "a", 0.1, 0.2).key() == AudioRef(tmp_path / "a.wav", "b", 0.1, 0.19999999).key()
+    with pytest.raises(BadAudio, match="gone.wav"):
+        AudioRef(tmp_path / "gone.wav", "gone.wav").key()
+
+
 @pytest.mark.parametrize("columns, want", [
     (["path", "sentence", "client_id"], {"audio": "path", "text": "sentence", "speaker": "client_id"}),
     (["audio", "path", "transcription", "raw_transcription", "id"], {"audio": "audio", "text": "transcription", "id": "id"}),
