@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from asrpeft.cli import options as o
-from asrpeft.cli.output import console, count, duration, first_process, interval, per_cent, print_json, reason, size, table, teller
+from asrpeft.cli.output import console, count, duration, first_process, interval, per_cent, print_json, reason, size, table, tell, teller
 
 
 def add_to(app: typer.Typer) -> None:
@@ -130,15 +130,15 @@ def show(found: dict[str, Any], out: Path) -> None:
         after, test = evaluation["after"], evaluation["test"]
         columns = ["", "WER", "95 % interval", "CER", "95 % interval", "sub/del/ins"]
         console().print(table(f"{count(after['utterances'])} utterances, {count(after['words'])} words; intervals over {after['interval_unit']}s; normaliser {after['normaliser']}", columns, rows))
-        print(f"The adapted model is {test['verdict']} (paired test, p = {test['p']:.2g}).")
+        tell(f"The adapted model is {test['verdict']} (paired test, p = {test['p']:.2g}).")
     guard = found.get("guard")
     if guard and "before" in guard:
         kept = "kept" if guard["passed"] else "LOST"
-        print(f"What the base could already do ({guard['data']['name']}): WER {per_cent(guard['before']['wer'])} before, {per_cent(guard['after']['wer'])} after: "
+        tell(f"What the base could already do ({guard['data']['name']}): WER {per_cent(guard['before']['wer'])} before, {per_cent(guard['after']['wer'])} after: "
               f"{100 * guard['loss']:+.1f} points, of {100 * guard['max_loss']:g} that may be lost: {kept}.")  # fmt: skip
     head = f" and {count(found['head_parameters'])} of a CTC head" if found["head_parameters"] else ""
     folder = Path(found["adapter"])
-    print(f"{found['method']}: {count(found['trained_parameters'])} parameters{head} ({per_cent(found['trained_parameters'] / found['total_parameters'], 2)} of the base), "
+    tell(f"{found['method']}: {count(found['trained_parameters'])} parameters{head} ({per_cent(found['trained_parameters'] / found['total_parameters'], 2)} of the base), "
           f"{size(sum(f.stat().st_size for f in folder.iterdir()))} on disk; {found['steps']} steps in {duration(found['seconds'])}, "
           f"{found['utterances_per_second']:.1f} utterances/s.")  # fmt: skip
-    print(f"Saved in {out}.")
+    tell(f"Saved in {out}.")

@@ -10,10 +10,12 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib import import_module
+from typing import NoReturn
 
 import typer
 
 from asrpeft import __version__
+from asrpeft.cli.output import tell
 from asrpeft.errors import AsrpeftError, Failure
 
 app = typer.Typer(
@@ -31,7 +33,7 @@ for verb in ("finetune", "speakers", "evaluate", "transcribe", "stream", "compar
 @app.callback(invoke_without_command=True)
 def _version(version: bool = typer.Option(False, "--version", help="Print the version and stop.")) -> None:
     if version:
-        typer.echo(f"asrpeft {__version__}")
+        tell(f"asrpeft {__version__}")
         raise typer.Exit
 
 
@@ -54,21 +56,49 @@ def run(arguments: Sequence[str] | None = None) -> None:
     """The entry point: exit status 2 for a user's mistake, 1 for a failure, never a traceback (unless ASRPEFT_DEBUG is set)."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     warnings.filterwarnings("ignore", category=FutureWarning)
+    _writes_anything()
     given = spread(sys.argv[1:] if arguments is None else arguments)
     try:
         with _interruptible():
-            app(args=given)
+            status = app(args=given, prog_name="asrpeft", standalone_mode=False)  # in standalone mode the library prints what was wrong, past our door
+        if status:
+            raise SystemExit(status)
     except AsrpeftError as error:
         _stop(error, 2)
+    except _BadUsage as error:
+        _explain(error)
+    except typer.Abort as error:  # what the library makes of an EOFError
+        _stop(error.__cause__ if isinstance(error.__cause__, Exception) else error, 1)
     except _Interrupted:
         resumes = given[:1] in (["finetune"], ["speakers"])
-        print("Interrupted." + (" With --resume the same command goes on from its last checkpoint." if resumes else ""), file=sys.stderr)
+        tell("Interrupted." + (" With --resume the same command goes on from its last checkpoint." if resumes else ""), error=True)
         raise SystemExit(130) from None
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise SystemExit(0) from None
     except (Failure, OSError, RuntimeError, ValueError) as error:
         _stop(error, 1)
+
+
+# By its name: the class is click's, or that of a copy which typer brings along.
+_BadUsage: type[Exception] = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
+
+
+def _explain(error: Exception) -> NoReturn:
+    """A command that cannot be parsed: how it is used, what was wrong. (Without any argument the help was shown already.)"""
+    if type(error).__name__ != "NoArgsIsHelpError":
+        context = getattr(error, "ctx", None)
+        if context is not None:
+            tell(f"{context.get_usage()}\n'{context.command_path} --help' says more.", error=True)
+        tell(f"asrpeft: {error.format_message()}", error=True)
+    raise SystemExit(error.exit_code) from None
+
+
+def _writes_anything() -> None:
+    """Let both streams write what their encoding lacks as an escape: no name of a file may end a run that did its work."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
 
 
 class _Interrupted(BaseException):
@@ -95,7 +125,7 @@ def _stop(error: Exception, status: int) -> None:
     if os.environ.get("ASRPEFT_DEBUG"):
         raise error
     kind = "" if isinstance(error, AsrpeftError | Failure) else f"{type(error).__name__}: "
-    print(f"asrpeft: {kind}{error}", file=sys.stderr)
+    tell(f"asrpeft: {kind}{error}", error=True)
     raise SystemExit(status) from None
 
 

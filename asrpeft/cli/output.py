@@ -1,4 +1,8 @@
-"""Printing: tables and sentences for people on standard output, one JSON object for programs, progress on standard error."""
+"""Printing: tables and sentences for people on standard output, one JSON object for programs, progress on standard error.
+
+This is the one door: whatever is printed passes through here, where text from outside (ids, names of speakers, corpora and
+adapters, reasons, transcripts) loses what rich would read as markup and a terminal as a command. Nothing else escapes anything.
+"""
 
 from __future__ import annotations
 
@@ -10,20 +14,44 @@ from typing import Any
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
+
+from asrpeft.visible import visible
 
 
 def console(*, error: bool = False) -> Console:
     """A console that, away from a terminal, writes plain lines of any length."""
-    made = Console(stderr=error, highlight=False, soft_wrap=True)
-    return made if made.is_terminal else Console(stderr=error, highlight=False, soft_wrap=True, width=160, color_system=None)
+    plainly = {"stderr": error, "markup": False, "emoji": False, "highlight": False, "soft_wrap": True}
+    made = _Door(**plainly)
+    return made if made.is_terminal else _Door(**plainly, width=160, color_system=None)
+
+
+class _Door(Console):
+    def render_str(self, text: str, **how: Any) -> Text:
+        return super().render_str(visible(text), **how)
 
 
 def teller(*, quiet: bool, as_json: bool) -> Callable[[str], None]:
     """A function that tells a person something; on standard error where standard output belongs to a JSON object."""
     if quiet:
         return lambda text: None
-    stream = sys.stderr if as_json else sys.stdout
-    return lambda text: print(text, file=stream, flush=True)
+    return lambda text: tell(text, error=as_json)
+
+
+def tell(text: str, *, error: bool = False) -> None:
+    """A sentence (or some) for a person; `error`: on standard error."""
+    print(visible(text), file=sys.stderr if error else sys.stdout, flush=True)
+
+
+def write_text(text: str) -> None:
+    """A result that is text, to standard output: as it is into a file or a pipe, and as any other sentence on a terminal."""
+    print(visible(text) if sys.stdout.isatty() else text, end="", flush=True)
+
+
+def write_line(text: str, *, open_: bool = False) -> None:
+    """A line of standard output that, on a terminal, takes the place of one that was left `open_`."""
+    here = sys.stdout.isatty()
+    print(("\r\x1b[2K" if here else "") + visible(text, one_line=True), end="" if open_ else "\n", flush=True)
 
 
 def first_process() -> bool:
@@ -33,20 +61,32 @@ def first_process() -> bool:
 
 def reason(text: str) -> None:
     """Why a run that did its work ends with status 1: told on standard error, also with --quiet."""
-    print(text, file=sys.stderr, flush=True)
+    tell(text, error=True)
 
 
 def print_json(value: Any) -> None:
-    print(json.dumps(value, ensure_ascii=False, allow_nan=False), flush=True)
+    """One line. What a terminal would act on, or its encoding cannot write, is escaped as JSON has it: the value is the same."""
+    made = json.dumps(value, ensure_ascii=False, allow_nan=False)
+    try:
+        plain = visible(made) == made and bool(made.encode(getattr(sys.stdout, "encoding", None) or "utf-8"))
+    except UnicodeEncodeError:
+        plain = False
+    if not plain:
+        made = json.dumps(value, allow_nan=False).replace("\x7f", "\\u007f")
+    print(made, flush=True)
 
 
 def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]], *, left: int = 1) -> Table:
     """A table whose first `left` columns are words and whose others are numbers."""
-    made = Table(title=title, title_justify="left", title_style="bold", header_style="bold")
+
+    def shown(cell: Any) -> Text:
+        return Text("" if cell is None else visible(str(cell), one_line=True))
+
+    made = Table(title=shown(title), title_justify="left", title_style="bold", header_style="bold")
     for i, column in enumerate(columns):
-        made.add_column(column, justify="left" if i < left else "right", overflow="fold")
+        made.add_column(shown(column), justify="left" if i < left else "right", overflow="fold")
     for row in rows:
-        made.add_row(*("" if cell is None else str(cell) for cell in row))
+        made.add_row(*map(shown, row))
     return made
 
 

@@ -9,7 +9,8 @@ from contextlib import contextmanager
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from asrpeft.cli.output import console, duration
+from asrpeft.cli.output import console, duration, tell
+from asrpeft.visible import visible
 
 _LINE_EVERY_S = 10.0
 
@@ -25,14 +26,15 @@ def bar(label: str, *, quiet: bool = False) -> Iterator[Callable[..., None]]:
         return
     phase = _Phase()
     if sys.stderr.isatty():
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[note]}"), TimeRemainingColumn())
+        told = (TextColumn(part, markup=False) for part in ("{task.description}", "{task.fields[note]}"))
+        columns = (next(told), BarColumn(), MofNCompleteColumn(), next(told), TimeRemainingColumn())
         with Progress(*columns, console=console(error=True), transient=True) as shown:
-            task = shown.add_task(label, total=None, note="")
+            task = shown.add_task(visible(label, one_line=True), total=None, note="")
 
             def move(done: float, total: float | None, note: str = "", remaining_s: float | None = None) -> None:
                 if phase.begins(done, total):
                     shown.reset(task)  # else it goes on with the pace of what came before
-                shown.update(task, completed=done, total=total, note=note)
+                shown.update(task, completed=done, total=total, note=visible(note, one_line=True))
 
             yield move
         return
@@ -48,7 +50,7 @@ def bar(label: str, *, quiet: bool = False) -> Iterator[Callable[..., None]]:
         remaining = phase.remaining_s if remaining_s is None else remaining_s
         of = f"/{total:,.0f}" if total else ""
         told = "" if remaining is None else f" ({duration(remaining)} remaining)"
-        print(f"{label}: {done:,.0f}{of} {note}{told}", file=sys.stderr, flush=True)
+        tell(f"{label}: {done:,.0f}{of} {note}{told}", error=True)
 
     yield advance
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from asrpeft.cli import options as o
-from asrpeft.cli.output import print_json, teller
+from asrpeft.cli.output import print_json, teller, write_line
 from asrpeft.errors import BadInput
 
 if TYPE_CHECKING:
@@ -67,10 +67,9 @@ def stream(
                 print_json(event.to_json())
             elif event.type == "partial":
                 if sys.stdout.isatty() and not quiet:
-                    print(f"\r\x1b[2K… {event.text}"[-200:], end="", flush=True)
+                    write_line(f"… {event.text}"[-200:], open_=True)
             elif event.text:
-                line = f"[{event.start:7.2f} – {event.end:7.2f}] {event.text}"
-                print(f"\r\x1b[2K{line}" if sys.stdout.isatty() else line, flush=True)
+                write_line(f"[{event.start:7.2f} – {event.end:7.2f}] {event.text}")
 
 
 def from_file(source: str, chunk: float, *, real_time: bool) -> Iterator[np.ndarray]:

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from asrpeft.cli import options as o
-from asrpeft.cli.output import print_json, reason, teller
+from asrpeft.cli.output import print_json, reason, teller, write_text
 from asrpeft.errors import BadAudio, BadInput
 
 
@@ -87,7 +87,7 @@ def transcribe(
         elif out is None:
             if len(audio) > 1 and format == "txt":
                 say(f"{source}:")
-            print(write(segments, format), end="", flush=True)
+            write_text(write(segments, format))
     if json:
         print_json({"transcripts": told, "skipped": skipped})
     if skipped:

@@ -82,7 +82,7 @@ def test_the_page_gets_the_part_of_a_recording_that_an_utterance_is():
 
 @pytest.mark.parametrize(("verb", "hint"), [("finetune", True), ("evaluate", False)])
 def test_ctrl_c_ends_with_status_130_and_says_how_to_go_on(monkeypatch, capsys, verb, hint):
-    monkeypatch.setattr(main, "app", lambda args: signal.raise_signal(signal.SIGINT))
+    monkeypatch.setattr(main, "app", lambda **_: signal.raise_signal(signal.SIGINT))
     with pytest.raises(SystemExit) as ended:
         main.run([verb, "--data", "x"])
     said = capsys.readouterr().err
