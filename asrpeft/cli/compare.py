@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from asrpeft.cli import options as o
-from asrpeft.cli.finetune import Accumulate, Augment, BatchSeconds, Epochs, Loss, Lr, Minutes, Precision, Schedule, Steps, TrainContext, Where
+from asrpeft.cli.finetune import Accumulate, Augment, BatchSeconds, Epochs, HeadLr, Loss, Lr, Minutes, Precision, Schedule, Steps, TrainContext, Where
 from asrpeft.cli.output import console, count, duration, interval, per_cent, print_json, size, table, teller
 from asrpeft.errors import BadInput
 
@@ -35,6 +35,7 @@ def compare(
     where: Where = None,
     loss: Loss = "ce",
     lr: Lr = None,
+    head_lr: HeadLr = None,
     epochs: Epochs = None,
     steps: Steps = None,
     minutes: Minutes = None,
@@ -68,7 +69,7 @@ def compare(
     from asrpeft.training import TrainingOptions
 
     say = teller(quiet=quiet, as_json=json)
-    given = TrainingOptions(epochs=epochs, steps=steps, minutes=minutes, lr=lr, loss=loss, batch_seconds=batch_seconds, accumulate=accumulate, schedule=schedule,
+    given = TrainingOptions(epochs=epochs, steps=steps, minutes=minutes, lr=lr, head_lr=head_lr, loss=loss, batch_seconds=batch_seconds, accumulate=accumulate, schedule=schedule,
                             precision=precision, augment=augment, context=context, seed=seed)  # fmt: skip
     wanted = names() if methods == "all" else [name.strip() for name in methods.split(",") if name.strip()]
     if amounts is not None and len(wanted) != 1:

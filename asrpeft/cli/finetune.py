@@ -20,6 +20,7 @@ Set = Annotated[list[str] | None, typer.Option("--set", metavar="NAME=VALUE", he
 Where = Annotated[str | None, typer.Option("--where", help="Layers: attention, conv, ff, embedding, all, a glob such as decoder.*.q_proj, or a list of these. Default: the method's own.")]
 Loss = Annotated[str, typer.Option("--loss", help="ce, ctc, ce+ctc, or weighted: ce+0.2*ctc.")]
 Lr = Annotated[float | None, typer.Option("--lr", help="Peak learning rate. Default: the method's own.")]
+HeadLr = Annotated[float | None, typer.Option("--head-lr", help="Peak learning rate of a CTC head. Default: 1e-3, or the adapter's rate where that is higher.")]
 Epochs = Annotated[int | None, typer.Option("--epochs", help="Passes over the data (10 if no length is given).")]
 Steps = Annotated[int | None, typer.Option("--steps", help="Optimiser steps.")]
 Minutes = Annotated[float | None, typer.Option("--minutes", help="Minutes of training.")]
@@ -53,6 +54,7 @@ def finetune(
     init_adapter: Annotated[str | None, typer.Option("--init-adapter", help="Start from a trained adapter of the same method.")] = None,
     loss: Loss = "ce",
     lr: Lr = None,
+    head_lr: HeadLr = None,
     epochs: Epochs = None,
     steps: Steps = None,
     minutes: Minutes = None,
@@ -97,7 +99,7 @@ def finetune(
     say = teller(quiet=quiet, as_json=json)
     settings, length = o.over_recipe(invoked, settings, epochs=epochs, steps=steps, minutes=minutes)
     given = TrainingOptions(
-        **length, lr=lr, loss=loss, batch_seconds=batch_seconds, accumulate=accumulate, schedule=schedule,
+        **length, lr=lr, head_lr=head_lr, loss=loss, batch_seconds=batch_seconds, accumulate=accumulate, schedule=schedule,
         precision=precision, augment=augment, context=context, patience=patience, gradient_checkpointing=gradient_checkpointing, seed=seed,
     )  # fmt: skip
     corpora = [None if d is None else o.read_corpus(d, columns=columns, strict=strict) for d in (data, dev_data, eval_data)]

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from asrpeft.cli import options as o
-from asrpeft.cli.finetune import Augment, BatchSeconds, Epochs, Loss, Lr, Method, Minutes, Patience, Precision, Set, Steps, TrainContext, Where
+from asrpeft.cli.finetune import Augment, BatchSeconds, Epochs, HeadLr, Loss, Lr, Method, Minutes, Patience, Precision, Set, Steps, TrainContext, Where
 from asrpeft.cli.output import console, per_cent, print_json, table, teller
 
 
@@ -32,6 +32,7 @@ def speakers(
     init_adapter: Annotated[str | None, typer.Option("--init-adapter", help="Start from a trained adapter of the same method.")] = None,
     loss: Loss = "ce",
     lr: Lr = None,
+    head_lr: HeadLr = None,
     epochs: Epochs = None,
     steps: Steps = None,
     minutes: Minutes = None,
@@ -62,7 +63,7 @@ def speakers(
     from asrpeft.training import TrainingOptions
 
     say = teller(quiet=quiet, as_json=json)
-    given = TrainingOptions(epochs=epochs, steps=steps, minutes=minutes, lr=lr, loss=loss, batch_seconds=batch_seconds, precision=precision,
+    given = TrainingOptions(epochs=epochs, steps=steps, minutes=minutes, lr=lr, head_lr=head_lr, loss=loss, batch_seconds=batch_seconds, precision=precision,
                             augment=augment, context=context, patience=patience, seed=seed)  # fmt: skip
     corpus = o.read_corpus(data, columns=columns, strict=strict)
     recognizer = o.load_model(model, device=device, dtype=dtype, threads=threads, say=say)

@@ -13,10 +13,18 @@ from torch import nn
 from asrpeft.methods import LayerAdapter
 from asrpeft.training.options import TrainingOptions
 
+HEAD_LR = 1e-3
+
 
 def learning_rate(cls: type[LayerAdapter], options: TrainingOptions) -> float:
     """The peak rate: what was asked for, or the method's own."""
     return options.lr if options.lr is not None else cls.lr
+
+
+def head_rate(options: TrainingOptions, *, lr: float) -> float:
+    """The peak rate of a CTC head beside an adapter that trains with `lr`: what was asked for, exactly. Where nothing was, a
+    fresh head learns at least at `HEAD_LR`, and no slower than the adapter whose states it reads."""
+    return options.head_lr if options.head_lr is not None else max(lr, HEAD_LR)
 
 
 def adamw(trained: Mapping[str, nn.Parameter], options: TrainingOptions, *, lr: float) -> torch.optim.AdamW:
@@ -27,7 +35,7 @@ def adamw(trained: Mapping[str, nn.Parameter], options: TrainingOptions, *, lr: 
 
     def group(head: bool, matrices: bool) -> dict:
         chosen = [p for name, p in trained.items() if name.startswith("ctc.") == head and (p.ndim > 1) == matrices]
-        peak = max(lr, options.head_lr) if head else lr
+        peak = head_rate(options, lr=lr) if head else lr
         return {"params": chosen, "lr": peak, "peak": peak, "weight_decay": options.weight_decay if matrices else 0.0}
 
     groups = [group(head, matrices) for head in (False, True) for matrices in (True, False)]

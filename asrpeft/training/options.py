@@ -23,7 +23,7 @@ class TrainingOptions:
     Attributes:
         epochs, steps, minutes: how long; 10 epochs if none is given.
         lr: peak learning rate; None takes the method's own.
-        head_lr: peak learning rate of an adapter's own CTC head.
+        head_lr: peak learning rate of an adapter's own CTC head; None takes 1e-3, or the adapter's rate where that is higher.
         schedule: `cosine`, `linear` or `constant`, after the warm-up.
         warmup: share of the run in which the learning rate rises.
         weight_decay: AdamW's, on matrices only.
@@ -50,7 +50,7 @@ class TrainingOptions:
     steps: int | None = None
     minutes: float | None = None
     lr: float | None = None
-    head_lr: float = 1e-3
+    head_lr: float | None = None
     schedule: str = "cosine"
     warmup: float = 0.1
     weight_decay: float = 0.01

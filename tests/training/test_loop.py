@@ -226,6 +226,19 @@ def test_a_head_trains_with_its_own_rate(loss):
     assert (adapter.ctc.weight - start).abs().max() > 0.01
 
 
+def test_a_heads_rate_below_the_adapters_is_obeyed_and_unless_told_it_is_no_lower():
+    recognizer = tiny_recognizer()
+    adapter = recognizer.adapt("lora", name="x", lang="en")
+    adapter.ctc = CTCHead.for_texts(16, [u.text for u in tones()])
+
+    def peaks(**changes):
+        groups = loop.adamw(dict(adapter.named_parameters()), options(**changes), lr=0.02).param_groups
+        head = {id(p) for p in adapter.ctc.parameters()}
+        return {g["peak"] for g in groups if any(id(p) in head for p in g["params"])}
+
+    assert peaks(head_lr=1e-5) == {1e-5} and peaks(head_lr=0.1) == {0.1} and peaks() == {0.02}
+
+
 def test_ctc_without_a_head_is_refused_with_a_remedy():
     recognizer = tiny_recognizer()
     recognizer.adapt("lora", name="x", lang="en")
