@@ -95,6 +95,7 @@ def evaluate(
     recognizer = o.load_model(model, device=device, dtype=dtype, threads=threads, say=say)
     names = o.attach(recognizer, adapter, force=force)
     task = o.task_of(recognizer, names, task)
+    o.warn_of_language(recognizer, names, lang)
     wanted = [column for text in by or [] for column in text.split(",") if column]
     with bar("evaluating", quiet=quiet) as advance:
         found = run(

@@ -92,6 +92,16 @@ def task_of(recognizer: Recognizer, names: list[str], task: str | None) -> str:
     return task or next(iter(trained), "transcribe")
 
 
+def warn_of_language(recognizer: Recognizer, names: list[str], lang: str | None) -> None:
+    """Tell on standard error, whatever is quiet, where an adapter is asked for another language than its own."""
+    from asrpeft.cli.output import reason
+    from asrpeft.recognizer.languages import foreign
+
+    for name in names if recognizer.multilingual else ():
+        if told := foreign(name, recognizer.adapters[name].manifest.language, lang):
+            reason(f"Warning: {told}")
+
+
 def attach_one(recognizer: Recognizer, folder: str | None, *, merge: bool, force: bool = False) -> str | None:
     """Load the adapter, if one is named, and fold it into the base's weights if asked for; its name, or None.
 

@@ -60,6 +60,7 @@ def stream(
     recognizer = o.load_model(model, device=device, dtype=dtype, threads=threads, say=say)
     name = o.attach_one(recognizer, adapter, merge=merge, force=force)
     task = o.task_of(recognizer, [name] if name else [], task)
+    o.warn_of_language(recognizer, [name] if name else [], lang)
     hear = ear(recognizer, adapter=name, lang=lang, task=task, context=context, prompt=prompt, options=o.search(beams, ctc_weight))
     with Session(hear, policy=policy, settings=o.pairs("--set", settings)) as session:
         for event in events_of(session, chunks):

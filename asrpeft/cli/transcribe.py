@@ -66,6 +66,7 @@ def transcribe(
     recognizer = o.load_model(model, device=device, dtype=dtype, threads=threads, say=say)
     name = o.attach_one(recognizer, adapter, merge=merge, force=force)
     task = o.task_of(recognizer, [name] if name else [], task)
+    o.warn_of_language(recognizer, [name] if name else [], lang)
     options = o.search(beams, ctc_weight, temperature=temperature, seed=seed)
     told, skipped = [], []
     for source in audio:

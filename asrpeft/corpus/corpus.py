@@ -111,8 +111,9 @@ class Corpus(Sequence[Utterance]):
         if not held or len(held) == len(self):
             raise BadCorpus(f"{self.name or 'the corpus'} ({len(self)} utterances, {len(self.speakers)} speakers) is too small to "
                             f"hold out {fraction:.0%} by {by}. Give the other part yourself, with --dev-data.")  # fmt: skip
+        # The share that it came to: whole speakers seldom make up what was asked for.
         return (Corpus([u for u in self if u.id not in held], name=self.name, skipped=self.skipped),
-                Corpus([u for u in self if u.id in held], name=f"{self.name} ({fraction:.0%} held out by {unit})"))  # fmt: skip
+                Corpus([u for u in self if u.id in held], name=f"{self.name} ({100 * len(held) / len(self):.3g} % held out by {unit})"))  # fmt: skip
 
     def checked(self, *, strict: bool = False, progress: Callable[[int, int], None] | None = None) -> Corpus:
         """Decode everything once and leave out what fails, with the reason; durations become exact.

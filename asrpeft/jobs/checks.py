@@ -30,6 +30,7 @@ from asrpeft.scoring import (
 from asrpeft.scoring import normaliser as find_normaliser
 from asrpeft.scoring.recall import BANDS
 
+TEXT_SUFFIXES = (".txt", ".text", ".lst", ".list", ".csv", ".tsv", ".json", ".jsonl", ".md")
 MAX_LOSS = 0.03  # of WER on the guard data: what is called kept where nothing else is said
 
 
@@ -160,12 +161,17 @@ def confidences(
 def phrases(given: str) -> tuple[str, ...]:
     """Hot words from a file (one word or phrase a line, # begins a remark) or from a list between commas.
 
-    Raises: BadInput where there is none, or the file is no text.
+    Raises: BadInput where there is none, the file is no text, or what looks like a path is none: as a word, a mistyped path
+        would be scored without a hint.
     """
     try:
         is_file = Path(given).is_file()
     except (OSError, ValueError):  # a list too long for a name
         is_file = False
+    if not is_file and "," not in given and ("/" in given or "\\" in given or Path(given).suffix.lower() in TEXT_SUFFIXES):
+        what = "a folder" if Path(given).is_dir() else "no such file"
+        raise BadInput(f"--hotwords {given!r} looks like a path, and there is {what}. Name a file with one word or phrase a line; "
+                       f"a word that is written so is given with a comma behind it: {given + ','!r}.")  # fmt: skip
     try:
         lines = Path(given).read_text(encoding="utf-8-sig").splitlines() if is_file else given.split(",")
     except (OSError, UnicodeDecodeError) as error:

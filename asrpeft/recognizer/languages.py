@@ -41,6 +41,17 @@ def token_of(language: str, lang_to_id: Mapping[str, int]) -> str | None:
     return token if token in lang_to_id else None
 
 
+def foreign(adapter: str, trained: str | None, asked: str | None) -> str | None:
+    """The warning where an adapter is told a language that it was not trained in; None where nothing is wrong, or nobody knows.
+
+    Args:    adapter: its name. trained, asked: languages as people write them; "auto" asks for none.
+    """
+    if trained is None or asked is None or asked == "auto" or canonical(asked) == canonical(trained):
+        return None
+    return (f"The adapter {adapter!r} was trained for {canonical(trained)!r} and is told {canonical(asked)!r}, which it never learned: "
+            f"its transcripts may be worse than the base's. Leave --lang out to use it in its own language.")  # fmt: skip
+
+
 def unknown(language: str, lang_to_id: Mapping[str, int]) -> BadInput:
     """The error for a language that a base cannot be told to write."""
     names = [*TO_LANGUAGE_CODE, *LANGUAGES]

@@ -96,6 +96,15 @@ def test_a_check_that_cannot_be_made_is_told_with_status_2(base, speech, given, 
     assert said in err and "Traceback" not in err
 
 
+def test_an_adapter_that_is_told_another_language_than_its_own_is_used_with_a_warning(base, speech, tmp_path):
+    recognizer = lively_recognizer(1, source=1500)
+    recognizer.adapt("lora", name="sw", rank=1, lang="swahili").save(tmp_path / "sw")
+    for verb in (("evaluate", "--data", speech / "test.jsonl"), ("transcribe", speech / "1.wav"), ("stream", speech / "1.wav")):
+        for lang, warned in (("german", True), ("sw", False)):
+            _, err = asrpeft(*verb, "--adapter", tmp_path / "sw", "--lang", lang, "--quiet")
+            assert ("'sw' was trained for 'sw' and is told 'de'" in err) is warned, (verb[0], lang)
+
+
 def test_word_error_rates_by_amount_of_data(base, speech, tmp_path):
     common = ("compare", "--data", speech / "test.jsonl", "--dev-data", speech / "test.jsonl", "--eval-data", speech / "test.jsonl", "--amounts", "0.5,1")
     out, _ = asrpeft(*common, "--methods", "lora", "--set", "lora.rank=2", "--steps", "1", "--augment", "none", "--out", tmp_path, "--json")

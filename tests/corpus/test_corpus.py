@@ -204,6 +204,12 @@ def test_few_speakers_are_not_sacrificed_for_a_small_part():
     assert len(held.speakers) == 1 and len(held) == 40
 
 
+def test_a_part_is_called_by_the_share_that_it_came_to():
+    rows = [("a", "large")] * 90 + [(f"b {i}", f"s{i // 5}") for i in range(20)]  # 5 utterances a speaker, and one who has most
+    _, held = corpus_of(*rows).split_by_speaker(0.02, 0, by="speaker")
+    assert len(held) == 5 and "4.55 % held out by speaker" in held.name
+
+
 def test_unknown_speakers_are_split_by_sentence():
     train, held = corpus_of(*[(f"text {i}", None) for i in range(50)]).split_by_speaker(0.2, 0)
     assert len(held) == 10 and "sentence" in held.name

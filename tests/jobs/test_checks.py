@@ -100,6 +100,19 @@ def test_hot_words_come_from_a_file_or_a_list(tmp_path):
         phrases(" , ")
 
 
+@pytest.mark.parametrize("given", ["lists/words.txt", "words.txt", "./words", "lists\\words"])
+def test_a_mistyped_path_of_hot_words_is_no_hot_word(given, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(BadInput, match="looks like a path, and there is no such file.*with a comma"):
+        phrases(given)
+    assert phrases(f"{given},") == (given,) and phrases("km/h, and/or") == ("km/h", "and/or")  # a list is a list
+
+
+def test_a_folder_is_no_list_of_hot_words(tmp_path):
+    with pytest.raises(BadInput, match="there is a folder"):
+        phrases(str(tmp_path))
+
+
 @pytest.mark.parametrize(
     ("changes", "said"),
     [({"rare": 2}, "--train-data"), ({"rare": -1, "train_texts": ["a"]}, "-1"), ({"max_loss": -0.01}, "0 or more")],
