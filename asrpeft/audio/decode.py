@@ -2,15 +2,21 @@
 
 libsndfile (through soundfile) opens WAV, FLAC, Ogg, Opus, MP3, AIFF and some twenty more; what it cannot open (m4a, mp4, webm,
 aac, …) goes to FFmpeg's libraries through PyAV. Channels are averaged; rates are converted by soxr at its HQ setting
-(-100 dB of aliasing, about 1 ms for ten seconds of 44.1 kHz).
+(-100 dB of aliasing, about 1 ms for ten seconds of 44.1 kHz). Everything is read, mixed and converted in pieces, so that
+an hours-long recording takes no more memory than a short one.
+
+FFmpeg also knows files that name other files: playlists (HLS, concat, DASH, …) and addresses on the network. Of its formats only
+those are allowed that hold the sound themselves, and nothing but the given file or bytes is ever opened.
 """
 
 from __future__ import annotations
 
 import io
+import math
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import av
@@ -19,7 +25,8 @@ import soundfile
 import soxr
 
 from asrpeft.audio.features import SAMPLE_RATE
-from asrpeft.errors import BadAudio
+from asrpeft.audio.quiet import without_chatter
+from asrpeft.errors import BadAudio, Failure
 
 RATES = range(2_000, 400_001)  # outside it a header is broken, not unusual
 LOUDEST = 1e6  # float files are at most 1.0 by custom, 32,768 by mistake; beyond this they hold no sound
@@ -27,49 +34,70 @@ MARGIN_S = 0.3  # read around a part: filters and MP3's bit reservoir then give 
 BLOCK = 1 << 20  # samples of all channels read at a time: a header that promises a terabyte allocates nothing
 SHORTFALL = 0.02  # headers that promise up to this share more than there is are common (encoder padding, killed recorders)
 STREAMED = 0x7FFF_0000  # sizes from here on are placeholders, written by programs that could not seek back
+UNKNOWN = 1 << 40  # libsndfile gives a frame count beyond it where the header says none (a FLAC that was written to a pipe)
+HELD_S = 600.0  # recordings up to this length are held (38 MB); longer ones are decoded again for each use
+
+# Containers that hold their own sound. Refused so: concat, hls, dash, sdp, rtsp, imf, tedcaptions, image2, vobsub, lavfi, devices, …
+FORMATS = """aa aac ac3 ac4 adx aea aiff amr amrnb amrwb ape asf ast au avi caf dsf dts dtshd dv eac3 flac flv g722 g723_1 g729 gsm gxf
+    iamf ilbc iff ircam ivf lc3 loas matroska mlp mov mp3 mpc mpc8 mpeg mpegts mxf nistsphere nsv nut ogg oma osq pva qcp qoa rm rka
+    sbc shn sox spdif tak truehd tta voc vqf w64 wav wsd wtv wv xwma""".split()  # fmt: skip
 
 Source = str | Path | bytes
 
 # libsndfile's errors are RuntimeErrors; most of FFmpeg's inherit from the built-in one that is nearest in meaning.
-_DECODING_ERRORS = (av.error.FFmpegError, RuntimeError, OSError, ValueError, EOFError, LookupError, MemoryError)
+_DECODING_ERRORS = (av.error.FFmpegError, RuntimeError, OSError, ValueError, EOFError, LookupError)
 
 
-def decode(source: Source, *, start: float = 0.0, duration: float | None = None) -> np.ndarray:
+def decode(source: Source, *, start: float = 0.0, duration: float | None = None, most_s: float | None = None) -> np.ndarray:
     """Read audio, or a part of it, as the recogniser wants it.
 
     Args:
         source: path of a file, or the bytes of one.
         start, duration: the part wanted, in seconds; a `duration` beyond the end gives what there is. A part equals the
             same slice of the whole, to 1e-3 (to 1 ms of time where a container's clock ticks in milliseconds, as webm's).
+        most_s: more seconds than these are refused as soon as they are met, whatever the header says.
     Returns: (n,) float32, mono, 16 kHz, contiguous.
-    Raises: BadAudio, naming the source, for what is missing, empty, truncated, of an unknown format, or not a number.
+    Raises: BadAudio, naming the source, for what is missing, empty, truncated, too long, of an unknown format, a playlist, or not
+        a number; Failure where memory runs out.
+    """
+    parts, most = [], math.inf if most_s is None else round(most_s * SAMPLE_RATE)
+    for part in pieces(source, start=start, duration=duration):
+        parts.append(part)
+        most -= part.size
+        if most < 0:
+            raise BadAudio(f"{_name(source)}: it is longer than {most_s:g} s. Cut it at pauses.")
+    with _memory_for(_name(source)):
+        return np.concatenate(parts)
+
+
+def pieces(source: Source, *, start: float = 0.0, duration: float | None = None) -> Iterator[np.ndarray]:
+    """What `decode` gives, sample for sample, in pieces of a few MB: memory does not grow with the recording.
+
+    Args and raises: as `decode`; a file that breaks off raises when its end is reached.
     """
     name = _name(source)
-    if start < 0 or (duration is not None and duration <= 0):
+    if not (math.isfinite(start) and start >= 0 and (duration is None or math.isfinite(duration) and duration > 0)):
         raise BadAudio(f"{name}: asked for {duration} s from {start} s; start must be 0 or more, duration more than 0.")
     margin = MARGIN_S if start > 0 or duration is not None else 0.0
     lead = min(start, margin)
+    length = None if duration is None else lead + duration + margin
+    skip, left = round(lead * SAMPLE_RATE), None if duration is None else round(duration * SAMPLE_RATE)
+    given = 0
     with _opened(source, name) as reader:
-        if reader.rate not in RATES:
-            raise BadAudio(f"{name}: its header says {reader.rate} samples a second; {RATES.start:,} to "
-                           f"{RATES.stop - 1:,} are read. The file is probably damaged.")
-        length = None if duration is None else lead + duration + margin
-        mono = reader.mono(start - lead, length)
-        rate = reader.rate
-    if mono.size <= round(lead * rate):
+        rate = _checked_rate(reader.rate, name)
+        read = _Counted(reader.blocks(start - lead, length), name)
+        for block in _at_16_khz(read, rate):
+            part = np.ascontiguousarray(block[skip:][:left], dtype=np.float32)
+            skip = max(0, skip - block.size)
+            left = None if left is None else left - part.size
+            given += part.size
+            if part.size:
+                yield part
+    if read.samples <= round(lead * rate):
         reason = "it holds no samples" if start == 0 else f"it ends before {start:g} s"
         raise BadAudio(f"{name}: {reason}. Remove it from the data, or fetch it again.")
-    if not np.isfinite(mono).all() or np.abs(mono).max() > LOUDEST:
-        raise BadAudio(f"{name}: its samples are not numbers between -1 and 1 (NaN, infinity or over {LOUDEST:.0e}). "
-                       "Write it again as 16-bit PCM.")
-    if rate != SAMPLE_RATE:
-        mono = soxr.resample(mono, rate, SAMPLE_RATE, quality="HQ")
-    first = round(lead * SAMPLE_RATE)
-    last = None if duration is None else first + round(duration * SAMPLE_RATE)
-    mono = np.ascontiguousarray(mono[first:last], dtype=np.float32)
-    if mono.size == 0:
+    if not given:
         raise BadAudio(f"{name}: it is shorter than one sample at 16 kHz. Remove it from the data, or fetch it again.")
-    return mono
 
 
 def probe(source: Source) -> float:
@@ -79,33 +107,123 @@ def probe(source: Source) -> float:
     """
     name = _name(source)
     with _opened(source, name) as reader:
-        if reader.rate not in RATES:
-            raise BadAudio(f"{name}: its header says {reader.rate} samples a second. The file is probably damaged.")
+        _checked_rate(reader.rate, name)
         seconds = reader.seconds()
-    seconds = decode(source).size / SAMPLE_RATE if seconds is None else seconds
+    seconds = sum(part.size for part in pieces(source)) / SAMPLE_RATE if seconds is None else seconds
     if seconds <= 0:
         raise BadAudio(f"{name}: it holds no samples. Remove it from the data, or fetch it again.")
     return seconds
+
+
+@dataclass(frozen=True)
+class Recording:
+    """A recording of any length that was read to its end once, so that nothing in it can fail later.
+
+    `seconds` is its exact length. Up to ten minutes are held; of a longer one `pieces` decodes again (a thousand times faster than
+    speech), so that hours take no more memory than minutes.
+    """
+
+    source: Source | None = field(repr=False)
+    seconds: float
+    held: tuple[np.ndarray, ...] = field(repr=False, default=())
+
+    def pieces(self, size: int) -> Iterator[np.ndarray]:
+        """(size,) float32 samples at a time, the last perhaps fewer."""
+        rest: list[np.ndarray] = []
+        have = 0
+        for part in self.held or pieces(self.source):
+            rest.append(part)
+            have += part.size
+            if have >= size:
+                data = np.concatenate(rest)
+                whole = have // size * size
+                yield from data[:whole].reshape(-1, size)
+                rest, have = [data[whole:].copy()], have - whole
+        if have:
+            yield np.concatenate(rest)
+
+
+def recording(source: Source | np.ndarray) -> Recording:
+    """Read a recording, or (n,) float samples at 16 kHz, through to the end. Raises: as `decode`."""
+    if isinstance(source, np.ndarray):
+        return Recording(None, source.size / SAMPLE_RATE, (source,))
+    held: list[np.ndarray] = []
+    n = 0
+    for part in pieces(source):
+        n += part.size
+        if n <= HELD_S * SAMPLE_RATE:
+            held.append(part)
+        else:
+            held.clear()
+    return Recording(source, n / SAMPLE_RATE, tuple(held))
 
 
 def _name(source: Source) -> str:
     return f"audio of {len(source):,} bytes" if isinstance(source, bytes) else str(source)
 
 
+def _checked_rate(rate: int, name: str) -> int:
+    if rate not in RATES:
+        raise BadAudio(f"{name}: its header says {rate} samples a second; {RATES.start:,} to {RATES.stop - 1:,} are read. "
+                       "The file is probably damaged.")  # fmt: skip
+    return rate
+
+
+class _Counted:
+    """Blocks on their way, looked at and counted in `samples`."""
+
+    def __init__(self, blocks: Iterator[np.ndarray], name: str):
+        self.blocks, self.name, self.samples = blocks, name, 0
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        for block in self.blocks:
+            if not np.isfinite(block).all() or (block.size and np.abs(block).max() > LOUDEST):
+                raise BadAudio(f"{self.name}: its samples are not numbers between -1 and 1 (NaN, infinity or over {LOUDEST:.0e}). "
+                               "Write it again as 16-bit PCM.")  # fmt: skip
+            self.samples += block.size
+            yield block
+
+
+def _at_16_khz(blocks: _Counted, rate: int) -> Iterator[np.ndarray]:
+    """The blocks at 16 kHz: the same samples as if they were converted as one."""
+    if rate == SAMPLE_RATE:
+        yield from blocks
+        return
+    converter = soxr.ResampleStream(rate, SAMPLE_RATE, 1, dtype="float32", quality="HQ")
+    for block in blocks:
+        yield converter.resample_chunk(block)
+    yield converter.resample_chunk(np.zeros(0, np.float32), last=True)
+
+
+@contextmanager
+def _memory_for(name: str) -> Iterator[None]:
+    """Too little memory is no fault of the file."""
+    try:
+        yield
+    except MemoryError as error:
+        if isinstance(error, av.error.FFmpegError):  # FFmpeg says the same of absurd sizes in damaged headers
+            raise BadAudio(f"{name}: FFmpeg asked for more memory than there is. Either the file is damaged, or other programs hold "
+                           "the memory: try again without them.") from error  # fmt: skip
+        raise Failure(f"{name}: there is not enough memory to decode it. Close other programs, or name fewer or shorter recordings.") from error
+
+
 @contextmanager
 def _opened(source: Source, name: str) -> Iterator[_Sndfile | _Av]:
     """The first reader that opens `source`; every error on the way becomes a BadAudio that names it."""
     data = _checked(source, name)
-    try:
-        reader: _Sndfile | _Av = _Sndfile(data, name)
-    except (soundfile.SoundFileError, OSError, TypeError) as first:  # TypeError: a .raw file, which says nothing of itself
-        reader = _Av(data, name, first)
-    try:
-        yield reader
-    except _DECODING_ERRORS as error:
-        raise BadAudio(f"{name}: it starts well but cannot be decoded ({_short(error)}). Fetch it again.") from error
-    finally:
-        reader.close()
+    with _memory_for(name):
+        try:
+            reader: _Sndfile | _Av = _Sndfile(data, name)
+        except (soundfile.SoundFileError, OSError, TypeError) as first:  # TypeError: a .raw file, which says nothing of itself
+            reader = _Av(data, name, first)
+        try:
+            yield reader
+        except MemoryError:
+            raise
+        except _DECODING_ERRORS as error:
+            raise BadAudio(f"{name}: it starts well but cannot be decoded ({_short(error)}). Fetch it again.") from error
+        finally:
+            reader.close()
 
 
 def _checked(source: Source, name: str) -> Path | bytes:
@@ -117,9 +235,11 @@ def _checked(source: Source, name: str) -> Path | bytes:
     try:
         if not path.exists():
             raise BadAudio(f"{name}: no such file. Paths in a manifest are relative to the manifest's folder.")
+        if not path.is_dir() and not path.is_file():
+            raise BadAudio(f"{name}: it is a pipe, a socket or a device, not a file. Save what it gives to a file and name that.")
         if path.is_dir():
             raise BadAudio(f"{name}: it is a folder, not an audio file. Name the files in it.")
-        if path.is_file() and path.stat().st_size == 0:
+        if path.stat().st_size == 0:
             raise BadAudio(f"{name}: the file is empty. Remove it from the data, or fetch it again.")
     except (OSError, ValueError) as error:  # a name too long, or with a NUL in it
         raise BadAudio(f"{name!r} cannot be opened: {_short(error)}.") from error
@@ -146,35 +266,42 @@ class _Sndfile:
 
     def __init__(self, data: Path | bytes, name: str):
         self.name = name
-        self.file = soundfile.SoundFile(_Bytes(data) if isinstance(data, bytes) else str(data))
+        self.quietly: type[AbstractContextManager] = without_chatter if _looks_like_mpeg(data) else nullcontext
+        with self.quietly():
+            self.file = soundfile.SoundFile(_Bytes(data) if isinstance(data, bytes) else str(data))
+        if self.file.frames >= UNKNOWN:  # libsndfile cannot even read such a FLAC to its end; FFmpeg can
+            self.file.close()
+            raise OSError("its header does not say how long it is")
         self.rate: int = self.file.samplerate
         cut = _CHUNK.search(self.file.extra_info)  # libsndfile clips the frame count to the data and says so only here
         if cut and (promised := int(cut[1])) < STREAMED:
             _refuse_if_cut_short(name, int(cut[2]), promised, "bytes")
 
     def seconds(self) -> float | None:
-        known = 0 <= self.file.frames < 1 << 40
-        return self.file.frames / self.rate if known else None
+        return self.file.frames / self.rate if self.file.frames >= 0 else None
 
-    def mono(self, start: float, length: float | None) -> np.ndarray:
+    def blocks(self, start: float, length: float | None) -> Iterator[np.ndarray]:
         first, frames = round(start * self.rate), self.file.frames
         if first >= frames:
-            return np.zeros(0, np.float32)
+            return
         if first:
-            self.file.seek(first)
+            with self.quietly():
+                self.file.seek(first)
         wanted = frames - first if length is None else min(frames - first, round(length * self.rate))
-        parts, got, block = [], 0, max(1, BLOCK // self.file.channels)
+        got, block = 0, max(1, BLOCK // self.file.channels)
+        self.file.seekable = lambda: False  # else soundfile seeks after every read, and MP3 is wrong for a moment after a seek
         while got < wanted:
-            part = self.file.read(min(block, wanted - got), dtype="float32", always_2d=True)
+            with self.quietly():
+                part = self.file.read(min(block, wanted - got), dtype="float32", always_2d=True)
             if not len(part):
                 break
-            parts.append(part[:, 0] if part.shape[1] == 1 else part.mean(axis=1))
+            yield part[:, 0] if part.shape[1] == 1 else part.mean(axis=1)
             got += len(part)
         _refuse_if_cut_short(self.name, got, wanted, "samples")
-        return np.concatenate(parts) if parts else np.zeros(0, np.float32)
 
     def close(self) -> None:
-        self.file.close()
+        with self.quietly():
+            self.file.close()
 
 
 class _Av:
@@ -182,9 +309,19 @@ class _Av:
 
     def __init__(self, data: Path | bytes, name: str, first: BaseException):
         self.name = name
+        # Opened here, not by FFmpeg: to it a name can be an address or a list (`concat:a|b`), and it is to open nothing else.
+        self.file = io.BytesIO(data) if isinstance(data, bytes) else open(data, "rb")  # noqa: SIM115 - closed in `close`
         try:
-            self.container = av.open(io.BytesIO(data) if isinstance(data, bytes) else str(data), metadata_errors="replace")
-        except _DECODING_ERRORS as error:
+            if playlist := _PLAYLIST.match(self.file.read(1024)):
+                said = playlist[0].decode(errors="replace").strip()
+                raise BadAudio(f"{name}: it begins with {said!r}: a playlist, which names other files, is no audio. Name those files.")
+            self.file.seek(0)
+            self.container = av.open(self.file, metadata_errors="replace",
+                                     options={"format_whitelist": ",".join(FORMATS), "protocol_whitelist": "none"})  # fmt: skip
+        except BaseException as error:
+            self.file.close()
+            if isinstance(error, MemoryError) or not isinstance(error, _DECODING_ERRORS):
+                raise
             raise BadAudio(f"{name}: not an audio format that libsndfile or FFmpeg knows ({_short(first)}; "
                            f"{_short(error)}). Convert it to WAV, FLAC, Ogg, MP3 or m4a, or fetch it again.") from error
         self.stream = next(iter(self.container.streams.audio), None)
@@ -198,27 +335,55 @@ class _Av:
             return float(self.stream.duration * self.stream.time_base)
         return None if self.container.duration is None else self.container.duration / 1_000_000
 
-    def mono(self, start: float, length: float | None) -> np.ndarray:
+    def blocks(self, start: float, length: float | None) -> Iterator[np.ndarray]:
+        """About a second at a time."""
         if start > 1.0:  # to the packet before it; what comes too early is dropped below, by time stamps
             self.container.seek(int((start - 0.5) * 1_000_000))
         # Channels stay: FFmpeg's own mix is not an average. Interleaved: of more than eight planes PyAV reads beyond the last.
         resampler = av.AudioResampler(format="flt", rate=self.rate)
-        parts, begin, clock, stop = [], None, 0, None if length is None else start + length
+        origin = 0.0 if self.stream.start_time is None else float(self.stream.start_time * self.stream.time_base)
+        left = None if length is None else round(length * self.rate)
+        begin, clock, skip, parts, have = 0.0, 0, 0, [], 0
+
+        def cut() -> np.ndarray:
+            nonlocal skip, left, parts, have
+            data = np.concatenate(parts) if parts else np.zeros(0, np.float32)
+            block = data[skip:][:left]
+            skip = max(0, skip - data.size)
+            left = None if left is None else left - block.size
+            parts, have = [], 0
+            return block
+
         for frame in self.container.decode(self.stream):
-            at = clock / self.rate if frame.time is None else frame.time
-            begin = at if begin is None else begin
+            if clock == 0:
+                begin = frame.time or 0.0
+                skip = max(0, round((start - (begin - origin)) * self.rate))
             parts.extend(_averaged(f) for f in resampler.resample(frame))
             clock += frame.samples
-            if stop is not None and begin + clock / self.rate > stop + 0.5:
+            have += frame.samples
+            if length is not None and begin + clock / self.rate > start + length + 0.5:
                 break
+            if have >= self.rate:
+                yield cut()
         parts.extend(_averaged(f) for f in resampler.resample(None))
-        mono = np.concatenate(parts) if parts else np.zeros(0, np.float32)
-        origin = 0.0 if self.stream.start_time is None else float(self.stream.start_time * self.stream.time_base)
-        first = max(0, round((start - ((begin or 0.0) - origin)) * self.rate))
-        return mono[first:] if length is None else mono[first : first + round(length * self.rate)]
+        yield cut()
 
     def close(self) -> None:
         self.container.close()
+        self.file.close()
+
+
+_PLAYLIST = re.compile(rb"\s*(#EXTM3U|ffconcat|\[playlist\]|<asx|<MPD|<smil|<SmoothStreamingMedia|v=0\r?\n)", re.IGNORECASE)
+
+
+def _looks_like_mpeg(data: Path | bytes) -> bool:
+    """Whether libsndfile will give it to libmpg123, which comments on damage on standard error: an ID3 tag, or a frame's sync word."""
+    if isinstance(data, bytes):
+        head = data[:3]
+    else:
+        with open(data, "rb") as file:
+            head = file.read(3)
+    return head == b"ID3" or (len(head) > 1 and head[0] == 0xFF and head[1] >= 0xE0)
 
 
 def _averaged(frame: av.AudioFrame) -> np.ndarray:

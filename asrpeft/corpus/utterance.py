@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from asrpeft.audio.decode import decode, probe
+from asrpeft.audio.features import MAX_SECONDS
 from asrpeft.errors import BadAudio
 
 Seconds = float
@@ -29,9 +30,9 @@ class AudioRef:
         return self.source() if callable(self.source) else self.source
 
     def samples(self) -> np.ndarray:
-        """(n,) float32, mono, 16 kHz. Raises: BadAudio, naming this audio."""
+        """(n,) float32, mono, 16 kHz. Raises: BadAudio, naming this audio, also where it turns out to be longer than 30 s."""
         try:
-            return decode(self.read(), start=self.start, duration=self.duration)
+            return decode(self.read(), start=self.start, duration=self.duration, most_s=MAX_SECONDS)
         except BadAudio as error:
             raise self._named(error) from error
 
