@@ -17,7 +17,7 @@ from asrpeft.adapters.ctc import BLANK
 from asrpeft.adapters.fingerprint import readable, same, same_shape
 from asrpeft.adapters.where import matching, select, split
 from asrpeft.errors import AsrpeftError, BadAdapter, BadInput, CannotAttach, WrongBase
-from asrpeft.files import replace_folder
+from asrpeft.files import recover, replace_folder
 from asrpeft.methods import LayerAdapter, Plan, Pool, configure, method
 from asrpeft.methods.layers import Layer
 from asrpeft.methods.tokens.language import LanguageVector
@@ -267,7 +267,7 @@ def read(folder: str | Path) -> tuple[Manifest, dict[str, Tensor]]:
     Raises: BadAdapter if the folder is missing, incomplete or corrupt.
     """
     folder = Path(folder)
-    if not folder.is_dir():
+    if not folder.is_dir() and not recover(folder):
         raise BadAdapter(f"There is no adapter folder {str(folder)!r}.")
     manifest = Manifest.read(folder)
     try:

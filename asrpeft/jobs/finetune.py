@@ -19,6 +19,7 @@ from asrpeft.audio.augment import generator
 from asrpeft.corpus import Corpus, Skipped, Utterance
 from asrpeft.decoding import Options, transcribe_corpus
 from asrpeft.errors import BadCorpus, BadInput, Failure
+from asrpeft.files import recover
 from asrpeft.jobs.evaluate import OPTIONS, Evaluation, check_guard, evaluate
 from asrpeft.jobs.guard import Kept, divide, keep, watch
 from asrpeft.jobs.provenance import describe_corpus, provenance, summary
@@ -148,6 +149,8 @@ def finetune(
     options = options or TrainingOptions()
     out = None if out is None else Path(out)
     name = name or (out.resolve().name if out is not None else canonical(lang) if lang else method)
+    if out is not None:
+        recover(out)
     finished = out is not None and (out / MANIFEST).is_file()
     checkpoint = None if out is None else out.with_name(f"{out.name}.checkpoint")
     if out is not None and out.exists() and not (overwrite or resume):
