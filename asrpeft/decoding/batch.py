@@ -13,6 +13,7 @@ from torch import Tensor
 from asrpeft.audio import SAMPLE_RATE, log_mel
 from asrpeft.decoding.attention import attend
 from asrpeft.decoding.beam import beam_search
+from asrpeft.decoding.confidence import word_confidences
 from asrpeft.decoding.fallback import with_fallback
 from asrpeft.decoding.greedy import greedy
 from asrpeft.decoding.hypothesis import GREEDY, Hypothesis, Options
@@ -54,7 +55,8 @@ def make_row(
     """Settle what one utterance is decoded with.
 
     Args:
-        lang, task, context: None takes the adapter's own; without an adapter, what the base was trained for.
+        lang, task, context: None takes the adapter's own; without an adapter, what the base, or the adapter merged into
+            it, was trained for.
             English-only bases need no language.
         text_prompt: text that is told to have come before (names, spellings, the sentence before).
     Raises: BadAudio for more than 30 s; BadInput for a language, task or context that the base and adapter do not have.
@@ -63,7 +65,7 @@ def make_row(
         context = recognizer.context_for(adapter)
     recognizer.check_context(context, adapter)
     if task is None:
-        task = recognizer.adapters[adapter].manifest.task if adapter is not None else "transcribe"
+        task = recognizer.task_for(adapter)
     prompt = recognizer.prompt(lang=lang, task=task, adapter=adapter, timestamps=timestamps)
     return Row(
         samples, context_frames(len(samples), context), (*earlier_text(recognizer, text_prompt), *prompt), adapter
@@ -159,8 +161,8 @@ def decode_aligned(
     autocast: bool = False,
     word_times: bool = True,
 ) -> list[tuple[Hypothesis, tuple[Word, ...]]]:
-    """As `decode_rows`, with the times of each row's words from the beginning of its audio (no words unless
-    `word_times`).
+    """As `decode_rows`, with each row's words, timed from the beginning of its audio and each with the probability that the
+    search gave it (no words unless `word_times`).
 
     Rows whose prompts have different lengths are decoded one length after another.
     """
@@ -178,11 +180,16 @@ def decode_aligned(
                 options=options,
             )
         for number, (place, one) in enumerate(zip(places, written)):
-            found[place] = (
-                one,
-                word_times_of(recognizer, rows[place], encoded.take(torch.tensor([number])), one) if word_times else (),
-            )
+            alone = torch.tensor([number])
+            found[place] = one, words_of(recognizer, rows[place], encoded.take(alone), one) if word_times else ()
     return [found[i] for i in range(len(rows))]
+
+
+def words_of(recognizer: Recognizer, row: Row, encoded: Encoded, found: Hypothesis) -> tuple[Word, ...]:
+    """The words of a row (the only one of `encoded`), with times and probabilities."""
+    times = word_times_of(recognizer, row, encoded, found)
+    sure = word_confidences(recognizer, found)
+    return tuple(replace(word, probability=one) for word, one in zip(times, sure, strict=True))
 
 
 def word_times_of(recognizer: Recognizer, row: Row, encoded: Encoded, found: Hypothesis) -> tuple[Word, ...]:

@@ -26,10 +26,12 @@ from asrpeft.recognizer import Encoded, Recognizer
 @dataclass(frozen=True)
 class _Beam:
     """Tokens written so far with the decoder's log-probabilities; `score` is the sum of what they are ranked by, or after
-    the end the penalised one; `spelling`, in joint decoding, what the tokens spell."""
+    the end the penalised one. In joint decoding, `shares` are the tokens' log-probabilities in the vote, and `spelling` is
+    what the tokens spell."""
 
     tokens: tuple[int, ...] = ()
     logprobs: tuple[float, ...] = ()
+    shares: tuple[float, ...] = ()
     score: float = 0.0
     ended: bool = False
     spelling: Spelling = Spelling()
@@ -74,15 +76,17 @@ def beam_search(
         scores = ranked = _ruled(logits, start.rules, [beam.tokens for beam in here_beams])
         told = scores - scores.logsumexp(-1, keepdim=True)  # of what the rules left; the choice is made as transformers makes it
         spelt: list[dict[int, Spelling]] = []
+        shares: Tensor | None = None
         if joint:
             owners = [row for row, width in zip(live, widths) for _ in range(width)]
             ranked, spelt = joint.mix(owners, [beam.spelling for beam in here_beams], scores, beams)
+            shares = ranked - ranked.logsumexp(-1, keepdim=True)
         firsts = [sum(widths[:i]) for i in range(len(live))]
         parents: list[int] = []
         staying: list[int] = []
         for first, width, row in zip(firsts, widths, live):
             own = slice(first, first + width)
-            chosen = _extend(rows[row], told[own], ranked[own], spelt[own], options, recognizer.end, last=step + 1 == most)
+            chosen = _extend(rows[row], told[own], ranked[own], None if shares is None else shares[own], spelt[own], options, recognizer.end, last=step + 1 == most)
             if joint:
                 joint.keep(row, [beam.spelling for beam in rows[row].running])
             if chosen is not None:
@@ -108,6 +112,7 @@ def beam_search(
             period=None if beam.ended or not options.stop_loops else loop_period(beam.tokens),
             temperature=0.0,
             adapter=start.names[i],
+            joint_logprobs=list(beam.shares),
         )
         for i, beam in enumerate(best)
     ]
@@ -122,22 +127,24 @@ def _ruled(logits: Tensor, rules: Sequence, written: Sequence[tuple[int, ...]]) 
     return scores
 
 
-def _extend(row: _Row, scores: Tensor, ranked: Tensor, spelt: Sequence[dict[int, Spelling]], options: Options, end: int, *, last: bool) -> list[int] | None:
+def _extend(row: _Row, scores: Tensor, ranked: Tensor, shares: Tensor | None, spelt: Sequence[dict[int, Spelling]], options: Options, end: int, *, last: bool) -> list[int] | None:
     """Extend the beams of one row by one token; the parents of its new beams, or None where the row is done.
 
-    Args: scores, ranked: (beams, vocabulary) the decoder's log-probabilities to report, and what the choice is made by.
+    Args: scores, ranked, shares: (beams, vocabulary) the decoder's log-probabilities to report, what the choice is made by,
+        and in joint decoding the log-probabilities that come of it.
     """
     before, beams = row.running, options.beams
     sums = ranked.double() + torch.tensor([beam.score for beam in before], dtype=torch.float64, device=scores.device)[:, None]
     values, places = sums.flatten().topk(min(2 * beams, sums.numel()))
     logprobs = scores.flatten()[places].tolist()
+    voted = [()] * len(places) if shares is None else [(one,) for one in shares.flatten()[places].tolist()]
     running: list[_Beam] = []
     parents: list[int] = []
     lost = False  # whether the best beam has run into a loop
     length = len(before[0].tokens) + 1
-    for rank, (value, place, logprob) in enumerate(zip(values.tolist(), places.tolist(), logprobs)):
+    for rank, (value, place, logprob, share) in enumerate(zip(values.tolist(), places.tolist(), logprobs, voted)):
         parent, token = divmod(place, scores.shape[1])
-        extended = (*before[parent].tokens, token), (*before[parent].logprobs, logprob)
+        extended = (*before[parent].tokens, token), (*before[parent].logprobs, logprob), (*before[parent].shares, *share)
         if value == float("-inf"):
             continue
         if token == end or last:

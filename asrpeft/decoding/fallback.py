@@ -56,4 +56,4 @@ def with_fallback(
         if not rows:
             break
     kept = [found[row] for row in range(len(prompts))]
-    return [replace(one, text="", tokens=(), token_logprobs=()) if silent(one) else one for one in kept]
+    return [replace(one, text="", tokens=(), token_logprobs=(), joint_logprobs=()) if silent(one) else one for one in kept]

@@ -22,6 +22,7 @@ class Hypothesis:
         looped: it ended in a loop, which was cut to one turn if `Options.stop_loops`.
         temperature: of the attempt that was kept; 0 is greedy.
         adapter: which adapter the row used.
+        joint_logprobs: as token_logprobs, of decoder and CTC head together in joint decoding; () elsewhere.
     """
 
     tokens: tuple[int, ...]
@@ -34,6 +35,7 @@ class Hypothesis:
     looped: bool = False
     temperature: float = 0.0
     adapter: str | None = None
+    joint_logprobs: tuple[float, ...] = field(default=(), repr=False)
 
 
 @dataclass(frozen=True)

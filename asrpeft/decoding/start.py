@@ -107,13 +107,15 @@ def hypothesis(
     period: int | None,
     temperature: float,
     adapter: str | None,
+    joint_logprobs: list[float] | None = None,
 ) -> Hypothesis:
     """A row's result from its tokens and their log-probabilities (one more where the end token came)."""
     logprobs = logprobs if finished else logprobs[: len(tokens)]
+    joint_logprobs = (joint_logprobs or [])[: len(logprobs)]
     looped = period is not None or loop_period(tokens) is not None
     if period is not None:
         tokens = without_loop(tokens, period)
-        logprobs = logprobs[: len(tokens)]
+        logprobs, joint_logprobs = logprobs[: len(tokens)], joint_logprobs[: len(tokens)]
     text = recognizer.decode_text(tokens)
     return Hypothesis(
         tokens=tuple(tokens),
@@ -126,6 +128,7 @@ def hypothesis(
         looped=looped,
         temperature=temperature,
         adapter=adapter,
+        joint_logprobs=tuple(joint_logprobs),
     )
 
 

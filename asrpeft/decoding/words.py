@@ -28,8 +28,8 @@ Seconds = float
 
 @dataclass(frozen=True)
 class Word:
-    """`start` and `end` in seconds since the audio began; `probability` is the CTC head's mean over its characters,
-    None where the times come from elsewhere."""
+    """`start` and `end` in seconds since the audio began. `probability` is what the recognizer gave the word it wrote (see
+    `asrpeft.decoding.confidence`), wherever the times come from; None where a text was given and not recognized."""
 
     text: str
     start: Seconds
@@ -61,7 +61,8 @@ def align(head: CTCHead, states: Tensor, text: str) -> tuple[Word, ...] | None:
     """The words of `text` on the encoder's frames.
 
     Args:    states: (frames, dim), the frames that hold sound.
-    Returns: words with times from the first frame; None where the head cannot spell the text on so few frames.
+    Returns: words with times from the first frame; None where the head cannot spell the text on so few frames. How well
+        the head spells them is not their probability: the decoder wrote them.
     """
     words = text.split()
     spelt = [_spell(head, word) for word in words]
@@ -82,9 +83,7 @@ def align(head: CTCHead, states: Tensor, text: str) -> tuple[Word, ...] | None:
     for number in range(len(words)):
         own = [span for span, whose in zip(spans, owner) if whose == number]
         if own:
-            found[number] = Word(
-                words[number], own[0].start * step, own[-1].end * step, sum(float(s.score) for s in own) / len(own)
-            )
+            found[number] = Word(words[number], own[0].start * step, own[-1].end * step)
     return tuple(_placed(words, found, len(states) * step))
 
 

@@ -85,6 +85,24 @@ def test_hardly_any_weight_is_beam_search(lively):
         assert ours.tokens == theirs.tokens and ours.logprob == pytest.approx(theirs.logprob, abs=1e-4)
 
 
+def test_a_tokens_probability_is_its_share_of_the_vote_over_the_tokens_that_were_looked_at(lively):
+    recognizer, x, frames = lively
+    assert all(one.joint_logprobs == () for one in search(*lively, beams=3))
+    # Hardly any vote: the decoder's own probabilities, among the four tokens that it likes best and the end.
+    for row, one in enumerate(search(*lively, beams=1, ctc_weight=1e-12)):
+        with torch.no_grad():
+            encoded = recognizer.encode(x[row : row + 1], frames[row : row + 1])
+            told = torch.tensor([[*recognizer.prompt(lang="sw"), *one.tokens]])
+            logits = recognizer.decode(encoded, told)[0][0, len(recognizer.prompt(lang="sw")) - 1 :].float()
+        wanted = [*one.tokens, recognizer.end][: len(one.token_logprobs)]
+        assert len(one.joint_logprobs) == len(one.token_logprobs) > 3
+        for step, (token, share) in enumerate(zip(wanted, one.joint_logprobs)):
+            looked_at = sorted({*logits[step].topk(4).indices.tolist(), recognizer.end})
+            assert share == pytest.approx(float(logits[step, token] - logits[step, looked_at].logsumexp(0)), abs=1e-3)
+    voted, alone = (search(*lively, beams=3, ctc_weight=weight)[0] for weight in (0.5, 1e-12))
+    assert voted.joint_logprobs[:1] != pytest.approx(alone.joint_logprobs[:1], abs=1e-3)
+
+
 def test_weight_makes_transcripts_that_the_head_finds_likelier(lively):
     recognizer, x, frames = lively
 

@@ -34,14 +34,13 @@ def test_words_lie_where_their_characters_are_heard():
         ("hi", pytest.approx(0.06), pytest.approx(0.12)),
         ("you", pytest.approx(0.24), pytest.approx(0.36)),
     ]
-    assert all(0.9 < w.probability <= 1 for w in words)
+    assert all(w.probability is None for w in words)  # the head only says when: who wrote the text says how sure it was
 
 
 def test_capitals_and_unspeakable_words_find_their_place():
     head, states = head_and_states(list("___h_i___ ______you____"))
     words = align(head, states, "Hi 42 You 7")
     assert [w.text for w in words] == ["Hi", "42", "You", "7"]
-    assert [w.probability is None for w in words] == [False, True, False, True]
     times = [t for w in words for t in (w.start, w.end)]
     assert times == sorted(times) and words[-1].end == pytest.approx(len(states) / 50)
     several = align(head, states, "1 2 Hi you")

@@ -3,16 +3,23 @@ ones."""
 
 from __future__ import annotations
 
+import io
+
 import numpy as np
 import pytest
+import soundfile
 import torch
 
+from asrpeft.adapters.ctc import CTCHead
 from asrpeft.audio.vad import speech_segments
-from asrpeft.decoding import Options, decode_rows, make_row
+from asrpeft.corpus import AudioRef, Corpus, Utterance
+from asrpeft.decoding import Options, decode_rows, make_row, transcribe_corpus
 from asrpeft.decoding.rules import SuppressFirst, rules_for
 from asrpeft.errors import BadInput, BadRoute
+from asrpeft.jobs.checks import confidences
 from asrpeft.jobs.transcribe import transcribe
 from asrpeft.recognizer import load
+from asrpeft.scoring import score
 from asrpeft.streaming import ear, names, transcript
 from tests.audio.test_vad import silence, voice
 from tests.decoding.lively import lively_recognizer
@@ -78,6 +85,31 @@ def test_committed_words_are_continued_not_repeated(recognizer, talk):
     prompted = type(row)(samples, row.frames, (*row.prompt, *recognizer.encode_text(" " + said)), "p")
     want = decode_rows(recognizer, [prompted], options=Options(max_new_tokens=8))[0].text.split()
     assert [word.text for word in hear(samples, said)] == want
+
+
+@pytest.mark.parametrize("times", ["spread", "attention", "ctc"])
+@pytest.mark.parametrize("options", [Options(max_new_tokens=12), Options(max_new_tokens=12, beams=2, ctc_weight=0.3)], ids=["greedy", "joint"])
+def test_a_word_has_one_probability_in_transcripts_streams_and_evaluations_wherever_its_times_come_from(recognizer, talk, monkeypatch, times, options):
+    head = CTCHead(16, ["<blank>", *"abcdefghijklmnopqrstuvwxyz "])
+    monkeypatch.setattr(recognizer, "ctc_head", lambda name: head)
+    monkeypatch.setattr(recognizer.generation, "alignment_heads", [[0, 0]] if times == "attention" else None, raising=False)
+    if times != "ctc":
+        monkeypatch.setattr("asrpeft.decoding.batch.align", lambda *_: None)
+    (a, b), *_ = speech_segments(talk)
+    samples = talk[round(a * 16_000) : round(b * 16_000)]
+    offline = [word for one in transcribe(recognizer, samples, adapter="p", options=options, word_times=True) for word in one.words]
+    live = ear(recognizer, adapter="p", options=options)(samples)
+    spoken = Corpus([Utterance("u", AudioRef(lambda: wav_of(samples), "u"), "x", duration=len(samples) / 16_000)])
+    heard = transcribe_corpus(recognizer, spoken, adapter="p", options=options)
+    known = confidences(recognizer, score(["x"], heard.texts, normaliser="none"), heard, normaliser="none")[0]
+    assert len(known) > 1 and len(set(known)) > 1
+    assert [word.probability for word in offline] == pytest.approx(known) == [word.probability for word in live]
+
+
+def wav_of(samples: np.ndarray) -> bytes:
+    out = io.BytesIO()
+    soundfile.write(out, samples, 16_000, format="WAV", subtype="FLOAT")
+    return out.getvalue()
 
 
 def test_what_does_not_fit_is_said_before_the_stream_begins(recognizer):
