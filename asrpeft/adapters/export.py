@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from pathlib import Path
 from typing import Any
@@ -22,9 +23,11 @@ FILES = frozenset({
 def export_merged(recognizer: Any, name: str, folder: str | Path, *, overwrite: bool = False) -> Path:
     """Write the base with adapter `name` merged: weights, tokenizer, generation and preprocessor configs.
 
-    `asrpeft.json` beside them says what it was made of, which audio contexts it was trained for, and which language token
-    stands for a learned language (`language_slots: {"<|yo|>": "klingon"}`), since plain `transformers` knows that language
-    by the slot's name. A CTC head goes along. The recogniser is left as it was.
+    `generation_config.json` holds the adapter's language and task, so that plain `pipeline` and `generate` begin as the
+    adapter was trained to; without them `transformers` guesses a language and leaves the task out of the prompt.
+    `asrpeft.json` beside them says the same to this project, with the audio context, what it was made of, and which
+    language token stands for a learned language (`language_slots: {"<|yo|>": "klingon"}`), since plain `transformers` knows
+    that language by the slot's name. A CTC head goes along. The recogniser is left as it was.
 
     Args:
         recognizer: a `Recognizer`, nothing merged into it.
@@ -47,13 +50,15 @@ def export_merged(recognizer: Any, name: str, folder: str | Path, *, overwrite: 
 
 def _write(recognizer: Any, name: str, manifest: Any, into: Path) -> None:
     recognizer.base.save_pretrained(into, max_shard_size="1TB")
+    _generation(recognizer, manifest).save_pretrained(into)
     recognizer.tokenizer.save_pretrained(into)
     WhisperFeatureExtractor(feature_size=recognizer.n_mels).save_pretrained(into)
     contexts = list(dict.fromkeys([*recognizer.info.contexts, manifest.context]))
     spoken = [manifest.language] if manifest.language is not None and manifest.language_slot is None else []
     info: dict[str, Any] = {
         "id": f"{recognizer.info.id}+{name}", "contexts": contexts, "languages": list(dict.fromkeys([*recognizer.info.languages, *spoken])),
-        "merged": {"base": recognizer.info.id, "adapter": name, "method": manifest.method, "language": manifest.language, "task": manifest.task},
+        "merged": {"base": recognizer.info.id, "adapter": name, "method": manifest.method, "language": manifest.language or recognizer.info.language,
+                   "task": manifest.task, "context": manifest.context},
         "language_slots": recognizer.info.slots | ({} if manifest.language_slot is None else {manifest.language_slot: manifest.language}),
     }  # fmt: skip
     head = recognizer.ctc_head(name)
@@ -61,3 +66,21 @@ def _write(recognizer: Any, name: str, manifest: Any, into: Path) -> None:
         info["ctc_vocabulary"] = list(head.vocabulary)
         save_file({n: t.detach().cpu().contiguous() for n, t in head.state_dict().items()}, into / CTC)
     (into / INFO).write_text(json.dumps(info, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def _generation(recognizer: Any, manifest: Any) -> Any:
+    """The generation config under which plain `transformers` begins every transcript as this project does: with the tables
+    of Whisper's tokens, which fine-tuned checkpoints often come without, and the adapter's own language and task."""
+    told = copy.deepcopy(recognizer.generation)
+    told.forced_decoder_ids = None  # the old way to say what `language` and `task` say
+    told.is_multilingual, told.no_timestamps_token_id = recognizer.multilingual, recognizer.no_timestamps
+    if recognizer.multilingual:
+        language = manifest.language or recognizer.info.language
+        token = manifest.language_slot or (None if language is None else recognizer.token_for(language))
+        told.lang_to_id, told.task_to_id = dict(recognizer.languages), recognizer.tasks
+        told.language, told.task = token, manifest.task
+    else:
+        for table in ("lang_to_id", "task_to_id"):  # a table that is there, were it None, means a language is to be guessed
+            if hasattr(told, table):
+                delattr(told, table)
+    return told

@@ -3,15 +3,22 @@
 For the methods that both have: LoRA (Linear, Conv1d, Embedding; standard and rank-stabilised scaling), LoHa (Linear, Conv1d
 as a flat matrix) and IA3 (Linear). `peft` never changes the output head that is tied to an embedding, so an adapted
 embedding corresponds to `head=False` here. https://huggingface.co/docs/peft/developer_guides/checkpoint
+
+`asrpeft_adapter.json` and `asrpeft_ctc.safetensors` beside peft's own files, which peft does not look at, carry what its
+format has no place for: language, task, audio context, the base's fingerprint, training, scores, a CTC head. Reading takes
+them from there. Once peft has trained the weights further and written them to the same folder, scores and CTC head are no
+longer theirs and are left behind.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import re
 from collections import defaultdict
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +27,16 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from asrpeft.adapters.adapter import Adapter, Manifest, build
+from asrpeft.adapters.adapter import _CHECKS, Adapter, Manifest, build, check_base
 from asrpeft.adapters.container import Adapters
+from asrpeft.adapters.ctc import CTCHead
 from asrpeft.errors import BadAdapter, BadInput
 from asrpeft.files import replace_folder
 from asrpeft.methods.layers import Layer
 
 CONFIG, TENSORS, PICKLE = "adapter_config.json", "adapter_model.safetensors", "adapter_model.bin"
+CARRIED, CARRIED_CTC = "asrpeft_adapter.json", "asrpeft_ctc.safetensors"
+CARRIED_FIELDS = ("language", "task", "context", "parent", "base_id", "base_fingerprint", "ctc_vocabulary", "training", "scores")
 PREFIX = "base_model.model."
 # Settings that change what an adapter computes and have no counterpart here.
 UNSUPPORTED = ("use_dora", "modules_to_save", "layer_replication", "lora_bias", "trainable_token_indices", "target_parameters", "use_qalora",
@@ -36,7 +46,7 @@ _LOHA = {"b1": "hada_w1_a", "a1": "hada_w1_b", "b2": "hada_w2_a", "a2": "hada_w2
 
 # -- writing -----------------------------------------------------------------------------------------------------------
 def write_peft(adapter: Adapter, folder: str | Path, *, overwrite: bool = False) -> Path:
-    """Write an adapter as a `peft` folder. A CTC head has no place there and is left out.
+    """Write an adapter as a `peft` folder, with what `peft` has no place for beside its files.
 
     Raises: BadInput where `peft` has no counterpart, with what to do instead.
     """
@@ -52,11 +62,23 @@ def write_peft(adapter: Adapter, folder: str | Path, *, overwrite: bool = False)
     }  # fmt: skip
     held = {PREFIX + key: tensor.detach().float().cpu().contiguous() for key, tensor in tensors.items()}
 
+    carried = {name: getattr(adapter.manifest, name) for name in CARRIED_FIELDS}
+    carried["ctc_vocabulary"] = None if adapter.ctc is None else list(adapter.ctc.vocabulary)
+
     def write(into: Path) -> None:
         save_file(held, into / TENSORS, metadata={"format": "pt"})
         (into / CONFIG).write_text(json.dumps(config, indent=1) + "\n", encoding="utf-8")
+        told = carried | {"of": _digest(into)}
+        (into / CARRIED).write_text(json.dumps(told, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        if adapter.ctc is not None:
+            save_file({name: tensor.detach().cpu().contiguous() for name, tensor in adapter.ctc.state_dict().items()}, into / CARRIED_CTC)
 
-    return replace_folder(Path(folder), write, overwrite=overwrite, ours={TENSORS, CONFIG, "README.md"})
+    return replace_folder(Path(folder), write, overwrite=overwrite, ours={TENSORS, CONFIG, "README.md", CARRIED, CARRIED_CTC})
+
+
+def _digest(folder: Path) -> str:
+    """Of peft's own two files: whether what was carried beside them is still of them."""
+    return hashlib.sha256(b"".join(hashlib.sha256((folder / name).read_bytes()).digest() for name in (CONFIG, TENSORS))).hexdigest()
 
 
 def _module(path: str) -> str:
@@ -109,16 +131,18 @@ _WRITERS = {"lora": _write_lora, "loha": _write_loha, "ia3": _write_ia3}
 
 
 # -- reading -----------------------------------------------------------------------------------------------------------
-def read_peft(adapters: Adapters, folder: str | Path, *, name: str | None = None, **manifest: Any) -> Adapter:
+def read_peft(adapters: Adapters, folder: str | Path, *, name: str | None = None, force: bool = False, **manifest: Any) -> Adapter:
     """Read a `peft` folder and attach it (as `name`, or as the folder is called). No pickle is read.
 
-    `peft` keeps no fingerprint of the base, so only names and shapes are checked; the base that its config names is recorded
-    in the manifest's `training`. Layers of different ranks or scales are brought to one, exactly: the missing ranks are
+    What `write_peft` carried beside it comes back. `peft` itself keeps no fingerprint of the base, so in folders of other
+    makers only names and shapes are checked; the base that its config names is recorded in the manifest's `training`. Layers of different ranks or scales are brought to one, exactly: the missing ranks are
     zeros, and the scale goes into B.
 
     Args:
-        manifest: further manifest fields that `peft` does not know: `language`, `task`, `context`.
-    Raises: BadAdapter for a folder that cannot be read, or uses what this project does not have.
+        force: let a folder pass that was carried here from another base of the same shapes.
+        manifest: further manifest fields that `peft` does not know: `language`, `task`, `context`. They win over what the
+            folder carries; None leaves it.
+    Raises: BadAdapter for a folder that cannot be read, or uses what this project does not have; WrongBase.
     """
     folder = Path(folder)
     config, tensors = _open(folder)
@@ -148,14 +172,51 @@ def read_peft(adapters: Adapters, folder: str | Path, *, name: str | None = None
         method, settings, own = _READERS[kind](config, sites, {layer.path: layer for layer in layers})
     except (KeyError, TypeError, ValueError, RuntimeError, ZeroDivisionError, IndexError, re.error) as error:
         raise BadAdapter(f"{str(folder)!r} cannot be used: {type(error).__name__} {error}.") from None
-    paths = [layer.path for layer in layers]
+    paths, carried = [layer.path for layer in layers], _carried(folder)
+    given = {key: value for key, value in manifest.items() if value is not None}
+    training = carried.pop("training", {}) | {"imported": "peft", "base_model_name_or_path": config.get("base_model_name_or_path")}
     told = Manifest(
-        method=method, config=settings, where=paths, sites=paths, base_id=adapters.base_id, base_fingerprint=adapters.fingerprint,
-        training={"imported": "peft", "base_model_name_or_path": config.get("base_model_name_or_path")}, **manifest,
+        method=method, config=settings, where=paths, sites=paths, training=training,
+        **({"base_id": adapters.base_id, "base_fingerprint": adapters.fingerprint} | carried | given),
     )  # fmt: skip
+    check_base(told, adapters.fingerprint, adapters.base_id, force=force)
+    told = replace(told, base_id=adapters.base_id, base_fingerprint=adapters.fingerprint)
     adapter = build(name or folder.resolve().name, told, layers, own, source=repr(str(folder)))
+    if told.ctc_vocabulary is not None:
+        adapter.ctc = CTCHead(adapters.base.config.d_model, told.ctc_vocabulary)
+        own |= {f"ctc.{part}": tensor for part, tensor in _tensors(folder / CARRIED_CTC).items()}
     adapter.restore(own, source=repr(str(folder)))
     return adapters.attach(adapter)
+
+
+def _carried(folder: Path) -> dict[str, Any]:
+    """The manifest fields that `write_peft` wrote beside peft's own; without scores and CTC head where those have changed since.
+
+    Raises: BadAdapter where the file is there and cannot be used.
+    """
+    path = folder / CARRIED
+    if not path.is_file():
+        return {}
+    try:
+        told = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(told, dict):
+            raise ValueError("it is not an object")
+        found = {name: told[name] for name in CARRIED_FIELDS if name in told}
+        wrong = [name for name, value in found.items() if name in _CHECKS and not _CHECKS[name](value)]
+        if wrong:
+            raise ValueError(f"unusable {', '.join(wrong)}")
+        if told.get("of") != _digest(folder):
+            found = {name: value for name, value in found.items() if name not in ("scores", "ctc_vocabulary")}
+    except (OSError, ValueError, TypeError, RecursionError) as error:
+        raise BadAdapter(f"{str(path)!r} cannot be used: {error}. Delete it to read what peft's own files say.") from None
+    return found
+
+
+def _tensors(path: Path) -> dict[str, Tensor]:
+    try:
+        return load_file(path)
+    except (OSError, ValueError, SafetensorError) as error:
+        raise BadAdapter(f"{str(path)!r} cannot be read: {error}. Export the adapter again.") from None
 
 
 def _open(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:

@@ -78,6 +78,9 @@ def merge(folder: Folder, out: Out, model: o.Model = None, dtype: o.Dtype = "flo
 def export(folder: Folder, out: Out, model: o.Model = None, force: o.Force = False, overwrite: Overwrite = False, json: o.Json = False, quiet: o.Quiet = False) -> None:
     """Write an adapter as a Hugging Face peft folder (lora, loha, ia3).
 
+    What peft has no place for (language, task, audio context, CTC head, scores) goes into files of asrpeft's own beside
+    peft's, which peft ignores and `asrpeft adapter import` reads.
+
     --json: {"peft"}
     """
     from asrpeft.adapters.peft_format import write_peft
@@ -94,20 +97,24 @@ def import_(
     out: Out,
     model: o.Model = None,
     lang: o.Lang = None,
-    task: o.Task = "transcribe",
-    context: Annotated[str, typer.Option("--context", help="What it was trained on: full, unless you know better.")] = "full",
+    task: Annotated[str | None, typer.Option("--task", help="transcribe or translate. Default: what the folder carries from `adapter export`, else transcribe.")] = None,
+    context: Annotated[str | None, typer.Option("--context", help="The audio context it was trained on, full or auto. Default: what the folder carries from `adapter export`, else full.")] = None,
+    force: o.Force = False,
     overwrite: Overwrite = False,
     json: o.Json = False,
     quiet: o.Quiet = False,
 ) -> None:
     """Turn a Hugging Face peft folder (lora, loha, ia3) into an adapter folder.
 
+    One that `asrpeft adapter export` wrote brings back its language, task, audio context, CTC head, training and scores.
+
     --json: {"adapter"}
     """
     from asrpeft.adapters.peft_format import read_peft
+    from asrpeft.recognizer.languages import canonical
 
     say = teller(quiet=quiet, as_json=json)
     recognizer = o.load_model(model, device="cpu", dtype="float32", threads=None, say=say)
-    adapter = read_peft(recognizer.adapters, folder, language=lang, task=task, context=context)
+    adapter = read_peft(recognizer.adapters, folder, force=force, language=None if lang is None else canonical(lang), task=task, context=context)
     written = adapter.save(out, overwrite=overwrite)
     print_json({"adapter": str(written)}) if json else say(f"The adapter is in {written}.")

@@ -89,7 +89,7 @@ def task_of(recognizer: Recognizer, names: list[str], task: str | None) -> str:
     trained = {recognizer.adapters[name].manifest.task for name in names}
     if task is None and len(trained) > 1:
         raise BadInput(f"The adapters were trained for different tasks ({', '.join(sorted(trained))}). Choose one with --task.")
-    return task or next(iter(trained), "transcribe")
+    return task or next(iter(trained), recognizer.info.task)
 
 
 def warn_of_language(recognizer: Recognizer, names: list[str], lang: str | None) -> None:

@@ -63,9 +63,7 @@ def transcribe(
     samples = samples.astype(np.float32, copy=False)
     total = len(samples) / SAMPLE_RATE
     context = recognizer.context_for(adapter) if context is None else context
-    language = (
-        lang if lang is not None else recognizer.adapters[adapter].manifest.language if adapter is not None else None
-    )
+    language = recognizer.language_for(adapter) if lang is None else lang
 
     def row(span: Span) -> tuple[Span, Row]:
         piece = samples[round(span[0] * SAMPLE_RATE) : round(span[1] * SAMPLE_RATE)][: int(MAX_SECONDS * SAMPLE_RATE)]

@@ -12,7 +12,8 @@ from transformers import AutoConfig, WhisperForConditionalGeneration, WhisperTok
 
 from asrpeft.adapters.ctc import CTCHead
 from asrpeft.errors import BadInput
-from asrpeft.recognizer.recognizer import BaseInfo, Recognizer
+from asrpeft.recognizer.context import CONTEXTS
+from asrpeft.recognizer.recognizer import TASKS, BaseInfo, Recognizer
 
 INFO, CTC = "asrpeft.json", "ctc.safetensors"
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -103,8 +104,12 @@ def _beside(place: Path, model: str, dim: int) -> tuple[BaseInfo, CTCHead | None
         return BaseInfo(id=model), None
     try:
         told = json.loads((place / INFO).read_text(encoding="utf-8"))
+        merged = told.get("merged", {})
         info = BaseInfo(str(told.get("id", model)), tuple(told.get("contexts", ("full",))), tuple(told.get("languages", ())),
-                        {str(token): str(name) for token, name in told.get("language_slots", {}).items()})
+                        {str(token): str(name) for token, name in told.get("language_slots", {}).items()},
+                        merged.get("language"), merged.get("task", "transcribe"), merged.get("context"))
+        if not isinstance(info.language, str | None) or info.task not in TASKS or info.context not in (*CONTEXTS, None):
+            raise ValueError(f"it says language {info.language!r}, task {info.task!r}, context {info.context!r} of what was merged")
         if not (place / CTC).is_file():
             return info, None
         head = CTCHead(dim, told["ctc_vocabulary"])

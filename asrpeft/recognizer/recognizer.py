@@ -23,6 +23,7 @@ from asrpeft.recognizer.encoder import Encoded
 from asrpeft.recognizer.languages import canonical, table_of, token_of, unknown
 
 IGNORED = -100  # label of a position that has no target
+TASKS = ("transcribe", "translate")
 
 
 @dataclass(frozen=True)
@@ -34,12 +35,16 @@ class BaseInfo:
         contexts: the audio contexts the base was trained for.
         languages: codes of the languages it was trained on; empty where that is not known.
         slots: tokens whose place a learned language has taken in a merged export, and that language: {"<|su|>": "klingon"}.
+        language, task, context: of a merged export, what its adapter was trained for; None, transcribe and None elsewhere.
     """
 
     id: str
     contexts: tuple[str, ...] = ("full",)
     languages: tuple[str, ...] = ()
     slots: dict[str, str] = field(default_factory=dict)
+    language: str | None = None
+    task: str = "transcribe"
+    context: str | None = None
 
 
 @dataclass(frozen=True)
@@ -126,6 +131,12 @@ class Recognizer(nn.Module):
             raise BadInput(f"The tokenizer of {self.info.id} has no token {text!r}.")
         return found
 
+    @property
+    def tasks(self) -> dict[str, int]:
+        """The task tokens of a multilingual base: `{"translate": 50358, "transcribe": 50359}`."""
+        told = getattr(self.generation, "task_to_id", None)
+        return dict(told) if told else {task: self.token(f"<|{task}|>") for task in TASKS}
+
     def token_for(self, language: str) -> str | None:
         """The token of a language, `<|sw|>`, or the one whose place it took in a merged export; None if it has none."""
         taken = {canonical(name): token for token, name in self.info.slots.items()}
@@ -143,14 +154,14 @@ class Recognizer(nn.Module):
         """The tokens that precede a transcript: start, language, task, no-timestamps. English-only bases have no middle.
 
         Args:
-            lang: a code or name; None takes the adapter's language.
+            lang: a code or name; None takes the adapter's language, or that of the adapter which was merged into the base.
             adapter: an attached adapter, whose language (with its learned vector, if any) is then known too.
         Raises: BadInput for an unknown language or task, or where a multilingual base is not told the language.
         """
         tokens = [self.start]
         manifest = self.adapters[adapter].manifest if adapter is not None else None
-        if manifest is not None and lang is None:
-            lang = manifest.language
+        if lang is None:
+            lang = self.language_for(adapter)
         if self.multilingual:
             if lang is None:
                 raise BadInput("Say which language is spoken with --lang (for example --lang sw).")
@@ -158,10 +169,9 @@ class Recognizer(nn.Module):
                 tokens.append(self.languages[manifest.language_slot])
             else:
                 tokens.append(self.language_token(lang))
-            tasks = getattr(self.generation, "task_to_id", None) or {t: self.token(f"<|{t}|>") for t in ("transcribe", "translate")}
-            if task not in tasks:
-                raise BadInput(f"There is no task {task!r}; choose {' or '.join(tasks)}.")
-            tokens.append(tasks[task])
+            if task not in self.tasks:
+                raise BadInput(f"There is no task {task!r}; choose {' or '.join(self.tasks)}.")
+            tokens.append(self.tasks[task])
         elif task != "transcribe":
             raise BadInput(f"{self.info.id} is an English-only base: its one task is transcribe, got {task!r}.")
         return tokens if timestamps else [*tokens, self.no_timestamps]
@@ -226,10 +236,21 @@ class Recognizer(nn.Module):
         """`with recognizer.route(["sw", None, "speaker-12"]): …` — each row uses its own adapter. See `Adapters.route`."""
         return self.adapters.route(names)
 
+    def language_for(self, adapter: str | None) -> str | None:
+        """The language that an adapter was trained for, or the base was by the adapter merged into it; None: nobody says."""
+        own = None if adapter is None else self.adapters[adapter].manifest.language
+        return own or self.info.language
+
+    def task_for(self, adapter: str | None) -> str:
+        """The task that an adapter, or a merged base, was trained for."""
+        return self.info.task if adapter is None else self.adapters[adapter].manifest.task
+
     def context_for(self, adapter: str | None) -> str:
         """The audio context to decode with: what the adapter was trained for; `full` for a base never tuned to less."""
         if adapter is not None:
             return self.adapters[adapter].manifest.context
+        if self.info.context is not None:
+            return self.info.context
         return "auto" if "auto" in self.info.contexts else "full"
 
     def check_context(self, context: str, adapter: str | None) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import numpy as np
 import pytest
 import torch
 from torch.testing import assert_close
@@ -11,6 +12,7 @@ from transformers import WhisperForConditionalGeneration, WhisperProcessor
 
 from asrpeft.adapters.ctc import CTCHead
 from asrpeft.adapters.export import export_merged
+from asrpeft.decoding import make_row
 from asrpeft.errors import BadInput, BadRoute, CannotMerge
 from asrpeft.methods import method, names
 from asrpeft.recognizer import load
@@ -60,6 +62,48 @@ def test_it_loads_here_too_with_its_ctc_head_and_context(folder, tmp_path):
     assert again.ctc.vocabulary == adapter.ctc.vocabulary and torch.equal(again.ctc.weight, adapter.ctc.weight)
     with pytest.raises(Exception, match="has other weights"):
         again.adapters.load(adapter.save(tmp_path / "adapter"))
+
+
+def beginning(out, **changes):
+    """The tokens with which plain `transformers` begins a transcript of the checkpoint in `out`."""
+    plain = WhisperForConditionalGeneration.from_pretrained(out).eval()
+    told = plain.generation_config
+    made = plain._retrieve_init_tokens(GIVEN[0][:1], batch_size=1, generation_config=told, config=plain.config, num_segment_frames=80, kwargs={})
+    return made[0].tolist()
+
+
+@pytest.mark.parametrize("adapter", [{"lang": "sw"}, {"lang": "sw", "task": "translate"}, {"lang": "klingon"}, {"lang": "en", "context": "auto"}])
+def test_plain_transformers_begins_as_the_adapter_was_trained_to_without_being_told(adapter, folder, tmp_path):
+    model = load(folder, device="cpu")
+    model.adapt("lora", name="a", **adapter)
+    out = export_merged(model, "a", tmp_path / "merged")
+    assert beginning(out) == model.prompt(lang=None, task=adapter.get("task", "transcribe"), adapter="a")
+    assert model.generation.to_dict().get("language") is None  # the base itself is left as it was
+    again = load(out, device="cpu")
+    assert (again.language_for(None), again.task_for(None), again.context_for(None)) == (adapter["lang"], adapter.get("task", "transcribe"), adapter.get("context", "full"))
+    row = make_row(again, np.zeros(8_000, np.float32))
+    assert list(row.prompt) == beginning(out) and row.frames == (50 if "context" in adapter else 1500)
+    # An adapter of its own language on the merged base keeps it.
+    again.adapt("lora", name="b", lang="de")
+    assert again.prompt(lang=None, adapter="b")[1] == again.language_token("de")
+
+
+def test_a_merged_english_only_base_is_told_no_language(tmp_path):
+    model = load(tiny_checkpoint(tmp_path / "tiny", source=40, english=True), device="cpu")
+    model.adapt("lora", name="a", lang="en")
+    out = export_merged(model, "a", tmp_path / "merged")
+    assert beginning(out) == model.prompt(lang=None, adapter="a") == list(make_row(load(out, device="cpu"), np.zeros(800, np.float32)).prompt)
+
+
+@pytest.mark.parametrize("told", [{"language": 3}, {"task": "sing"}, {"context": "half"}, "sw"])
+def test_a_merged_folder_that_says_nonsense_of_what_was_merged_is_refused(told, folder, tmp_path):
+    model = load(folder, device="cpu")
+    model.adapt("lora", name="a", lang="sw")
+    out = export_merged(model, "a", tmp_path / "merged")
+    info = json.loads((out / "asrpeft.json").read_text())
+    (out / "asrpeft.json").write_text(json.dumps(info | {"merged": told}))
+    with pytest.raises(BadInput, match="cannot be used"):
+        load(out, device="cpu")
 
 
 def test_languages_learned_one_after_the_other_all_stay(folder, tmp_path):

@@ -13,8 +13,10 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch.testing import assert_close
 
-from asrpeft.adapters.peft_format import CONFIG, PICKLE, TENSORS, read_peft, write_peft
-from asrpeft.errors import BadAdapter, BadInput
+from asrpeft.adapters.ctc import CTCHead
+from asrpeft.adapters.peft_format import CARRIED, CONFIG, PICKLE, TENSORS, read_peft, write_peft
+from asrpeft.errors import BadAdapter, BadInput, WrongBase
+from asrpeft.recognizer import Recognizer
 from tests.methods.cases import recognizer, stir
 
 peft = pytest.importorskip("peft", reason="peft is in the extra `test`")
@@ -79,6 +81,55 @@ def test_what_we_wrote_comes_back_exactly(case, tmp_path):
     assert_close(our_logits(model, "b"), our_logits(model, "a"), atol=1e-12, rtol=1e-10)
     back.save(tmp_path / "native")
     assert model.adapters.load(tmp_path / "native", name="c").manifest.method == adapter.manifest.method
+
+
+SAID = {"language": "sw", "task": "translate", "context": "auto", "parent": "p", "training": {"steps": 7}, "scores": {"after": {"wer": 0.1}}}
+
+
+def carried(tmp_path):
+    """A folder that peft can load, written from an adapter with a CTC head of which much is known."""
+    model = recognizer()
+    adapter = stir(model.adapt("lora", name="a", where="attention", rank=3))
+    adapter.ctc = CTCHead.for_texts(model.base.config.d_model, ["habari"])
+    model.adapters.describe("a", **SAID)
+    return model, adapter, write_peft(adapter, tmp_path / "a")
+
+
+def test_what_peft_has_no_place_for_comes_back_and_peft_loads_the_folder_still(tmp_path):
+    model, adapter, folder = carried(tmp_path)
+    assert torch.isfinite(peft_logits(folder)).all()
+    back = read_peft(model.adapters, folder, name="b", language=None, task=None)
+    told = {key: getattr(back.manifest, key) for key in SAID}
+    assert told.pop("training") == {"steps": 7, "imported": "peft", "base_model_name_or_path": "tiny"}
+    assert told.items() < SAID.items() and len(told) == 5
+    assert back.ctc.vocabulary == adapter.ctc.vocabulary and torch.equal(back.ctc.weight, adapter.ctc.weight.float())
+    assert model.adapters.load(back.save(tmp_path / "native"), name="c").manifest.scores == SAID["scores"]
+    assert read_peft(model.adapters, folder, name="d", language="de", context="full").manifest.language == "de"
+
+
+def test_scores_and_head_stay_behind_once_peft_has_written_other_weights_beside_them(tmp_path):
+    model, _, folder = carried(tmp_path)
+    save_file({name: tensor * 2 for name, tensor in load_file(folder / TENSORS).items()}, folder / TENSORS)
+    back = read_peft(model.adapters, folder, name="b")
+    assert (back.manifest.language, back.manifest.context) == ("sw", "auto") and back.manifest.scores == {} and back.ctc is None
+
+
+def test_what_was_carried_from_another_base_or_is_damaged_is_refused(tmp_path):
+    model, _, folder = carried(tmp_path)
+    with torch.no_grad():
+        model.base.model.encoder.conv1.weight += 1
+    other = Recognizer(model.base, model.tokenizer, model.info)
+    with pytest.raises(WrongBase, match="--force"):
+        read_peft(other.adapters, folder, name="b")
+    forced = read_peft(other.adapters, folder, name="b", force=True)
+    assert forced.manifest.base_fingerprint == other.adapters.fingerprint
+    (folder / "asrpeft_ctc.safetensors").write_bytes(b"?")
+    with pytest.raises(BadAdapter, match="cannot be read"):
+        read_peft(other.adapters, folder, name="c", force=True)
+    for text in ("[", "[]", '{"task": 3}', '{"scores": "good"}', '{"base_fingerprint": "x"}'):
+        (folder / CARRIED).write_text(text)
+        with pytest.raises(BadAdapter, match="Delete it"):
+            read_peft(other.adapters, folder, name="d", force=True)
 
 
 def peft_made(config, folder):
