@@ -135,8 +135,8 @@ def read_peft(adapters: Adapters, folder: str | Path, *, name: str | None = None
     """Read a `peft` folder and attach it (as `name`, or as the folder is called). No pickle is read.
 
     What `write_peft` carried beside it comes back. `peft` itself keeps no fingerprint of the base, so in folders of other
-    makers only names and shapes are checked; the base that its config names is recorded in the manifest's `training`. Layers of different ranks or scales are brought to one, exactly: the missing ranks are
-    zeros, and the scale goes into B.
+    makers only names and shapes are checked; the base that its config names is recorded in the manifest's `training`.
+    Layers of different ranks or scales are brought to one, exactly: the missing ranks are zeros, and the scale goes into B.
 
     Args:
         force: let a folder pass that was carried here from another base of the same shapes.

@@ -86,7 +86,8 @@ def beam_search(
         staying: list[int] = []
         for first, width, row in zip(firsts, widths, live):
             own = slice(first, first + width)
-            chosen = _extend(rows[row], told[own], ranked[own], None if shares is None else shares[own], spelt[own], options, recognizer.end, last=step + 1 == most)
+            voted = None if shares is None else shares[own]
+            chosen = _extend(rows[row], told[own], ranked[own], voted, spelt[own], options, recognizer.end, last=step + 1 == most)
             if joint:
                 joint.keep(row, [beam.spelling for beam in rows[row].running])
             if chosen is not None:
@@ -127,7 +128,8 @@ def _ruled(logits: Tensor, rules: Sequence, written: Sequence[tuple[int, ...]]) 
     return scores
 
 
-def _extend(row: _Row, scores: Tensor, ranked: Tensor, shares: Tensor | None, spelt: Sequence[dict[int, Spelling]], options: Options, end: int, *, last: bool) -> list[int] | None:
+def _extend(row: _Row, scores: Tensor, ranked: Tensor, shares: Tensor | None, spelt: Sequence[dict[int, Spelling]], options: Options, end: int,
+            *, last: bool) -> list[int] | None:  # fmt: skip
     """Extend the beams of one row by one token; the parents of its new beams, or None where the row is done.
 
     Args: scores, ranked, shares: (beams, vocabulary) the decoder's log-probabilities to report, what the choice is made by,

@@ -80,7 +80,8 @@ def test_plain_transformers_begins_as_the_adapter_was_trained_to_without_being_t
     assert beginning(out) == model.prompt(lang=None, task=adapter.get("task", "transcribe"), adapter="a")
     assert model.generation.to_dict().get("language") is None  # the base itself is left as it was
     again = load(out, device="cpu")
-    assert (again.language_for(None), again.task_for(None), again.context_for(None)) == (adapter["lang"], adapter.get("task", "transcribe"), adapter.get("context", "full"))
+    known = again.language_for(None), again.task_for(None), again.context_for(None)
+    assert known == (adapter["lang"], adapter.get("task", "transcribe"), adapter.get("context", "full"))
     row = make_row(again, np.zeros(8_000, np.float32))
     assert list(row.prompt) == beginning(out) and row.frames == (50 if "context" in adapter else 1500)
     # An adapter of its own language on the merged base keeps it.
