@@ -20,13 +20,14 @@ NAMES: dict[str, tuple[str, ...]] = {
     "start": ("start", "offset", "start_s", "start_time"),
     "end": ("end", "end_s", "end_time"),
 }  # fmt: skip
+LISTED = 30  # columns that a message lists
 REQUIRED = ("audio", "text")
 
 
 def match(columns: Sequence[str], told: Mapping[str, str] | None = None, *, where: str, need_text: bool = True) -> dict[str, str]:
     """Role → column, for every role that this table fills.
 
-    Args:    told: what the user says, role → column; it wins over guessing.
+    Args:    told: what the user says, role → column; it wins over guessing, and "" says that no column has the role.
     Raises:  BadInput for a role that does not exist; BadCorpus for a told column that does not, and when no column holds
              the audio or (unless not `need_text`) the text.
     """
@@ -36,15 +37,19 @@ def match(columns: Sequence[str], told: Mapping[str, str] | None = None, *, wher
     for role, column in told.items():
         if role not in NAMES:
             raise BadInput(f"--columns {role}={column}: there is no role {role!r}; the roles are {', '.join(NAMES)}.")
+        if not column:
+            continue
         if column not in columns:
             near = get_close_matches(column, columns, 1)
             hint = f" Did you mean {near[0]!r}?" if near else ""
             raise BadCorpus(f"{where} has no column {column!r}; it has {_listed(columns)}.{hint}")
         found[role] = column
     for role, names in NAMES.items():
+        if role in told:
+            continue
         taken = set(found.values())
         column = next((lower[n] for n in names if n in lower and lower[n] not in taken), None)
-        if role not in found and column is not None:
+        if column is not None:
             found[role] = column
     for role in REQUIRED:
         if role not in found and (role != "text" or need_text):
@@ -62,4 +67,5 @@ def parse(text: str) -> dict[str, str]:
 
 
 def _listed(columns: Sequence[str]) -> str:
-    return ", ".join(map(repr, columns)) or "no columns"
+    more = f" and {len(columns) - LISTED} more" if len(columns) > LISTED else ""
+    return ", ".join(f"{column!r:.60}" for column in columns[:LISTED]) + more or "no columns"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from math import isfinite
 from pathlib import Path
 
 from asrpeft.corpus.corpus import Corpus
@@ -34,6 +35,6 @@ def write_manifest(corpus: Corpus, path: Path) -> Path:
         if utterance.audio.start or utterance.audio.duration is not None:
             row |= {"start": utterance.audio.start}
         row["duration"] = utterance.duration
-        further = {k: v for k, v in utterance.extra.items() if isinstance(v, str | int | float | bool)}
+        further = {k: v for k, v in utterance.extra.items() if isinstance(v, str | int | bool) or (isinstance(v, float) and isfinite(v))}
         lines.append(json.dumps({**further, **{k: v for k, v in row.items() if v is not None}}, ensure_ascii=False))
     return replace_file(path, "\n".join(lines) + "\n")

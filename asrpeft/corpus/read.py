@@ -4,16 +4,37 @@ from __future__ import annotations
 
 import math
 import unicodedata
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from asrpeft.audio.features import MAX_SECONDS
 from asrpeft.corpus.columns import match
 from asrpeft.corpus.corpus import Corpus, Skipped, too_long
 from asrpeft.corpus.formats import Bad, Table, recognise
-from asrpeft.corpus.utterance import AudioRef, Utterance
+from asrpeft.corpus.lines import not_text, printable
+from asrpeft.corpus.utterance import AudioRef, Seconds, Utterance
 from asrpeft.errors import BadAudio, BadCorpus
+
+DEEPEST = 50  # lists in lists in a cell: beyond it they cannot be passed to the processes that read audio
+FOREVER = 1e9  # seconds: thirty years
+_UNSEEN = {"Zs", "Zl", "Zp", "Cc", "Cf"}
+
+
+@dataclass(frozen=True)
+class Reading:
+    """A corpus that is read row by row, so that one of any size can be counted and checked in little memory.
+
+    Attributes:
+        name: of the corpus.
+        size: rows, about; None where that is not known before.
+        items: the utterances, and what was left out with the reason, in order; to be read once. Ids are as the rows give
+            them, and may repeat.
+    """
+
+    name: str
+    size: int | None
+    items: Iterator[Utterance | Skipped]
 
 
 def read(
@@ -28,59 +49,106 @@ def read(
 
     Args:
         spec: a path (Parquet, JSONL, CSV, TSV, a folder, a Kaldi directory) or `hub:REPO[:CONFIG]:SPLIT`.
-        columns: role → column, where guessing by common names fails: {"text": "sentence", "speaker": "client_id"}.
+        columns: role → column, where guessing by common names fails: {"text": "sentence", "speaker": "client_id"}; a role
+            whose column is "" is left out.
         strict: raise at the first row that cannot be used, instead of leaving it out with a reason.
         limit: stop after so many usable utterances.
         need_text: without it, rows lacking a transcript are kept, with the text "".
-    Returns: a Corpus; `.skipped` names every row that was left out: no text, no audio, broken, or over 30 s.
+    Returns: a Corpus; `.skipped` names every row that was left out: no text, no audio, broken, or over 30 s. Ids are
+        unique: the second row called "a" is called "a#2".
     Raises: BadCorpus if nothing can be read, or nothing is usable.
     """
-    spec = str(spec)
-    table = recognise(spec).table(spec, limit)
-    name = spec if spec.startswith("hub:") else Path(spec).name or spec
-    roles = match(table.columns, columns, where=spec, need_text=need_text)
+    reading = open_corpus(spec, columns=columns, strict=strict, limit=limit, need_text=need_text)
     good: list[Utterance] = []
     bad: list[Skipped] = []
-    for item in _unique(_utterances(table, roles, Path(spec).stem, need_text)):
+    for item in _unique(reading.items):
         if isinstance(item, Utterance):
             good.append(item)
-            if len(good) == limit:
-                break
-        elif strict:
-            raise BadCorpus(f"{spec}: {item.id}: {item.reason}. (Without --strict it would be left out.)")
         else:
             bad.append(item)
     if not good:
-        reasons = "; ".join(f"{s.id}: {s.reason}" for s in bad[:3])
-        raise BadCorpus(f"{spec}: no usable utterance among {len(bad)} rows" + (f" ({reasons})." if bad else "."))
-    return Corpus(good, name=name, skipped=bad)
+        raise nothing_usable(str(spec), len(bad), bad)
+    return Corpus(good, name=reading.name, skipped=bad)
+
+
+def open_corpus(
+    spec: str | Path,
+    *,
+    columns: Mapping[str, str] | None = None,
+    strict: bool = False,
+    limit: int | None = None,
+    need_text: bool = True,
+) -> Reading:
+    """The same, row by row. Args and Raises: as `read`; what is wrong with a row is raised when it is reached."""
+    spec = str(spec)
+    table = recognise(spec).table(spec, limit)
+    roles = match(table.columns, columns, where=spec, need_text=need_text)
+    name = spec if spec.startswith("hub:") else Path(spec).name or spec
+
+    def items() -> Iterator[Utterance | Skipped]:
+        found = 0
+        for item in _utterances(table, roles, Path(spec).stem, need_text):
+            if isinstance(item, Skipped) and strict:
+                raise BadCorpus(f"{spec}: {item.id}: {item.reason}. (Without --strict it would be left out.)")
+            yield item
+            found += isinstance(item, Utterance)
+            if found == limit:
+                return
+
+    return Reading(printable(name), table.size, items())
+
+
+def nothing_usable(spec: str, rows: int, first: Sequence[Skipped]) -> BadCorpus:
+    """What to raise of a corpus without a usable utterance among so many rows; the first reasons are told."""
+    reasons = "; ".join(f"{s.id}: {s.reason}" for s in first[:3])
+    return BadCorpus(f"{spec}: no usable utterance among {rows} rows" + (f" ({reasons})." if reasons else "."))
 
 
 def _utterances(table: Table, roles: Mapping[str, str], stem: str, need_text: bool) -> Iterator[Utterance | Skipped]:
+    """Every row as an utterance or as what is wrong with it; whatever one row holds, the others are read."""
     for number, row in enumerate(table.rows, 1):
         if isinstance(row, Bad):
-            yield Skipped(row.id, row.reason)
+            yield Skipped(printable(row.id), printable(row.reason))
             continue
-        cells = {role: row.get(column) for role, column in roles.items()}
+        cells = {role: row.cells.get(column) for role, column in roles.items()}
+        id_ = f"{stem}:{number}"
         try:
+            _check(row.cells)
+            id_ = _id(cells, None) or id_
             audio = _audio(cells, table.roots, f"{stem}:{number}")
-        except BadAudio as error:
-            yield Skipped(_id(cells, None) or f"{stem}:{number}", str(error))
-            continue
-        id_ = _id(cells, audio) or f"{stem}:{number}"
-        try:
-            text = _text(cells.get("text"), need_text)
+            id_ = _id(cells, audio) or id_
             yield Utterance(
                 id=id_,
                 audio=audio,
-                text=text,
+                text=_text(cells.get("text"), need_text),
                 speaker=_name(cells.get("speaker")),
                 lang=_name(cells.get("lang")),
                 duration=_seconds(audio, cells),
-                extra={k: v for k, v in row.items() if k not in roles.values() and not isinstance(v, bytes | AudioRef)},
+                extra={k: v for k, v in row.cells.items() if k not in roles.values() and not isinstance(v, bytes | AudioRef)},
             )
         except (BadAudio, BadCorpus) as error:
-            yield Skipped(id_, str(error))
+            place = "" if printable(row.place) in (id_, printable(id_)) or row.place in str(error) else f" ({row.place})"
+            yield Skipped(printable(id_), printable(f"{str(error).removesuffix('.')}{place}"))
+
+
+def _check(cells: Mapping[str, object]) -> None:
+    """Raises: BadCorpus where a cell holds half a character, which no report can be written with, or endless nesting."""
+
+    def walk(value: object, column: str, depth: int) -> None:
+        if isinstance(value, str):
+            if wrong := not_text(value):
+                raise BadCorpus(f"its {column!r} holds {wrong}")
+        elif isinstance(value, Mapping | list | tuple):
+            if depth == DEEPEST:
+                raise BadCorpus(f"its {column!r} is nested more than {DEEPEST} deep")
+            for inner in (*value, *value.values()) if isinstance(value, Mapping) else value:
+                walk(inner, column, depth + 1)
+
+    for column, value in cells.items():
+        if isinstance(value, str) and value.isascii():
+            continue
+        walk(column, column, 0)
+        walk(value, column, 0)
 
 
 def _audio(cells: Mapping[str, object], roots: tuple[Path, ...], fallback: str) -> AudioRef:
@@ -112,20 +180,28 @@ def _found(name: str, roots: tuple[Path, ...]) -> Path:
 
 
 def _part(cells: Mapping[str, object]) -> tuple[float, float | None]:
-    """(start, duration) of the audio that is meant. `duration` cuts only beside a `start`: alone it describes the file."""
-    start, end, duration = (_number(cells.get(role)) for role in ("start", "end", "duration"))
-    if start is None or start < 0:
+    """(start, duration) of the audio that is meant. `duration` cuts only beside a `start`: alone it describes the file.
+
+    Raises: BadAudio for what is no time, and for an `end` alone: the whole file would not be what is meant.
+    """
+    start, end, duration = (_number(cells.get(role), role) for role in ("start", "end", "duration"))
+    if start is None and end is not None:
+        raise BadAudio(f"its part ends at {end:g} s, and nothing says where it starts. Give it a start, 0 for the beginning, or leave the column "
+                       "out with --columns end=")  # fmt: skip
+    if start is None:
         return 0.0, None
     if end is not None:
         if end <= start:
             raise BadAudio(f"its part ends ({end:g} s) before it starts ({start:g} s)")
         return start, end - start
-    return start, duration if duration is not None and duration > 0 else None
+    if duration == 0:
+        raise BadAudio(f"its part that starts at {start:g} s is 0 s long")
+    return start, duration
 
 
 def _seconds(audio: AudioRef, cells: Mapping[str, object]) -> float:
     """Length by the audio's header, which is cheap and finds broken files; by the table only where reading costs a fetch."""
-    told = _number(cells.get("duration"))
+    told = _number(cells.get("duration"), "duration")
     known = audio.duration if audio.duration is not None else told
     seconds = known if callable(audio.source) and known is not None and known > 0 else audio.seconds()
     if seconds > MAX_SECONDS:
@@ -134,13 +210,18 @@ def _seconds(audio: AudioRef, cells: Mapping[str, object]) -> float:
 
 
 def _text(value: object, need_text: bool) -> str:
-    if value is None or (isinstance(value, float) and math.isnan(value)) or (isinstance(value, str) and not value.strip()):
+    if value is None or (isinstance(value, float) and math.isnan(value)) or (isinstance(value, str) and _is_blank(value)):
         if need_text:
             raise BadCorpus("audio without text: the cell is empty")
         return ""
     if not isinstance(value, str):
-        raise BadCorpus(f"its text is {type(value).__name__} {value!r:.40}, not a string")
+        raise BadCorpus(f"its text is {type(value).__name__} {_shown(value)}, not a string")
     return unicodedata.normalize("NFC", value)
+
+
+def _is_blank(text: str) -> bool:
+    """Whether nothing in it can be seen: spaces, and such as zero-width ones and byte-order marks."""
+    return not text.strip() or (not text.isascii() and all(unicodedata.category(c) in _UNSEEN for c in text))
 
 
 def _id(cells: Mapping[str, object], audio: AudioRef | None) -> str | None:
@@ -158,12 +239,25 @@ def _name(value: object) -> str | None:
     return unicodedata.normalize("NFC", text) or None
 
 
-def _number(value: object) -> float | None:
-    try:
-        number = float(value)  # type: ignore[arg-type]
-    except (TypeError, ValueError):
+def _number(value: object, role: str) -> Seconds | None:
+    """A cell as seconds; None where it is empty. Raises: BadAudio for what is not a time in a recording."""
+    if value is None or (isinstance(value, str) and not value.strip()):
         return None
-    return number if math.isfinite(number) else None
+    try:
+        number = float("nan") if isinstance(value, bool) else float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError, OverflowError):  # the last: a whole number of over 308 digits
+        number = float("nan")
+    if not 0 <= number < FOREVER:
+        raise BadAudio(f"its {role} is {_shown(value)}, not seconds from 0 on. Correct it, or leave the column out with --columns {role}=")
+    return number
+
+
+def _shown(value: object) -> str:
+    try:
+        shown = repr(value)
+    except ValueError:  # an integer that Python does not write
+        shown = type(value).__name__
+    return shown if len(shown) <= 40 else f"{shown[:36]}… ({len(shown):,} characters)"
 
 
 def _unique(items: Iterable[Utterance | Skipped]) -> Iterator[Utterance | Skipped]:

@@ -273,7 +273,8 @@ def test_offsets_and_durations_cut_a_long_recording(tmp_path):
     corpus = read(tmp_path / "x.jsonl", columns={"start": "offset"})
     assert [u.duration for u in corpus] == [2.0, 1.5, 1.0] and [u.samples().size for u in corpus] == [32_000, 24_000, 16_000]
     np.testing.assert_allclose(corpus[1].samples(), chirp(40.0)[568_000:592_000], atol=1e-4)
-    assert len(corpus.skipped) == 2 and all("40.00 s long" in s.reason for s in corpus.skipped)
+    assert [s.reason[:30] for s in corpus.skipped] == ["its part ends at 4.25 s, and n", "40.00 s long; at most 30 s fit"]
+    assert "x.jsonl:3" in corpus.skipped[0].reason
 
 
 # -- Kaldi -----------------------------------------------------------------------------------------------------------------
@@ -289,12 +290,30 @@ def test_kaldi_segments_are_parts_of_recordings(tmp_path):
     assert sorted(reasons) == ["u3", "u4", "u5", "u6", "u7"] and "not in wav.scp" in reasons["u3"] and "not in segments" in reasons["u7"]
 
 
-@pytest.mark.parametrize("where, message", [("sox a.mp3 -t wav - |", "commands in data are not run"), ("raw.ark:4217", "archive")])
-def test_kaldi_commands_and_archives_are_refused_and_never_run(tmp_path, where, message):
+@pytest.mark.parametrize("where, message", [("sox a.mp3 -t wav - |", "commands in data are not run"), ("touch ran|", "command"),
+                                            ("raw.ark:4217", "archive")])  # fmt: skip
+@pytest.mark.parametrize("segments", [False, True])
+def test_kaldi_commands_and_archives_are_left_out_and_never_run(tmp_path, monkeypatch, where, message, segments):
+    monkeypatch.chdir(tmp_path)
     folder = make_kaldi(tmp_path)
-    (folder / "wav.scp").write_text(f"a audio files/a.wav\nb {where}\n")
-    with pytest.raises(BadCorpus, match=message):
-        read(folder)
+    (folder / "wav.scp").write_text(f"a audio files/a.wav\nb {where}\nc audio files/c.wav\n")
+    if segments:
+        (folder / "segments").write_text("a a 0 0.5\nb b 0 1\nc c 0 0.5\n")
+    corpus = read(folder)
+    assert [u.id for u in corpus] == ["a", "c"] and [s.id for s in corpus.skipped] == ["b"]
+    assert message in corpus.skipped[0].reason and where in corpus.skipped[0].reason and not (tmp_path / "ran").exists()
+    with pytest.raises(BadCorpus, match=f"b: .*{message}"):
+        read(folder, strict=True)
+
+
+def test_of_a_kaldi_id_that_comes_twice_the_first_line_counts_and_the_second_is_named(tmp_path):
+    folder = make_kaldi(tmp_path)
+    with (folder / "text").open("a") as text, (folder / "wav.scp").open("a") as scp:
+        text.write("a something else\n")
+        scp.write("b audio files/a.wav\n")
+    corpus = read(folder)
+    assert [u.text for u in corpus] == [r[2] for r in ROWS] and corpus[1].duration == 1.5
+    assert [s.id for s in corpus.skipped] == ["wav.scp:4", "text:4"] and all("a second time" in s.reason for s in corpus.skipped)
 
 
 # -- folders ---------------------------------------------------------------------------------------------------------------

@@ -11,15 +11,18 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from asrpeft.corpus.lines import Bad
 from asrpeft.errors import BadCorpus
+
+__all__ = ["FORMATS", "Bad", "Format", "Row", "Table", "recognise", "register"]
 
 
 @dataclass(frozen=True)
-class Bad:
-    """A row that cannot be used, and why."""
+class Row:
+    """A row as it stands in a table: its cells by column, and its place, such as `train.jsonl:17`."""
 
-    id: str
-    reason: str
+    place: str
+    cells: Mapping[str, object]
 
 
 @dataclass(frozen=True)
@@ -27,12 +30,14 @@ class Table:
     """Rows of a corpus before any checks.
 
     An audio cell is a path (str; relative to one of `roots`), a dict with `bytes` or `path` (the Hugging Face `Audio`
-    layout), bytes, or an `AudioRef`. `rows` is read once.
+    layout), bytes, or an `AudioRef`. `rows` is read once, as it is wanted: a table of any size takes little memory.
+    `size` is how many rows there are, about, where that is cheap to know.
     """
 
     columns: tuple[str, ...]
-    rows: Iterable[Mapping[str, object] | Bad]
+    rows: Iterable[Row | Bad]
     roots: tuple[Path, ...] = ()
+    size: int | None = None
 
 
 @dataclass(frozen=True)

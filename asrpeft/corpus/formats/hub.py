@@ -11,7 +11,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from asrpeft.corpus.formats import Table, register
+import pyarrow
+
+from asrpeft.corpus.formats import Bad, Row, Table, register
 from asrpeft.corpus.utterance import AudioRef
 from asrpeft.errors import BadCorpus, BadInput, Failure
 
@@ -24,7 +26,7 @@ def table(spec: str, limit: int | None) -> Table:
     data = _from_hub(spec, limit) if spec.startswith("hub:") else _from_disk(spec)
     if data.column_names is None:  # a stream without declared features: look at its first row
         data = data._resolve_features()
-    return Table(tuple(data.column_names), _rows(data, _encoded(data)))
+    return Table(tuple(data.column_names), _rows(data, _encoded(data)), size=len(data) if hasattr(data, "__len__") else None)
 
 
 def _is_saved(folder: Path) -> bool:
@@ -34,7 +36,10 @@ def _is_saved(folder: Path) -> bool:
 def _from_disk(spec: str) -> Any:
     import datasets
 
-    data = datasets.load_from_disk(spec)
+    try:
+        data = datasets.load_from_disk(spec)
+    except Exception as error:  # Arrow's, JSON's and the file system's own, and its own TypeError and KeyError
+        raise BadCorpus(f"{spec}: not a folder that Dataset.save_to_disk wrote, or a damaged one ({_short(error)}). Fetch it again.") from error
     if isinstance(data, datasets.DatasetDict):
         raise BadCorpus(f"{spec} holds several splits; name one of {', '.join(f'{spec}/{split}' for split in data)}.")
     return data
@@ -66,17 +71,34 @@ def _encoded(data: Any) -> Any:
     return data
 
 
-def _rows(data: Any, encoded: Any) -> Iterator[dict[str, object]]:
+def _rows(data: Any, encoded: Any) -> Iterator[Row | Bad]:
     """Streams as they come; data on disk with audio left there, to be fetched row by row from the memory map."""
     import datasets
 
     audio = [name for name, feature in (encoded.features or {}).items() if isinstance(feature, datasets.Audio)]
     if not isinstance(encoded, datasets.Dataset):
-        yield from encoded
+        for number, row in enumerate(encoded, 1):
+            yield Row(f"row {number}", row)
         return
-    for index, row in enumerate(encoded.remove_columns(audio)):
+    for index, row in enumerate(_each(encoded.remove_columns(audio))):
         name = f"{encoded.info.dataset_name or 'row'}:{index}"
-        yield row | {column: AudioRef(Cell(encoded, index, column), name) for column in audio}
+        if isinstance(row, Bad):
+            yield row
+        else:
+            yield Row(f"row {index + 1}", row | {column: AudioRef(Cell(encoded, index, column), name) for column in audio})
+
+
+def _each(data: Any) -> Iterator[dict[str, Any] | Bad]:
+    """The rows of a dataset on disk; a row that cannot be turned into Python's values, such as one with a broken string, is bad."""
+    index = 0
+    while index < len(data):
+        try:
+            for row in data.select(range(index, len(data))):
+                yield row
+                index += 1
+        except (pyarrow.ArrowException, ValueError, OverflowError) as error:
+            yield Bad(f"row {index + 1}", f"it cannot be read ({_short(error)})")
+            index += 1
 
 
 class Cell:

@@ -1,6 +1,7 @@
 """Parquet in the Hugging Face `Audio` layout: a struct column with `bytes` and `path`, or a column of paths.
 
-Files up to 1 GiB of audio are held in memory; of bigger ones a row's bytes are read when they are wanted, a row group at a time.
+Rows are read a few at a time. Of files up to 1 GiB of audio an utterance holds its bytes; of bigger ones they are read when they
+are wanted, a row group at a time.
 """
 
 from __future__ import annotations
@@ -14,11 +15,13 @@ from pathlib import Path
 import pyarrow
 import pyarrow.parquet
 
-from asrpeft.corpus.formats import Table, register
+from asrpeft.corpus.formats import Bad, Row, Table, register
 from asrpeft.corpus.utterance import AudioRef
 from asrpeft.errors import BadCorpus
 
 IN_MEMORY = 1 << 30  # bytes of audio of all files together
+ROWS = 64  # read together: some megabytes of audio
+_ERRORS = (pyarrow.ArrowException, OSError, ValueError, OverflowError)
 _SHARD = re.compile(r"^(.*?)-\d{5}-of-\d{5}")
 
 
@@ -55,15 +58,18 @@ def table(spec: str, limit: int | None) -> Table:
         if file.schema_arrow.names != columns:
             raise BadCorpus(f"{path}: its columns differ from those of {paths[0].name}. Read them one at a time.")
     lazily = {name for name in columns if _is_audio(files[0].schema_arrow.field(name).type)}
-    held = sum(_audio_bytes(file, lazily) for file in files) <= IN_MEMORY
-    return Table(tuple(columns), _rows(paths, files, lazily, held), tuple(dict.fromkeys(path.parent for path in paths)))
+    held = not lazily or sum(_audio_bytes(file, lazily) for file in files) <= IN_MEMORY
+    roots = tuple(dict.fromkeys(path.parent for path in paths))
+    return Table(tuple(columns), _rows(paths, files, lazily, held), roots, sum(file.metadata.num_rows for file in files))
 
 
 def _opened(path: Path) -> pyarrow.parquet.ParquetFile:
     try:
-        return pyarrow.parquet.ParquetFile(path)
-    except (pyarrow.ArrowException, OSError) as error:
-        raise BadCorpus(f"{path}: not a Parquet file, or a damaged one ({str(error).splitlines()[0]}). Fetch it again.") from error
+        file = pyarrow.parquet.ParquetFile(path)
+        _ = file.schema_arrow.names
+        return file
+    except _ERRORS as error:
+        raise BadCorpus(f"{path}: not a Parquet file, or a damaged one ({_short(error)}). Fetch it again.") from error
 
 
 def _is_audio(kind: pyarrow.DataType) -> bool:
@@ -77,20 +83,51 @@ def _audio_bytes(file: pyarrow.parquet.ParquetFile, names: set[str]) -> int:
     return sum(chunk.total_uncompressed_size for chunk in chunks if chunk.path_in_schema.split(".")[0] in names)
 
 
-def _rows(paths: list[Path], files: list, lazily: set[str], held: bool) -> Iterator[dict[str, object]]:
-    given = 0
+def _rows(paths: list[Path], files: list, lazily: set[str], held: bool) -> Iterator[Row | Bad]:
     for path, file in zip(paths, files, strict=True):
+        names = [name for name in file.schema_arrow.names if held or name not in lazily]
+        first = 0
         for group in range(file.num_row_groups):
-            names = [name for name in file.schema_arrow.names if held or name not in lazily]
+            size = file.metadata.row_group(group).num_rows
+            for index, row in enumerate(_group(file, group, names)):
+                place = f"{path.name}:{first + index + 1}"
+                if isinstance(row, Exception):
+                    yield Bad(f"{place} to {first + size}" if isinstance(row, _Lost) else place,
+                              f"it cannot be read ({_short(row)}). Fetch the file again")  # fmt: skip
+                else:
+                    if not held:
+                        row |= {name: AudioRef(Cell(str(path), group, name, index), place) for name in lazily}
+                    yield Row(place, row)
+            first += size
+
+
+class _Lost(Exception):
+    """The rest of a row group."""
+
+
+def _group(file: pyarrow.parquet.ParquetFile, group: int, names: list[str]) -> Iterator[dict[str, object] | Exception]:
+    """The rows of a row group; instead of one that is no value of Python, such as a broken string, the error; at last a `_Lost`
+    where what follows is damaged."""
+    if not names:
+        yield from ({} for _ in range(file.metadata.row_group(group).num_rows))
+        return
+    try:
+        for batch in file.iter_batches(ROWS, row_groups=[group], columns=names):
             try:
-                rows = file.read_row_group(group, columns=names).to_pylist()
-            except (pyarrow.ArrowException, OSError) as error:
-                raise BadCorpus(f"{path}: row group {group} is damaged ({str(error).splitlines()[0]}). Fetch it again.") from error
-            for index, row in enumerate(rows):
-                given += 1
-                if not held:
-                    row |= {name: AudioRef(Cell(str(path), group, name, index), f"{path.name}:{given}") for name in lazily}
-                yield row
+                yield from batch.to_pylist()
+            except _ERRORS:
+                for index in range(batch.num_rows):
+                    try:
+                        row = batch.slice(index, 1).to_pylist()[0]
+                    except _ERRORS as error:
+                        row = error
+                    yield row
+    except _ERRORS as error:
+        yield _Lost(_short(error))
+
+
+def _short(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
 
 
 class Cell:
