@@ -15,6 +15,7 @@ from typing import NoReturn
 import typer
 
 from asrpeft import __version__
+from asrpeft.cli.once import Verbs
 from asrpeft.cli.output import tell
 from asrpeft.errors import AsrpeftError, Failure
 
@@ -22,7 +23,7 @@ app = typer.Typer(
     name="asrpeft",
     help="Adapt a Whisper-style speech recogniser to a language, a domain or a voice with a few hundred kilobytes of trained parameters.",
     no_args_is_help=True,
-    add_completion=False,
+    cls=Verbs,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
@@ -31,7 +32,7 @@ for verb in ("finetune", "speakers", "evaluate", "transcribe", "stream", "compar
 
 
 @app.callback(invoke_without_command=True)
-def _version(version: bool = typer.Option(False, "--version", help="Print the version and stop.")) -> None:
+def _version(version: bool = typer.Option(False, "--version", "-V", help="Print the version and stop.")) -> None:
     if version:
         tell(f"asrpeft {__version__}")
         raise typer.Exit

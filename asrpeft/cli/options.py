@@ -39,14 +39,17 @@ Seed = Annotated[int, typer.Option("--seed", help="Fixes every random choice.")]
 def pairs(option: str, given: list[str] | None) -> dict[str, str]:
     """`["rank=16", "alpha=32,scale=rs"]` → a dictionary.
 
-    Raises: BadInput for a part without `=`.
+    Raises: BadInput for a part without `=`, and for a key with two values.
     """
-    found = {}
+    found: dict[str, str] = {}
     for part in [part for text in given or [] for part in text.split(",") if part]:
         key, equals, value = part.partition("=")
         if not equals or not key.strip():
             raise BadInput(f"{option} takes KEY=VALUE, got {part!r}.")
-        found[key.strip()] = value.strip()
+        key, value = key.strip(), value.strip()
+        if found.get(key, value) != value:
+            raise BadInput(f"{option} says {key}={found[key]} and {key}={value}. Keep one.")
+        found[key] = value
     return found
 
 
@@ -164,4 +167,6 @@ def over_recipe(context: typer.Context, settings: list[str] | None, **lengths: A
     given = {name for name in (*lengths, "settings") if getattr(context.get_parameter_source(name), "name", None) == "COMMANDLINE"}
     if given & set(lengths):
         lengths = {name: value if name in given else None for name, value in lengths.items()}
-    return [*(recipes.get("settings") or [] if "settings" in given else []), *(settings or [])], lengths
+    typed = pairs("--set", settings)
+    kept = {key: value for key, value in pairs("--set", recipes.get("settings") if "settings" in given else None).items() if key not in typed}
+    return [f"{key}={value}" for key, value in {**kept, **typed}.items()], lengths
