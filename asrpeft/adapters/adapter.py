@@ -9,14 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from asrpeft.adapters.ctc import BLANK
+from asrpeft.adapters.digest import difference, digest
 from asrpeft.adapters.fingerprint import readable, same, same_shape
+from asrpeft.adapters.tensors import not_finite, read_tensors
 from asrpeft.adapters.where import matching, select, split
-from asrpeft.errors import AsrpeftError, BadAdapter, BadInput, CannotAttach, WrongBase
+from asrpeft.errors import AsrpeftError, BadAdapter, BadInput, CannotAttach, Failure, WrongBase
 from asrpeft.files import recover, replace_folder
 from asrpeft.methods import LayerAdapter, Plan, Pool, configure, method
 from asrpeft.methods.layers import Layer
@@ -25,6 +26,7 @@ from asrpeft.methods.tokens.language import LanguageVector
 FORMAT = 1
 TENSORS, MANIFEST = "adapter.safetensors", "adapter.json"
 MANIFEST_BYTES = 16 << 20
+MANIFEST_VALUES = 500_000  # a value takes up to 100 bytes once it is read: 16 MB of empty lists would take 400
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,7 @@ class Manifest:
     ctc_vocabulary: list[str] | None = None
     training: dict[str, Any] = field(default_factory=dict)
     scores: dict[str, Any] = field(default_factory=dict)
+    digest: dict[str, str] = field(default_factory=dict, compare=False)  # as it was read; `save` makes it anew
 
     def __post_init__(self) -> None:
         """Raises: BadInput for what would be refused on reading, before anything is trained or written under it."""
@@ -63,7 +66,11 @@ class Manifest:
         try:
             if path.stat().st_size > MANIFEST_BYTES:
                 raise BadAdapter(f"{str(path)!r} has {path.stat().st_size:,} bytes; a manifest has at most {MANIFEST_BYTES:,}.")
-            found = json.loads(path.read_text(encoding="utf-8"))
+            text = path.read_text(encoding="utf-8")
+            if (values := sum(map(text.count, ",[{"))) > MANIFEST_VALUES:
+                raise BadAdapter(f"{str(path)!r} holds about {values:,} values; a manifest has at most {MANIFEST_VALUES:,}.")
+            found = json.loads(text)
+            json.dumps(found, ensure_ascii=False).encode()  # half of a surrogate pair could be read, and never be printed
         except (ValueError, OSError, RecursionError) as error:
             raise BadAdapter(f"{str(path)!r} cannot be read as JSON: {error}.") from None
         if not isinstance(found, dict) or type(found.get("format")) is not int or found["format"] < 1:
@@ -105,7 +112,7 @@ _CHECKS: dict[str, Callable[[Any], bool]] = {
     "sites": lambda v: _texts(v) and 0 < len(v) == len(set(v)), "parent": _text_or_none, "language": _text_or_none,
     "language_slot": _text_or_none, "task": _text,
     "ctc_vocabulary": lambda v: v is None or (_texts(v) and v[:1] == [BLANK] and len(v) == len(set(v))),
-    "training": _mapping, "scores": _mapping,
+    "training": _mapping, "scores": _mapping, "digest": lambda v: _mapping(v) and _texts(list(v.values())),
 }  # fmt: skip
 
 
@@ -203,16 +210,22 @@ class Adapter(nn.Module):
         Args:
             overwrite: replace an adapter that is there already.
             changes: manifest fields to set, such as `scores`.
-        Raises: BadInput if the folder holds something else, or an adapter and `overwrite` is false.
+        Raises: BadInput if the folder holds something else, or an adapter and `overwrite` is false; Failure where the
+            training has left values that are not finite numbers; OSError where it cannot be written.
         """
         folder = Path(folder)
         config, tensors = self.tensors()
+        bad = not_finite(tensors)
+        if bad:
+            raise Failure(f"{self.name!r} is not saved: {len(bad)} of its {len(tensors)} tensors hold values that are not finite numbers "
+                          f"({', '.join(bad[:3])}). Its training diverged: train it again with a lower --lr.")  # fmt: skip
         manifest = asdict(replace(self.manifest, **changes)) | {"config": config}
         if self.ctc is not None:
             manifest["ctc_vocabulary"] = list(self.ctc.vocabulary)
 
         def write(into: Path) -> None:
             save_file(tensors, into / TENSORS, metadata={"format": "pt"})
+            manifest["digest"] = digest(manifest, into / TENSORS)
             (into / MANIFEST).write_text(json.dumps(manifest, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
         return replace_folder(folder, write, overwrite=overwrite, ours={TENSORS, MANIFEST})
@@ -255,28 +268,50 @@ def build(name: str, manifest: Manifest, layers: Sequence[Layer], tensors: Mappi
         asked = sum(cls.size(config, layer) for layer in layers) + cls.shared_size(config, layers)
         held = sum(tensor.numel() for tensor in tensors.values())
         if asked > held:
-            raise BadAdapter(f"its manifest describes {asked:,} numbers and the file holds {held:,}")
+            raise BadAdapter(f"its manifest describes {_amount(asked)} numbers and the file holds {held:,}")
         return Adapter(name, manifest, layers)
-    except (AsrpeftError, RuntimeError, MemoryError, OverflowError) as error:
-        raise BadAdapter(f"{source} cannot be used: {str(error).rstrip('.')}.") from None
+    except Exception as error:  # whatever a method makes of settings that it would never have written itself
+        kind = "" if isinstance(error, AsrpeftError) else f"{type(error).__name__}: "
+        raise BadAdapter(f"{source} cannot be used: {kind}{str(error).rstrip('.')[:500]}.") from None
 
 
-def read(folder: str | Path) -> tuple[Manifest, dict[str, Tensor]]:
+def _amount(n: int) -> str:
+    return f"{n:,}" if n < 10**18 else "over 10^18"
+
+
+def check_head(manifest: Manifest, tensors: Mapping[str, Tensor], dim: int, *, source: str) -> None:
+    """Raises: BadAdapter where the file has no CTC head of the manifest's vocabulary: before memory is taken for one."""
+    entries, held = manifest.ctc_vocabulary, tensors.get("ctc.weight")
+    if entries is not None and (held is None or tuple(held.shape) != (len(entries), dim)):
+        found = "none" if held is None else f"a ctc.weight {tuple(held.shape)}"
+        raise BadAdapter(f"{source} describes a CTC head of {len(entries):,} entries on {dim} dimensions; its file holds {found}.")
+
+
+def read(folder: str | Path, *, verify: bool = True) -> tuple[Manifest, dict[str, Tensor]]:
     """The manifest and tensors of an adapter folder. No pickle is read.
 
+    Args:
+        verify: refuse what does not agree with its digest (see `asrpeft.adapters.digest`).
     Raises: BadAdapter if the folder is missing, incomplete or corrupt.
     """
     folder = Path(folder)
-    if not folder.is_dir() and not recover(folder):
+    try:
+        there = folder.is_dir() or recover(folder)
+    except OSError:  # a name that is too long, or in a folder that may not be looked into
+        there = False
+    if not there:
         raise BadAdapter(f"There is no adapter folder {str(folder)!r}.")
     manifest = Manifest.read(folder)
     try:
-        tensors = load_file(folder / TENSORS)
-    except (OSError, SafetensorError, ValueError) as error:
+        tensors = read_tensors(folder / TENSORS)
+    except ValueError as error:
         raise BadAdapter(f"{str(folder / TENSORS)!r} cannot be read: {error}. The file is damaged or missing: copy or train the adapter again.") from None
-    bad = [name for name, tensor in tensors.items() if not tensor.is_floating_point() or not bool(tensor.float().isfinite().all())]
+    bad = not_finite(tensors)
     if bad:
         raise BadAdapter(f"{str(folder / TENSORS)!r} holds values that are not finite numbers: {', '.join(bad[:3])}.")
+    wrong = difference(vars(manifest), folder / TENSORS) if verify else None
+    if wrong is not None:
+        raise BadAdapter(f"{str(folder)!r} {wrong}. Copy the adapter again; to use it as it is all the same, take `digest` out of {MANIFEST}.")
     return manifest, tensors
 
 

@@ -236,6 +236,7 @@ class Adapters(nn.Module):
         missing = [path for path in manifest.sites if path not in self.layers]
         if missing:
             raise BadAdapter(f"{source} acts on layers that this base does not have: {', '.join(missing[:3])}.")
+        store.check_head(manifest, tensors, self.base.config.d_model, source=source)
         slots = self.language_tokens
         if manifest.language_slot is not None and manifest.language_slot not in slots:
             raise BadAdapter(f"{source} has a vector for the language token {manifest.language_slot!r}, which this base does not have.")

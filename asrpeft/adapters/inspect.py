@@ -6,6 +6,7 @@ weight moves, ‖W' − W‖ / ‖W‖ in the Frobenius norm, and what the metho
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from asrpeft.adapters.adapter import Adapter, read
+from asrpeft.adapters.adapter import TENSORS, Adapter, read
 from asrpeft.adapters.container import Adapters
+from asrpeft.adapters.digest import difference
 from asrpeft.adapters.fingerprint import same
 
 
@@ -36,7 +38,11 @@ class SiteReport:
 
 @dataclass(frozen=True)
 class Inspection:
-    """What is known of an adapter. Sizes are numbers held, `bytes` is the size of its files, `zeros` how many numbers are 0."""
+    """What is known of an adapter. Sizes are numbers held, `bytes` is the size of its files, `zeros` how many numbers are 0.
+
+    `digest` is "agrees" (the tensors are those that `adapter.json` was saved with), "absent" (saved before there was one, or taken
+    out by hand: nothing is known), or "differs: " and what does, with which it cannot be loaded.
+    """
 
     folder: str
     method: str
@@ -54,13 +60,20 @@ class Inspection:
     head_parameters: int
     zeros: int
     bytes: int
+    digest: str
     sites: tuple[SiteReport, ...]
     report: dict[str, Any] = field(default_factory=dict)
     training: dict[str, Any] = field(default_factory=dict)
     scores: dict[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
-        return asdict(self)
+        return _as_json(asdict(self))
+
+    def wer(self, when: str) -> float | None:
+        """The WER that `scores` has of the base ("before") or of the adapter ("after"), a fraction; None where it has none."""
+        told = self.scores.get(when)
+        value = told.get("wer") if isinstance(told, dict) else None
+        return value if isinstance(value, float) and math.isfinite(value) or type(value) is int and abs(value) < 10**9 else None
 
 
 def inspect(folder: str | Path, *, adapters: Adapters | None = None) -> Inspection:
@@ -71,7 +84,8 @@ def inspect(folder: str | Path, *, adapters: Adapters | None = None) -> Inspecti
     Raises: BadAdapter for a folder that cannot be read; WrongBase where the base's shapes are others.
     """
     folder = Path(folder)
-    manifest, tensors = read(folder)
+    manifest, tensors = read(folder, verify=False)
+    wrong = difference(vars(manifest), folder / TENSORS)
     opened = None if adapters is None else adapters.open(folder, force=True)
     counts = _by_site(manifest.sites, tensors)
     sites = tuple(SiteReport(path, counts[path], *_change(path, opened)) for path in manifest.sites)
@@ -81,8 +95,18 @@ def inspect(folder: str | Path, *, adapters: Adapters | None = None) -> Inspecti
         parent=manifest.parent, language=manifest.language, language_slot=manifest.language_slot, task=manifest.task, context=manifest.context,
         parameters=_count(tensors) - _count(tensors, "ctc."), shared_parameters=_count(tensors, "shared."), head_parameters=_count(tensors, "ctc."),
         zeros=sum(int((tensor == 0).sum()) for tensor in tensors.values()), bytes=sum(p.stat().st_size for p in folder.iterdir() if p.is_file()),
+        digest=f"differs: it {wrong}" if wrong else "agrees" if manifest.digest else "absent",
         sites=sites, report={} if opened is None else opened.method.report(opened.by_path()), training=manifest.training, scores=manifest.scores,
     )  # fmt: skip
+
+
+def _as_json(value: Any) -> Any:
+    """`value` with None for the numbers that JSON does not have: the scores in a file are whatever somebody wrote there."""
+    if isinstance(value, dict):
+        return {key: _as_json(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_as_json(one) for one in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _count(tensors: dict[str, Tensor], prefix: str = "") -> int:

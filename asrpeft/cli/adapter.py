@@ -12,6 +12,7 @@ from asrpeft.cli.output import console, count, per_cent, print_json, size, table
 
 Folder = Annotated[Path, typer.Argument(help="An adapter folder.")]
 Out = Annotated[Path, typer.Option("--out", help="The folder to write.")]
+_DIGESTS = {"agrees": "agrees: the tensors are those that adapter.json was saved with", "absent": "none: saved before there was one, or taken out by hand; unchecked"}
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")]
 
 
@@ -32,7 +33,8 @@ def inspect(
 ) -> None:
     """What an adapter is: method, layers, base, sizes, training, scores.
 
-    --json: one object with these keys and, per site, {"path", "parameters", "delta_norm", "relative"}.
+    --json: one object with these keys and, per site, {"path", "parameters", "delta_norm", "relative"}; "digest": "agrees" where the
+    tensors are those that adapter.json was saved with, "absent" where it has none, "differs: …" where it cannot be loaded.
     """
     from asrpeft.adapters.inspect import inspect as look
 
@@ -47,11 +49,11 @@ def inspect(
         ("method", f"{found.method} ({', '.join(f'{k}={v}' for k, v in found.config.items())})"), ("where", ", ".join(found.where)), ("base", found.base_id),
         ("language", f"{found.language}{f' in the slot {found.language_slot}' if found.language_slot else ''}"), ("audio context", found.context),
         ("parameters", f"{count(found.parameters)}{zeros}; {count(found.shared_parameters)} shared, {count(found.head_parameters)} of a CTC head beside"),
-        ("on disk", size(found.bytes)),
+        ("on disk", size(found.bytes)), ("digest", _DIGESTS.get(found.digest, found.digest)),
     ]  # fmt: skip
     rows += [(key.replace("_", " "), value) for key, value in found.report.items() if not isinstance(value, dict)]
-    if found.scores.get("after"):
-        rows.append(("WER before → after", f"{per_cent(found.scores['before']['wer'])} → {per_cent(found.scores['after']['wer'])}"))
+    if found.wer("after") is not None:
+        rows.append(("WER before → after", f"{per_cent(found.wer('before'))} → {per_cent(found.wer('after'))}"))
     out = console()
     out.print(table(str(folder), ["what", "value"], rows, left=2))
     if found.fits_base is False:

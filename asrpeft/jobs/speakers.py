@@ -18,7 +18,7 @@ from urllib.parse import quote
 from asrpeft.corpus import Corpus, Utterance
 from asrpeft.corpus.corpus import sentence_key
 from asrpeft.decoding import Options
-from asrpeft.errors import BadAudio, BadCorpus, BadInput
+from asrpeft.errors import BadAudio, BadCorpus, BadInput, Failure
 from asrpeft.files import replace_file
 from asrpeft.jobs.evaluate import OPTIONS, evaluate
 from asrpeft.jobs.finetune import CAP, Finetuned, dev_wer, finetune
@@ -175,7 +175,7 @@ def speakers(
                     init_adapter=init_adapter,
                     **common,
                 )
-            except (BadAudio, BadCorpus) as error:
+            except (BadAudio, BadCorpus, Failure) as error:
                 skipped.append((speaker, str(error)))
                 progress(Message(f"{speaker} is left out: {error}"))
                 continue

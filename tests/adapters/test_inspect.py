@@ -7,8 +7,10 @@ import json
 import pytest
 import torch
 
+from asrpeft.adapters.adapter import MANIFEST
 from asrpeft.adapters.ctc import CTCHead
 from asrpeft.adapters.inspect import inspect
+from asrpeft.cli.adapter import inspect as show
 from asrpeft.errors import BadAdapter, WrongBase
 from asrpeft.methods import method, names
 from tests.bases import tiny_recognizer
@@ -59,3 +61,29 @@ def test_zeros_are_counted(tmp_path):
     adapter = recognizer().adapt("s2lora", name="a", rank=4)
     seen = inspect(adapter.save(tmp_path / "a"))
     assert seen.zeros == 4 * len(adapter.pieces)
+
+
+def test_whether_the_digest_agrees_is_told(tmp_path):
+    folder = recognizer().adapt("lora", name="a").save(tmp_path / "a")
+    told = json.loads((folder / MANIFEST).read_text())
+    assert inspect(folder).digest == "agrees"
+    (folder / MANIFEST).write_text(json.dumps({key: value for key, value in told.items() if key != "digest"}))
+    assert inspect(folder).digest == "absent"
+    (folder / MANIFEST).write_text(json.dumps(told | {"config": told["config"] | {"alpha": 1.0}}))
+    assert inspect(folder).digest.startswith("differs: it holds an adapter.json whose")
+    with pytest.raises(BadAdapter, match="digest"):
+        inspect(folder, adapters=recognizer().adapters)
+
+
+@pytest.mark.parametrize("scores", [
+    {"after": {"wer": 0.5}}, {"after": [1]}, {"after": {}, "before": 3}, {"before": {}, "after": {"wer": "low"}}, {"after": {"wer": 10**400}},
+    {"after": {"wer": float("nan")}, "before": {"wer": float("inf")}}, {"after": {"wer": True}},
+])  # fmt: skip
+def test_odd_scores_are_shown_as_far_as_they_can_be(scores, tmp_path, capsys):
+    folder = recognizer().adapt("lora", name="a").save(tmp_path / "a")
+    told = json.loads((folder / MANIFEST).read_text())
+    (folder / MANIFEST).write_text(json.dumps(told | {"scores": scores, "training": {"x": [float("nan")]}}))
+    show(folder)
+    assert ("50.0 %" in capsys.readouterr().out) == (scores == {"after": {"wer": 0.5}})
+    show(folder, json=True)
+    assert json.loads(capsys.readouterr().out, parse_constant=pytest.fail)["training"] == {"x": [None]}

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
+import random
 from pathlib import Path
 
 import pytest
@@ -13,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from asrpeft.adapters.adapter import FORMAT, MANIFEST, TENSORS, Manifest, read
 from asrpeft.adapters.ctc import CTCHead
 from asrpeft.adapters.fingerprint import fingerprint, same, same_shape
-from asrpeft.errors import AsrpeftError, BadAdapter, BadInput, WrongBase
+from asrpeft.errors import AsrpeftError, BadAdapter, BadInput, Failure, WrongBase
 from tests.bases import tiny_base, tiny_recognizer
 from tests.methods.cases import batch, pass_through, recognizer, stir
 
@@ -30,6 +32,11 @@ def manifest_of(folder) -> dict:
 
 def edit(folder, **changes):
     (folder / MANIFEST).write_text(json.dumps(manifest_of(folder) | changes), encoding="utf-8")
+
+
+def unbind(folder):
+    """Take the digest out: what is wrong beside it must be found without its help."""
+    (folder / MANIFEST).write_text(json.dumps({key: value for key, value in manifest_of(folder).items() if key != "digest"}), encoding="utf-8")
 
 
 # -- what comes back ---------------------------------------------------------------------------------------------------
@@ -201,14 +208,29 @@ BROKEN = {
     "language is a number": (lambda f: edit(f, language=3), "unusable language"),
     "unknown language slot": (lambda f: edit(f, language_slot="<|xx|>"), "language token"),
     "a language slot without a vector": (lambda f: edit(f, language_slot="<|yo|>"), "language.v"),
-    "a ctc vocabulary without a head": (lambda f: edit(f, ctc_vocabulary=["<blank>", "a"]), "ctc"),
+    "a ctc vocabulary without a head": (lambda f: edit(f, ctc_vocabulary=["<blank>", "a"]), "CTC head of 2 entries"),
     "a ctc vocabulary without a blank": (lambda f: edit(f, ctc_vocabulary=["a"]), "unusable ctc_vocabulary"),
+    "a ctc vocabulary of a hundred thousand": (
+        lambda f: edit(f, ctc_vocabulary=["<blank>", *map(chr, range(1000, 50_000)), *map(chr, range(60_000, 111_000))]), "100,001 entries"
+    ),
+    "a ctc vocabulary of a million": (lambda f: edit(f, ctc_vocabulary=["<blank>", *map(str, range(1_000_000))]), "about 1,.* values"),
+    "half of a surrogate pair": (lambda f: edit(f, language="\ud800"), "JSON: .*surrogates"),
+    "a rank of zero": (lambda f: edit(f, config={"rank": 0}), "rank"),
+    "a rank below zero": (lambda f: edit(f, config={"rank": -2}), "rank"),
+    "a rank of four thousand digits": (lambda f: edit(f, config={"rank": int("9" * 4000)}), "cannot be used"),
+    "a setting is an object": (lambda f: edit(f, config={"rank": {"a": 1}}), "whole number"),
+    "digest is text": (lambda f: edit(f, digest="sha256"), "unusable digest"),
     "training is text": (lambda f: edit(f, training="x"), "unusable training"),
     "no tensors": (lambda f: (f / TENSORS).unlink(), "cannot be read"),
     "tensors are empty": (lambda f: (f / TENSORS).write_bytes(b""), "cannot be read"),
     "tensors are cut short": (lambda f: (f / TENSORS).write_bytes((f / TENSORS).read_bytes()[:-10]), "cannot be read"),
     "tensors are noise": (lambda f: (f / TENSORS).write_bytes(os.urandom(500)), "cannot be read"),
     "tensors claim a huge header": (lambda f: (f / TENSORS).write_bytes((2**60).to_bytes(8, "little") + b"{}"), "cannot be read"),
+    "tensors have a header that fills memory": (
+        lambda f: (f / TENSORS).write_bytes((9 << 20).to_bytes(8, "little") + b"{" + b" " * (9 << 20)), "header has 9,437,184 bytes"
+    ),
+    "tensors are a folder": (lambda f: ((f / TENSORS).unlink(), (f / TENSORS).mkdir()), "not a file"),
+    "tensors are a pipe": (lambda f: ((f / TENSORS).unlink(), os.mkfifo(f / TENSORS)), "not a file"),
     "tensors are a pickle": (lambda f: torch.save({"a": 1}, f / TENSORS), "cannot be read"),
     "one is missing": (tensors_as(lambda t: dict(list(t.items())[1:])), "missing|describes"),
     "one too many": (tensors_as(lambda t: t | {"sites.x.y": torch.ones(2)}), "unknown"),
@@ -222,6 +244,7 @@ BROKEN = {
 def test_a_folder_that_cannot_be_used_is_refused_with_the_reason(case, tmp_path):
     _, _, folder = saved(tmp_path, where="fc1")
     spoil, why = BROKEN[case]
+    unbind(folder)
     spoil(folder)
     model = recognizer()
     with pytest.raises(AsrpeftError, match=why) as caught:
@@ -231,11 +254,78 @@ def test_a_folder_that_cannot_be_used_is_refused_with_the_reason(case, tmp_path)
     assert not any(m._forward_hooks for m in model.base.modules())
 
 
-@pytest.mark.parametrize("path", ["nowhere", "a/adapter.json"])
+@pytest.mark.parametrize("path", ["nowhere", "a/adapter.json", "x" * 300, "a\0b"])
 def test_a_path_that_is_no_folder_is_refused(path, tmp_path):
     saved(tmp_path)
     with pytest.raises(BadAdapter, match="no adapter folder"):
         recognizer().adapters.load(tmp_path / path)
+
+
+# -- the digest --------------------------------------------------------------------------------------------------------
+def flip(path, bit):
+    held = bytearray(path.read_bytes())
+    held[bit // 8] ^= 1 << bit % 8
+    path.write_bytes(held)
+
+
+def test_any_flipped_bit_of_the_tensors_is_refused(tmp_path):
+    _, _, folder = saved(tmp_path, where="fc1")
+    model, path = recognizer(), folder / TENSORS
+    size, chance = path.stat().st_size, random.Random(0)
+    body = 8 + int.from_bytes(path.read_bytes()[:8], "little")
+    for bit in (8 * body, 8 * size - 1, *(chance.randrange(8 * body, 8 * size) for _ in range(41))):
+        flip(path, bit)
+        with pytest.raises(BadAdapter, match="damaged or exchanged adapter.safetensors.*Copy the adapter again|finite"):
+            model.adapters.load(folder)
+        flip(path, bit)
+    assert model.adapters.load(folder).name == "a"
+
+
+def test_the_digest_of_the_tensors_is_what_sha256sum_prints(tmp_path):
+    _, _, folder = saved(tmp_path)
+    assert manifest_of(folder)["digest"]["tensors"] == f"sha256:{hashlib.sha256((folder / TENSORS).read_bytes()).hexdigest()}"
+
+
+def test_the_tensors_of_another_adapter_of_the_same_form_are_refused(tmp_path):
+    _, adapter, folder = saved(tmp_path)
+    other = stir(adapter, 7).save(tmp_path / "b")
+    (folder / TENSORS).write_bytes((other / TENSORS).read_bytes())
+    with pytest.raises(BadAdapter, match="exchanged"):
+        recognizer().adapters.load(folder)
+
+
+@pytest.mark.parametrize("change", [
+    lambda told: {"config": told["config"] | {"alpha": 17.0}}, lambda told: {"sites": told["sites"][::-1]},
+    lambda told: {"ctc_vocabulary": [told["ctc_vocabulary"][0], *told["ctc_vocabulary"][:0:-1]]},
+    lambda told: {"base_fingerprint": recognizer(1).adapters.fingerprint}, lambda told: {"digest": told["digest"] | {"meaning": "sha256:0"}},
+], ids=["alpha", "sites", "vocabulary", "base", "digest"])  # fmt: skip
+def test_what_says_how_the_tensors_are_used_cannot_be_changed_beside_them(change, tmp_path):
+    model = recognizer()
+    adapter = stir(model.adapt("lora", name="a", rank=1))
+    adapter.ctc = CTCHead.for_texts(16, ["ab"])
+    folder = adapter.save(tmp_path / "a")
+    edit(folder, **change(manifest_of(folder)))
+    with pytest.raises(BadAdapter, match="adapter.json whose format, method, config.* take `digest` out"):
+        recognizer().adapters.load(folder)
+    unbind(folder)
+    assert read(folder)[0].digest == {}, "and loads as it is, on request"
+
+
+def test_everything_else_may_be_edited_by_hand_and_the_file_laid_out_anew(tmp_path):
+    _, _, folder = saved(tmp_path)
+    told = manifest_of(folder) | {"base_id": "x", "parent": "p", "language": "de", "task": "translate", "context": "auto", "training": {"by": "me"},
+                                  "scores": {"wer": 0.1}, "notes": "mine"}  # fmt: skip
+    told["config"]["alpha"] = int(told["config"]["alpha"])  # as some programs write 16.0
+    (folder / MANIFEST).write_text(json.dumps(dict(reversed(told.items()))), encoding="utf-8")
+    assert recognizer().adapters.load(folder).manifest.scores == {"wer": 0.1}
+
+
+def test_an_adapter_that_was_saved_before_there_was_a_digest_loads_and_gets_one_when_it_is_saved_again(tmp_path):
+    _, _, folder = saved(tmp_path)
+    unbind(folder)
+    model = recognizer()
+    adapter = model.adapters.load(folder)
+    assert read(adapter.save(tmp_path / "b"))[0].digest.keys() == {"tensors", "meaning"}
 
 
 def test_unknown_manifest_fields_of_this_format_are_passed_over(tmp_path):
@@ -263,6 +353,17 @@ def test_a_folder_with_other_files_is_never_replaced(tmp_path, overwrite):
     with pytest.raises(BadInput, match="notes.txt"):
         adapter.save(folder, overwrite=overwrite)
     assert (folder / "notes.txt").read_text() == "mine" and (folder / TENSORS).exists()
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_values_that_are_not_finite_numbers_are_never_saved(value, tmp_path):
+    _, adapter, folder = saved(tmp_path)
+    before = {p.name: p.read_bytes() for p in folder.iterdir()}
+    with torch.no_grad():
+        next(adapter.parameters())[0] = value
+    with pytest.raises(Failure, match="'a' is not saved: 1 of .* not finite numbers .*lower --lr"):
+        adapter.save(folder, overwrite=True)
+    assert {p.name: p.read_bytes() for p in folder.iterdir()} == before and [p.name for p in tmp_path.iterdir()] == ["a"]
 
 
 def test_an_unknown_manifest_field_is_a_mistake_of_the_program(tmp_path):
