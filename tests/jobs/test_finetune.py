@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from asrpeft.corpus import Corpus, Utterance
-from asrpeft.errors import BadCorpus, BadInput, UnexpectedTraining
+from asrpeft.errors import BadCorpus, BadInput, Failure, UnexpectedTraining
 from asrpeft.jobs.finetune import finetune
 from asrpeft.training import Message, Skipped, Step
 from tests.bases import tiny_recognizer
@@ -288,3 +288,16 @@ def test_after_a_failure_the_recogniser_is_as_before():
     with pytest.raises(UnexpectedTraining):
         finetune(recognizer, tones(4), dev=tones(2), options=options(), lang="en", name="x")
     assert len(recognizer.adapters) == 0
+
+
+def test_weights_that_are_not_finite_end_in_a_failure_and_no_folder(tmp_path):
+    recognizer = tiny_recognizer()
+
+    def spoil(event):
+        if isinstance(event, Step):
+            with torch.no_grad():
+                next(recognizer.adapters["a"].parameters()).fill_(float("nan"))
+
+    with pytest.raises(Failure, match="'a' is not saved"):
+        finetune(recognizer, Corpus([utterance(0)]), options=options(steps=1), lang="en", out=tmp_path / "a", progress=spoil)
+    assert not list(tmp_path.iterdir()) and len(recognizer.adapters) == 0

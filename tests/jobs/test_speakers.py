@@ -6,7 +6,7 @@ import pytest
 
 from asrpeft.corpus import Corpus
 from asrpeft.corpus.corpus import sentence_key
-from asrpeft.errors import BadCorpus, BadInput
+from asrpeft.errors import BadCorpus, BadInput, Failure
 from asrpeft.jobs import speakers as job
 from asrpeft.jobs.finetune import finetune
 from asrpeft.jobs.speakers import divide, folder_name, speakers
@@ -172,3 +172,16 @@ def test_who_says_no_language_is_measured_in_that_of_the_adapter_to_start_from(t
     recognizer.adapters.detach("start")
     report = speakers(recognizer, tones(16, speakers=2), out=tmp_path / "all", options=options(steps=2), init_adapter=tmp_path / "start")
     assert len(report.speakers) == 2 and not report.skipped
+
+
+def test_a_speaker_whose_training_diverged_is_left_out_and_the_others_are_not(tmp_path, monkeypatch):
+    def diverge(recognizer, data, *, name, **given):
+        done = finetune(recognizer, data, name=name, **given)
+        if name == "s0":
+            recognizer.adapters.detach(name)
+            raise Failure("'s0' is not saved: its training diverged")
+        return done
+
+    monkeypatch.setattr(job, "finetune", diverge)
+    report = run(tmp_path / "all")
+    assert [s.speaker for s in report.speakers] == ["s1"] and dict(report.skipped) == {"s0": "'s0' is not saved: its training diverged"}
