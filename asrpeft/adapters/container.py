@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -26,6 +27,18 @@ from asrpeft.methods.layers import Layer, layers_of
 def _key(name: str) -> str:
     """A name as a key of a `ModuleDict`, which takes neither dots nor the names of its own methods (`keys`, `type`)."""
     return "@" + name.replace("%", "%25").replace(".", "%2E")
+
+
+def _how_to_load(name: object) -> str:
+    """What to do with a path where an attached adapter's name is wanted."""
+    text = os.fspath(name) if isinstance(name, str | os.PathLike) else ""
+    try:
+        there = bool(text) and (Path(text) / "adapter.json").is_file()
+    except (OSError, ValueError):  # a name too long, or with a NUL in it
+        there = False
+    if there:
+        return f" {text!r} is an adapter's folder; attach it first and use its name: `name = recognizer.adapters.load({text!r}).name`."
+    return " A route takes names; `recognizer.adapters.load(FOLDER)` attaches the adapter of a folder." if os.sep in text else ""
 
 
 class Adapters(nn.Module):
@@ -80,7 +93,7 @@ class Adapters(nn.Module):
         """Raises: BadRoute, naming the adapters there are."""
         if name not in self:
             known = ", ".join(self.names()) or "none is attached"
-            raise BadRoute(f"There is no adapter {name!r}. Attached: {known}.")
+            raise BadRoute(f"There is no adapter {name!r}. Attached: {known}.{_how_to_load(name)}")
         return self._attached[_key(name)]
 
     def __contains__(self, name: str) -> bool:
@@ -176,6 +189,7 @@ class Adapters(nn.Module):
             names: one name a row, or a single name for batches of any size.
         Raises: BadRoute for an unknown adapter; while computing, for a batch of another size.
         """
+        names = os.fspath(names) if isinstance(names, os.PathLike) else names
         route = names if isinstance(names, Route) else Route(names if names is None or isinstance(names, str) else tuple(names))
         for name in route.wanted:
             if name is not None:

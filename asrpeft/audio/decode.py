@@ -26,7 +26,7 @@ import soxr
 
 from asrpeft.audio.features import SAMPLE_RATE
 from asrpeft.audio.quiet import without_chatter
-from asrpeft.errors import BadAudio, Failure
+from asrpeft.errors import BadAudio, BadInput, Failure
 
 RATES = range(2_000, 400_001)  # outside it a header is broken, not unusual
 LOUDEST = 1e6  # float files are at most 1.0 by custom, 32,768 by mistake; beyond this they hold no sound
@@ -231,6 +231,8 @@ def _checked(source: Source, name: str) -> Path | bytes:
         if not source:
             raise BadAudio(f"{name}: it is empty. Remove it from the data, or fetch it again.")
         return source
+    if not isinstance(source, str | Path):
+        raise BadInput(f"Audio is named by a path or given as the bytes of a file; got {type(source).__name__}.")
     path = Path(source)
     try:
         if not path.exists():

@@ -15,6 +15,8 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
+from asrpeft.errors import BadInput
+
 SAMPLE_RATE = 16_000
 HOP = 160  # samples between frames: 100 frames a second
 N_FFT = 400
@@ -45,8 +47,11 @@ def log_mel(samples: Tensor, *, n_mels: int = 80, n_frames: int | None = None) -
         n_frames: frames to return, 100 a second; samples beyond them are cut. Default: as many as the samples fill.
     Returns: (n_mels, n_frames) float32. Any prefix of it equals the same prefix of the features of the same samples
         padded to 30 s, so that short and full contexts see the same numbers.
+    Raises: BadInput for no frames, or samples of another shape.
     """
     n_frames = -(-samples.shape[-1] // HOP) if n_frames is None else n_frames
+    if samples.ndim != 1 or n_frames < 1:
+        raise BadInput(f"Features are made of (n,) samples, one frame at least; got shape {tuple(samples.shape)} and {n_frames} frames.")
     samples = samples[: n_frames * HOP].to(torch.float32)
     # A frame is centred on its first sample and reaches 200 samples either way; one hop more settles the last of them.
     sounding = min(n_frames, samples.shape[-1] // HOP + 3)

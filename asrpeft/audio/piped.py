@@ -42,7 +42,10 @@ def on_disk(source: str | Path, *, patience_s: float = PATIENCE_S, most_bytes: i
         kept.flush()
         if not kept.tell():
             raise BadAudio(f"{source}: nothing came through this pipe before it was closed. Look at the program that writes into it.")
-        yield Path(kept.name)
+        try:
+            yield Path(kept.name)
+        except BadAudio as error:
+            raise BadAudio(str(error).replace(kept.name, str(source))) from error
 
 
 def _received(path: Path, patience_s: float) -> Iterator[bytes]:

@@ -7,9 +7,10 @@ once and its memory is passed in and out, so that detectors never share state, a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import math
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import cache
 from typing import Literal, NamedTuple
 
@@ -18,13 +19,15 @@ import torch
 from torch import Tensor
 
 from asrpeft.audio.features import SAMPLE_RATE
-from asrpeft.errors import BadAudio, BadInput
+from asrpeft.audio.samples import as_samples
+from asrpeft.errors import BadInput
 
 WINDOW = 512
 WINDOW_S = WINDOW / SAMPLE_RATE
 CONTEXT = 64  # samples of the window before, which the network sees again
 HYSTERESIS = 0.15  # silero's own gap between entering and leaving speech
 BLOCK = 512  # windows whose convolutions are computed together offline: 16 s
+PIECE = BLOCK * WINDOW  # samples; audio in pieces of a multiple of it has, offline, to the bit the speech of the whole
 
 Seconds = float
 
@@ -34,6 +37,21 @@ class SpeechEvent(NamedTuple):
 
     kind: Literal["start", "end"]
     time: Seconds
+
+
+@dataclass(frozen=True)
+class SpeechSettings:
+    """What counts as speech, and where it ends; see `SpeechDetector`."""
+
+    threshold: float = 0.5
+    min_speech_s: Seconds = 0.25
+    min_silence_s: Seconds = 0.5
+    pad_s: Seconds = 0.2
+    max_s: Seconds = 30.0
+
+    def detector(self) -> SpeechDetector:
+        """Raises: BadInput for settings that contradict each other."""
+        return SpeechDetector(**asdict(self))
 
 
 @dataclass
@@ -85,6 +103,9 @@ class SpeechDetector:
         pad_s: Seconds = 0.2,
         max_s: Seconds = 30.0,
     ):
+        if not all(map(math.isfinite, (min_speech_s, min_silence_s, pad_s, max_s))):
+            raise BadInput("The times of a speech detector are finite numbers of seconds; "
+                           f"got min_speech_s={min_speech_s}, min_silence_s={min_silence_s}, pad_s={pad_s}, max_s={max_s}.")
         if not 0 < threshold < 1:
             raise BadInput(f"a speech threshold of {threshold} is no probability; give one between 0 and 1, 0.5 by default.")
         if min_speech_s < 0 or pad_s < 0 or min_silence_s < 2 * pad_s:
@@ -133,13 +154,8 @@ class SpeechDetector:
         return [SpeechEvent(kind, min(time, seconds)) for kind, time in events]
 
     def _feed(self, samples: np.ndarray | Tensor, probabilities: Callable[[Tensor, _Memory], list[float]]) -> list[SpeechEvent]:
-        samples = np.asarray(samples)
-        if samples.ndim != 1 or samples.dtype.kind != "f":
-            raise BadInput(f"speech is sought in (n,) float samples at 16 kHz, not {samples.dtype} of shape {samples.shape}.")
-        if not np.isfinite(samples).all():
-            raise BadAudio("the samples hold NaN or infinity. Look at what records or decodes them.")
         at = self._at
-        data = np.concatenate([at.rest, samples.astype(np.float32, copy=False)])
+        data = np.concatenate([at.rest, as_samples(samples, empty=True)])
         whole = len(data) // WINDOW
         at.rest = data[whole * WINDOW :]
         windows = torch.from_numpy(data[: whole * WINDOW]).view(whole, WINDOW)
@@ -207,6 +223,32 @@ def speech_segments(
     events = detector._feed(samples, _together) + detector.flush()
     times = [event.time for event in events]
     return list(zip(times[::2], times[1::2], strict=True))
+
+
+def speech_events(pieces: Iterable[np.ndarray], detector: SpeechDetector) -> Iterator[tuple[np.ndarray, list[SpeechEvent]]]:
+    """Each piece of a long recording with the events that it makes certain; then an empty piece with those of the end.
+
+    Of pieces of a multiple of `PIECE` samples (the last may be shorter) they are those of `speech_segments`, to the bit.
+    """
+    for piece in pieces:
+        yield piece, detector._feed(piece, _together)
+    yield np.zeros(0, np.float32), detector.flush()
+
+
+def quiet_places(pieces: Iterable[np.ndarray], most_s: Seconds, *, within_s: Seconds = 6.0) -> Iterator[np.ndarray]:
+    """A recording cut into stretches of at most `most_s`, each at the quietest fifth of a second of its last `within_s`."""
+    most, within, hop = round(most_s * SAMPLE_RATE), round(min(within_s, most_s / 2) * SAMPLE_RATE), SAMPLE_RATE // 50
+    rest = np.zeros(0, np.float32)
+    for piece in pieces:
+        rest = np.concatenate([rest, piece])
+        while len(rest) > most:
+            energy = np.square(rest[most - within : most].astype(np.float64)).reshape(-1)[: within // hop * hop].reshape(-1, hop).sum(axis=1)
+            heard = np.convolve(energy, np.ones(min(10, len(energy))), mode="valid")
+            cut = most - within + (int(np.argmin(heard)) + min(10, len(energy)) // 2) * hop
+            yield rest[:cut].copy()
+            rest = rest[cut:]
+    if len(rest):
+        yield rest
 
 
 @contextmanager

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from asrpeft.audio import SAMPLE_RATE, log_mel
+from asrpeft.audio.samples import as_samples
 from asrpeft.decoding.attention import attend
 from asrpeft.decoding.beam import beam_search
 from asrpeft.decoding.confidence import word_confidences
@@ -59,8 +60,10 @@ def make_row(
             it, was trained for.
             English-only bases need no language.
         text_prompt: text that is told to have come before (names, spellings, the sentence before).
-    Raises: BadAudio for more than 30 s; BadInput for a language, task or context that the base and adapter do not have.
+    Raises: BadAudio for more than 30 s, none, or what is no number; BadInput for samples of another kind, and for a language,
+        task or context that the base and adapter do not have.
     """
+    samples = as_samples(samples)
     if context is None:
         context = recognizer.context_for(adapter)
     recognizer.check_context(context, adapter)

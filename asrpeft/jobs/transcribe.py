@@ -3,25 +3,32 @@
 Up to 30 s is read as it is. Longer audio goes through voice activity detection: only speech reaches the recogniser, so
 that silence, which Whisper fills with inventions, gives nothing. With the full audio context, where every call costs 30
 s however short the speech, neighbouring stretches are packed into one; with `auto` each is read on its own.
+
+Long audio is decoded, searched for speech and transcribed as it comes: an hours-long recording takes the memory of minutes. It is
+decoded to its end once before (a thousand times faster than speech), so that a damaged end is told before the work, not after it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
 
-from asrpeft.audio import MAX_SECONDS, SAMPLE_RATE, decode
-from asrpeft.audio.vad import speech_segments
+from asrpeft.audio import MAX_SECONDS, SAMPLE_RATE, Recording, recording
+from asrpeft.audio.piped import on_disk
+from asrpeft.audio.samples import as_samples
+from asrpeft.audio.vad import PIECE, SpeechEvent, SpeechSettings, quiet_places, speech_events
 from asrpeft.decoding.batch import Row, by_budget, decode_aligned, make_row
 from asrpeft.decoding.corpus import BATCH_FRAMES
 from asrpeft.decoding.hypothesis import Hypothesis, Options
 from asrpeft.decoding.timestamps import stretches
 from asrpeft.decoding.words import Word
 from asrpeft.decoding.writers import Segment
-from asrpeft.errors import BadAudio, BadInput
+from asrpeft.errors import BadInput
 from asrpeft.recognizer import Recognizer
+from asrpeft.streaming.policies import Tape
 
 OPTIONS = Options(stop_loops=True)
 Span = tuple[float, float]  # start, end in seconds
@@ -35,7 +42,8 @@ def transcribe(
     lang: str | None = None,
     task: str | None = None,
     context: str | None = None,
-    vad: bool = False,
+    vad: bool | None = None,
+    speech: SpeechSettings = SpeechSettings(),  # noqa: B008 - frozen
     word_times: bool = False,
     options: Options = OPTIONS,
     prompt: str | None = None,
@@ -46,30 +54,25 @@ def transcribe(
     """Transcribe one recording, segment by segment, in time order.
 
     Args:
-        source: a file, its bytes, or (n,) float samples at 16 kHz.
+        source: a file or pipe, its bytes, or (n,) float samples at 16 kHz (an array, a tensor or a list).
         lang, task, context: default: the adapter's own.
-        vad: look for speech in short audio too.
+        vad: look for speech, in short audio too; False: never, but cut long audio where it is quietest. Default: in audio
+            of more than 30 s.
+        speech: what counts as speech.
         word_times: say when each word was said; see `asrpeft.decoding.words`.
         options: how to decode; with `timestamps`, segments follow the timestamps that the model writes.
         prompt: text told to have come before.
         progress: called with (seconds done, seconds of the whole).
     Raises: BadAudio for audio that cannot be read; BadInput, BadRoute as `asrpeft.decoding.make_row`.
     """
-    samples = source if isinstance(source, np.ndarray) else decode(source)
-    if samples.ndim != 1 or samples.dtype.kind != "f":
-        raise BadInput(f"Samples are (n,) floats at 16 kHz, mono; got {samples.dtype} of shape {samples.shape}.")
-    if not len(samples):
-        raise BadAudio("The audio holds no samples.")
-    samples = samples.astype(np.float32, copy=False)
-    total = len(samples) / SAMPLE_RATE
     context = recognizer.context_for(adapter) if context is None else context
     language = recognizer.language_for(adapter) if lang is None else lang
 
-    def row(span: Span) -> tuple[Span, Row]:
-        piece = samples[round(span[0] * SAMPLE_RATE) : round(span[1] * SAMPLE_RATE)][: int(MAX_SECONDS * SAMPLE_RATE)]
+    def row(stretch: tuple[Span, np.ndarray]) -> tuple[Span, Row]:
+        span, samples = stretch
         return span, make_row(
             recognizer,
-            piece,
+            samples[: int(MAX_SECONDS * SAMPLE_RATE)],
             adapter=adapter,
             lang=lang,
             task=task,
@@ -78,35 +81,73 @@ def transcribe(
             text_prompt=prompt,
         )
 
-    spans = spans_of(samples, context=context, vad=vad)
-    for batch in by_budget(map(row, spans), lambda pair: pair[1].frames, batch_frames=batch_frames):
-        found = decode_aligned(
-            recognizer, [one for _, one in batch], options=options, autocast=autocast, word_times=word_times
-        )
-        for (span, _), (hypothesis, words) in zip(batch, found):
-            yield from _segments(recognizer, hypothesis, words, span, language, options)
-        if progress:
-            progress(batch[-1][0][1], total)
+    with on_disk(source) if isinstance(source, str | Path) else nullcontext(source) as here:
+        heard = recording(here if isinstance(here, bytes | Path) else as_samples(here))
+        stretches = stretches_of(heard, context=context, vad=vad, speech=speech)
+        for batch in by_budget(map(row, stretches), lambda pair: pair[1].frames, batch_frames=batch_frames):
+            found = decode_aligned(
+                recognizer, [one for _, one in batch], options=options, autocast=autocast, word_times=word_times
+            )
+            for (span, _), (hypothesis, words) in zip(batch, found):
+                yield from _segments(recognizer, hypothesis, words, span, language, options)
+            if progress:
+                progress(batch[-1][0][1], heard.seconds)
 
 
-def spans_of(samples: np.ndarray, *, context: str, vad: bool) -> list[Span]:
-    """The stretches to transcribe, each at most 30 s: the whole of short audio, else where speech is."""
-    seconds = len(samples) / SAMPLE_RATE
-    if seconds <= MAX_SECONDS and not vad:
-        return [(0.0, seconds)]
-    speech = speech_segments(samples, max_s=MAX_SECONDS)
-    return pack(speech, MAX_SECONDS) if context == "full" else speech
+def stretches_of(
+    heard: Recording, *, context: str, vad: bool | None, speech: SpeechSettings
+) -> Iterator[tuple[Span, np.ndarray]]:
+    """What to transcribe, each at most 30 s, with its samples: the whole of short audio, else where speech is.
+
+    Raises: BadInput for speech longer than 30 s, or settings that contradict each other.
+    """
+    if not speech.max_s <= MAX_SECONDS:
+        raise BadInput(f"Speech may last {MAX_SECONDS:g} s at most between cuts, what a recogniser hears; got max_s={speech.max_s}.")
+    detector = speech.detector()
+    if heard.seconds <= MAX_SECONDS and not vad:
+        yield (0.0, heard.seconds), np.concatenate(list(heard.pieces(PIECE)))
+    elif vad is False:
+        at = 0
+        for samples in quiet_places(heard.pieces(PIECE), MAX_SECONDS):
+            yield (at / SAMPLE_RATE, (at + len(samples)) / SAMPLE_RATE), samples
+            at += len(samples)
+    else:
+        found = speech_events(heard.pieces(PIECE), detector)
+        told_late = 1.0 + speech.min_speech_s + speech.min_silence_s + speech.pad_s
+        yield from spoken(found, join_s=MAX_SECONDS if context == "full" else 0.0, look_back_s=told_late)
 
 
-def pack(spans: list[Span], most_s: float) -> list[Span]:
-    """Join neighbours, with the silence between them, while they last at most `most_s`."""
-    packed: list[Span] = []
-    for start, end in spans:
-        if packed and end - packed[-1][0] <= most_s:
-            packed[-1] = (packed[-1][0], end)
-        else:
-            packed.append((start, end))
-    return packed
+def spoken(
+    found: Iterable[tuple[np.ndarray, Sequence[SpeechEvent]]], *, join_s: float, look_back_s: float
+) -> Iterator[tuple[Span, np.ndarray]]:
+    """The stretches of speech with their samples, as they become certain; of the audio only what may be needed is kept.
+
+    Args:
+        found: pieces of audio, each with the starts and ends of speech that it makes certain.
+        join_s: neighbours are joined, with the silence between them, while they last at most so long.
+        look_back_s: how long after it happened a start or an end may be told.
+    """
+    tape = Tape()
+    started: float | None = None  # of the speech that goes on
+    waiting: Span | None = None  # may still grow
+    for piece, events in found:
+        tape.add(piece)
+        for kind, time in events:
+            if kind == "start":
+                started = time
+            elif waiting is not None and time - waiting[0] <= join_s:
+                waiting, started = (waiting[0], time), None
+            else:
+                if waiting is not None:
+                    yield waiting, tape.between(*waiting).copy()
+                waiting, started = (started, time), None
+        now = tape.end / SAMPLE_RATE
+        if waiting is not None and now > waiting[0] + join_s + look_back_s and (started is None or started > waiting[0] + join_s):
+            yield waiting, tape.between(*waiting).copy()
+            waiting = None
+        tape.forget_before(min(one for one in (now - look_back_s, started, waiting and waiting[0]) if one is not None))
+    if waiting is not None:
+        yield waiting, tape.between(*waiting).copy()
 
 
 def _segments(

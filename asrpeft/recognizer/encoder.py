@@ -58,7 +58,7 @@ def encode(encoder: nn.Module, features: Tensor, frames: Tensor) -> Encoded:
     longest = features.shape[-1] // 2
     if features.dim() != 3 or features.shape[1] != encoder.num_mel_bins or features.shape[-1] % 2:
         raise BadInput(f"Features are (rows, {encoder.num_mel_bins}, an even number of frames); got {tuple(features.shape)}.")
-    if len(frames) != len(features) or int(frames.max()) > longest or longest > encoder.max_source_positions:
+    if len(frames) != len(features) or not len(frames) or int(frames.min()) < 1 or int(frames.max()) > longest or longest > encoder.max_source_positions:
         raise BadInput(f"Contexts of {frames.tolist()[:4]} encoder frames do not fit {longest} computed (at most {encoder.max_source_positions}).")
     mask = None
     if bool((frames != longest).any()):

@@ -18,11 +18,12 @@ import numpy as np
 import torch
 
 from asrpeft.audio import SAMPLE_RATE
+from asrpeft.audio.samples import as_samples
 from asrpeft.decoding.batch import decode_aligned, make_row, text_prefix
 from asrpeft.decoding.fallback import silent
 from asrpeft.decoding.hypothesis import Options
 from asrpeft.decoding.words import Word
-from asrpeft.errors import BadAudio, BadInput
+from asrpeft.errors import BadInput
 from asrpeft.recognizer import Recognizer
 from asrpeft.streaming import policies
 from asrpeft.streaming.events import Event
@@ -79,16 +80,9 @@ class Session:
         """
         if self._closed:
             raise BadInput("The stream is closed; open another session for more audio.")
-        samples = np.asarray(samples)
-        if samples.ndim != 1 or samples.dtype.kind != "f":
-            raise BadInput(
-                f"A stream takes (n,) float samples at 16 kHz, got {samples.dtype} of shape {samples.shape}. "
-                "Divide 16-bit PCM by 32,768."
-            )
-        if not np.isfinite(samples).all():
-            raise BadAudio("The stream holds NaN or infinity. Look at what records or decodes it.")
+        samples = as_samples(samples, empty=True)
         self._fed += len(samples)
-        data = np.concatenate([self._rest, samples.astype(np.float32, copy=False)])
+        data = np.concatenate([self._rest, samples])
         whole = len(data) // BLOCK * BLOCK
         self._rest = data[whole:].copy()
         return [event for at in range(0, whole, BLOCK) for event in self._policy.step(data[at : at + BLOCK].copy())]
@@ -133,7 +127,7 @@ def ear(
 
 
 def stream(session: Session, chunks: Iterable[np.ndarray]) -> Iterator[Event]:
-    """The events of a whole stream."""
-    for chunk in chunks:
+    """The events of a whole stream, which comes in chunks of samples; an array is a single chunk."""
+    for chunk in [chunks] if isinstance(chunks, np.ndarray | torch.Tensor) and chunks.ndim == 1 else chunks:
         yield from session.feed(chunk)
     yield from session.close()

@@ -42,6 +42,18 @@ def test_an_unknown_adapter_is_refused_when_the_route_is_entered():
         pass
 
 
+def test_the_path_of_an_adapter_in_a_route_is_answered_with_how_to_load_it(tmp_path):
+    model = adapted("p")
+    model.adapters["p"].save(tmp_path / "sw")
+    for path in (str(tmp_path / "sw"), tmp_path / "sw"):
+        with pytest.raises(BadRoute, match=r"recognizer.adapters.load\('.*sw'\)"), model.route([path]):
+            pass
+        with pytest.raises(BadRoute, match=r"recognizer.adapters.load\('.*sw'\)"), model.route(path):
+            pass
+    with pytest.raises(BadRoute, match=r"names; `recognizer.adapters.load\(FOLDER\)`"), model.route("no/such"):
+        pass
+
+
 def test_a_route_ends_with_its_block_and_blocks_nest():
     model, given = adapted("p", "q"), batch()
     plain, p, q = (pass_through(model, name, *given)[1] for name in (None, "p", "q"))
