@@ -31,6 +31,8 @@ Precision = Annotated[str, typer.Option("--precision", help="auto, bf16 or no.")
 Augment = Annotated[str, typer.Option("--augment", help="none, standard or strong, with changes: standard,noise=0.3.")]
 Patience = Annotated[int | None, typer.Option("--patience", help="Looks at the dev data without an improvement before training stops.")]
 Checkpointing = Annotated[bool, typer.Option("--gradient-checkpointing", help="Recompute activations: less memory, a third more time.")]
+CheckpointMinutes = Annotated[float, typer.Option("--checkpoint-minutes", help="Minutes between checkpoints, from which --resume goes on; 0 writes one after every step. One is written on Ctrl-C and SIGTERM too.")]
+Workers = Annotated[int, typer.Option("--workers", help="Processes that read and augment audio beside the one that trains; 0 reads in that one.")]
 TrainContext = Annotated[str, typer.Option("--context", help="Audio context: auto trains on what each utterance needs, full on 30 s.")]
 
 
@@ -66,6 +68,8 @@ def finetune(
     context: TrainContext = "auto",
     patience: Patience = None,
     gradient_checkpointing: Checkpointing = False,
+    checkpoint_minutes: CheckpointMinutes = 1.0,
+    workers: Workers = 1,
     out: Annotated[Path, typer.Option("--out", help="The adapter's folder.")] = Path("adapter"),
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an adapter that is there.")] = False,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint of an interrupted run with the same --out.")] = False,
@@ -81,6 +85,9 @@ def finetune(
     quiet: o.Quiet = False,
 ) -> None:
     """Fine-tune an adapter on a corpus, and say honestly whether it helped.
+
+    Ctrl-C and SIGTERM end the run after the step that is under way, with a checkpoint from which --resume goes on to the
+    weights of an uninterrupted run (exit status 130, 143); a second one stops at once.
 
     --json: {"adapter", "method", "trained_parameters", "head_parameters", "total_parameters", "utterances_per_second",
     "peak_memory_bytes", "seconds", "steps", "eval": {"before": {…}, "after": {…}, "test": {"difference", "p", "verdict"}},
@@ -101,6 +108,7 @@ def finetune(
     given = TrainingOptions(
         **length, lr=lr, head_lr=head_lr, loss=loss, batch_seconds=batch_seconds, accumulate=accumulate, schedule=schedule,
         precision=precision, augment=augment, context=context, patience=patience, gradient_checkpointing=gradient_checkpointing, seed=seed,
+        checkpoint_s=60 * checkpoint_minutes, workers=workers,
     )  # fmt: skip
     corpora = [None if d is None else o.read_corpus(d, columns=columns, strict=strict) for d in (data, dev_data, eval_data)]
     guards = [None if d is None else o.read_corpus(d, strict=strict) for d in (guard, guard_dev)]

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import os
-import signal
 import sys
-import threading
 import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from importlib import import_module
 from typing import NoReturn
 
 import typer
 
-from asrpeft import __version__
+from asrpeft import __version__, interruption
 from asrpeft.cli.once import Verbs
 from asrpeft.cli.output import tell
 from asrpeft.errors import AsrpeftError, Failure
@@ -29,6 +26,9 @@ app = typer.Typer(
 )
 for verb in ("finetune", "speakers", "evaluate", "transcribe", "stream", "compare", "methods", "adapter", "data"):
     import_module(f"asrpeft.cli.{verb}").add_to(app)
+
+
+_RESUMES = ("finetune", "speakers")  # verbs that have --resume
 
 
 @app.callback(invoke_without_command=True)
@@ -60,7 +60,7 @@ def run(arguments: Sequence[str] | None = None) -> None:
     _writes_anything()
     given = spread(sys.argv[1:] if arguments is None else arguments)
     try:
-        with _interruptible():
+        with interruption.listening(interruption.Interrupted):
             status = app(args=given, prog_name="asrpeft", standalone_mode=False)  # in standalone mode the library prints what was wrong, past our door
         if status:
             raise SystemExit(status)
@@ -70,10 +70,11 @@ def run(arguments: Sequence[str] | None = None) -> None:
         _explain(error)
     except typer.Abort as error:  # what the library makes of an EOFError
         _stop(error.__cause__ if isinstance(error.__cause__, Exception) else error, 1)
-    except _Interrupted:
-        resumes = given[:1] in (["finetune"], ["speakers"])
-        tell("Interrupted." + (" With --resume the same command goes on from its last checkpoint." if resumes else ""), error=True)
-        raise SystemExit(130) from None
+    except interruption.Interrupted as error:
+        resumes = error.resumes and given[0] in _RESUMES
+        told = ["Interrupted.", *getattr(error, "__notes__", ()), *(["With --resume the same command goes on from there."] if resumes else [])]
+        tell(" ".join(told), error=True)
+        raise SystemExit(error.status) from None
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise SystemExit(0) from None
@@ -100,26 +101,6 @@ def _writes_anything() -> None:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
-
-
-class _Interrupted(BaseException):
-    """Ctrl-C. (A KeyboardInterrupt would end in the command-line library, as "Aborted" with status 1.)"""
-
-
-@contextmanager
-def _interruptible() -> Iterator[None]:
-    def interrupt(*_: object) -> None:
-        raise _Interrupted
-
-    main = threading.current_thread() is threading.main_thread()  # no other may set a handler
-    ours = main and signal.getsignal(signal.SIGINT) is signal.default_int_handler
-    if ours:
-        signal.signal(signal.SIGINT, interrupt)
-    try:
-        yield
-    finally:
-        if ours:
-            signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def _stop(error: Exception, status: int) -> None:

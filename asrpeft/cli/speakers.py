@@ -8,7 +8,24 @@ from typing import Annotated
 import typer
 
 from asrpeft.cli import options as o
-from asrpeft.cli.finetune import Augment, BatchSeconds, Epochs, HeadLr, Loss, Lr, Method, Minutes, Patience, Precision, Set, Steps, TrainContext, Where
+from asrpeft.cli.finetune import (
+    Augment,
+    BatchSeconds,
+    CheckpointMinutes,
+    Epochs,
+    HeadLr,
+    Loss,
+    Lr,
+    Method,
+    Minutes,
+    Patience,
+    Precision,
+    Set,
+    Steps,
+    TrainContext,
+    Where,
+    Workers,
+)
 from asrpeft.cli.output import console, per_cent, print_json, table, teller
 
 
@@ -41,6 +58,8 @@ def speakers(
     augment: Augment = "standard",
     context: TrainContext = "auto",
     patience: Patience = None,
+    checkpoint_minutes: CheckpointMinutes = 1.0,
+    workers: Workers = 1,
     resume: Annotated[bool, typer.Option("--resume", help="Go on after an interruption: finished speakers are not trained again.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace adapters that are there.")] = False,
     columns: o.Columns = None,
@@ -64,7 +83,8 @@ def speakers(
 
     say = teller(quiet=quiet, as_json=json)
     given = TrainingOptions(epochs=epochs, steps=steps, minutes=minutes, lr=lr, head_lr=head_lr, loss=loss, batch_seconds=batch_seconds, precision=precision,
-                            augment=augment, context=context, patience=patience, seed=seed)  # fmt: skip
+                            augment=augment, context=context, patience=patience, seed=seed,
+                            checkpoint_s=60 * checkpoint_minutes, workers=workers)  # fmt: skip
     corpus = o.read_corpus(data, columns=columns, strict=strict)
     recognizer = o.load_model(model, device=device, dtype=dtype, threads=threads, say=say)
     with told(quiet=quiet, say=say) as progress:

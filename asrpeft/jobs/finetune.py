@@ -11,6 +11,7 @@ from typing import Any
 import accelerate
 import torch
 
+from asrpeft import interruption
 from asrpeft.adapters import Adapter
 from asrpeft.adapters.adapter import MANIFEST, read
 from asrpeft.adapters.ctc import CTCHead
@@ -29,6 +30,7 @@ from asrpeft.recognizer import Recognizer
 from asrpeft.recognizer.languages import canonical
 from asrpeft.scoring import score
 from asrpeft.training import Guard, Message, Progress, Scoring, Trained, TrainingOptions, train
+from asrpeft.training.checkpoints import read as read_checkpoint
 from asrpeft.training.events import ignore
 from asrpeft.training.options import differences
 from asrpeft.training.precision import has_bf16
@@ -213,11 +215,27 @@ def finetune(
         recognizer.adapters.detach(name)
         if isinstance(error, Failure) and checkpoint is not None and accelerate.PartialState().is_main_process:
             checkpoint.unlink(missing_ok=True)  # it came to an end, if not a good one: there is nothing to go on with
+        if isinstance(error, interruption.INTERRUPTIONS) and out is not None:
+            _tell_what_is_kept(error, out, checkpoint)
         raise
     if checkpoint is not None and accelerate.PartialState().is_main_process:
         checkpoint.unlink(missing_ok=True)
     return Finetuned(name, out, adapter.manifest.method, adapter.trained_parameters(), adapter.head_parameters(),
                      sum(p.numel() for p in recognizer.base.parameters()), trained, evaluation, kept)  # fmt: skip
+
+
+def _tell_what_is_kept(error: BaseException, out: Path, checkpoint: Path) -> None:
+    """As a note, which the command line and tracebacks show."""
+    if not checkpoint.is_file():
+        interruption.note(error, f"Nothing of {str(out)!r} is kept: it had not taken a step.")
+        return
+    try:
+        state = read_checkpoint(checkpoint).state
+    except BadInput as damaged:
+        interruption.note(error, str(damaged))
+        return
+    done = "all steps are done, their evaluation is not" if state.finished else f"step {state.step:,}" + (f" of {state.total:,}" if state.total else "")
+    interruption.note(error, f"The run is kept in {str(checkpoint)!r}: {done}.", resumes=True)
 
 
 # -- the parts --------------------------------------------------------------------------------------------------------------

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from asrpeft import interruption
 from asrpeft.corpus import Corpus, Utterance
 from asrpeft.corpus.corpus import sentence_key
 from asrpeft.decoding import Options
@@ -191,6 +192,10 @@ def speakers(
             _write(out, Speakers(tuple(results), tuple(skipped), together))
             if done is not None:
                 done(result)
+    except interruption.INTERRUPTIONS as error:
+        if results:
+            interruption.note(error, f"{len(results)} of {len(parts)} speakers are done and in {str(out)!r}.", resumes=True)
+        raise
     finally:
         if together is not None:
             recognizer.adapters.detach(together.name)

@@ -39,6 +39,7 @@ class State:
         best: score and step of the best look at the development data.
         looks: (step, score) of each look.
         since_best: looks since then.
+        due: the look at the development data that belongs after this step has not been taken yet.
         guard_looks: (step, loss) of each time the guard data were asked.
         dropped: rows without a target because it did not fit (CTC).
         skipped: id → reason of utterances that could not be read.
@@ -54,6 +55,7 @@ class State:
     best: tuple[float, int] | None = None
     looks: list[tuple[int, float]] = field(default_factory=list)
     since_best: int = 0
+    due: bool = False
     guard_looks: list[tuple[int, float]] = field(default_factory=list)
     dropped: int = 0
     skipped: dict[str, str] = field(default_factory=dict)

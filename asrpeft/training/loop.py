@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from contextlib import closing, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,13 +19,13 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import DistributedType, broadcast
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
 
+from asrpeft import interruption
 from asrpeft.audio.augment import generator
 from asrpeft.corpus import Corpus, Skipped
 from asrpeft.errors import BadCorpus, BadInput, Failure
 from asrpeft.recognizer import Recognizer
-from asrpeft.training import checkpoints, memory
+from asrpeft.training import checkpoints, memory, reading
 from asrpeft.training.checkpoints import State
 from asrpeft.training.events import DevScore, GuardScore, Message, Progress, Step, ignore
 from asrpeft.training.examples import Examples, Prompt, StepData
@@ -38,6 +39,7 @@ from asrpeft.training.steps import Steps
 
 LOOKS = 8  # at the development data, unless `dev_every` says how often
 NOT_FINITE_IN_A_ROW = 5
+_KEEPING = "Stopping: the state of the run is being kept. Once more stops at once."
 
 
 @dataclass(frozen=True)
@@ -94,10 +96,11 @@ def train(
         guard: among the looks at `dev`, only weights that lose at most this much on what the base could do are kept.
         checkpoint: the file that holds the run's state; without it nothing is written.
         resume: go on from that file, if it exists.
+    Ctrl-C and SIGTERM are met after the step that is under way, with a checkpoint written (KeyboardInterrupt, SystemExit).
     Raises: UnexpectedTraining if anything else would train; BadInput if `checkpoint` belongs to another run; BadCorpus if no
         utterance can be used; Failure if the loss is no longer a number, or if no weights pass the guard.
     """
-    with torch.random.fork_rng(devices=[]), only(recognizer, name):
+    with interruption.listening(), torch.random.fork_rng(devices=[]), only(recognizer, name):
         run = Run(
             recognizer,
             name,
@@ -163,6 +166,8 @@ class Run:
         self.state = State(total=self.steps.total, skipped={s.id: s.reason for s in self.examples.corpus.skipped})
         self.best: dict[str, Tensor] | None = None
         self._not_finite = 0
+        self._whole, self._stop = True, False  # no step is half done; some process was asked to end
+        self._kept = 0  # steps in the last checkpoint
         self._saved = self._clock = time.monotonic()  # of the last checkpoint; up to where `state.seconds` counts
 
     def _place(self) -> None:
@@ -181,7 +186,7 @@ class Run:
         checkpoints.check(
             found, self.checkpoint, changed_options=differences(found.options, self.options), identity=self.identity
         )
-        self.state = found.state
+        self.state, self._kept = found.state, found.state.step
         self.best = found.restore(self.adapter, self.optimizer)
         self.progress(Message(f"Resuming after step {self.state.step:,}."))
 
@@ -189,7 +194,7 @@ class Run:
         if self.checkpoint is not None and self.accelerator.is_main_process:
             checkpoints.write(self.checkpoint, self.state, adapter=self.adapter, optimizer=self.optimizer, best=self.best,
                               options=self.options.to_json(), identity=self.identity)  # fmt: skip
-        self._saved = time.monotonic()
+        self._saved, self._kept = time.monotonic(), self.state.step
 
     # -- the loop ------------------------------------------------------------------------------------------------------
     def train(self) -> None:
@@ -204,28 +209,46 @@ class Run:
             )
         )
         memory.reset_peak(self.recognizer.device)
-        state, self._clock = self.state, time.monotonic()
-        loader = DataLoader(
-            self.examples,
-            sampler=self._keys(),
-            batch_size=None,
-            num_workers=self.options.workers,
-            pin_memory=self.recognizer.device.type == "cuda",
-        )
-        for data in loader:
-            self.step(data)
-            state.seconds, self._clock = state.seconds + time.monotonic() - self._clock, time.monotonic()
-            last = self._last()
-            if last or self._looks_now():
-                self.look()
-            state.finished = last or self._out_of_patience()
-            if state.finished:
-                break
-            if time.monotonic() - self._saved >= self.options.checkpoint_s:
+        self._clock = time.monotonic()
+        try:
+            # Many processes end after the same step: none may leave the others waiting for its gradients.
+            with interruption.deferred(_KEEPING) if self.accelerator.num_processes > 1 else nullcontext():
+                self._take_steps()
+        except interruption.INTERRUPTIONS:
+            if self._whole and self.state.step > self._kept:
                 self.save()
-            self._clock = time.monotonic()
-        del loader  # ends its workers
-        self._finish()
+            raise
+        with interruption.deferred(_KEEPING):
+            self._finish()
+
+    def _take_steps(self) -> None:
+        """The steps that are left, with looks and checkpoints among them; returns early where many processes were asked to end."""
+        state = self.state
+        if state.due:
+            self.look()
+        if state.step and (self._last() or self._out_of_patience()):
+            return
+        steps = reading.read(self.examples, self._keys, workers=self.options.workers, pin_memory=self.recognizer.device.type == "cuda",
+                             tell=lambda text: self.progress(Message(text)))  # fmt: skip
+        with closing(steps):
+            for data in steps:
+                with interruption.deferred(_KEEPING):
+                    self._whole = False
+                    self.step(data)
+                    state.seconds, self._clock = state.seconds + time.monotonic() - self._clock, time.monotonic()
+                    last = self._last()
+                    state.due = last or self._looks_now()
+                    self._whole = True
+                if state.due:
+                    self.look()
+                if last or self._out_of_patience():
+                    return
+                if self._stop:
+                    interruption.request()
+                    return
+                if time.monotonic() - self._saved >= self.options.checkpoint_s:
+                    self.save()
+                self._clock = time.monotonic()
 
     def _keys(self):
         rank, of = self.accelerator.process_index, self.accelerator.num_processes
@@ -237,8 +260,8 @@ class Run:
         share = rate(self.options.schedule, self._progress(), warmup=self.options.warmup)
         set_rate(self.optimizer, share)
         self._note_skipped(data.skipped)
-        units = self._sum([*self.loss.units(data.batches, self.adapter), sum(map(len, data.batches))])
-        rows = round(units.pop())
+        units = self._sum([*self.loss.units(data.batches, self.adapter), sum(map(len, data.batches)), interruption.pending()])
+        self._stop, rows = bool(units.pop()) and self.accelerator.num_processes > 1, round(units.pop())
         loss = self.gradient(data, units) if any(units) else 0.0
         if any(units) and self._gradient_is_finite(loss):
             self.optimizer.step()
@@ -354,25 +377,27 @@ class Run:
     def look(self) -> None:
         """Score the adapter on the development data, and keep its weights if they are the best so far that pass the
         guard."""
-        if self.dev is None:
-            return
         state = self.state
+        if self.dev is None:
+            state.due = False
+            return
         score = self.dev_score() if self.dev_score is not None else self.dev_loss()
         # Equal scores are common (100 % WER at first): the later weights are kept, but they are no improvement.
         improved = state.best is None or score < state.best[0]
-        best = (improved or score == state.best[0]) and self._passes()
-        state.looks.append((state.step, score))
-        state.since_best = 0 if best and improved else state.since_best + 1
-        if best:
-            state.best = (score, state.step)
-            self.best = {n: t.detach().cpu().clone() for n, t in self.adapter.state_dict().items()}
-        self.progress(DevScore(state.step, score, self.kind, best))
+        best = improved or score == state.best[0]
+        loss = self.guard.loss() if best and self.guard is not None else None
+        with interruption.deferred(_KEEPING):
+            best = best and (loss is None or self._passes(loss))
+            state.looks.append((state.step, score))
+            state.since_best = 0 if best and improved else state.since_best + 1
+            if best:
+                state.best = (score, state.step)
+                self.best = {n: t.detach().cpu().clone() for n, t in self.adapter.state_dict().items()}
+            state.due = False
+            self.progress(DevScore(state.step, score, self.kind, best))
 
-    def _passes(self) -> bool:
+    def _passes(self, loss: float) -> bool:
         """Whether what is lost on the guard data stays within its limit."""
-        if self.guard is None:
-            return True
-        loss = self.guard.loss()
         passed = loss <= self.guard.max_loss
         self.state.guard_looks.append((self.state.step, loss))
         self.progress(GuardScore(self.state.step, loss, self.guard.max_loss, passed))
@@ -435,6 +460,7 @@ class Run:
             self.progress(
                 Message(f"{self.state.dropped:,} times, a transcript did not fit its frames and was no target for CTC.")
             )
+        self.state.finished = True
         self.save()
 
     def _note_skipped(self, skipped: Sequence[Skipped]) -> None:

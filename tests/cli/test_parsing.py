@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import soundfile
 
+from asrpeft import interruption
 from asrpeft.cli import main
 from asrpeft.cli.evaluate import sound_of
 from asrpeft.cli.main import spread
@@ -80,11 +81,24 @@ def test_the_page_gets_the_part_of_a_recording_that_an_utterance_is():
     assert rate == 16_000 and len(samples) == 24_000 and np.abs(samples - part.samples()).max() < 1e-4
 
 
-@pytest.mark.parametrize(("verb", "hint"), [("finetune", True), ("evaluate", False)])
-def test_ctrl_c_ends_with_status_130_and_says_how_to_go_on(monkeypatch, capsys, verb, hint):
-    monkeypatch.setattr(main, "app", lambda **_: signal.raise_signal(signal.SIGINT))
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_an_interruption_ends_with_its_status_and_promises_nothing_that_was_not_kept(monkeypatch, capsys, number, status):
+    monkeypatch.setattr(main, "app", lambda **_: signal.raise_signal(number))
     with pytest.raises(SystemExit) as ended:
+        main.run(["finetune", "--data", "x"])
+    assert ended.value.code == status and capsys.readouterr().err.strip() == "Interrupted."
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+
+
+@pytest.mark.parametrize(("verb", "hint"), [("finetune", True), ("speakers", True), ("evaluate", False)])
+def test_an_interruption_says_what_was_kept_and_how_to_go_on_where_the_verb_can(monkeypatch, capsys, verb, hint):
+    def app(**_):
+        error = interruption.Interrupted(signal.SIGINT)
+        interruption.note(error, "Step 3 is kept.", resumes=True)
+        raise error
+
+    monkeypatch.setattr(main, "app", app)
+    with pytest.raises(SystemExit):
         main.run([verb, "--data", "x"])
     said = capsys.readouterr().err
-    assert ended.value.code == 130 and said.startswith("Interrupted.") and ("--resume" in said) is hint
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert "Step 3 is kept." in said and ("--resume" in said) is hint

@@ -1,0 +1,95 @@
+"""The data of a run's steps, read ahead by other processes; and by this one where those fail.
+
+What a step holds is a function of its key, so a run goes on alike whoever reads. A process that died (memory ran out, say) or
+that gives nothing for minutes (stopped, or held up by a dead disk) is not waited for: it is ended, and reading goes on here.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import signal
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing, contextmanager
+
+from torch.utils.data import DataLoader
+
+from asrpeft.interruption import ignored
+from asrpeft.training.examples import Examples, StepData, StepKey
+
+PATIENCE_S = 300.0  # a step's audio is read in seconds
+
+
+def read(examples: Examples, keys: Callable[[], Iterable[StepKey]], *, workers: int, pin_memory: bool,
+         tell: Callable[[str], None]) -> Iterator[StepData]:  # fmt: skip
+    """Close it when done with it: its processes end then.
+
+    Args:
+        keys: the steps after the last one that was taken; asked anew where another way of reading takes over.
+        workers: processes that read; 0 reads in this one.
+        tell: told where that was not to be.
+    """
+    if workers:
+        try:
+            with closing(_Workers(examples, keys(), workers, pin_memory)) as loaded:
+                while (data := loaded.next()) is not None:
+                    yield data
+            return
+        except _Lost as error:
+            tell(f"A process that reads audio was lost ({error}): reading goes on in the one that trains.")
+    yield from DataLoader(examples, sampler=keys(), batch_size=None, pin_memory=pin_memory)
+
+
+class _Lost(Exception):
+    """Processes that read have ended, or cannot be started."""
+
+
+class _Workers:
+    """The processes that read, and what they made."""
+
+    def __init__(self, examples: Examples, keys: Iterable[StepKey], count: int, pin_memory: bool):
+        others = set(multiprocessing.active_children())
+        loader = DataLoader(
+            examples, sampler=keys, batch_size=None, num_workers=count, pin_memory=pin_memory, worker_init_fn=ignored
+        )
+        try:
+            with _children_unwatched():
+                self.loaded = iter(loader)
+        except OSError as error:
+            raise _Lost(error) from None
+        self.processes = [p for p in multiprocessing.active_children() if p not in others and p.daemon]
+
+    def next(self) -> StepData | None:
+        """The next step's data; None after the last."""
+        alarm = threading.Timer(PATIENCE_S, self.kill)
+        alarm.daemon = True
+        alarm.start()
+        try:
+            return next(self.loaded, None)
+        except (RuntimeError, OSError, EOFError) as error:  # the last line of what may be a traceback from there
+            raise _Lost((str(error).strip() or type(error).__name__).splitlines()[-1]) from None
+        finally:
+            alarm.cancel()
+
+    def kill(self) -> None:
+        for process in self.processes:
+            process.kill()
+
+    def close(self) -> None:
+        self.loaded = None  # asks the processes to end
+        self.kill()  # what has not is stopped or stuck, and would be waited for when this process ends
+        for process in self.processes:
+            process.join()
+
+
+@contextmanager
+def _children_unwatched() -> Iterator[None]:
+    """torch lets the death of a child raise wherever this process is, amid a step too; `next` tells of it as well."""
+    if not hasattr(signal, "SIGCHLD") or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.getsignal(signal.SIGCHLD)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGCHLD, before if before is not None else signal.SIG_DFL)
