@@ -9,7 +9,7 @@ import typer
 
 from asrpeft.cli import options as o
 from asrpeft.cli.finetune import Accumulate, Augment, BatchSeconds, Epochs, HeadLr, Loss, Lr, Minutes, Precision, Schedule, Steps, TrainContext, Where
-from asrpeft.cli.output import console, count, duration, interval, per_cent, print_json, size, table, teller
+from asrpeft.cli.output import console, count, duration, interval, per_cent, print_json, size, table, tell, teller
 from asrpeft.errors import BadInput
 
 if TYPE_CHECKING:
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
     from asrpeft.jobs.amounts import Curve
     from asrpeft.jobs.compare import Contest
+    from asrpeft.jobs.evaluate import System
+    from asrpeft.scoring import Comparison
 
 
 def add_to(app: typer.Typer) -> None:
@@ -97,16 +99,17 @@ def compare(
         print_json(found.to_json())
         return
     base = found.base.score
-    rows = [("base", "0", "", per_cent(base.wer), interval((base.wer_interval.low, base.wer_interval.high)), per_cent(base.cer), "", "", "", "")]
+    rows = [("base", "0", "", per_cent(base.wer), interval((base.wer_interval.low, base.wer_interval.high)), per_cent(base.cer), "", "", "", "", "")]
     for entry in found.entries:
         score, run = entry.system.score, entry.trained
         rows.append((
             run.method, count(run.trained_parameters), per_cent(run.trained_parameters / run.total_parameters, 2), per_cent(score.wer),
-            interval((score.wer_interval.low, score.wer_interval.high)), per_cent(score.cer), entry.test.verdict, duration(entry.seconds),
+            interval((score.wer_interval.low, score.wer_interval.high)), per_cent(score.cer), entry.test.verdict, judged(entry.test), duration(entry.seconds),
             size(run.training.peak_memory_bytes), {True: "equal", False: "differs", None: "–"}[entry.merged_equal],
         ))  # fmt: skip
     title = f"{count(found.base.score.counts.words)} words; intervals over {base.interval_unit}s; verdicts by paired tests against the base"
-    console().print(table(title, ["method", "trained", "share", "WER", "95 % interval", "CER", "verdict", "time", "peak memory", "merged"], rows))
+    console().print(table(title, ["method", "trained", "share", "WER", "95 % interval", "CER", "verdict", "p", "time", "peak memory", "merged"], rows))
+    tell_notes(found.base, [entry.test for entry in found.entries])
     for name, reason in found.failed.items():
         say(f"{name} did not run: {reason}")
 
@@ -134,13 +137,29 @@ def show_curve(found: Curve, out: Path | None, *, as_json: bool, say: Callable[[
         print_json(found.to_json())
         return
     base = found.base.score
-    rows = [("base", "0", "", per_cent(base.wer), interval((base.wer_interval.low, base.wer_interval.high)), per_cent(base.cer), "")]
+    rows = [("base", "0", "", per_cent(base.wer), interval((base.wer_interval.low, base.wer_interval.high)), per_cent(base.cer), "", "")]
     for point in found.points:
         score = point.system.score
         rows.append((f"{point.fraction:g}", f"{point.minutes:.1f}", count(point.utterances), per_cent(score.wer),
-                     interval((score.wer_interval.low, score.wer_interval.high)), per_cent(score.cer), point.test.verdict))  # fmt: skip
+                     interval((score.wer_interval.low, score.wer_interval.high)), per_cent(score.cer), point.test.verdict, judged(point.test)))  # fmt: skip
     title = f"{found.points[0].trained.method}: {count(base.counts.words)} words; intervals over {base.interval_unit}s; verdicts by paired tests against the base"
-    console().print(table(title, ["part", "minutes", "utterances", "WER", "95 % interval", "CER", "verdict"], rows))
+    console().print(table(title, ["part", "minutes", "utterances", "WER", "95 % interval", "CER", "verdict", "p"], rows))
+    tell_notes(found.base, [point.test for point in found.points])
+
+
+def judged(test: Comparison) -> str:
+    """The p that the verdict follows: of several comparisons, after Holm."""
+    from asrpeft.scoring.wording import p_value
+
+    return p_value(test.p if test.p_adjusted is None else test.p_adjusted)
+
+
+def tell_notes(base: System, tests: list[Comparison]) -> None:
+    """What a reader of the table needs: of the base's score and of the tests, each once."""
+    if len(tests) > 1:
+        tell("The p are Holm's: each is what it would be alone, made larger for the others beside it.")
+    for note in dict.fromkeys((*base.score.notes, *(note for test in tests for note in test.notes))):
+        tell(f"Note: {note}")
 
 
 def draw(found: Contest, path: Path) -> Path:

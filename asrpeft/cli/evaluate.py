@@ -47,7 +47,7 @@ def evaluate(
     context: o.Context = None,
     by: By = None,
     normaliser: Normaliser = "marks",
-    cap: Annotated[float | None, typer.Option("--cap", help="In the tests, count at most this many errors per reference word of an utterance: 1 for 100 %.")] = None,
+    cap: Annotated[float | None, typer.Option("--cap", help="In the tests, count at most this many errors per reference word of an utterance: 1 for 100 %. Default: all of them, as in the rates; the output says where 1 would say otherwise.")] = None,
     beams: o.Beams = None,
     ctc_weight: o.CtcWeight = 0.0,
     train_data: TrainData = None,

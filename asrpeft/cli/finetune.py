@@ -90,7 +90,7 @@ def finetune(
     weights of an uninterrupted run (exit status 130, 143); a second one stops at once.
 
     --json: {"adapter", "method", "trained_parameters", "head_parameters", "total_parameters", "utterances_per_second",
-    "peak_memory_bytes", "seconds", "steps", "eval": {"before": {…}, "after": {…}, "test": {"difference", "p", "verdict"}},
+    "peak_memory_bytes", "seconds", "steps", "eval": {"before": {…}, "after": {…}, "test": {"difference", "p", "verdict", "sentence", "also", "notes"}},
     "guard": {"before": {…}, "after": {…}, "loss", "max_loss", "passed", "interval", "chosen_by": {"data", "separate", "looks"}}}
 
     Dev data choose among weights, with the part of the guard data that --max-loss sets aside ("chosen_by"; "separate" says
@@ -140,7 +140,9 @@ def show(found: dict[str, Any], out: Path) -> None:
         after, test = evaluation["after"], evaluation["test"]
         columns = ["", "WER", "95 % interval", "CER", "95 % interval", "sub/del/ins"]
         console().print(table(f"{count(after['utterances'])} utterances, {count(after['words'])} words; intervals over {after['interval_unit']}s; normaliser {after['normaliser']}", columns, rows))
-        tell(f"The adapted model is {test['verdict']} (paired test, p = {test['p']:.2g}).")
+        tell(test["sentence"])
+        for note in dict.fromkeys((*test["notes"], *evaluation["notes"])):
+            tell(f"Note: {note}")
     guard = found.get("guard")
     if guard and "before" in guard:
         kept = "kept" if guard["passed"] else "LOST"

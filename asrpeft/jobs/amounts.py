@@ -12,11 +12,11 @@ from asrpeft.decoding import Options
 from asrpeft.decoding.joint import for_base
 from asrpeft.errors import BadInput
 from asrpeft.jobs.evaluate import OPTIONS, System, evaluate
-from asrpeft.jobs.finetune import CAP, DEV_SHARE, Finetuned, finetune
+from asrpeft.jobs.finetune import DEV_SHARE, Finetuned, finetune
 from asrpeft.methods import configure
 from asrpeft.methods import method as method_named
 from asrpeft.recognizer import Recognizer
-from asrpeft.scoring import Comparison, compare
+from asrpeft.scoring import Comparison, compare_all
 from asrpeft.scoring.report import Amount
 from asrpeft.training import Message, Progress, Scoring, TrainingOptions
 from asrpeft.training.events import ignore
@@ -103,7 +103,7 @@ def amounts(
                          progress=lambda done, total, what: progress(Scoring(done, total, what)))  # fmt: skip
         return found.systems[0]
 
-    base, points = scored(None), []
+    base, measured = scored(None), []
     for fraction in wanted:
         part = data[: max(1, round(fraction * len(data)))]
         minutes = sum(u.duration for u in part) / 60
@@ -113,5 +113,6 @@ def amounts(
                            out=None if out is None else Path(out) / name, progress=progress)  # fmt: skip
         system = scored(name)
         recognizer.adapters.detach(name)
-        points.append(Point(fraction, len(part), minutes, trained, system, compare(base.score, system.score, cap=CAP, seed=options.seed)))
-    return Curve(base, tuple(points))
+        measured.append((fraction, len(part), minutes, trained, system))
+    tests = compare_all([base.score, *(system.score for *_, system in measured)], to_first=True, seed=options.seed)
+    return Curve(base, tuple(Point(*point, test) for point, test in zip(measured, tests, strict=True)))

@@ -21,7 +21,7 @@ from asrpeft.decoding.joint import for_base
 from asrpeft.errors import BadCorpus, BadInput
 from asrpeft.jobs.checks import NOTHING_MORE, Checks, Findings, Guarded, examine
 from asrpeft.recognizer import Recognizer
-from asrpeft.scoring import Comparison, Normaliser, Score, Speed, compare, nonspeech, score
+from asrpeft.scoring import Comparison, Normaliser, Score, Speed, compare_all, nonspeech, score
 from asrpeft.scoring.groups import Breakdown, breakdown
 from asrpeft.scoring.normalise import DEFAULT
 from asrpeft.scoring.report import Condition
@@ -129,8 +129,8 @@ def evaluate(
         context: "full" or "auto" for all systems. Default: what each was trained for.
         by: columns to break the scores down by: speaker, lang, or any column of the corpus.
         options: how to decode. With a CTC weight, a base that has no CTC head beside adapters that do is decoded without.
-        cap: in the tests, count at most this many errors per reference word of an utterance: 1.0 keeps a base that
-            invents words from making any adapter look good.
+        cap: in the tests, count at most this many errors per reference word of an utterance. Without it every error
+            counts, as in the rates beside them, and the tests say where a cap of 1.0 would say otherwise.
         checks: what else to look at.
         seed: of the bootstraps and the disturbances.
         progress: called with (utterances done, of all systems and checks, what is being done).
@@ -209,7 +209,7 @@ def evaluate(
                 after = before.system(_label(one.adapter)).score
                 kept = Guarded.of(before.system(BASE).score, after, max_loss=checks.max_loss, seed=seed)
                 systems[place] = replace(one, findings=replace(one.findings, guard=kept))
-    tests = tuple(compare(systems[0].score, other.score, cap=cap, seed=seed) for other in systems[1:]) if base else ()
+    tests = tuple(compare_all([one.score for one in systems], to_first=True, cap=cap, seed=seed)) if base else ()
     return Evaluation(tuple(systems), tests, systems[0].transcripts.skipped, tuple(notes), tuple(conditions))
 
 

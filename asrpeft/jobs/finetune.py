@@ -36,7 +36,6 @@ from asrpeft.training.options import differences
 from asrpeft.training.precision import has_bf16
 
 DEV_SHARE = 0.1
-CAP = 1.0  # errors per word that count in the test: a base that invents words must not make any adapter look good
 
 
 @dataclass(frozen=True)
@@ -202,7 +201,7 @@ def finetune(
                         seed=options.seed, decoding=decoding, progress=progress)  # fmt: skip
         if eval_data is not None:
             evaluation = evaluate(
-                recognizer, _in_language(eval_data, lang), adapters=[name], lang=given, proxy_lang=proxy_lang, task=task, cap=CAP,
+                recognizer, _in_language(eval_data, lang), adapters=[name], lang=given, proxy_lang=proxy_lang, task=task,
                 seed=options.seed, options=decoding, progress=lambda done, total, what: progress(Scoring(done, total, what)),
             )  # fmt: skip
         scores = {} if evaluation is None else summary(evaluation, eval_data)

@@ -48,5 +48,5 @@ def summary(found: Evaluation, corpus: Corpus) -> dict[str, Any]:
         "data": describe_corpus(corpus),
         "before": before,
         "after": after,
-        "test": {key: found.tests[0].to_json()[key] for key in ("difference", "p", "verdict", "cap")},
+        "test": {key: found.tests[0].to_json()[key] for key in ("difference", "p", "verdict", "test", "metric", "cap", "sentence", "notes")},
     }

@@ -22,8 +22,9 @@ from asrpeft.decoding import Options
 from asrpeft.errors import BadAudio, BadCorpus, BadInput, Failure
 from asrpeft.files import replace_file
 from asrpeft.jobs.evaluate import OPTIONS, evaluate
-from asrpeft.jobs.finetune import CAP, Finetuned, dev_wer, finetune
+from asrpeft.jobs.finetune import Finetuned, dev_wer, finetune
 from asrpeft.recognizer import Recognizer
+from asrpeft.scoring import compare
 from asrpeft.training import Message, Progress, TrainingOptions
 from asrpeft.training.checkpoints import corpus_key
 from asrpeft.training.events import ignore
@@ -288,7 +289,8 @@ def _measured(recognizer: Recognizer, speaker: str, parts: Parts, own: Finetuned
               task: str, options: TrainingOptions, decoding: Options) -> SpeakerResult:  # fmt: skip
     """Scores of one speaker; from the adapter's manifest if it was measured before on the same."""
     adapter = recognizer.adapters[own.name]
-    key = {"test": corpus_key(parts.test), "dev": corpus_key(parts.dev), "pooled": together is not None, "decoding": [decoding.beams, decoding.ctc_weight]}
+    key = {"test": corpus_key(parts.test), "dev": corpus_key(parts.dev), "pooled": together is not None, "cap": None,
+           "decoding": [decoding.beams, decoding.ctc_weight]}  # fmt: skip
     if lang is None and not any(u.lang for u in parts.test):
         lang = adapter.manifest.language  # what it was trained in, where nobody else says it
     told = adapter.manifest.scores.get("speaker")
@@ -309,13 +311,14 @@ def _measured(recognizer: Recognizer, speaker: str, parts: Parts, own: Finetuned
             lang=lang,
             proxy_lang=proxy_lang,
             task=task,
-            cap=CAP,
             options=decoding,
             seed=options.seed,
         )
+        # Own against base alone, whatever else was scored beside them: each speaker's is a question of its own.
+        test = compare(found.systems[0].score, found.systems[-1].score, seed=options.seed)
         told = {
             "key": key, "dev": dev, "enabled": dev["own"] < min(wer for name, wer in dev.items() if name != "own"),
-            **{name: system.to_json() for name, system in zip(systems, found.systems)}, "test": found.tests[-1].to_json(),
+            **{name: system.to_json() for name, system in zip(systems, found.systems)}, "test": test.to_json(),
         }  # fmt: skip
         recognizer.adapters.describe(
             own.name, scores=dict(adapter.manifest.scores) | {"speaker": json.loads(json.dumps(told))}

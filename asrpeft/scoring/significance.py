@@ -11,12 +11,21 @@
 A verdict is "better", "worse" or "not distinguishable". The first two need p < 0.05 *and* a corpus difference of the
 same direction, so that a test on ranks cannot crown a system whose total is the higher.
 
+There is one definition, whoever asks: the test is about the rates that are printed beside it, every error counted. A
+system that invents hundreds of words for one recording is then much worse there, and no surer a loser: a single large
+difference widens the tests' own spread. What that hides or makes is looked at beside it (`Comparison.also`): the other
+rate, and the same rate with at most one error a word in any utterance. Where they say something else, `notes` tell it.
+
+No p is 0. Of n units that differ, chance alone turns all one way in 2 of 2ⁿ cases: no test here is surer than that, and
+a bootstrap of B resamples no surer than 1 in B + 1.
+
 Source: Gillick and Cox, 1989, Some statistical issues in the comparison of speech recognition algorithms; NIST SCTK,
 sc_stats; Wilcoxon, 1945, with Pratt's rule for ties at zero; Bisani and Ney, 2004; Holm, 1979.
 """
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from math import erfc, nan, sqrt
@@ -36,10 +45,12 @@ from asrpeft.scoring.intervals import (
     squares,
     widened_p,
 )
+from asrpeft.scoring.wording import disagreements, sentence
 
 Verdict = Literal["better", "worse", "not distinguishable"]
 Metric = Literal["wer", "cer"]
 ALPHA = 0.05
+CAP = 1.0  # errors a reference word, in the look that takes invented words for lost ones
 MIN_SEGMENTS = 50  # Gillick and Cox trust the normal distribution from about here on
 _EXACT = 200  # up to here sign-flip distributions are enumerated (by convolution, in milliseconds), not approximated
 
@@ -61,7 +72,11 @@ class Test:
 @dataclass(frozen=True)
 class Comparison:
     """b against a. `difference` is b's rate minus a's (negative: b makes fewer errors), under `cap` where there is
-    one."""
+    one.
+
+    `also` looks at the same two otherwise: by the other rate, and with the errors of an utterance capped (or, where
+    `cap` is given, with all of them).
+    """
 
     a: str
     b: str
@@ -76,8 +91,16 @@ class Comparison:
     cap: float | None = None
     p_adjusted: float | None = None
     notes: tuple[str, ...] = ()
+    also: tuple[Comparison, ...] = field(repr=False, default=())
 
     def to_json(self) -> dict[str, Any]:
+        """`also` has the main keys only, without texts."""
+        keys = ("difference", "p", "p_adjusted", "verdict", "test", "metric", "interval", "cap")
+        told = self._told()
+        looks = [one._told() for one in self.also]
+        return told | {"also": [{key: look[key] for key in keys} for look in looks], "sentence": sentence(self)}
+
+    def _told(self) -> dict[str, Any]:
         return {
             "a": self.a,
             "b": self.b,
@@ -107,16 +130,34 @@ class Comparison:
 def compare(
     a: Score, b: Score, *, metric: Metric = "wer", cap: float | None = None, seed: int = 0, resamples: int = RESAMPLES
 ) -> Comparison:
-    """Compare system b with system a on the utterances both scored.
+    """Compare system b with system a on the utterances both scored, and look at them otherwise beside that.
 
     Args:
         metric: "wer", or "cer" (MAPSSWE is a test of words, so CER of few speakers is decided by the bootstrap).
         cap: count at most this many errors per reference word in every utterance, of both systems; 1.0 takes a loop of
-            invented words for a total loss of that utterance and no more. MAPSSWE then compares whole utterances.
+            invented words for a total loss of that utterance and no more. MAPSSWE then compares whole utterances. The
+            difference is then another than that of the rates, and a note says so.
         seed, resamples: of the bootstrap.
     Returns: the verdict is about b: "better" has fewer errors than a.
     Raises:  BadInput if ids, normalised references, normalisers or alignment rules of the two differ.
     """
+    return _noted(_looked(a, b, metric=metric, cap=cap, seed=seed, resamples=resamples))
+
+
+def _looked(a: Score, b: Score, *, metric: Metric = "wer", cap: float | None = None, seed: int = 0, resamples: int = RESAMPLES) -> Comparison:  # fmt: skip
+    """As `compare`, without the notes on what `also` says otherwise."""
+    made = _compared(a, b, metric, cap, seed, resamples)
+    other = _compared(a, b, "cer" if metric == "wer" else "wer", None, seed, resamples)
+    # Its p and its direction are told, no interval: a tenth of the resamples is enough.
+    bounded = _compared(a, b, metric, CAP if cap is None else None, seed, 0)
+    return replace(made, also=(other, bounded))
+
+
+def _noted(made: Comparison) -> Comparison:
+    return replace(made, notes=(*made.notes, *disagreements(made)))
+
+
+def _compared(a: Score, b: Score, metric: Metric, cap: float | None, seed: int, resamples: int) -> Comparison:
     if metric not in ("wer", "cer"):
         raise BadInput(f"metric {metric!r} cannot be compared; take wer or cer.")
     if cap is not None and cap <= 0:
@@ -157,14 +198,21 @@ def compare(
     )
 
 
-def compare_all(scores: Sequence[Score], **options: Any) -> list[Comparison]:
-    """Every later system against every earlier one; options as for `compare`.
+def compare_all(scores: Sequence[Score], *, to_first: bool = False, **options: Any) -> list[Comparison]:
+    """Every later system against every earlier one (`to_first`: against the first alone); options as for `compare`.
 
     With more than one comparison a lucky one is likely, so verdicts then follow Holm's adjusted p (`p_adjusted`).
     """
-    made = [compare(a, b, **options) for i, a in enumerate(scores) for b in scores[i + 1 :]]
-    if len(made) < 2:
-        return made
+    pairs = [(a, b) for i, a in enumerate(scores[:1] if to_first else scores) for b in scores[i + 1 :]]
+    made = [_looked(a, b, **options) for a, b in pairs]
+    if len(made) > 1:
+        looks = zip(*(_holm(list(same)) for same in zip(*(one.also for one in made), strict=True)), strict=True)
+        made = [replace(one, also=also) for one, also in zip(_holm(made), looks, strict=True)]
+    return [_noted(one) for one in made]
+
+
+def _holm(made: Sequence[Comparison]) -> list[Comparison]:
+    """The same comparisons with Holm's p and the verdicts that follow it."""
     adjusted, running = [nan] * len(made), 0.0
     for rank, place in enumerate(sorted(range(len(made)), key=lambda i: made[i].p)):
         running = max(running, min(1.0, (len(made) - rank) * made[place].p))
@@ -200,6 +248,7 @@ def mapsswe(a: Score, b: Score, *, min_good: int = 2, cap: float | None = None) 
     p = sign_flip_p(delta) if n < MIN_SEGMENTS and whole else (erfc(abs(z) / sqrt(2)) if spread > 0 else 1.0)
     if spread == 0 and n >= MIN_SEGMENTS and delta.any():
         p = sign_flip_p(delta)
+    p = max(p, _least_p(int(np.count_nonzero(delta))))
     return Test("mapsswe", p, z if z == z else float(np.sign(delta.sum())), n, unit)
 
 
@@ -277,12 +326,18 @@ def sign_flip_p(values: np.ndarray) -> float:
         return 1.0
     sizes = np.abs(values)
     if len(values) > _EXACT or sizes.sum() > 2_000_000:
-        return float(erfc(observed / sqrt(2.0 * float((sizes.astype(float) ** 2).sum()))))
+        return max(float(erfc(observed / sqrt(2.0 * float((sizes.astype(float) ** 2).sum())))), _least_p(len(values)))
     chances = np.ones(1)  # of Σ of the sizes with a plus sign; Σ ±v = 2 · that − Σ sizes
     for size in sizes:
         chances = 0.5 * (np.pad(chances, (0, size)) + np.pad(chances, (size, 0)))
     sums = np.abs(2 * np.arange(len(chances)) - int(sizes.sum()))
     return float(min(1.0, chances[sums >= observed].sum()))
+
+
+def _least_p(units: int) -> float:
+    """The chance that so many differences all go one way, either way; at least the smallest number there is. The normal
+    distribution knows no such limit: at forty standard deviations its p is 0."""
+    return min(1.0, max(2.0 ** (1 - units), sys.float_info.min))
 
 
 def paired_bootstrap(
@@ -302,8 +357,10 @@ def paired_bootstrap(
 def _bootstrap(delta: np.ndarray, totals: np.ndarray, unit: str, seed: int, resamples: int) -> Test:
     n, table = len(delta), squares(delta, totals)
     (difference,), (error,) = rate_and_error(table.sum(axis=0)[None], n)
-    if n < 2 or error == 0:
+    if n < 2 or difference == 0:
         return Test("paired_bootstrap", 1.0, 0.0, n, unit)
+    if error == 0:  # all units differ alike, so that no resample differs: as sure as their number makes it
+        return Test("paired_bootstrap", max(1 / (1 + resamples), _least_p(n)), float(np.sign(difference)), n, unit)
     observed = float(difference / error)
     sums = resample_sums(table, resamples, np.random.default_rng(seed))
     drawn, errors = rate_and_error(sums[sums[:, 1] > 0], n)
@@ -311,7 +368,7 @@ def _bootstrap(delta: np.ndarray, totals: np.ndarray, unit: str, seed: int, resa
     with np.errstate(divide="ignore", invalid="ignore"):
         extreme = np.where(errors > 0, np.abs((drawn - difference) / errors) >= abs(observed), True)
     share = float((1 + extreme.sum()) / (1 + len(extreme)))
-    return Test("paired_bootstrap", min(1.0, widened_p(share, n)), observed, n, unit)
+    return Test("paired_bootstrap", min(1.0, max(share, widened_p(share, n))), observed, n, unit)
 
 
 @dataclass(frozen=True)
@@ -346,7 +403,7 @@ def gate(before: Score, after: Score, *, max_loss: float, sure: bool = False, **
     """
     if max_loss < 0:
         raise BadInput(f"max_loss {max_loss} asks for a gain on the guard corpus; give 0 or more points.")
-    made = compare(before, after, **options)
+    made = _compared(before, after, **({"metric": "wer", "cap": None, "seed": 0, "resamples": RESAMPLES} | options))
     loss = made.interval.high if sure and made.interval.known else made.difference
     return Gate(loss <= max_loss, made.difference, max_loss, made, before.wer, after.wer)
 

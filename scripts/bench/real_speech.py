@@ -4,9 +4,9 @@
 
 The corpora are Parquet files with `audio`, `text`, `speaker` and `age` (speechocean762: Zhang et al., 2021, arXiv:2104.01378;
 on the hub as mispeech/speechocean762). One adapter learns from everybody, or with `--apart` one from each group. Prints one JSON
-object: per group the base's and the adapted error rates with intervals, deletions as a share of the words, and the paired test
-in which an utterance counts at most 100 % errors; for greedy search and for joint decoding. With `--amounts 0.1,0.3,1` an adapter
-is trained on each of these parts of a group's speech instead: error rates against minutes of real speech (joint decoding).
+object: per group the base's and the adapted error rates with intervals, deletions as a share of the words, and the paired test;
+for greedy search and for joint decoding. With `--amounts 0.1,0.3,1` an adapter is trained on each of these parts of a group's
+speech instead: error rates against minutes of real speech (joint decoding).
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from asrpeft.corpus import Corpus
 from asrpeft.decoding import Options
 from asrpeft.jobs.amounts import amounts
 from asrpeft.jobs.evaluate import Evaluation, evaluate
-from asrpeft.jobs.finetune import CAP, finetune
+from asrpeft.jobs.finetune import finetune
 from asrpeft.training import TrainingOptions
 
 GROUPS = {"adults": lambda u: float(u.column("age")) > 15, "children": lambda u: float(u.column("age")) <= 15}
@@ -52,7 +52,7 @@ def adapted(given: argparse.Namespace, name: str, train: Corpus, tests: dict[str
     out |= {key: done[key] for key in ("trained_parameters", "head_parameters", "steps", "utterances_per_second")} | {"seconds": round(done["seconds"])}
     searches = {"greedy": Options(stop_loops=True), "joint": JOINT}
     for group, test in tests.items():
-        out[group] = {how: told(evaluate(recognizer, test, adapters=[name], lang="en", cap=CAP, options=options, seed=given.seed))
+        out[group] = {how: told(evaluate(recognizer, test, adapters=[name], lang="en", options=options, seed=given.seed))
                       for how, options in searches.items()}  # fmt: skip
     return out
 

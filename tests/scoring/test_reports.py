@@ -12,7 +12,7 @@ from rich.console import Console
 from asrpeft.errors import BadInput
 from asrpeft.scoring import breakdown, calibration, gate, nonspeech, report, score, word_correctness
 from asrpeft.scoring.report import Amount, Condition, plots, sclite
-from asrpeft.scoring.report.tables import sentence
+from asrpeft.scoring.wording import sentence
 
 from .worlds import corpus
 
@@ -61,7 +61,7 @@ def test_a_report_of_one_system_has_no_tests(full):
 def test_the_findings_words_are_the_verdicts_only(full):
     (made,) = full.comparisons
     said = sentence(made)
-    assert made.verdict == "better" and "is better than" in said and "p < 0.001" in said
+    assert made.verdict == "better" and "is better than" in said and "p = 0.0005" in said and "CER -" in said
     assert "is not distinguishable from" in sentence(
         report.make([full.scores[0], _renamed(full.scores[0])]).comparisons[0]
     )

@@ -10,8 +10,9 @@ from scipy.stats import PermutationMethod, wilcoxon
 from asrpeft.errors import BadInput
 from asrpeft.scoring import align, compare, compare_all, gate, mapsswe, paired_bootstrap, score, signed_rank
 from asrpeft.scoring.significance import segment_errors, sign_flip_p
+from asrpeft.scoring.wording import p_is
 
-from .worlds import corpus
+from .worlds import babbling, corpus
 
 
 def two(seed, *, rates=(0.2, 0.25), utterances=120, speakers=12, with_speakers=True, **options):
@@ -159,6 +160,77 @@ def test_a_cap_takes_a_loop_for_one_lost_utterance_in_both_systems():
     capped = compare(a, b, cap=1.0)
     assert capped.difference == pytest.approx(40 / 160 - 4 / 160)
     assert capped.verdict == "worse" and capped.to_json()["cap"] == 1.0
+
+
+def test_a_system_of_equal_wer_is_not_better_because_the_other_one_babbles():
+    references, base, adapted = babbling()
+    a, b = (score(references, texts, name=name) for name, texts in (("base", base), ("sw", adapted)))
+    made = compare(a, b)
+    assert a.wer == b.wer > 1 and a.cer < b.cer
+    assert (made.verdict, made.difference, made.cap) == ("not distinguishable", 0.0, None) and made.p > 0.5
+    assert compare(a, b, cap=1.0).verdict == "better"  # which was printed beside two equal rates
+    told = made.to_json()
+    assert {(one["metric"], one["cap"]): one["verdict"] for one in told["also"]} == {("cer", None): "worse", ("wer", 1.0): "better"}
+    said = " ".join(told["notes"])
+    assert "WER and CER do not agree for sw against base" in said and "up to 100 % of an utterance" in said and "invented words decide" in said
+    assert "not distinguishable from base (WER +0.00 points" in told["sentence"] and "worse" in told["sentence"]
+
+
+def test_wer_and_cer_that_point_different_ways_are_told():
+    references = ["kalamba tusineroka"] * 40
+    near, far = ["kalamby tusinerokx"] * 40, ["kalamba xyxyxyxyxyxyxyxyxyxy"] * 40  # two words slightly wrong, one wholly
+    a, b = (score(references, texts, name=name, resamples=0) for name, texts in (("a", near), ("b", far)))
+    made = compare(a, b)
+    assert made.verdict == "better" and made.also[0].verdict == "worse"
+    assert any("WER and CER point different ways for b against a" in note for note in made.notes)
+    agreed = compare(*two(2, rates=(0.5, 0.2)), resamples=0)
+    assert not any("CER" in note for note in agreed.notes)
+
+
+def test_a_capped_verdict_says_what_it_counts_and_what_all_errors_say():
+    references, base, adapted = babbling()
+    made = compare(*(score(references, texts, name=name) for name, texts in (("base", base), ("sw", adapted))), cap=1.0)
+    assert made.verdict == "better" and "errors counted up to 100 % of an utterance" in made.to_json()["sentence"]
+    assert any("With every error counted, as in the rates, sw is not distinguishable from base (+0.00 points" in note for note in made.notes)
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_a_verdict_has_the_sign_of_the_difference_of_the_rates(seed):
+    a, b = two(100 + seed, rates=(0.3, 0.3 + 0.02 * (seed % 5 - 2)), speakers=(3, 12)[seed % 2])
+    made = compare(a, b, resamples=0)
+    assert made.difference == pytest.approx(b.wer - a.wer)
+    assert made.verdict == "not distinguishable" or (made.verdict == "better") == (b.wer < a.wer)
+
+
+def test_no_p_is_zero_however_large_the_difference():
+    references = ["ka lo mi tu sa ne"] * 3_000
+    a = score(references, references, name="a", resamples=0)
+    b = score(references, ["x y z x y z w"] * 2_000 + ["x y z"] * 1_000, name="b", resamples=0)
+    made = compare(a, b, resamples=2_000)
+    for test in made.tests:
+        assert 0 < test.p < 1e-3
+    assert made.tests[-1].p >= 1 / 2_001 and 0 < made.also[0].p and 0 < sign_flip_p(np.ones(5_000)) < 1e-300
+    assert "p < 0.0001" in made.to_json()["sentence"]
+    nearly_alike = np.array([-1.0] * 59 + [-2.0])  # a spread that is almost none: z is over 50
+    assert mapsswe(*(score([r] * 60, texts, name=n, resamples=0) for n, r, texts in (
+        ("a", "a b c", ["x y c"] + ["x b c"] * 59), ("b", "a b c", ["a b c"] * 60)))).p >= 2.0**-59  # fmt: skip
+    assert sign_flip_p(nearly_alike) >= 2.0**-59
+
+
+@pytest.mark.parametrize(
+    ("p", "said"), [(1.0, "p = 1.000"), (0.4, "p = 0.400"), (0.0312, "p = 0.0312"), (1e-4, "p = 0.0001"), (9e-5, "p < 0.0001"), (1e-300, "p < 0.0001")]
+)
+def test_a_p_is_written_so_that_none_looks_like_zero(p, said):
+    assert p_is(p) == said
+
+
+def test_against_the_first_alone_there_are_fewer_comparisons_to_be_judged_by():
+    references, heard, names, ids = corpus(4, rates=(0.3, 0.29, 0.15), utterances=60)
+    scores = [score(references, texts, ids=ids, speakers=names, name=name, resamples=0) for name, texts in zip("abc", heard, strict=False)]
+    made = compare_all(scores, to_first=True, resamples=0)
+    assert [(one.a, one.b) for one in made] == [("a", "b"), ("a", "c")]
+    assert min(one.p_adjusted for one in made) == pytest.approx(2 * min(one.p for one in made))
+    assert all(look.p_adjusted is not None for one in made for look in one.also)
 
 
 def test_many_comparisons_are_judged_by_holms_p():

@@ -18,6 +18,17 @@ def corpus(
     return references, heard, names, [f"{name}-u{i:03d}" for i, name in enumerate(names)]
 
 
+def babbling(utterances: int = 60) -> tuple[list[str], list[str], list[str]]:
+    """(references, a base's texts, an adapter's): as many words wrong in both, over 100 %. The base's are near misses, a
+    quarter too many in every utterance; the adapter has some words right, the others wholly wrong, and babbles now and then."""
+    references = ["kalamba tusine rokado ndemi"] * utterances
+    base = ["kalamby tusinx rokadu ndemo x"] * utterances
+    some = ["kalamba xyxyxyxyx qqqqqqqqq zzzzzzzzz"] * (3 * utterances // 4)
+    errors = 5 * utterances - 3 * len(some)  # what is left to be wrong in the others
+    rest = utterances - len(some)
+    return references, base, some + [" ".join(["wvwvwvwv"] * (errors // rest))] * rest
+
+
 def _misheard(text: str, rate: float, rng: random.Random) -> str:
     words = []
     for word in text.split():

@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 
 from asrpeft.scoring.report.contents import Report
-from asrpeft.scoring.report.tables import Table, notes, sentence, tables
+from asrpeft.scoring.report.tables import Table, notes, tables
+from asrpeft.scoring.wording import sentence
 
 
 def markdown(report: Report) -> str:

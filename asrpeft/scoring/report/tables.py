@@ -6,9 +6,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from asrpeft.scoring.intervals import Interval
 from asrpeft.scoring.report.contents import Report
-from asrpeft.scoring.significance import Comparison
+from asrpeft.scoring.wording import counted, p_is, p_value, percent, points, span
 
 
 @dataclass(frozen=True)
@@ -20,42 +19,6 @@ class Table:
     rows: tuple[tuple[str, ...], ...]
     left: int = 1
     below: str = ""
-
-
-def percent(value: float, *, digits: int = 2) -> str:
-    """0.1234 → "12.34"; "n/a" for NaN. The head of the column says that it is per cent."""
-    return "n/a" if value != value else f"{100 * value:.{digits}f}"
-
-
-def points(value: float) -> str:
-    """A difference of rates in percentage points, always with its sign."""
-    return f"{100 * value:+.2f}"
-
-
-def span(interval: Interval, *, signed: bool = False) -> str:
-    """ "[10.1, 14.2]" in per cent, or points where `signed`; "n/a" where it is unknown."""
-    if not interval.known:
-        return "n/a"
-    form = "+.1f" if signed else ".1f"
-    return f"[{100 * interval.low:{form}}, {100 * interval.high:{form}}]"
-
-
-def p_value(p: float) -> str:
-    return "< 0.001" if p < 0.001 else f"{p:.3f}"
-
-
-def sentence(made: Comparison) -> str:
-    """The finding in words: who, by how much, how sure, by which test."""
-    what = made.metric.upper()
-    interval = f"interval {span(made.interval, signed=True)} over {made.interval_unit}s"
-    size = f"{what} {points(made.difference)} points, {interval}"
-    p = f"p {'' if made.p < 0.001 else '= '}{p_value(made.p)}"
-    if made.p_adjusted is not None:
-        p += f", {p_value(made.p_adjusted)} after Holm"
-    capped = f"; errors counted up to {100 * made.cap:.0f} % of an utterance" if made.cap is not None else ""
-    if made.verdict == "not distinguishable":
-        return f"{made.b} is not distinguishable from {made.a} ({size}; {p} by {made.test}{capped})."
-    return f"{made.b} is {made.verdict} than {made.a} ({size}; {p} by {made.test}{capped})."
 
 
 def tables(report: Report) -> Iterator[Table]:
@@ -210,10 +173,12 @@ def _tests(report: Report) -> Table:
         head, rows = head[:5] + head[6:], tuple(row[:5] + row[6:] for row in rows)
     below = "; ".join(
         f"{one.b} against {one.a} by other tests: "
-        + ", ".join(f"{test.name} p {p_value(test.p)}" for test in one.tests[1:])
+        + ", ".join(f"{test.name} {p_is(test.p)}" for test in one.tests[1:])
         for one in report.comparisons
         if len(one.tests) > 1
     )
+    capped = [f"{one.b} against {one.a}: {counted(one.cap)}" for one in report.comparisons if one.cap is not None]
+    below = "; ".join([*([below] if below else []), *capped])
     return Table("Paired tests", head, rows, left=2, below=below + "." if below else "")
 
 
@@ -250,7 +215,7 @@ def _breakdowns(report: Report) -> Iterator[Table]:
                 below.append(
                     f"{one.system}: {gap.worst} minus {gap.best} is {points(gap.difference)} points, interval "
                     f"{span(gap.interval, signed=True)} over {gap.interval_unit}s; regrouping {gap.permuted_unit}s at "
-                    f"random gives as wide a gap with p {'' if gap.p < 0.001 else '= '}{p_value(gap.p)}."
+                    f"random gives as wide a gap with {p_is(gap.p)}."
                 )
         head = (column, "system", "WER %", "interval", "CER %", "utterances", "speakers")
         yield Table(f"By {column}", head, rows, left=2, below=" ".join(below))

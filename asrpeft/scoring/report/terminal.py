@@ -8,7 +8,8 @@ from rich.table import Table as Grid
 from rich.text import Text
 
 from asrpeft.scoring.report.contents import Report
-from asrpeft.scoring.report.tables import Table, notes, sentence, tables
+from asrpeft.scoring.report.tables import Table, notes, tables
+from asrpeft.scoring.wording import sentence
 from asrpeft.visible import visible
 
 _STYLES = {"better": "green", "worse": "red"}
