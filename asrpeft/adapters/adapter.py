@@ -136,7 +136,7 @@ class Adapter(nn.Module):
         if not self.layers:
             raise CannotAttach(f"{cls.name} has nothing to train at {', '.join(layer.path for layer in layers[:4]) or 'no layer'}. "
                                f"Widen `where`; its default is {cls.where!r}.")  # fmt: skip
-        self.pool = Pool()
+        self.pool = Pool(list(self.layers.values()))
         self.pieces = nn.ModuleDict({path.replace(".", "/"): cls(layer, config, self.pool) for path, layer in self.layers.items()})
         self.language: LanguageVector | None = None
         self.ctc: nn.Module | None = None
@@ -163,6 +163,10 @@ class Adapter(nn.Module):
         """Every piece with the layer it acts on, in the order in which they act."""
         found = [(self.layers[path], piece) for path, piece in self.by_path().items()]
         return found + ([(self._language_layer, self.language)] if self.language is not None else [])
+
+    def prompt_rows(self) -> int:
+        """Decoder positions that its virtual tokens take before the first token."""
+        return sum(len(piece.rows()[0]) for layer, piece in self.placed() if layer.kind == "decoder")
 
     def settle(self, layers: Mapping[str, Layer]) -> None:
         """Take the layers of a copied base in place of the ones this adapter was made on."""
@@ -192,17 +196,18 @@ class Adapter(nn.Module):
     # -- on disk -----------------------------------------------------------------------------------------------------
     def tensors(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
         """(config to record, tensors to save): `sites.PATH.NAME`, `shared.NAME`, `language.v`, `ctc.NAME`."""
-        saved: dict[str, Tensor] = {}
-        config = self.config
-        for path, piece in self.by_path().items():
-            config, own = piece.compact()
-            saved |= {f"sites.{path}.{name}": tensor for name, tensor in own.items()}
-        saved |= {f"shared.{name}": tensor.detach() for name, tensor in self.pool.tensors.items()}
+        config, by_path = self.method.compact(self.config, self.by_path())
+        saved = {f"sites.{path}.{name}": tensor for path, own in by_path.items() for name, tensor in own.items()} | self._shared()
+        return asdict(config), {name: tensor.detach().cpu().contiguous() for name, tensor in saved.items()}
+
+    def _shared(self) -> dict[str, Tensor]:
+        """What is in the file beside the sites: the tensors themselves, to be read or filled."""
+        held = {f"shared.{name}": tensor for name, tensor in self.pool.stored().items()}
         if self.language is not None:
-            saved["language.v"] = self.language.v.detach()
+            held["language.v"] = self.language.v
         if self.ctc is not None:
-            saved |= {f"ctc.{name}": tensor.detach() for name, tensor in self.ctc.state_dict().items()}
-        return asdict(config), {name: tensor.cpu().contiguous() for name, tensor in saved.items()}
+            held |= {f"ctc.{name}": tensor for name, tensor in self.ctc.state_dict(keep_vars=True).items()}
+        return held
 
     def save(self, folder: str | Path, *, overwrite: bool = False, **changes: Any) -> Path:
         """Write `adapter.safetensors` and `adapter.json`; the folder appears whole or not at all.
@@ -231,7 +236,7 @@ class Adapter(nn.Module):
         return replace_folder(folder, write, overwrite=overwrite, ours={TENSORS, MANIFEST})
 
     def restore(self, tensors: Mapping[str, Tensor], *, source: str) -> None:
-        """Fill the parameters from saved tensors.
+        """Fill what the file holds from saved tensors; what is remembered of training only stays at its start.
 
         Raises: BadAdapter if any is missing, superfluous or of another shape.
         """
@@ -242,12 +247,10 @@ class Adapter(nn.Module):
         wrong = [f"{n} {tuple(tensors[n].shape)} instead of {tuple(t.shape)}" for n, t in own.items() if tensors[n].shape != t.shape]
         if wrong:
             raise BadAdapter(f"{source} has tensors of the wrong shape: {'; '.join(wrong[:3])}.")
-        places = {f"sites.{path}.{n}": t for path, piece in self.by_path().items() for n, t in piece.state_dict(keep_vars=True).items()}
-        places |= {f"shared.{n}": t for n, t in self.pool.tensors.items()}
-        if self.language is not None:
-            places["language.v"] = self.language.v
-        if self.ctc is not None:
-            places |= {f"ctc.{n}": t for n, t in self.ctc.state_dict(keep_vars=True).items()}
+        other = [f"{n} {tensors[n].dtype}" for n, t in own.items() if tensors[n].is_floating_point() != t.is_floating_point()]
+        if other:
+            raise BadAdapter(f"{source} has numbers of the wrong kind: {'; '.join(other[:3])}.")
+        places = {f"sites.{path}.{n}": t for path, piece in self.by_path().items() for n, t in piece.stored().items()} | self._shared()
         with torch.no_grad():
             for name, place in places.items():
                 place.copy_(tensors[name])
@@ -265,7 +268,7 @@ def build(name: str, manifest: Manifest, layers: Sequence[Layer], tensors: Mappi
         fitting = [layer for layer in layers if cls.fits(layer, config)]
         if len(fitting) < len(layers):
             raise CannotAttach(f"{cls.name} does not fit {', '.join(layer.path for layer in layers if layer not in fitting)}.")
-        asked = sum(cls.size(config, layer) for layer in layers) + cls.shared_size(config, layers)
+        asked = cls.stored_size(config, layers)
         held = sum(tensor.numel() for tensor in tensors.values())
         if asked > held:
             raise BadAdapter(f"its manifest describes {_amount(asked)} numbers and the file holds {held:,}")

@@ -120,6 +120,7 @@ class WeightSite(Site):
             edited = x if rows is None else x[rows]
             for piece in pieces:
                 edited = piece.edit_input(edited, self.layer)
+            edited = edited.to(x.dtype)  # as in `_apply`: nothing that follows may widen
             x = edited if rows is None else x.index_copy(0, rows, edited)
         return (x, *args[1:])
 
@@ -171,8 +172,10 @@ class WeightSite(Site):
 
 
 def _on_head(piece: LayerAdapter) -> bool:
-    """Whether a piece on an embedding acts on the tied head as well."""
-    return getattr(piece.config, "head", True)
+    """Whether a piece on an embedding acts on the tied head as well: where it changes the weight that both use. An edit of
+    what an embedding gives is no change of the head."""
+    acts = piece.changes_weights() or type(piece).head is not LayerAdapter.head
+    return acts and getattr(piece.config, "head", True)
 
 
 def _unchanged(x: Tensor, y: Tensor, layer: Layer) -> Tensor:

@@ -30,5 +30,5 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
 
 
 def not_finite(tensors: dict[str, Tensor]) -> list[str]:
-    """The names of those that hold anything but finite numbers."""
-    return [name for name, tensor in tensors.items() if not tensor.is_floating_point() or not bool(tensor.float().isfinite().all())]
+    """The names of those that hold anything but finite numbers. (Whole numbers are: masks and indices that a method keeps.)"""
+    return [name for name, t in tensors.items() if t.is_complex() or (t.is_floating_point() and not bool(t.float().isfinite().all()))]

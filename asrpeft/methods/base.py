@@ -1,64 +1,34 @@
-"""What every adaptation method shares: the registry, the piece an adapter has at one layer, the shared pool, the plan.
+"""The piece that an adapter has at one layer: what a method's file defines, and what it gets for it.
 
 A method is one file that registers one class. The class gives `delta` (a weight method), `merged` (a weight map),
 `forward` (an activation edit) or `rows` (virtual tokens); everything else (names, dtypes, batches of many adapters,
-saving, merging) is done once, here and in `asrpeft.adapters`.
+saving, merging) is done once, here, in the files beside this one and in `asrpeft.adapters`. README.md beside this file
+tells a method's author all of it in one page.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import importlib
-import inspect
-import math
-import pkgutil
-import re
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from asrpeft.errors import BadInput, CannotMerge
+from asrpeft.errors import CannotMerge
+from asrpeft.methods.kept import CHANGES, Change, tensors_of
 from asrpeft.methods.layers import EmbeddingLayer, Layer
+from asrpeft.methods.plan import Plan
+from asrpeft.methods.pool import Holder, Pool
+from asrpeft.methods.registry import Description, describe, method, names, register
+from asrpeft.methods.settings import configure, one_of, positive, within
+
+__all__ = [
+    "WEIGHTS", "Description", "LayerAdapter", "Plan", "Pool", "WeightConfig",
+    "configure", "describe", "gaussian", "method", "names", "one_of", "positive", "register", "within", "zeros",
+]  # fmt: skip
 
 WEIGHTS = ("linear", "conv1d", "embedding")
-_REGISTRY: dict[str, type[LayerAdapter]] = {}
-
-
-class Pool(nn.Module):
-    """Parameters that belong to a whole adapter rather than to one layer. Made once, stored once, counted once."""
-
-    def __init__(self):
-        super().__init__()
-        self.tensors = nn.ParameterDict()
-
-    def share(self, key: str, make: Callable[[], Tensor], *, trained: bool = True) -> nn.Parameter:
-        """The pool's tensor `key`; `make()` gives its start when it is asked for the first time."""
-        if key not in self.tensors:
-            self.tensors[key] = nn.Parameter(make(), requires_grad=trained)
-        return self.tensors[key]
-
-    def __getitem__(self, key: str) -> nn.Parameter:
-        return self.tensors[key]
-
-
-class Plan:
-    """What a method does around the training steps: penalties, ranks, masks, proximal steps. The default does nothing.
-
-    The loop calls `penalty` when it forms the loss and `after_step` when the optimiser has moved the parameters.
-    A plan's state that must survive an interruption lives in buffers of the adapter.
-    """
-
-    def penalty(self, adapter: nn.Module) -> Tensor | None:
-        """A scalar to add to the loss, or None."""
-        return None
-
-    def after_step(self, adapter: nn.Module, *, step: int, total_steps: int, lr: float) -> None:
-        """Called after optimiser step `step` (from 0) of `total_steps`, taken with learning rate `lr`."""
-
-    def finish(self, adapter: nn.Module) -> None:
-        """Called once, after the last step."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,11 +38,11 @@ class WeightConfig:
     head: bool = True  # the change of an embedding acts on the output head that is tied to it as well
 
 
-class LayerAdapter(nn.Module):
+class LayerAdapter(Holder):
     """What one adapter adds to one frozen layer.
 
-    A weight method gives `delta`, a weight map gives `merged` and `forward`, an activation edit gives `forward`
-    (and `merged` where it folds), and virtual tokens give `rows`.
+    A weight method gives `delta`, a weight map gives `merged`, an activation edit gives `forward` (and `merged` where it
+    folds), and virtual tokens give `rows`.
     Parameters are float32 whatever the base's dtype is.
     """
 
@@ -83,6 +53,7 @@ class LayerAdapter(nn.Module):
     neutral: ClassVar[bool] = True  # a fresh one changes nothing
     mergeable: ClassVar[bool] = True
     edits_input: ClassVar[bool] = False  # `edit_input` is called before the frozen layer
+    tries: ClassVar[tuple[dict[str, Any], ...]] = ({},)  # settings that the common tests try, each on every kind of layer
 
     @dataclasses.dataclass(frozen=True)
     class Config:
@@ -91,7 +62,14 @@ class LayerAdapter(nn.Module):
     def __init__(self, layer: Layer, config: Any, pool: Pool):
         super().__init__()
         self.config = config
+        self._pool = (pool,)  # in a tuple, so that the pool is not counted or stored as part of every layer
 
+    @property
+    def pool(self) -> Pool:
+        """What the pieces of this adapter share."""
+        return self._pool[0]
+
+    # -- what the class says of itself -------------------------------------------------------------------------------
     @classmethod
     def fits(cls, layer: Layer, config: Any) -> bool:
         """Whether the method has something to train at `layer` (BitFit has nothing where there is no bias)."""
@@ -108,6 +86,11 @@ class LayerAdapter(nn.Module):
         return 0
 
     @classmethod
+    def stored_size(cls, config: Any, layers: Sequence[Layer]) -> int:
+        """How many numbers the file holds: what trains, unless the method keeps more, or drops some after training."""
+        return sum(cls.size(config, layer) for layer in layers) + cls.shared_size(config, layers)
+
+    @classmethod
     def plan(cls, config: Any) -> Plan | None:
         """What the method does around the training steps, if anything."""
         return None
@@ -117,160 +100,77 @@ class LayerAdapter(nn.Module):
         """What `asrpeft adapter inspect` tells about a trained adapter of this method beyond its sizes."""
         return {}
 
+    @classmethod
+    def compact(cls, config: Any, pieces: Mapping[str, LayerAdapter]) -> tuple[Any, dict[str, dict[str, Tensor]]]:
+        """The config and, by path, the tensors to save: less than what trains where a method drops parts of itself after
+        training (a perceptron that made a prefix; ranks that fell, which the config then tells by layer). A piece made
+        with that config must have these tensors, by these names and shapes."""
+        return config, {path: piece.stored() for path, piece in pieces.items()}
+
+    @classmethod
+    def changes_weights(cls) -> bool:
+        """Whether it has a weight form, `delta` or `merged`."""
+        return cls.delta is not LayerAdapter.delta or cls.merged is not LayerAdapter.merged
+
     # -- weight methods ----------------------------------------------------------------------------------------------
     def delta(self, w: Tensor) -> Tensor:
-        """ΔW as a matrix (out, in·k); `w` is the frozen one."""
+        """ΔW as a matrix (out, in·k); `w` is the frozen one, in float32 or wider."""
         raise CannotMerge(f"{self.name} acts on activations and has no weight delta: serve it routed.")
 
     def delta_bias(self) -> Tensor | None:
         """Δb (out,), for the methods that move biases."""
         return None
 
-    def forward(self, x: Tensor, y: Tensor, layer: Layer) -> Tensor:
-        """The adapted output; `y` is what the frozen layer gave for `x`. Rows come first in both."""
-        y = y + layer.run(x, self.delta(layer.matrix))
-        db = self.delta_bias()
-        return y if db is None else y + layer.channels(db).to(y.dtype)
-
-    def head(self, h: Tensor, logits: Tensor, layer: EmbeddingLayer) -> Tensor:
-        """The adapted logits of the head tied to an adapted embedding: the same change of weight, seen from there."""
-        if type(self).delta is not LayerAdapter.delta:
-            return logits + layer.run_head(h, self.delta(layer.matrix))
-        w = layer.matrix.to(torch.promote_types(layer.matrix.dtype, torch.float32))
-        return logits + layer.run_head(h, self.merged(w, None)[0] - w)
-
     def merged(self, w: Tensor, b: Tensor | None) -> tuple[Tensor, Tensor | None]:
         """The weight (out, in·k) and bias (out,) that act alone as the frozen layer and the adapter do together."""
         db = self.delta_bias()
         return w + self.delta(w), b if db is None or b is None else b + db
 
-    # -- activation edits --------------------------------------------------------------------------------------------
+    def change(self, layer: Layer, dtype: torch.dtype) -> Change:
+        """(ΔW, Δb) in `dtype`, made in float32 or wider whatever the base's dtype or autocast is: a small difference of
+        large products (PiSSA's s(BA − B₀A₀)) has no digits left in bfloat16. Kept while nothing it depends on changes."""
+        of = [*tensors_of(self), *tensors_of(self.pool), *layer.tensors()]
+        if self.training or torch.compiler.is_compiling() or (torch.is_grad_enabled() and any(t.requires_grad for t in of)):
+            return self._make(layer, dtype)
+        return CHANGES.get(self, of, dtype, lambda: self._make(layer, dtype))
+
+    def _make(self, layer: Layer, dtype: torch.dtype) -> Change:
+        with torch.autocast(layer.matrix.device.type, enabled=False):
+            w, b = layer.wide()
+            if type(self).merged is LayerAdapter.merged:
+                dw, db = self.delta(w), self.delta_bias()
+            else:
+                new_w, new_b = self.merged(w, b)
+                dw, db = new_w - w, None if b is None or new_b is None else new_b - b
+            return dw.to(dtype), None if db is None else db.to(dtype)
+
+    def train(self, mode: bool = True) -> LayerAdapter:
+        CHANGES.forget(self)
+        return super().train(mode)
+
+    # -- at work -----------------------------------------------------------------------------------------------------
+    def forward(self, x: Tensor, y: Tensor, layer: Layer) -> Tensor:
+        """The adapted output; `y` is what the frozen layer gave for `x`. Rows come first in both."""
+        dw, db = self.change(layer, y.dtype)
+        y = y + layer.run(x, dw)
+        return y if db is None else y + layer.channels(db)
+
+    def head(self, h: Tensor, logits: Tensor, layer: EmbeddingLayer) -> Tensor:
+        """The adapted logits of the head tied to an adapted embedding: the same change of weight, seen from there."""
+        return logits + layer.run_head(h, self.change(layer, logits.dtype)[0])
+
     def edit_input(self, x: Tensor, layer: Layer) -> Tensor:
         """What the frozen layer gets in place of `x`; used where `edits_input` is true."""
         return x
 
-    # -- virtual tokens ----------------------------------------------------------------------------------------------
     def rows(self) -> tuple[Tensor, ...]:
         """The virtual tokens: (tokens, dim) for the decoder's input; keys and values (heads, tokens, head_dim) for attention."""
         raise NotImplementedError(f"{self.name} has no virtual tokens")
 
-    # -- saving ------------------------------------------------------------------------------------------------------
-    def compact(self) -> tuple[Any, dict[str, Tensor]]:
-        """The config and tensors to save: less than what trains where a method drops a part of itself after training."""
-        return self.config, {name: tensor.detach() for name, tensor in self.state_dict().items()}
-
-
-def register(name: str) -> Callable[[type[LayerAdapter]], type[LayerAdapter]]:
-    """Make a `LayerAdapter` class known as `name`: to `adapt`, the command line, the listing and the common tests."""
-
-    def add(cls: type[LayerAdapter]) -> type[LayerAdapter]:
-        cls.name = name
-        _REGISTRY[name] = cls
-        return cls
-
-    return add
-
-
-def _load_all() -> dict[str, type[LayerAdapter]]:
-    import asrpeft.methods as package
-
-    for module in pkgutil.walk_packages(package.__path__, package.__name__ + "."):
-        importlib.import_module(module.name)
-    return _REGISTRY
-
-
-def names() -> list[str]:
-    """The registered methods, in alphabetical order."""
-    return sorted(_load_all())
-
-
-def method(name: str) -> type[LayerAdapter]:
-    """The class registered as `name`.
-
-    Raises: BadInput, naming the methods there are.
-    """
-    found = _load_all().get(name)
-    if found is None:
-        raise BadInput(f"There is no method {name!r}. The methods are {', '.join(names())}; `asrpeft methods NAME` describes one.")
-    return found
-
-
-def configure(cls: type[LayerAdapter], settings: dict[str, Any]) -> Any:
-    """The method's frozen `Config` from `settings`, whose values may be text (as `--set rank=16` gives them).
-
-    Raises: BadInput for a setting that the method does not have or a value that it cannot take.
-    """
-    fields = {f.name: f for f in dataclasses.fields(cls.Config)}
-    values = {}
-    for key, value in settings.items():
-        if key not in fields:
-            raise BadInput(f"{cls.name} has no setting {key!r}. It has {', '.join(fields) or 'none'}.")
-        values[key] = _convert(cls.name, key, value, type(fields[key].default))
-    return cls.Config(**values)
-
-
-def _convert(name: str, key: str, value: Any, kind: type) -> Any:
-    if isinstance(value, str) and kind is bool:
-        if value.lower() in ("true", "yes", "1", "on"):
-            return True
-        if value.lower() in ("false", "no", "0", "off"):
-            return False
-        raise BadInput(f"{name}: {key}={value!r} is neither true nor false.")
-    if kind is tuple:
-        values = value.split(",") if isinstance(value, str) else value
-        if not isinstance(values, (list, tuple)) or not all(isinstance(v, str) for v in values):
-            raise BadInput(f"{name}: {key}={value!r} is not a list of names.")
-        return tuple(v.strip() for v in values if v.strip())
-    if kind is str and not isinstance(value, str):
-        raise BadInput(f"{name}: {key}={value!r} is not a text.")
-    if kind is bool and not isinstance(value, bool):
-        raise BadInput(f"{name}: {key}={value!r} is neither true nor false.")
-    try:
-        converted = kind(value)
-    except (TypeError, ValueError, OverflowError):
-        raise BadInput(f"{name}: {key}={value!r} is not {'a whole number' if kind is int else 'a number'}.") from None
-    if kind is int and not isinstance(value, str) and converted != value:
-        raise BadInput(f"{name}: {key}={value!r} is not a whole number.")
-    return converted
-
-
-@dataclasses.dataclass(frozen=True)
-class Description:
-    """What a method's file says of itself."""
-
-    name: str
-    title: str
-    equation: str
-    paper: str
-    mergeable: bool
-    kinds: tuple[str, ...]
-    where: str
-    settings: dict[str, Any]
-    text: str
-
-
-def describe(name: str) -> Description:
-    """The description of a method, read from its file's docstring: title, links, the indented equation."""
-    cls = method(name)
-    text = inspect.cleandoc(inspect.getmodule(cls).__doc__ or "")
-    lines = text.splitlines()
-    equation = next((line.strip() for line in lines[1:] if line.startswith("    ")), "")
-    links = re.findall(r"https?://[^\s),;]+", text)
-    settings = {f.name: f.default for f in dataclasses.fields(cls.Config)}
-    title, paper = lines[0] if lines else "", links[0].rstrip(".") if links else ""
-    return Description(name, title, equation, paper, cls.mergeable, cls.kinds, cls.where, settings, text)
-
-
-def positive(name: str, **values: float) -> None:
-    """Raises: BadInput unless every value is above zero and finite."""
-    for key, value in values.items():
-        if not (value > 0 and math.isfinite(value)):
-            raise BadInput(f"{name}: {key} must be a number above 0, got {value}.")
-
 
 def gaussian(*shape: int, std: float = 1.0) -> nn.Parameter:
-    return nn.Parameter(torch.randn(*shape) * std)
+    return nn.Parameter(torch.randn(shape) * std)
 
 
 def zeros(*shape: int) -> nn.Parameter:
-    return nn.Parameter(torch.zeros(*shape))
+    return nn.Parameter(torch.zeros(shape))

@@ -52,6 +52,11 @@ class Layer:
     def bias(self) -> Tensor | None:
         return getattr(self.module, "bias", None)
 
+    def wide(self) -> tuple[Tensor, Tensor | None]:
+        """The frozen matrix and bias in float32, or wider if they are."""
+        wide = torch.promote_types(self.matrix.dtype, torch.float32)
+        return self.matrix.to(wide), None if self.bias is None else self.bias.to(wide)
+
     def input(self, args: tuple, kwargs: dict) -> Tensor:
         """What the layer reads, out of the arguments that the base calls it with. Rows come first."""
         return args[0]
@@ -75,11 +80,16 @@ class Layer:
             self.bias.copy_(b)
 
 
+def _like(w: Tensor, x: Tensor) -> Tensor:
+    """`w` in the dtype of `x`; under autocast as it is, for autocast chooses the dtype of a product."""
+    return w if torch.is_autocast_enabled(x.device.type) else w.to(x.dtype)
+
+
 class LinearLayer(Layer):
     kind = "linear"
 
     def run(self, x, w):
-        return F.linear(x, w.to(x.dtype))
+        return F.linear(x, _like(w, x))
 
 
 class Conv1dLayer(Layer):
@@ -101,7 +111,7 @@ class Conv1dLayer(Layer):
     def run(self, x, w):
         """`w` (out, in/groups · kernel); `out` may differ from the layer's own where `groups` is 1."""
         conv = self.module
-        w = w.reshape(w.shape[0], -1, conv.kernel_size[0]).to(x.dtype)
+        w = _like(w, x).reshape(w.shape[0], -1, conv.kernel_size[0])
         return F.conv1d(x, w, None, conv.stride, conv.padding, conv.dilation, conv.groups)
 
     @torch.no_grad()
@@ -133,7 +143,7 @@ class EmbeddingLayer(Layer):
 
     def run_head(self, h: Tensor, w: Tensor) -> Tensor:
         """Logits (…, vocabulary) that the tied head gives for h (…, dim) with the matrix `w`."""
-        return F.linear(h, w.T.to(h.dtype))
+        return F.linear(h, _like(w, h).T)
 
 
 class PositionLayer(EmbeddingLayer):

@@ -142,7 +142,7 @@ class Run:
             )
         self.progress: Progress = progress if self.accelerator.is_main_process else ignore
         self._place()
-        reserved = sum(len(piece.rows()[0]) for piece in self.adapter.pieces.values() if "decoder" in piece.kinds)
+        reserved = self.adapter.prompt_rows()
         self.examples = Examples.for_training(data, recognizer, prompt=prompt, options=options, reserved=reserved)
         if not len(self.examples):
             raise BadCorpus(
@@ -174,8 +174,10 @@ class Run:
         """Each process on its own device, all with the same weights to start from."""
         if self.accelerator.num_processes > 1:
             self.recognizer.to(self.accelerator.device)
-            for parameter in self.trained.values():
-                parameter.data.copy_(broadcast(parameter.data))
+            with torch.no_grad():
+                for tensor in self.adapter.state_dict(keep_vars=True).values():
+                    told = broadcast(tensor.byte() if tensor.dtype == torch.bool else tensor.detach().clone())
+                    tensor.copy_(told)
 
     # -- interruption --------------------------------------------------------------------------------------------------
     def resume(self) -> None:

@@ -235,7 +235,7 @@ BROKEN = {
     "one is missing": (tensors_as(lambda t: dict(list(t.items())[1:])), "missing|describes"),
     "one too many": (tensors_as(lambda t: t | {"sites.x.y": torch.ones(2)}), "unknown"),
     "one is not finite": (tensors_as(lambda t: spoil_some(t, lambda x: x / 0)), "finite"),
-    "one holds whole numbers": (tensors_as(lambda t: spoil_some(t, lambda x: x.int())), "finite"),
+    "one holds whole numbers": (tensors_as(lambda t: spoil_some(t, lambda x: x.int())), "wrong kind"),
     "one has another shape": (tensors_as(lambda t: spoil_some(t, lambda x: x.T.contiguous())), "wrong shape"),
 }
 

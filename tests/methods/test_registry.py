@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import inspect
 import re
+from dataclasses import dataclass, field
 
 import pytest
 
 from asrpeft.errors import BadInput, CannotAttach
-from asrpeft.methods import configure, describe, method, names
+from asrpeft.methods import LayerAdapter, configure, describe, method, names, register
+from asrpeft.methods.base import gaussian, zeros
 from tests.methods.cases import recognizer, small
 
 each = pytest.mark.parametrize("name", names())
@@ -84,3 +86,65 @@ def test_a_method_with_nothing_to_train_where_it_was_asked_says_so():
 def test_a_prompt_that_leaves_no_room_for_text_is_refused():
     with pytest.raises(BadInput, match="fewer than 32"):
         recognizer().adapt("prompt", name="a", tokens=40)
+
+
+def test_a_second_method_of_one_name_is_refused_and_the_first_stays():
+    lora = method("lora")
+    with pytest.raises(ValueError, match="'lora' is asrpeft.methods.weight.lora.LoRA already: .*Other needs another name"):
+
+        @register("lora")
+        class Other(LayerAdapter):
+            pass
+
+    assert method("lora") is lora
+    assert register("lora")(lora) is lora, "the same class again, as a notebook's cell gives it, is no second one"
+
+
+def test_the_folder_of_methods_is_read_once(monkeypatch):
+    names()
+    monkeypatch.setattr("pkgutil.walk_packages", lambda *a: pytest.fail("the package was walked again"))
+    assert method("lora").name == "lora" and "loha" in names()
+
+
+@dataclass(frozen=True)
+class Kinds:
+    blocks: tuple[int, ...] = (2, 4)
+    scales: tuple[float, ...] = ()
+    names: tuple = ("fc2",)
+    ranks: dict[str, int] = field(default_factory=dict)
+    limit: float | None = None
+
+
+class Odd(LayerAdapter):
+    name = "odd"
+    Config = Kinds
+
+
+@pytest.mark.parametrize("key, given, value", [
+    ("blocks", "2,8", (2, 8)), ("blocks", [3], (3,)), ("scales", "0.5, 1e-2", (0.5, 0.01)), ("scales", "", ()), ("names", "fc1,fc2", ("fc1", "fc2")),
+    ("ranks", "q_proj:4, fc1:8", {"q_proj": 4, "fc1": 8}), ("ranks", '{"decoder.*.fc1": 2}', {"decoder.*.fc1": 2}), ("ranks", {"a": 1}, {"a": 1}),
+    ("limit", "none", None), ("limit", None, None), ("limit", "0.5", 0.5),
+])  # fmt: skip
+def test_settings_may_be_lists_of_numbers_numbers_by_name_or_nothing(key, given, value):
+    assert getattr(configure(Odd, {key: given}), key) == value
+
+
+@pytest.mark.parametrize("key, given, why", [
+    ("blocks", "2,x", "'2,x' is not a whole number"), ("blocks", [1.5], "whole number"), ("blocks", 3, "not a list of whole numbers"),
+    ("scales", "a", "not a number"), ("ranks", "q_proj", "NAME:VALUE"), ("ranks", "q:2.5", "whole number"), ("ranks", 3, "NAME:VALUE"),
+    ("limit", "x", "a number"),
+])  # fmt: skip
+def test_a_list_of_something_else_is_refused(key, given, why):
+    with pytest.raises(BadInput, match=f"odd: {key}=.*{why}"):
+        configure(Odd, {key: given})
+
+
+def test_a_docstring_that_has_nothing_but_a_title_and_an_equation_keeps_its_equation(monkeypatch):
+    import asrpeft.methods.weight.loha as file
+
+    monkeypatch.setattr(file, "__doc__", "LoHa.\n\n    ΔW = (B₁A₁) ⊙ (B₂A₂)      Aᵢ (rank, in·k)\n")
+    assert describe("loha").equation == "ΔW = (B₁A₁) ⊙ (B₂A₂)      Aᵢ (rank, in·k)" and describe("loha").title == "LoHa."
+
+
+def test_a_scalar_can_be_a_parameter():
+    assert zeros().shape == gaussian().shape == ()

@@ -58,7 +58,8 @@ class Prefix(LayerAdapter):
         key, value = kv.view(len(kv), 2, self.heads, -1).permute(1, 2, 0, 3)
         return key, value
 
-    def compact(self):
-        """(config, tensors) of the same prefix without the perceptron that trained it."""
-        kv = self.net(self.table) if self.config.mlp else self.kv
-        return replace(self.config, mlp=0), {"kv": kv.detach()}
+    @classmethod
+    def compact(cls, config, pieces):
+        """The same prefix without the perceptron that trained it."""
+        made = {path: piece.net(piece.table) if config.mlp else piece.kv for path, piece in pieces.items()}
+        return replace(config, mlp=0), {path: {"kv": kv} for path, kv in made.items()}

@@ -3,7 +3,7 @@
     ΔW = (alpha / rank) · (B₁A₁) ⊙ (B₂A₂)      Aᵢ (rank, in·k)   Bᵢ (out, rank)   ΔW (out, in·k), of rank ≤ rank²
 
 B₁ starts at zero, so the adapted model starts as the base model; 2·rank·(out + in·k) numbers train per layer.
-The Hadamard product has no thin form: ΔW is built once per forward pass, never kept.
+The Hadamard product has no thin form: ΔW is built.
 """
 
 from __future__ import annotations

@@ -76,7 +76,6 @@ class S2LoRA(LayerAdapter):
         pool.share(f"b_{key}", lambda: torch.randn(out, r) / r**0.5)
         self.s = zeros(r)
         self.scale, self.key = config.alpha / r, key
-        self._pool = (pool,)  # in a tuple, so that the pool is not counted or stored as part of every layer
 
     @staticmethod
     def group(config, layer) -> str:
@@ -104,17 +103,17 @@ class S2LoRA(LayerAdapter):
 
     def contributions(self) -> torch.Tensor:
         """(rank,) how much each coefficient adds to ΔW: the Frobenius norm of its rank-one part."""
-        pool = self._pool[0]
+        pool = self.pool
         return self.scale * self.s.abs() * pool[f"b_{self.key}"].norm(dim=0) * pool[f"a_{self.key}"].norm(dim=1)
 
     def delta(self, w):
-        pool = self._pool[0]
+        pool = self.pool
         return self.scale * ((pool[f"b_{self.key}"] * self.s) @ pool[f"a_{self.key}"])
 
     def forward(self, x, y, layer):
         if layer.kind == "conv1d" and layer.grouped:
             return super().forward(x, y, layer)
-        pool = self._pool[0]
+        pool = self.pool
         thin = layer.run(x, pool[f"a_{self.key}"])
         up = (self.scale * pool[f"b_{self.key}"] * self.s).to(thin.dtype)
         if layer.kind == "conv1d":
@@ -122,6 +121,6 @@ class S2LoRA(LayerAdapter):
         return y + torch.nn.functional.linear(thin, up)
 
     def head(self, h, logits, layer):
-        pool = self._pool[0]
+        pool = self.pool
         thin = torch.nn.functional.linear(h, (self.scale * pool[f"b_{self.key}"] * self.s).T.to(h.dtype))
         return logits + torch.nn.functional.linear(thin, pool[f"a_{self.key}"].T.to(h.dtype))
