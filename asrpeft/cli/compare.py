@@ -26,11 +26,11 @@ def add_to(app: typer.Typer) -> None:
 
 
 def compare(
-    data: o.Data,
-    eval_data: Annotated[str, typer.Option("--eval-data", help="What the methods are scored on.")],
+    data: o.TrainingData,
+    eval_data: Annotated[list[str], typer.Option("--eval-data", help="What the methods are scored on; give the option again for more corpora.")],
     amounts: Annotated[str | None, typer.Option("--amounts", help="WER against the amount of data instead: one method (--methods NAME) trained on these fractions of it, such as 0.1,0.3,1.")] = None,
     methods: Annotated[str, typer.Option("--methods", help="Names separated by commas, or all.")] = "all",
-    dev_data: Annotated[str | None, typer.Option("--dev-data", help="Chooses checkpoints. Default: a tenth of the training speakers.")] = None,
+    dev_data: o.DevData = None,
     settings: Annotated[list[str] | None, typer.Option("--set", metavar="METHOD.NAME=VALUE", help="Settings of single methods: --set lora.rank=16 s2lora.rank=32.")] = None,
     model: o.Model = None,
     lang: o.Lang = None,
@@ -82,7 +82,7 @@ def compare(
         if not dot or name not in wanted:
             raise BadInput(f"--set {key}={value}: write METHOD.NAME=VALUE with a method that is compared ({', '.join(wanted)}).")
         own.setdefault(name, {})[setting] = value
-    corpora = [None if d is None else o.read_corpus(d, columns=columns) for d in (data, eval_data, dev_data)]
+    corpora = [None if not d else o.read_corpus(d, columns=columns, weights=d is data) for d in (data, eval_data, dev_data)]
     recognizer = o.load_model(model, device=device, dtype=dtype, threads=threads, say=say)
     if amounts is not None:
         with told(quiet=quiet, say=say) as progress:

@@ -97,6 +97,8 @@ def evaluate(
     task = o.task_of(recognizer, names, task)
     o.warn_of_language(recognizer, names, lang)
     wanted = [column for text in by or [] for column in text.split(",") if column]
+    if len(corpus.parts) > 1 and "corpus" not in wanted:
+        wanted.append("corpus")
     with bar("evaluating", quiet=quiet) as advance:
         found = run(
             recognizer, corpus, adapters=names, lang=lang, proxy_lang=proxy_lang, task=task, context=context, batch_size=batch_size, normaliser=normaliser,

@@ -38,9 +38,9 @@ TrainContext = Annotated[str, typer.Option("--context", help="Audio context: aut
 
 def finetune(
     invoked: typer.Context,
-    data: o.Data,
-    dev_data: Annotated[str | None, typer.Option("--dev-data", help="Chooses checkpoints and stopping. Default: a tenth of the training speakers (of the sentences, if there is one).")] = None,
-    eval_data: Annotated[str | None, typer.Option("--eval-data", help="Read once, after training: word error rates before and after, with a paired test.")] = None,
+    data: o.TrainingData,
+    dev_data: o.DevData = None,
+    eval_data: Annotated[list[str] | None, typer.Option("--eval-data", help="Read once, after training: word error rates before and after, with a paired test. Give the option again for more corpora: they are scored together, and each by itself.")] = None,
     guard: Annotated[str | None, typer.Option("--guard", help="What the base could already do, in its own language: reported before and after, and never trained on.")] = None,
     guard_dev: Annotated[str | None, typer.Option("--guard-dev", help="With --max-loss: guard data that choose among weights. Default: up to 100 utterances held out of --guard by speaker, and left out of its report.")] = None,
     guard_lang: Annotated[str | None, typer.Option("--guard-lang", help="The language of the guard data, where they do not name it themselves.")] = None,
@@ -110,7 +110,7 @@ def finetune(
         precision=precision, augment=augment, context=context, patience=patience, gradient_checkpointing=gradient_checkpointing, seed=seed,
         checkpoint_s=60 * checkpoint_minutes, workers=workers,
     )  # fmt: skip
-    corpora = [None if d is None else o.read_corpus(d, columns=columns, strict=strict) for d in (data, dev_data, eval_data)]
+    corpora = [None if not d else o.read_corpus(d, columns=columns, strict=strict, weights=d is data) for d in (data, dev_data, eval_data)]
     guards = [None if d is None else o.read_corpus(d, strict=strict) for d in (guard, guard_dev)]
     recognizer = o.load_model(model, device=device, dtype=dtype, threads=threads, say=say)
     with told(quiet=quiet, say=say) as progress:
@@ -130,6 +130,13 @@ def finetune(
         raise typer.Exit(1)
 
 
+def by_corpus(evaluation: dict[str, Any]) -> list[str]:
+    """A line for each of several corpora that were evaluated together."""
+    before, after = ({group["value"]: group for part in evaluation[when].get("by", ()) if part["column"] == "corpus" for group in part["groups"]}
+                     for when in ("before", "after"))  # fmt: skip
+    return [f"  {name}: WER {per_cent(before[name]['wer'])} before, {per_cent(group['wer'])} after, {count(group['utterances'])} utterances" for name, group in after.items()]
+
+
 def show(found: dict[str, Any], out: Path) -> None:
     """The short table at the end."""
     evaluation = found.get("eval")
@@ -140,6 +147,8 @@ def show(found: dict[str, Any], out: Path) -> None:
         after, test = evaluation["after"], evaluation["test"]
         columns = ["", "WER", "95 % interval", "CER", "95 % interval", "sub/del/ins"]
         console().print(table(f"{count(after['utterances'])} utterances, {count(after['words'])} words; intervals over {after['interval_unit']}s; normaliser {after['normaliser']}", columns, rows))
+        for line in by_corpus(evaluation):
+            tell(line)
         tell(test["sentence"])
         for note in dict.fromkeys((*test["notes"], *evaluation["notes"])):
             tell(f"Note: {note}")

@@ -15,7 +15,11 @@ if TYPE_CHECKING:
     from asrpeft.decoding import Options
     from asrpeft.recognizer import Recognizer
 
-Data = Annotated[str, typer.Option("--data", help="A Parquet file, a JSONL/CSV/TSV manifest, a Kaldi directory, a folder of audio with transcripts, or hub:NAME:CONFIG:SPLIT.")]
+_KINDS = "A Parquet file, a JSONL/CSV/TSV manifest, a Kaldi directory, a folder of audio with transcripts, or hub:NAME:CONFIG:SPLIT."
+Data = Annotated[list[str], typer.Option("--data", help=f"{_KINDS} Give the option again for more corpora: they are scored together, and each by itself.")]
+_SEVERAL = "Give the option again for more corpora"
+TrainingData = Annotated[list[str], typer.Option("--data", help=f"{_KINDS} {_SEVERAL}; each may say how often its rows are drawn in an epoch: --data sw.jsonl:2 --data en.jsonl:0.5 (1 if it does not).")]
+DevData = Annotated[list[str] | None, typer.Option("--dev-data", help=f"Chooses checkpoints and stopping. Default: a tenth of the training speakers (of the sentences, if there is one). {_SEVERAL}.")]
 Columns = Annotated[list[str] | None, typer.Option("--columns", metavar="ROLE=COLUMN", help="Which column is which: text=sentence speaker=client_id. Common names are recognised.")]
 Model = Annotated[str | None, typer.Option("--model", help="The base: a hub id such as openai/whisper-small, or a folder. In a checkout the embedded data/mini is the default.")]
 Adapter = Annotated[str | None, typer.Option("--adapter", help="An adapter folder to use on the base.")]
@@ -118,9 +122,17 @@ def attach_one(recognizer: Recognizer, folder: str | None, *, merge: bool, force
     return name
 
 
-def read_corpus(data: str, *, columns: list[str] | None = None, strict: bool = False, limit: int | None = None) -> Corpus:
-    from asrpeft.corpus import read
+def read_corpus(data: str | list[str], *, columns: list[str] | None = None, strict: bool = False, limit: int | None = None, weights: bool = False) -> Corpus:
+    """One corpus, or several as one.
 
+    Raises: BadInput for weights where nothing is trained.
+    """
+    from asrpeft.corpus import read
+    from asrpeft.corpus.mix import listed
+
+    heavy = [(spec, weight) for spec, weight in listed(data) if weight != 1]
+    if heavy and not weights:
+        raise BadInput(f"{heavy[0][0]}:{heavy[0][1]:g}: a weight says how often training draws from a corpus; here every row counts once. Leave it out.")
     return read(data, columns=pairs("--columns", columns), strict=strict, limit=limit)
 
 
@@ -152,6 +164,8 @@ def recipe(context: typer.Context, value: Path | None) -> Path | None:
             setting = [f"{k}={v}" for k, v in setting.items()]
         elif isinstance(setting, list) and not parameter.multiple:
             setting = ",".join(map(str, setting))
+        elif parameter.multiple and not isinstance(setting, list):
+            setting = [str(setting)]
         defaults[parameter.name] = setting
     context.default_map = {**defaults, **(context.default_map or {})}
     return value

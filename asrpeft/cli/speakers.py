@@ -36,7 +36,7 @@ def add_to(app: typer.Typer) -> None:
 
 
 def speakers(
-    data: o.Data,
+    data: o.TrainingData,
     out: Annotated[Path, typer.Option("--out", help="A folder for one adapter a speaker, and speakers.json.")],
     by: Annotated[str, typer.Option("--by", help="The column that tells speakers apart.")] = "speaker",
     split: Annotated[str, typer.Option("--split", help="A column that says train, dev or test. Without one, each speaker's sentences are divided.")] = "split",
@@ -87,7 +87,7 @@ def speakers(
     given = TrainingOptions(epochs=epochs, steps=steps, minutes=minutes, lr=lr, head_lr=head_lr, loss=loss, batch_seconds=batch_seconds, precision=precision,
                             augment=augment, context=context, patience=patience, seed=seed,
                             checkpoint_s=60 * checkpoint_minutes, workers=workers)  # fmt: skip
-    corpus = o.read_corpus(data, columns=columns, strict=strict)
+    corpus = o.read_corpus(data, columns=columns, strict=strict, weights=True)
     recognizer = o.load_model(model, device=device, dtype=dtype, threads=threads, say=say)
     with told(quiet=quiet, say=say) as progress:
         found = run(recognizer, corpus, out=out, options=given, by=by, method=method, where=where, settings=o.pairs("--set", settings), lang=lang, task=task,

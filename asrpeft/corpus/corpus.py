@@ -5,11 +5,12 @@ from __future__ import annotations
 import random
 import unicodedata
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import overload
 
 from asrpeft.audio.features import MAX_SECONDS, SAMPLE_RATE
+from asrpeft.corpus.mix import called, checked, title
 from asrpeft.corpus.utterance import Seconds, Utterance
 from asrpeft.errors import BadAudio, BadCorpus, BadInput
 
@@ -35,6 +36,21 @@ class Stats:
     types: int
     characters: int
     sentences: int  # different ones
+
+
+@dataclass(frozen=True)
+class Part:
+    """What a corpus has of one of the corpora it was made of, each row of which is drawn `weight` times an epoch."""
+
+    name: str
+    weight: float
+    utterances: int
+    hours: float
+
+    @property
+    def drawn(self) -> float:
+        """Utterances an epoch."""
+        return self.weight * self.utterances
 
 
 class Corpus(Sequence[Utterance]):
@@ -68,6 +84,33 @@ class Corpus(Sequence[Utterance]):
     def speakers(self) -> tuple[str, ...]:
         """The speakers that are known, sorted."""
         return tuple(sorted({u.speaker for u in self if u.speaker is not None}))
+
+    @property
+    def parts(self) -> tuple[Part, ...]:
+        """The corpora it was made of, in the order of their first rows."""
+        rows: dict[tuple[str, float], list[float]] = {}
+        for u in self:
+            rows.setdefault((u.corpus, u.weight), []).append(u.duration)
+        return tuple(Part(name, weight, len(seconds), sum(seconds) / 3600) for (name, weight), seconds in rows.items())
+
+    @staticmethod
+    def mix(corpora: Iterable[Corpus | tuple[Corpus, float]]) -> Corpus:
+        """Several corpora as one, one after another; training draws from each row `weight` times an epoch, 1 if none is given.
+
+        Ids are made unique, speakers who are called alike are one, each row keeps its language, and weights that rows have
+        already are multiplied.
+        Raises: BadInput for a weight that is none, or no corpus.
+        """
+        given = [(one, 1.0) if isinstance(one, Corpus) else one for one in corpora]
+        if not given:
+            raise BadInput("No corpus was named.")
+        names = called([corpus.name or "corpus" for corpus, _ in given])
+        rows: list[Utterance] = []
+        for name, (corpus, weight) in zip(names, given):
+            own, factor = len(corpus.parts) > 1, checked(weight, name)
+            rows += [replace(u, corpus=u.corpus if own else name, weight=u.weight * factor) for u in corpus]
+        skipped = [skipped for corpus, _ in given for skipped in corpus.skipped]
+        return Corpus(unique(rows), name=title({name: weight for name, (_, weight) in zip(names, given)}), skipped=skipped)
 
     def filter(self, keep: Callable[[Utterance], bool]) -> Corpus:
         return self._with([u for u in self if keep(u)])
@@ -147,6 +190,21 @@ class Corpus(Sequence[Utterance]):
 
     def _with(self, utterances: Sequence[Utterance]) -> Corpus:
         return Corpus(utterances, name=self.name, skipped=self.skipped)
+
+
+def unique(utterances: Iterable[Utterance]) -> list[Utterance]:
+    """The same with ids made unique: the second "a" becomes "a#2"."""
+    seen: dict[str, int] = {}
+    return [_as_unique(u, seen) for u in utterances]
+
+
+def _as_unique(utterance: Utterance, seen: dict[str, int]) -> Utterance:
+    id_ = utterance.id
+    while id_ in seen:
+        seen[utterance.id] += 1
+        id_ = f"{utterance.id}#{seen[utterance.id]}"
+    seen[id_] = 1
+    return utterance if id_ == utterance.id else replace(utterance, id=id_)
 
 
 def too_long(seconds: Seconds) -> str:

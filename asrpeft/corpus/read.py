@@ -4,21 +4,30 @@ from __future__ import annotations
 
 import math
 import unicodedata
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 
 from asrpeft.audio.features import MAX_SECONDS
 from asrpeft.corpus.columns import match
-from asrpeft.corpus.corpus import Corpus, Skipped, too_long
+from asrpeft.corpus.corpus import Corpus, Skipped, too_long, unique
 from asrpeft.corpus.formats import Bad, Table, recognise
 from asrpeft.corpus.lines import not_text, printable
+from asrpeft.corpus.mix import Specs, called, listed, title
 from asrpeft.corpus.utterance import AudioRef, Seconds, Utterance
 from asrpeft.errors import BadAudio, BadCorpus
 
 DEEPEST = 50  # lists in lists in a cell: beyond it they cannot be passed to the processes that read audio
 FOREVER = 1e9  # seconds: thirty years
 _UNSEEN = {"Zs", "Zl", "Zp", "Cc", "Cf"}
+TOLD_EVERY = 100  # rows
+
+Progress = Callable[[int, "int | None"], None]
+
+
+def nobody(done: int, total: int | None) -> None:
+    """Progress that is told to nobody."""
 
 
 @dataclass(frozen=True)
@@ -38,41 +47,45 @@ class Reading:
 
 
 def read(
-    spec: str | Path,
+    spec: Specs,
     *,
     columns: Mapping[str, str] | None = None,
     strict: bool = False,
     limit: int | None = None,
     need_text: bool = True,
+    progress: Progress = nobody,
 ) -> Corpus:
-    """Read a corpus.
+    """Read a corpus, or several as one.
 
     Args:
-        spec: a path (Parquet, JSONL, CSV, TSV, a folder, a Kaldi directory) or `hub:REPO[:CONFIG]:SPLIT`.
+        spec: a path (Parquet, JSONL, CSV, TSV, a folder, a Kaldi directory) or `hub:REPO[:CONFIG]:SPLIT`; or several:
+            `["a.jsonl", "b.jsonl"]`. With `:2` at the end, training draws every row twice an epoch (see `asrpeft.corpus.mix`);
+            {"a.jsonl": 2, "b.jsonl": 1} says the same.
         columns: role → column, where guessing by common names fails: {"text": "sentence", "speaker": "client_id"}; a role
-            whose column is "" is left out.
+            whose column is "" is left out. Of several corpora, it holds for those that have the column.
         strict: raise at the first row that cannot be used, instead of leaving it out with a reason.
-        limit: stop after so many usable utterances.
+        limit: stop after so many usable utterances of each corpus.
         need_text: without it, rows lacking a transcript are kept, with the text "".
+        progress: told (rows read, rows in all or None) now and then.
     Returns: a Corpus; `.skipped` names every row that was left out: no text, no audio, broken, or over 30 s. Ids are
-        unique: the second row called "a" is called "a#2".
-    Raises: BadCorpus if nothing can be read, or nothing is usable.
+        unique: the second row called "a" is called "a#2". Speakers who are called alike are one, also of several corpora.
+    Raises: BadCorpus if nothing can be read, or nothing is usable; of several corpora, if that is so of one of them.
     """
     reading = open_corpus(spec, columns=columns, strict=strict, limit=limit, need_text=need_text)
     good: list[Utterance] = []
     bad: list[Skipped] = []
-    for item in _unique(reading.items):
+    for number, item in enumerate(reading.items, 1):
         if isinstance(item, Utterance):
             good.append(item)
         else:
             bad.append(item)
-    if not good:
-        raise nothing_usable(str(spec), len(bad), bad)
-    return Corpus(good, name=reading.name, skipped=bad)
+        if number % TOLD_EVERY == 0:
+            progress(number, reading.size)
+    return Corpus(unique(good), name=reading.name, skipped=bad)
 
 
 def open_corpus(
-    spec: str | Path,
+    spec: Specs,
     *,
     columns: Mapping[str, str] | None = None,
     strict: bool = False,
@@ -80,28 +93,47 @@ def open_corpus(
     need_text: bool = True,
 ) -> Reading:
     """The same, row by row. Args and Raises: as `read`; what is wrong with a row is raised when it is reached."""
-    spec = str(spec)
-    table = recognise(spec).table(spec, limit)
-    roles = match(table.columns, columns, where=spec, need_text=need_text)
-    name = spec if spec.startswith("hub:") else Path(spec).name or spec
+    given = listed(spec)
+    names = called([one for one, _ in given])
+    found = [(one, recognise(one).table(one, limit)) for one, _ in given]
+    held = {column for _, table in found for column in table.columns}
+    readings = []
+    for (one, table), name, (_, weight) in zip(found, names, given, strict=True):
+        mine = {role: column for role, column in (columns or {}).items() if column in table.columns or column not in held}
+        roles = match(table.columns, mine, where=one, need_text=need_text)
+        readings.append(_reading(one, table, roles, name, weight, strict=strict, limit=limit, need_text=need_text))
+    if len(readings) == 1:
+        return readings[0]
+    sizes = [reading.size for reading in readings]
+    name = title({reading.name: weight for reading, (_, weight) in zip(readings, given, strict=True)})
+    return Reading(name, None if None in sizes else sum(sizes), chain.from_iterable(reading.items for reading in readings))
+
+
+def _reading(spec: str, table: Table, roles: Mapping[str, str], name: str, weight: float, *, strict: bool, limit: int | None, need_text: bool) -> Reading:
+    """One corpus. While it is read, it raises BadCorpus at its end if nothing was usable."""
+    name = printable(name)
 
     def items() -> Iterator[Utterance | Skipped]:
         found = 0
-        for item in _utterances(table, roles, Path(spec).stem, need_text):
-            if isinstance(item, Skipped) and strict:
+        bad: list[Skipped] = []  # the first, to be told
+        rows = 0
+        for rows, item in enumerate(_utterances(table, roles, Path(spec).stem, need_text), 1):
+            if isinstance(item, Utterance):
+                found += 1
+                yield replace(item, corpus=name, weight=weight)
+                if found == limit:
+                    return
+                continue
+            if strict:
                 raise BadCorpus(f"{spec}: {item.id}: {item.reason}. (Without --strict it would be left out.)")
+            if len(bad) < 3:
+                bad.append(item)
             yield item
-            found += isinstance(item, Utterance)
-            if found == limit:
-                return
+        if not found:
+            reasons = "; ".join(f"{s.id}: {s.reason}" for s in bad)
+            raise BadCorpus(f"{spec}: no usable utterance among {rows} rows" + (f" ({reasons})." if reasons else "."))
 
-    return Reading(printable(name), table.size, items())
-
-
-def nothing_usable(spec: str, rows: int, first: Sequence[Skipped]) -> BadCorpus:
-    """What to raise of a corpus without a usable utterance among so many rows; the first reasons are told."""
-    reasons = "; ".join(f"{s.id}: {s.reason}" for s in first[:3])
-    return BadCorpus(f"{spec}: no usable utterance among {rows} rows" + (f" ({reasons})." if reasons else "."))
+    return Reading(name, table.size, items())
 
 
 def _utterances(table: Table, roles: Mapping[str, str], stem: str, need_text: bool) -> Iterator[Utterance | Skipped]:
@@ -258,17 +290,3 @@ def _shown(value: object) -> str:
     except ValueError:  # an integer that Python does not write
         shown = type(value).__name__
     return shown if len(shown) <= 40 else f"{shown[:36]}… ({len(shown):,} characters)"
-
-
-def _unique(items: Iterable[Utterance | Skipped]) -> Iterator[Utterance | Skipped]:
-    """The same rows with ids made unique: the second "a" becomes "a#2"."""
-    seen: dict[str, int] = {}
-    for item in items:
-        if isinstance(item, Utterance):
-            id_ = item.id
-            while id_ in seen:
-                seen[item.id] += 1
-                id_ = f"{item.id}#{seen[item.id]}"
-            seen[id_] = 1
-            item = item if id_ == item.id else replace(item, id=id_)
-        yield item

@@ -86,7 +86,8 @@ class Utterance:
     """A stretch of speech with its transcript.
 
     `id` is unique in its corpus; `text` is NFC and otherwise as given; `duration` in seconds, as the corpus or the
-    header says; `extra` holds every other column, by name.
+    header says; `extra` holds every other column, by name. `corpus` is the name of the corpus it comes from, of which
+    training draws `weight` times an epoch (see `asrpeft.corpus.mix`).
     """
 
     id: str
@@ -96,6 +97,8 @@ class Utterance:
     lang: str | None = None
     duration: Seconds = 0.0
     extra: Mapping[str, object] = field(default_factory=dict, repr=False)
+    corpus: str = ""
+    weight: float = 1.0
 
     def samples(self) -> np.ndarray:
         """(n,) float32, mono, 16 kHz. Raises: BadAudio, naming the audio."""
@@ -103,4 +106,6 @@ class Utterance:
 
     def column(self, name: str) -> object:
         """The value of a column by name (`speaker`, `age`, …); None where the corpus has no such column."""
-        return getattr(self, name) if name in ("id", "text", "speaker", "lang", "duration") else self.extra.get(name)
+        if name in ("id", "text", "speaker", "lang", "duration"):
+            return getattr(self, name)
+        return self.extra.get(name, (self.corpus or None) if name == "corpus" else None)

@@ -172,6 +172,8 @@ def finetune(
     given, lang = lang, lang or _language(data, init_adapter)
     guard, choosing = divide(guard, guard_dev, max_loss, seed=options.seed, progress=progress)
     data, dev = _with_dev(data, dev, options, progress)
+    if drawn := mixture(data):
+        progress(Message(drawn))
     described = {
         "asked": asked, "options": options.to_json(), "data": describe_corpus(data), "dev": None if dev is None else describe_corpus(dev),
         "init_adapter": None if init_adapter is None else str(init_adapter),
@@ -202,6 +204,7 @@ def finetune(
         if eval_data is not None:
             evaluation = evaluate(
                 recognizer, _in_language(eval_data, lang), adapters=[name], lang=given, proxy_lang=proxy_lang, task=task,
+                by=["corpus"] if len(eval_data.parts) > 1 else [],
                 seed=options.seed, options=decoding, progress=lambda done, total, what: progress(Scoring(done, total, what)),
             )  # fmt: skip
         scores = {} if evaluation is None else summary(evaluation, eval_data)
@@ -265,6 +268,15 @@ def _with_dev(
             return data, None
         progress(Message(f"Development data: {len(dev)} of {len(data) + len(dev)} utterances, {dev.name}."))
     return data, dev.shuffle(options.seed)[: options.dev_utterances]
+
+
+def mixture(data: Corpus) -> str | None:
+    """What is drawn from each of the corpora that the training data were made of; None where every row of one is drawn once."""
+    parts = data.parts
+    if len(parts) == 1 and parts[0].weight == 1:
+        return None
+    told = (f"{part.drawn:,.0f} of {part.name}" + (f" ({part.utterances:,} utterances, weight {part.weight:g})" if part.weight != 1 else "") for part in parts)
+    return f"Drawn in an epoch: {', '.join(told)}."
 
 
 def _attach(recognizer: Recognizer, name: str, method: str, where: str | None, settings: dict[str, Any], lang: str | None, proxy_lang: str | None,

@@ -18,13 +18,15 @@ from asrpeft.training.checkpoints import corpus_key
 
 def describe_corpus(corpus: Corpus) -> dict[str, Any]:
     stats = corpus.stats()
+    parts = corpus.parts
+    of = [{"name": p.name, "weight": p.weight, "utterances": p.utterances, "hours": round(p.hours, 4)} for p in parts]
     return {
         "name": corpus.name,
         "utterances": stats.utterances,
         "speakers": stats.speakers,
         "hours": round(stats.hours, 4),
         "fingerprint": corpus_key(corpus),
-    }
+    } | ({"corpora": of} if len(parts) > 1 or any(p.weight != 1 for p in parts) else {})
 
 
 def provenance(trained: Trained) -> dict[str, Any]:

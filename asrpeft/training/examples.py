@@ -19,6 +19,7 @@ from torch.utils.data import Dataset
 from asrpeft.audio.augment import Augmentation
 from asrpeft.audio.features import SAMPLE_RATE, log_mel
 from asrpeft.corpus import Corpus, Skipped, Utterance
+from asrpeft.corpus.mix import draws
 from asrpeft.errors import BadAudio
 from asrpeft.recognizer import IGNORED, Recognizer, context_frames, speech_frames
 from asrpeft.training.options import TrainingOptions
@@ -94,7 +95,7 @@ def collate(examples: Sequence[Example], *, end: int, skipped: Sequence[Skipped]
 
 @dataclass(frozen=True)
 class StepKey:
-    """An optimiser step: number `position` of `epoch`, and the batches (places in the corpus) that are added up in it."""
+    """An optimiser step: number `position` of `epoch`, and the batches (rows of `Examples.drawn`) that are added up in it."""
 
     epoch: int
     position: int
@@ -154,13 +155,28 @@ class Examples(Dataset):
     def __len__(self) -> int:
         return len(self.corpus)
 
-    def frames(self, epoch: int | None) -> list[int]:
-        """What each utterance will cost in encoder frames, by the length its corpus gives."""
-        return [self._context(u, round(min(u.duration, 30.0) * SAMPLE_RATE), epoch) for u in self.corpus]
+    def drawn(self, epoch: int) -> list[int]:
+        """The rows of an epoch: places in the corpus. The second time that a place is drawn in it, `len(self)` is added, the
+        third time twice that, so that its chance is another."""
+        n = len(self)
+        if all(u.weight == 1 for u in self.corpus):
+            return list(range(n))
+        times = [draws(u.weight, u.id, seed=self.seed, epoch=epoch) for u in self.corpus]
+        return [place + copy * n for place, count in enumerate(times) for copy in range(count)]
 
-    def _context(self, utterance: Utterance, n_samples: int, epoch: int | None) -> int:
+    def frames(self, epoch: int | None, rows: Sequence[int] | None = None) -> list[int]:
+        """What each utterance, or each of `rows`, will cost in encoder frames, by the length its corpus gives."""
+        places = [(row, self.corpus[row % len(self)]) for row in (range(len(self)) if rows is None else rows)]
+        return [self._context(row, round(min(u.duration, 30.0) * SAMPLE_RATE), epoch) for row, u in places]
+
+    def _chance(self, row: int) -> str:
+        """What the chance of a row is keyed by, beside seed and epoch."""
+        copy, place = divmod(row, len(self))
+        return self.corpus[place].id + (f"\x1f{copy}" if copy else "")
+
+    def _context(self, row: int, n_samples: int, epoch: int | None) -> int:
         return context_frames(
-            n_samples, self.context, jitter_seed=None if epoch is None else f"{self.seed}-{utterance.id}-{epoch}"
+            n_samples, self.context, jitter_seed=None if epoch is None else f"{self.seed}-{self._chance(row)}-{epoch}"
         )
 
     def samples(self, index: int) -> Tensor:
@@ -179,20 +195,22 @@ class Examples(Dataset):
             raise found
         return torch.from_numpy(found)
 
-    def example(self, index: int, epoch: int | None) -> Example:
-        """An utterance as it is heard in `epoch`; None: as it is, without any chance.
+    def example(self, row: int, epoch: int | None) -> Example:
+        """An utterance as it is heard in `epoch`; None: as it is, without any chance. `row` is a place in the corpus, or one of
+        `drawn`.
 
         Raises: BadAudio if it cannot be read, or is longer than 30 s.
         """
+        index, chance = row % len(self), self._chance(row)
         utterance, samples = self.corpus[index], self.samples(index)
         changed = self.augmentation if epoch is not None else None
         if changed is not None:
-            samples = changed.samples(samples, utterance.id, epoch)
-        context = self._context(utterance, len(samples), epoch)
+            samples = changed.samples(samples, chance, epoch)
+        context = self._context(row, len(samples), epoch)
         speech = min(context, speech_frames(len(samples)))
         features = log_mel(samples, n_mels=self.n_mels, n_frames=2 * context)
         if changed is not None:
-            features = changed.features(features, 2 * speech, utterance.id, epoch)
+            features = changed.features(features, 2 * speech, chance, epoch)
         prompt, text = self.prompts[index], self.texts[index]
         labels = (*(IGNORED,) * (len(prompt) - 1), *text, self.end)
         return Example(utterance.id, utterance.text, features, context, speech, (*prompt, *text), labels)
@@ -200,11 +218,11 @@ class Examples(Dataset):
     def batch(self, rows: Sequence[int], epoch: int | None) -> tuple[Batch | None, list[Skipped]]:
         """(the batch of those rows that can be read, the others)."""
         good, bad = [], []
-        for index in rows:
+        for row in rows:
             try:
-                good.append(self.example(index, epoch))
+                good.append(self.example(row, epoch))
             except BadAudio as error:
-                bad.append(Skipped(self.corpus[index].id, str(error)))
+                bad.append(Skipped(self.corpus[row % len(self)].id, str(error)))
         return collate(good, end=self.end), bad
 
     def __getitem__(self, key: StepKey) -> StepData:

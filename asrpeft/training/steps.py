@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from asrpeft.errors import BadInput
 from asrpeft.recognizer.context import ENCODER_FRAMES_PER_SECOND
 from asrpeft.training.batches import length_batches, share
 from asrpeft.training.examples import Examples, StepKey
@@ -19,10 +20,14 @@ class Steps:
         self.total = options.steps
         if options.epochs is not None:
             self.total = sum(len(self.epoch(n)) for n in range(options.epochs))
+            if self.total == 0:
+                raise BadInput(f"With these weights nothing is drawn in {options.epochs} epochs. Give the corpora larger ones, or more --epochs.")
 
     def epoch(self, n: int) -> list[StepKey]:
         """The steps of epoch `n`, with all rows of all processes."""
-        batches = length_batches(self.examples.frames(n), budget=self.budget, chance=f"{self.options.seed}-{n}")
+        rows = self.examples.drawn(n)
+        chosen = length_batches(self.examples.frames(n, rows), budget=self.budget, chance=f"{self.options.seed}-{n}")
+        batches = [[rows[i] for i in batch] for batch in chosen]
         size = self.options.accumulate
         return [StepKey(n, i // size, tuple(map(tuple, batches[i : i + size]))) for i in range(0, len(batches), size)]
 

@@ -190,3 +190,26 @@ def test_two_adapters_of_different_tasks_need_to_be_told_which():
     with pytest.raises(BadInput, match="--task"):
         o.task_of(model, ["a", "b"], None)
     assert o.task_of(model, ["a", "b"], "translate") == "translate"
+
+
+def test_several_corpora_are_named_by_giving_the_option_again(speech, tmp_path):
+    rows = parquet.read_table(DEMO / "sw-test.parquet")
+    paths = {name: str(tmp_path / f"{name}.parquet") for name in ("more", "dev", "one", "two")}
+    for number, path in enumerate(paths.values()):
+        parquet.write_table(rows.slice(20 + 6 * number, 6), path)
+    made = asrpeft("finetune", "--data", f"{speech}/train.parquet:0.5", "--data", paths["more"], "--dev-data", paths["dev"], "--lang", "sw",
+                   "--eval-data", paths["one"], "--eval-data", paths["two"], "--method", "bitfit", "--steps", "1", "--out", str(tmp_path / "a"))  # fmt: skip
+    assert "Drawn in an epoch: 20 of train.parquet (40 utterances, weight 0.5), 6 of more.parquet." in made.stdout
+    assert "  one.parquet: WER" in made.stdout and "  two.parquet: WER" in made.stdout
+    parts = json.loads((tmp_path / "a" / "adapter.json").read_text())["training"]["data"]["corpora"]
+    assert [(p["name"], p["weight"]) for p in parts] == [("train.parquet", 0.5), ("more.parquet", 1.0)]
+    refused = asrpeft("evaluate", "--data", f"{paths['one']}:2", "--lang", "sw", status=2)
+    assert "here every row counts once" in refused.stderr
+
+
+def test_a_recipe_names_one_corpus_or_several(speech, tmp_path):
+    for told in (f"'{speech}/test.parquet'", f"['{speech}/test.parquet', '{speech}/gone.parquet:2']"):
+        (tmp_path / "r.toml").write_text(f"data = {told}\nsteps = 0\n")
+        assert "steps must be above 0" in asrpeft("finetune", "--recipe", str(tmp_path / "r.toml"), status=2).stderr
+    (tmp_path / "r.toml").write_text(f"data = {told}\nsteps = 1\n")
+    assert "gone.parquet: no such file" in asrpeft("finetune", "--recipe", str(tmp_path / "r.toml"), status=2).stderr

@@ -301,3 +301,20 @@ def test_weights_that_are_not_finite_end_in_a_failure_and_no_folder(tmp_path):
     with pytest.raises(Failure, match="'a' is not saved"):
         finetune(recognizer, Corpus([utterance(0)]), options=options(steps=1), lang="en", out=tmp_path / "a", progress=spoil)
     assert not list(tmp_path.iterdir()) and len(recognizer.adapters) == 0
+
+
+def test_several_corpora_are_drawn_by_their_weights_scored_together_and_apart_and_recorded(tmp_path):
+    said = []
+    data = Corpus.mix([(tones(6), 2), Corpus([replace(u, lang="de") for u in tones(12)[6:]], name="more")])
+    other = [utterance(i, seconds=1.0 + 0.1 * i) for i in range(20, 27)]
+    heard = Corpus.mix([Corpus(other[:3], name="tones"), Corpus(other[3:5], name="rest")])
+    done = finetune(
+        tiny_recognizer(), data, dev=Corpus(other[5:]), options=options(epochs=2), lang="sw", out=tmp_path / "sw", eval_data=heard, progress=said.append
+    )
+    assert done.training.rows == 2 * (12 + 6)
+    assert "Drawn in an epoch: 12 of tones (6 utterances, weight 2), 6 of more." in [e.text for e in said if isinstance(e, Message)]
+    told = json.loads((tmp_path / "sw" / "adapter.json").read_text())["training"]["data"]
+    assert told["name"] == "2·tones + more"
+    assert [(c["name"], c["weight"], c["utterances"]) for c in told["corpora"]] == [("tones", 2.0, 6), ("more", 1.0, 6)]
+    groups = done.to_json()["eval"]["after"]["by"][0]
+    assert groups["column"] == "corpus" and {g["value"]: g["utterances"] for g in groups["groups"]} == {"tones": 3, "rest": 2}

@@ -5,9 +5,10 @@ import torch
 
 from asrpeft.audio import log_mel
 from asrpeft.corpus import Corpus, Utterance
-from asrpeft.errors import BadAudio
+from asrpeft.errors import BadAudio, BadInput
 from asrpeft.recognizer import IGNORED
 from asrpeft.training.examples import Examples, StepKey
+from asrpeft.training.steps import Steps
 from tests.bases import tiny_recognizer
 from tests.training.tones import options, tone, tones, utterance
 
@@ -124,3 +125,27 @@ def test_rows_of_several_languages_have_prompts_of_their_own(recognizer):
     assert batch.tokens[0, 1] == recognizer.language_token("en") and batch.tokens[1, 1] == recognizer.language_token(
         "de"
     )
+
+
+def test_each_row_is_drawn_as_often_as_its_weight_says_and_anew_each_time(recognizer):
+    corpus = Corpus.mix([(tones(6), 2), (Corpus(tones(12)[6:], name="rest"), 0.5)])
+    examples = made(recognizer, corpus, augment="strong")
+    rows = [examples.drawn(epoch) for epoch in range(8)]
+    for place in range(12):
+        times = [sum(row % 12 == place for row in drawn) for drawn in rows]
+        assert times == [2] * 8 if place < 6 else (set(times) == {0, 1} and times[:2] in ([0, 1], [1, 0]) and sum(times) == 4)
+    assert rows[2] == made(recognizer, corpus, augment="strong").drawn(2)
+    once, twice = (examples.example(row, 0) for row in (3, 15))
+    assert once.id == twice.id == "u003" and not (once.features.shape == twice.features.shape and torch.equal(once.features, twice.features))
+    assert made(recognizer, tones()).drawn(5) == list(range(12))
+
+
+def test_an_epoch_of_steps_holds_every_row_that_is_drawn(recognizer):
+    corpus = Corpus.mix([(tones(6), 3), (Corpus(tones(12)[6:], name="rest"), 0.4)])
+    examples = made(recognizer, corpus, epochs=4)
+    steps = Steps(examples, options(epochs=4))
+    for epoch in range(4):
+        assert sorted(row for key in steps.epoch(epoch) for batch in key.batches for row in batch) == sorted(examples.drawn(epoch))
+    assert all(batch is not None for key in steps.epoch(0) for batch in examples[key].batches)
+    with pytest.raises(BadInput, match="nothing is drawn in 1 epochs"):
+        Steps(made(recognizer, Corpus.mix([(Corpus([utterance(0)]), 0.001)])), options(epochs=1))

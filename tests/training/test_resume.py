@@ -9,6 +9,8 @@ import pytest
 import torch
 from safetensors.torch import load, save
 
+from asrpeft.corpus import Corpus
+from asrpeft.corpus.mix import draws
 from asrpeft.errors import BadInput
 from asrpeft.training import Message, checkpoints, train
 from tests.bases import tiny_recognizer
@@ -160,3 +162,18 @@ def test_a_checkpoint_holds_what_trains_but_is_not_saved(tmp_path):
         and any("net" in name for name in held)
         and not any("net" in name for name in adapter.tensors()[1])
     )
+
+
+def test_a_run_on_weighted_corpora_resumes_to_the_same_weights_and_not_with_others(tmp_path):
+    def data(weight):
+        return Corpus.mix([(tones(7), weight), (Corpus(tones(12)[7:], name="more"), 2)])
+
+    changes = {"data": data(0.4), "epochs": 3, "steps": None, "batch_seconds": 4.0}
+    whole, did = run(tmp_path / "whole", **changes)
+    stopped(tmp_path / "part", 3, **changes)
+    again, done = run(tmp_path / "part", resume=True, **changes)
+    assert done.rows == did.rows == 3 * 10 + sum(draws(0.4, u.id, seed=0, epoch=e) for u in tones(7) for e in range(3))
+    assert all(torch.equal(whole[n], again[n]) for n in whole)
+    stopped(tmp_path / "other", 3, **changes)
+    with pytest.raises(BadInput, match="data differ"):
+        run(tmp_path / "other", resume=True, **(changes | {"data": data(0.5)}))
