@@ -114,10 +114,9 @@ def _reading(spec: str, table: Table, roles: Mapping[str, str], name: str, weigh
     name = printable(name)
 
     def items() -> Iterator[Utterance | Skipped]:
-        found = 0
+        found = left_out = 0
         bad: list[Skipped] = []  # the first, to be told
-        rows = 0
-        for rows, item in enumerate(_utterances(table, roles, Path(spec).stem, need_text), 1):
+        for item in _utterances(table, roles, Path(spec).stem, need_text):
             if isinstance(item, Utterance):
                 found += 1
                 yield replace(item, corpus=name, weight=weight)
@@ -126,12 +125,13 @@ def _reading(spec: str, table: Table, roles: Mapping[str, str], name: str, weigh
                 continue
             if strict:
                 raise BadCorpus(f"{spec}: {item.id}: {item.reason}. (Without --strict it would be left out.)")
-            if len(bad) < 3:
+            left_out += 1
+            if left_out <= 3:
                 bad.append(item)
             yield item
         if not found:
             reasons = "; ".join(f"{s.id}: {s.reason}" for s in bad)
-            raise BadCorpus(f"{spec}: no usable utterance among {rows} rows" + (f" ({reasons})." if reasons else "."))
+            raise BadCorpus(f"{spec}: no usable utterance among {left_out} rows" + (f" ({reasons})." if reasons else "."))
 
     return Reading(name, table.size, items())
 
