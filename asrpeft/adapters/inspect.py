@@ -9,15 +9,17 @@ from __future__ import annotations
 import math
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from asrpeft.adapters.adapter import TENSORS, Adapter, read
-from asrpeft.adapters.container import Adapters
 from asrpeft.adapters.digest import difference
 from asrpeft.adapters.fingerprint import same
+
+if TYPE_CHECKING:
+    from asrpeft.adapters.container import Adapters
 
 
 @dataclass(frozen=True)

@@ -10,10 +10,12 @@ Source: Radford et al., 2022, https://arxiv.org/abs/2212.04356, section 2.2, and
 
 from __future__ import annotations
 
+import warnings
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor
+if TYPE_CHECKING:  # imported where it is used: a corpus is read, counted and divided by the constants alone
+    from torch import Tensor
 
 from asrpeft.errors import BadInput
 
@@ -27,14 +29,23 @@ MAX_FRAMES = 3_000
 
 @lru_cache(maxsize=4)
 def mel_filters(n_mels: int) -> Tensor:
-    """Whisper's Slaney mel filter bank, (n_mels, 201), computed by librosa."""
-    import librosa
+    """Whisper's Slaney mel filter bank, (n_mels, 201), from the function that the stock extractor takes it from."""
+    import torch
+    from transformers.audio_utils import mel_filter_bank
 
-    return torch.from_numpy(librosa.filters.mel(sr=SAMPLE_RATE, n_fft=N_FFT, n_mels=n_mels, fmax=8_000.0))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # where there are many filters, the lowest may hold nothing
+        bank = mel_filter_bank(
+            num_frequency_bins=N_FFT // 2 + 1, num_mel_filters=n_mels, min_frequency=0.0, max_frequency=8_000.0,
+            sampling_rate=SAMPLE_RATE, norm="slaney", mel_scale="slaney",
+        )  # fmt: skip
+    return torch.from_numpy(bank.T.astype("float32"))
 
 
 @lru_cache(maxsize=1)
 def _window() -> Tensor:
+    import torch
+
     return torch.hann_window(N_FFT)
 
 
@@ -49,6 +60,8 @@ def log_mel(samples: Tensor, *, n_mels: int = 80, n_frames: int | None = None) -
         padded to 30 s, so that short and full contexts see the same numbers.
     Raises: BadInput for no frames, or samples of another shape.
     """
+    import torch
+
     n_frames = -(-samples.shape[-1] // HOP) if n_frames is None else n_frames
     if samples.ndim != 1 or n_frames < 1:
         raise BadInput(f"Features are made of (n,) samples, one frame at least; got shape {tuple(samples.shape)} and {n_frames} frames.")

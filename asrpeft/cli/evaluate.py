@@ -81,11 +81,13 @@ def evaluate(
     stands "conditions": [{"name", "systems"}], the corpus as recorded first. Nothing is chosen by any of these data.
     """
     from asrpeft.cli.progress import bar
-    from asrpeft.jobs.checks import Checks, phrases
-    from asrpeft.jobs.evaluate import evaluate as run
 
     say = teller(quiet=quiet, as_json=json)
     corpus = o.read_corpus(data, columns=columns, strict=strict)
+
+    from asrpeft.jobs.checks import Checks, phrases  # from here on the recognizer's libraries are needed, which take seconds
+    from asrpeft.jobs.evaluate import evaluate as run
+
     checks = Checks(
         train_texts=[] if train_data is None else [u.text for u in o.read_corpus(train_data, columns=columns)], rare=rare,
         hotwords=() if hotwords is None else phrases(hotwords), nonspeech=None if nonspeech is None else o.read_recordings(nonspeech),

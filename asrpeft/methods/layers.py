@@ -12,10 +12,11 @@
 
 from __future__ import annotations
 
+import sys
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from transformers.models.whisper.modeling_whisper import WhisperAttention, WhisperDecoder, WhisperPositionalEmbedding
 
 from asrpeft.errors import CannotAttach
 
@@ -150,7 +151,7 @@ class PositionLayer(EmbeddingLayer):
     """A positional table. The encoder's is called with positions; the decoder's is called with tokens, and told positions."""
 
     def input(self, args, kwargs):
-        if not isinstance(self.module, WhisperPositionalEmbedding):
+        if not isinstance(self.module, _whisper("WhisperPositionalEmbedding")):
             return args[0]
         positions = kwargs.get("position_ids")
         if positions is not None:
@@ -209,14 +210,20 @@ class DecoderInput(Layer):
 POSITIONS = "embed_positions"
 _KINDS: tuple[tuple[type[nn.Module], type[Layer]], ...] = (
     (nn.Linear, LinearLayer), (nn.Conv1d, Conv1dLayer), (nn.Embedding, EmbeddingLayer), (nn.LayerNorm, NormLayer),
-    (WhisperAttention, Attention), (WhisperDecoder, DecoderInput),
 )  # fmt: skip
+_WHISPER_KINDS: tuple[tuple[str, type[Layer]], ...] = (("WhisperAttention", Attention), ("WhisperDecoder", DecoderInput))
+
+
+def _whisper(name: str) -> type[nn.Module] | tuple[()]:
+    """A class of transformers' Whisper, if anybody imported that: its import takes seconds, and nothing is of a class that is not there."""
+    return getattr(sys.modules.get("transformers.models.whisper.modeling_whisper"), name, ())
 
 
 def _kind_of(module: nn.Module) -> type[Layer] | None:
     if isinstance(module, nn.LayerNorm) and module.weight is None:
         return None  # nothing to adapt
-    return next((layer for kind, layer in _KINDS if isinstance(module, kind)), None)
+    kinds = (*_KINDS, *((_whisper(name), layer) for name, layer in _WHISPER_KINDS))
+    return next((layer for kind, layer in kinds if isinstance(module, kind)), None)
 
 
 def layer_of(path: str, module: nn.Module, *, head: nn.Linear | None = None) -> Layer:

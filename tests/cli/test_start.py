@@ -1,7 +1,11 @@
-"""Starting: the package is found from anywhere."""
+"""Starting: the package is found from anywhere, and a verb imports what it needs, for imports are what a start takes.
+
+Times depend on the machine; the modules that are loaded at the end do not.
+"""
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 import sysconfig
@@ -26,3 +30,61 @@ def test_a_script_beside_a_checkout_named_asrpeft_imports_the_package(tmp_path):
     (tmp_path / "script.py").write_text("import asrpeft; print(asrpeft.load.__name__)\n")
     done = subprocess.run([sys.executable, tmp_path / "script.py"], capture_output=True, text=True, cwd=tmp_path, timeout=300)
     assert done.stdout == "load\n", done.stderr
+
+
+HEAVY = {"torch", "transformers", "torchaudio", "accelerate", "datasets", "scipy", "matplotlib", "librosa", "numba", "pandas", "silero_vad"}
+READERS = {"numpy", "av", "soundfile", "pyarrow"}
+RUN = "import contextlib, io, sys\nfrom asrpeft.cli.main import run\n"
+
+
+def loaded(code: str) -> set[str]:
+    """Of the libraries above, those that a fresh Python has loaded after this code."""
+    code += f"\nimport sys; print('LOADED', *sorted({HEAVY | READERS!r} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, timeout=300)
+    assert done.returncode == 0 and "LOADED" in done.stdout, done.stdout + done.stderr
+    return set(done.stdout.rsplit("LOADED", 1)[1].split())
+
+
+def ran(*lines: tuple[str, ...]) -> str:
+    """Code that runs these command lines, one after another."""
+    once = "try:\n    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()): run({!r})\nexcept SystemExit: pass\n"
+    return RUN + "".join(once.format(list(line)) for line in lines)
+
+
+def test_help_needs_no_library_at_all():
+    verbs = ("finetune", "speakers", "evaluate", "transcribe", "stream", "compare", "methods", "adapter", "data")
+    lines = [("--help",), ("-V",), *((verb, "--help") for verb in verbs), ("adapter", "inspect", "--help"), ("data", "split", "--help")]
+    assert loaded(ran(*lines)) == set()
+
+
+def test_a_mistake_in_a_line_or_in_the_name_of_a_corpus_is_told_before_the_recognizer_is_imported():
+    lines = [("evaluate", "--data", "no-such.jsonl"), ("evaluate", "--data", "a", "--data", "b"), ("finetune", "--dat", "x"), ("transcribe",)]
+    assert not loaded(ran(*lines)) & HEAVY
+
+
+def test_a_corpus_is_counted_checked_and_divided_without_the_recognizer(tmp_path):
+    import numpy as np
+    import soundfile
+
+    for i in range(4):
+        soundfile.write(tmp_path / f"{i}.wav", np.zeros(8_000, np.float32), 16_000)
+    rows = [{"audio": f"{i}.wav", "text": "habari", "speaker": f"s{i}"} for i in range(4)]
+    (tmp_path / "all.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    data = str(tmp_path / "all.jsonl")
+    lines = [("data", "stats", data), ("data", "check", data), ("data", "split", data, "--fraction", "0.25", "--out", str(tmp_path / "parts"))]
+    assert not loaded(ran(*lines)) & HEAVY
+    assert (tmp_path / "parts" / "held.jsonl").is_file()
+
+
+def test_looking_into_an_adapter_takes_torch_alone(tmp_path):
+    from tests.bases import tiny_recognizer
+
+    recognizer = tiny_recognizer()
+    recognizer.adapt("lora", name="sw", rank=2, lang="sw")
+    recognizer.adapters["sw"].save(tmp_path / "sw")
+    line = ["adapter", "inspect", str(tmp_path / "sw")]
+    assert loaded(f"{RUN}run({line!r})") & HEAVY == {"torch"}
+
+
+def test_transcribing_and_scoring_load_nothing_that_plots_or_compiles():
+    assert not loaded("import asrpeft; asrpeft.transcribe, asrpeft.evaluate") & {"datasets", "matplotlib", "librosa", "numba", "pandas", "silero_vad"}
