@@ -64,14 +64,8 @@ class Manifest:
             raise BadAdapter(f"{str(folder)!r} has no {MANIFEST}, so it is not an adapter folder. "
                              f"For a Hugging Face peft folder use `asrpeft adapter import`.")  # fmt: skip
         try:
-            if path.stat().st_size > MANIFEST_BYTES:
-                raise BadAdapter(f"{str(path)!r} has {path.stat().st_size:,} bytes; a manifest has at most {MANIFEST_BYTES:,}.")
-            text = path.read_text(encoding="utf-8")
-            if (values := sum(map(text.count, ",[{"))) > MANIFEST_VALUES:
-                raise BadAdapter(f"{str(path)!r} holds about {values:,} values; a manifest has at most {MANIFEST_VALUES:,}.")
-            found = json.loads(text)
-            json.dumps(found, ensure_ascii=False).encode()  # half of a surrogate pair could be read, and never be printed
-        except (ValueError, OSError, RecursionError) as error:
+            found = read_json(path)
+        except ValueError as error:
             raise BadAdapter(f"{str(path)!r} cannot be read as JSON: {error}.") from None
         if not isinstance(found, dict) or type(found.get("format")) is not int or found["format"] < 1:
             raise BadAdapter(f"{str(path)!r} has no format version.")
@@ -88,6 +82,26 @@ class Manifest:
         if wrong:
             raise BadAdapter(f"{str(path)!r} has an unusable {', '.join(wrong)}.")
         return manifest
+
+
+def read_json(path: Path) -> Any:
+    """What a JSON file of an adapter holds, of bounded size.
+
+    Raises: ValueError, saying why, for what is no JSON, or more of it than an adapter has.
+    """
+    try:
+        size = path.stat().st_size
+        if size > MANIFEST_BYTES:
+            raise ValueError(f"it has {size:,} bytes; at most {MANIFEST_BYTES:,} are read")
+        text = path.read_text(encoding="utf-8")
+        values = sum(map(text.count, ",[{"))
+        if values > MANIFEST_VALUES:
+            raise ValueError(f"it holds about {values:,} values; at most {MANIFEST_VALUES:,} are read")
+        found = json.loads(text)
+        json.dumps(found, ensure_ascii=False).encode()  # half of a surrogate pair could be read, and never be printed
+        return found
+    except (OSError, RecursionError) as error:
+        raise ValueError(str(error)) from None
 
 
 def _text(value: Any) -> bool:

@@ -16,21 +16,23 @@ import hashlib
 import json
 import math
 import re
+import time
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import regex
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor
 
-from asrpeft.adapters.adapter import _CHECKS, Adapter, Manifest, build, check_base
+from asrpeft.adapters.adapter import _CHECKS, Adapter, Manifest, build, check_base, check_head, read_json
 from asrpeft.adapters.container import Adapters
 from asrpeft.adapters.ctc import CTCHead
-from asrpeft.errors import BadAdapter, BadInput
+from asrpeft.adapters.tensors import not_finite, read_tensors
+from asrpeft.errors import BadAdapter, BadInput, Failure
 from asrpeft.files import replace_folder
 from asrpeft.methods.layers import Layer
 
@@ -41,6 +43,7 @@ PREFIX = "base_model.model."
 # Settings that change what an adapter computes and have no counterpart here.
 UNSUPPORTED = ("use_dora", "modules_to_save", "layer_replication", "lora_bias", "trainable_token_indices", "target_parameters", "use_qalora",
                "alora_invocation_tokens", "ensure_weight_tying")  # fmt: skip
+_PADDED, _SMALL = 16, 10**8  # padding may make that many times the numbers that the file holds, and this many in any case
 _LOHA = {"b1": "hada_w1_a", "a1": "hada_w1_b", "b2": "hada_w2_a", "a2": "hada_w2_b"}
 
 
@@ -61,6 +64,8 @@ def write_peft(adapter: Adapter, folder: str | Path, *, overwrite: bool = False)
         "target_modules": [_module(path) for path in adapter.layers],
     }  # fmt: skip
     held = {PREFIX + key: tensor.detach().float().cpu().contiguous() for key, tensor in tensors.items()}
+    if bad := not_finite(held):
+        raise Failure(f"{adapter.name!r} is not written: it holds values that are not finite numbers ({', '.join(bad[:3])}). Its training diverged.")
 
     carried = {name: getattr(adapter.manifest, name) for name in CARRIED_FIELDS}
     carried["ctc_vocabulary"] = None if adapter.ctc is None else list(adapter.ctc.vocabulary)
@@ -148,7 +153,7 @@ def read_peft(adapters: Adapters, folder: str | Path, *, name: str | None = None
     config, tensors = _open(folder)
     kind = str(config.get("peft_type", "")).upper()
     if kind not in _READERS:
-        raise BadAdapter(f"{str(folder)!r} is a peft adapter of type {kind or 'unknown'}; asrpeft reads {', '.join(_READERS)}.")
+        raise BadAdapter(f"{str(folder)!r} is a peft adapter of type {kind[:40] or 'unknown'}; asrpeft reads {', '.join(_READERS)}.")
     used = [key for key in UNSUPPORTED if config.get(key)]
     if config.get("bias", "none") != "none":
         used.append("bias")
@@ -170,11 +175,15 @@ def read_peft(adapters: Adapters, folder: str | Path, *, name: str | None = None
     layers = [layer for path, layer in adapters.layers.items() if path in sites]
     try:
         method, settings, own = _READERS[kind](config, sites, {layer.path: layer for layer in layers})
-    except (KeyError, TypeError, ValueError, RuntimeError, ZeroDivisionError, IndexError, re.error) as error:
-        raise BadAdapter(f"{str(folder)!r} cannot be used: {type(error).__name__} {error}.") from None
+    except Exception as error:  # whatever comes of a config and tensors that peft would not have written
+        kind = "" if type(error) is ValueError else f"{type(error).__name__} "
+        raise BadAdapter(f"{str(folder)!r} cannot be used: {kind}{str(error)[:500]}.") from None
+    if bad := not_finite(own):
+        raise BadAdapter(f"{str(folder)!r} cannot be used: its alpha is so large that {bad[0]} is no finite number.")
     paths, carried = [layer.path for layer in layers], _carried(folder)
     given = {key: value for key, value in manifest.items() if value is not None}
-    training = carried.pop("training", {}) | {"imported": "peft", "base_model_name_or_path": config.get("base_model_name_or_path")}
+    named = config.get("base_model_name_or_path")
+    training = carried.pop("training", {}) | {"imported": "peft", "base_model_name_or_path": named[:500] if isinstance(named, str) else None}
     told = Manifest(
         method=method, config=settings, where=paths, sites=paths, training=training,
         **({"base_id": adapters.base_id, "base_fingerprint": adapters.fingerprint} | carried | given),
@@ -183,8 +192,9 @@ def read_peft(adapters: Adapters, folder: str | Path, *, name: str | None = None
     told = replace(told, base_id=adapters.base_id, base_fingerprint=adapters.fingerprint)
     adapter = build(name or folder.resolve().name, told, layers, own, source=repr(str(folder)))
     if told.ctc_vocabulary is not None:
-        adapter.ctc = CTCHead(adapters.base.config.d_model, told.ctc_vocabulary)
         own |= {f"ctc.{part}": tensor for part, tensor in _tensors(folder / CARRIED_CTC).items()}
+        check_head(told, own, adapters.base.config.d_model, source=repr(str(folder)))
+        adapter.ctc = CTCHead(adapters.base.config.d_model, told.ctc_vocabulary)
     adapter.restore(own, source=repr(str(folder)))
     return adapters.attach(adapter)
 
@@ -198,7 +208,7 @@ def _carried(folder: Path) -> dict[str, Any]:
     if not path.is_file():
         return {}
     try:
-        told = json.loads(path.read_text(encoding="utf-8"))
+        told = read_json(path)
         if not isinstance(told, dict):
             raise ValueError("it is not an object")
         found = {name: told[name] for name in CARRIED_FIELDS if name in told}
@@ -207,15 +217,18 @@ def _carried(folder: Path) -> dict[str, Any]:
             raise ValueError(f"unusable {', '.join(wrong)}")
         if told.get("of") != _digest(folder):
             found = {name: value for name, value in found.items() if name not in ("scores", "ctc_vocabulary")}
-    except (OSError, ValueError, TypeError, RecursionError) as error:
+    except (OSError, ValueError, TypeError) as error:
         raise BadAdapter(f"{str(path)!r} cannot be used: {error}. Delete it to read what peft's own files say.") from None
     return found
 
 
 def _tensors(path: Path) -> dict[str, Tensor]:
     try:
-        return load_file(path)
-    except (OSError, ValueError, SafetensorError) as error:
+        found = read_tensors(path)
+        if not_finite(found):
+            raise ValueError("it holds values that are not finite numbers")
+        return found
+    except ValueError as error:
         raise BadAdapter(f"{str(path)!r} cannot be read: {error}. Export the adapter again.") from None
 
 
@@ -225,12 +238,12 @@ def _open(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     if not (folder / TENSORS).is_file() and (folder / PICKLE).is_file():
         raise BadAdapter(f"{str(folder)!r} holds {PICKLE}, a pickle, which is never read. Save it again with peft's safe_serialization=True.")
     try:
-        config, tensors = json.loads((folder / CONFIG).read_text(encoding="utf-8")), load_file(folder / TENSORS)
-    except (OSError, ValueError, RecursionError, SafetensorError) as error:
+        config, tensors = read_json(folder / CONFIG), read_tensors(folder / TENSORS)
+    except ValueError as error:
         raise BadAdapter(f"{str(folder)!r} cannot be read: {error}.") from None
     if not isinstance(config, dict) or not tensors:
         raise BadAdapter(f"{str(folder)!r} is empty, or its {CONFIG} is not an object.")
-    if not all(tensor.is_floating_point() and bool(tensor.float().isfinite().all()) for tensor in tensors.values()):
+    if not_finite(tensors):
         raise BadAdapter(f"{str(folder / TENSORS)!r} holds values that are not finite numbers.")
     return config, {name: tensor.float() for name, tensor in tensors.items()}
 
@@ -257,9 +270,65 @@ def _check_frozen(key: str, tensor: Tensor, adapters: Adapters, folder: Path) ->
 Read = tuple[str, dict[str, Any], dict[str, Tensor]]
 
 
-def _for_layer(patterns: Mapping[str, Any] | None, path: str, default: Any) -> Any:
-    """A setting that `peft` may give by a pattern of module names."""
-    return next((value for key, value in (patterns or {}).items() if re.match(rf"(.*\.)?({key})$", _module(path))), default)
+# What a pattern of module names is made of: no recursion, no conditions, and counts that cannot be nested to a billion.
+_STRANGE = regex.compile(r"\(\?(?![:=!]|<[=!])|\(\*|\{(?!\d{0,2}(?:,\d{0,2})?\})")
+_PATTERNS, _LENGTH, _COUNTS, _SECONDS = 1000, 1000, 2, 1.0
+
+
+class _ByPattern:
+    """A number that `peft` gives once for all layers, and by patterns of module names for some.
+
+    A pattern is a regular expression for a whole name or for its last parts (`decoder\\..*\\.q_proj`, `fc1`); the first that fits counts.
+    It comes from strangers, and a dozen characters can keep an expression busy for years: form, number and time are bounded.
+    """
+
+    def __init__(self, config: Mapping[str, Any], key: str, patterns: str):
+        self.default, given = _number(config.get(key), key), config.get(patterns) or {}
+        if not isinstance(given, dict):
+            raise ValueError(f"its {patterns} is not an object of patterns and numbers")
+        if len(given) > _PATTERNS:
+            raise ValueError(f"its {patterns} has {len(given):,} patterns; at most {_PATTERNS:,} are read")
+        self.name, self.left = patterns, _SECONDS
+        self.patterns = [(self._compiled(pattern), _number(value, f"{patterns}[{pattern[:80]!r}]")) for pattern, value in given.items()]
+
+    def _compiled(self, pattern: str) -> regex.Pattern:
+        if len(pattern) > _LENGTH or _STRANGE.search(pattern) or pattern.count("{") > _COUNTS:
+            raise ValueError(f"its {self.name} has the pattern {pattern[:80]!r}, which is longer than {_LENGTH:,} characters, or holds what no pattern of "
+                             f"module names needs (recursion, conditions, counts over 99). Write the names out")  # fmt: skip
+        try:
+            return regex.compile(rf"(.*\.)?({pattern})$")
+        except (regex.error, RecursionError) as error:
+            raise ValueError(f"its {self.name} has the pattern {pattern[:80]!r}, which is no regular expression: {error}") from None
+
+    def of(self, path: str) -> float:
+        """Raises: ValueError once the patterns have taken a second: those that people write take microseconds."""
+        started = time.monotonic()
+        try:
+            return next((value for pattern, value in self.patterns if pattern.match(_module(path), timeout=self.left)), self.default)
+        except TimeoutError:
+            raise ValueError(f"its {self.name} takes more than {_SECONDS:g} s to match the names of layers. Write the names out") from None
+        finally:
+            self.left = max(self.left - (time.monotonic() - started), 1e-3)
+
+
+def _number(value: Any, name: str) -> float:
+    """Raises: ValueError for what is no finite number."""
+    try:
+        found = float(value) if isinstance(value, int | float) and not isinstance(value, bool) else math.nan
+    except OverflowError:
+        found = math.inf
+    if not math.isfinite(found):
+        raise ValueError(f"its {name} is {str(value)[:40]!r}, which is no number" if isinstance(value, str) or value is None else
+                         f"its {name} is no finite number")  # fmt: skip
+    return found
+
+
+def _flag(config: Mapping[str, Any], key: str) -> bool:
+    """Raises: ValueError for what is neither true nor false."""
+    value = config.get(key) or False
+    if not isinstance(value, bool):
+        raise ValueError(f"its {key} is neither true nor false")
+    return value
 
 
 def _pad(tensor: Tensor, dim: int, size: int) -> Tensor:
@@ -269,31 +338,36 @@ def _pad(tensor: Tensor, dim: int, size: int) -> Tensor:
 
 
 def _read_lora(config: dict[str, Any], sites: Mapping[str, dict[str, Tensor]], layers: Mapping[str, Layer]) -> Read:
-    rs = bool(config.get("use_rslora", False))
+    rs, alphas = _flag(config, "use_rslora"), _ByPattern(config, "lora_alpha", "alpha_pattern")
     pairs, scales = {}, {}
     for path, own in sites.items():
         embedding = layers[path].kind == "embedding"
         a, b = (own["lora_embedding_A"], own["lora_embedding_B"]) if embedding else (own["lora_A.weight"], own["lora_B.weight"])
-        pairs[path] = a.flatten(1), b.flatten(1)
-        alpha = float(_for_layer(config.get("alpha_pattern"), path, config["lora_alpha"]))
-        scales[path] = alpha / (math.sqrt(len(a)) if rs else len(a))
+        pairs[path] = a, b = a.flatten(1), b.flatten(1)
+        if not 0 < a.shape[0] == b.shape[1]:
+            raise ValueError(f"at {path}, A has rank {a.shape[0]} and B has rank {b.shape[1]}")
+        scales[path] = alphas.of(path) / (math.sqrt(len(a)) if rs else len(a))
     rank = max(len(a) for a, _ in pairs.values())
-    alpha = float(config["lora_alpha"])
+    held, padded = (sum((len(a) if own else rank) * (a.shape[1] + len(b)) for a, b in pairs.values()) for own in (True, False))
+    if padded > max(_PADDED * held, _SMALL):
+        raise ValueError(f"its ranks are so unequal that {held:,} numbers would be padded with zeros to {padded:,}")
+    alpha = alphas.default
     scale = alpha / (math.sqrt(rank) if rs else rank)
     tensors = {}
     for path, (a, b) in pairs.items():
         tensors |= {f"sites.{path}.a": _pad(a, 0, rank), f"sites.{path}.b": _pad(b if scales[path] == scale else b * (scales[path] / scale), 1, rank)}
-    dropout = float(config.get("lora_dropout") or 0.0)
+    dropout = _number(config.get("lora_dropout") or 0.0, "lora_dropout")
     return "lora", {"rank": rank, "alpha": alpha, "scale": "rs" if rs else "standard", "dropout": dropout, "head": False}, tensors
 
 
 def _read_loha(config: dict[str, Any], sites: Mapping[str, dict[str, Tensor]], layers: Mapping[str, Layer]) -> Read:
     if any("hada_t1" in own for own in sites.values()):
         raise ValueError("it decomposes convolution kernels (use_effective_conv2d), which asrpeft does not")
-    ranks = {own["hada_w1_b"].shape[0] for own in sites.values()}
-    alphas = {float(_for_layer(config.get("alpha_pattern"), path, config["alpha"])) for path in sites}
+    ranks = {n for own in sites.values() for part, tensor in own.items() for n in [tensor.shape[1 if part.endswith("_a") else 0]]}
+    by_layer = _ByPattern(config, "alpha", "alpha_pattern")
+    alphas = {by_layer.of(path) for path in sites}
     if len(ranks) != 1 or len(alphas) != 1:
-        raise ValueError("its layers have different ranks or alphas")
+        raise ValueError("its layers, or the factors of one, have different ranks or alphas")
     tensors = {f"sites.{path}.{ours}": own[theirs] for path, own in sites.items() for ours, theirs in _LOHA.items()}
     return "loha", {"rank": ranks.pop(), "alpha": alphas.pop(), "head": False}, tensors
 

@@ -19,6 +19,7 @@ from asrpeft.methods.layers import POSITIONS as _POSITIONS
 from asrpeft.methods.layers import Layer
 
 _PROJECTIONS = ("q_proj", "k_proj", "v_proj", "out_proj")
+MOST = 2_000  # patterns that one part may stand for
 GROUPS = {
     "attention": lambda layer: layer.leaf in _PROJECTIONS or layer.kind == "attention",
     "conv": lambda layer: layer.kind == "conv1d",
@@ -31,7 +32,19 @@ GROUPS = {
 
 
 def expand(pattern: str) -> list[str]:
-    """`layers.{0..2}.{q,k}_proj` → the six patterns it stands for. Ranges include both ends."""
+    """`layers.{0..2}.{q,k}_proj` → the six patterns it stands for. Ranges include both ends.
+
+    Raises: CannotAttach for one that stands for more patterns than any model has layers: three ranges can make a billion.
+    """
+    found = [pattern]
+    while any(re.search(r"\{[^{}]*\}", one) for one in found):
+        found = [new for one in found for new in _expanded(one)]
+        if len(found) > MOST:
+            raise CannotAttach(f"`where` part {pattern[:80]!r} stands for more than {MOST:,} patterns. Use `*` in place of ranges, or name the layers.")
+    return found
+
+
+def _expanded(pattern: str) -> list[str]:
     match = re.search(r"\{([^{}]*)\}", pattern)
     if not match:
         return [pattern]
@@ -40,7 +53,7 @@ def expand(pattern: str) -> list[str]:
     if not bounds and re.fullmatch(r"\d+\.\.\d+", body):
         raise CannotAttach(f"`where` range {{{body}}} is larger than any model; give ranges such as {{0..3}}.")
     choices = [str(n) for n in range(int(bounds[1]), int(bounds[2]) + 1)] if bounds else body.split(",")
-    return [done for choice in choices for done in expand(pattern[: match.start()] + choice + pattern[match.end() :])]
+    return [pattern[: match.start()] + choice + pattern[match.end() :] for choice in choices]
 
 
 def split(where: str | Sequence[str]) -> list[str]:

@@ -15,7 +15,7 @@ from torch.testing import assert_close
 
 from asrpeft.adapters.ctc import CTCHead
 from asrpeft.adapters.peft_format import CARRIED, CONFIG, PICKLE, TENSORS, read_peft, write_peft
-from asrpeft.errors import BadAdapter, BadInput, WrongBase
+from asrpeft.errors import BadAdapter, BadInput, Failure, WrongBase
 from asrpeft.recognizer import Recognizer
 from tests.methods.cases import recognizer, stir
 
@@ -195,6 +195,11 @@ def edit(folder, **changes):
     (folder / CONFIG).write_text(json.dumps(config | changes))
 
 
+def spoil(folder, part, change):
+    """Change all tensors of which `part` is in the name."""
+    save_file({name: change(t) if part in name else t for name, t in load_file(folder / TENSORS).items()}, folder / TENSORS)
+
+
 BROKEN = {
     "dora": (lambda f: edit(f, use_dora=True), "use_dora"),
     "biases": (lambda f: edit(f, bias="all"), "bias"),
@@ -202,7 +207,26 @@ BROKEN = {
     "whole modules": (lambda f: edit(f, modules_to_save=["proj_out"]), "modules_to_save"),
     "another type": (lambda f: edit(f, peft_type="VERA"), "VERA"),
     "no alpha": (lambda f: edit(f, lora_alpha=None), "cannot be used"),
-    "a broken pattern": (lambda f: edit(f, alpha_pattern={"(": 1}), "cannot be used"),
+    "a broken pattern": (lambda f: edit(f, alpha_pattern={"(": 1}), "no regular expression"),
+    "patterns are a list": (lambda f: edit(f, alpha_pattern=[["fc1", 3]]), "alpha_pattern is not an object"),
+    "patterns are text": (lambda f: edit(f, alpha_pattern="fc1"), "alpha_pattern is not an object"),
+    "a pattern's alpha is a list": (lambda f: edit(f, alpha_pattern={"fc1": [3]}), "alpha_pattern.'fc1'. is no finite number"),
+    "a pattern that takes years": (lambda f: edit(f, alpha_pattern={r"([\w.]+?)+?(?<=0)(?<=1)": 3}), "takes more than 1 s"),
+    "a pattern that takes a terabyte": (lambda f: edit(f, alpha_pattern={"((a{9999}){9999}){9999}": 3}), "counts over 99"),
+    "a pattern of nested counts": (lambda f: edit(f, alpha_pattern={"(((((a{99}){99}){99}){99}){99}){99}": 3}), "counts over 99"),
+    "a pattern that calls itself": (lambda f: edit(f, alpha_pattern={"(?R)": 3}), "recursion"),
+    "a pattern of two thousand letters": (lambda f: edit(f, alpha_pattern={"a" * 2000: 3}), "longer than 1,000"),
+    "a million patterns": (lambda f: edit(f, alpha_pattern={str(n): 3 for n in range(2000)}), "2,000 patterns"),
+    "alpha of 400 digits": (lambda f: edit(f, lora_alpha=10**400), "lora_alpha is no finite number"),
+    "alpha is not a number": (lambda f: edit(f, lora_alpha=float("nan")), "lora_alpha is no finite number"),
+    "alpha is text": (lambda f: edit(f, lora_alpha="16"), "lora_alpha is '16', which is no number"),
+    "a scale beyond float32": (lambda f: edit(f, alpha_pattern={"fc1": 1e300}), "alpha is so large"),
+    "dropout of 400 digits": (lambda f: edit(f, lora_dropout=10**400), "lora_dropout is no finite number"),
+    "dropout is a list": (lambda f: edit(f, lora_dropout=[0.1]), "lora_dropout is no finite number"),
+    "config fills memory": (lambda f: edit(f, target_modules=["fc1"] * 1_000_000), "1,000,0.. values"),
+    "half of a surrogate pair": (lambda f: edit(f, base_model_name_or_path="\ud800"), "surrogates"),
+    "A and B of different ranks": (lambda f: spoil(f, "lora_A", lambda a: a[:1].clone()), "A has rank 1 and B has rank 2"),
+    "no rank": (lambda f: spoil(f, "lora_", lambda t: t[:0].clone() if t.shape[0] == 2 else t[:, :0].clone()), "A has rank 0"),
     "no config": (lambda f: (f / CONFIG).unlink(), CONFIG),
     "config is a list": (lambda f: (f / CONFIG).write_text("[]"), "not an object"),
     "cut short": (lambda f: (f / TENSORS).write_bytes((f / TENSORS).read_bytes()[:-50]), "cannot be read"),
@@ -222,8 +246,36 @@ BROKEN = {
 def test_a_peft_folder_that_cannot_be_used_is_refused_with_the_reason(case, tmp_path):
     model, adapter = ours("lora", {"where": "fc1", "rank": 2})
     folder = write_peft(adapter, tmp_path / "a")
-    spoil, why = BROKEN[case]
-    spoil(folder)
+    change, why = BROKEN[case]
+    change(folder)
     with pytest.raises(BadAdapter, match=why):
         read_peft(model.adapters, folder, name="b")
     assert model.adapters.names() == ["a"]
+
+
+def test_the_factors_of_a_loha_layer_have_one_rank(tmp_path):
+    model, adapter = ours("loha", {"where": "fc1", "rank": 2})
+    folder = write_peft(adapter, tmp_path / "a")
+    spoil(folder, "w2_b", lambda t: t[:1].clone())
+    with pytest.raises(BadAdapter, match="different ranks"):
+        read_peft(model.adapters, folder, name="b")
+
+
+def test_one_huge_rank_among_small_ones_is_refused_before_all_are_padded_to_it(tmp_path):
+    model, adapter = ours("lora", {"where": "all", "rank": 1, "head": False})
+    folder = write_peft(adapter, tmp_path / "a")
+    held = load_file(folder / TENSORS)
+    name = next(name for name in held if name.endswith("layers.0.fc1.lora_A.weight"))
+    other = name.replace("lora_A", "lora_B")
+    save_file(held | {name: torch.zeros(10**5, 16), other: torch.zeros(32, 10**5)}, folder / TENSORS)
+    with pytest.raises(BadAdapter, match="ranks are so unequal"):
+        read_peft(model.adapters, folder, name="b")
+
+
+def test_values_that_are_not_finite_numbers_are_never_written(tmp_path):
+    _, adapter = ours("lora", {"where": "fc1", "rank": 2})
+    with torch.no_grad():
+        next(adapter.parameters()).fill_(float("inf"))
+    with pytest.raises(Failure, match="not finite"):
+        write_peft(adapter, tmp_path / "a")
+    assert not (tmp_path / "a").exists()
