@@ -13,6 +13,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
+from itertools import islice
 
 from asrpeft.errors import CannotAttach
 from asrpeft.methods.layers import POSITIONS as _POSITIONS
@@ -38,7 +39,7 @@ def expand(pattern: str) -> list[str]:
     """
     found = [pattern]
     while any(re.search(r"\{[^{}]*\}", one) for one in found):
-        found = [new for one in found for new in _expanded(one)]
+        found = list(islice((new for one in found for new in _expanded(one)), MOST + 1))
         if len(found) > MOST:
             raise CannotAttach(f"`where` part {pattern[:80]!r} stands for more than {MOST:,} patterns. Use `*` in place of ranges, or name the layers.")
     return found
