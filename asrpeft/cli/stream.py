@@ -74,17 +74,18 @@ def stream(
 
 
 def from_file(source: str, chunk: float, *, real_time: bool) -> Iterator[np.ndarray]:
-    """A recording in pieces of `chunk` seconds; decoded (and refused, if it cannot be) before the first is asked for."""
-    from asrpeft.audio import decode
+    """A recording in pieces of `chunk` seconds; read to its end once (and refused, if it cannot be) before the first is asked for."""
+    from asrpeft.audio import recording
 
-    samples = decode(source)
+    heard = recording(source)
 
     def pieces() -> Iterator[np.ndarray]:
-        began, size = time.monotonic(), max(1, round(chunk * RATE))
-        for at in range(0, len(samples), size):
+        began, size, given = time.monotonic(), max(1, round(chunk * RATE)), 0
+        for piece in heard.pieces(size):
+            given += len(piece)
             if real_time:
-                time.sleep(max(0.0, min(at + size, len(samples)) / RATE - (time.monotonic() - began)))
-            yield samples[at : at + size]
+                time.sleep(max(0.0, given / RATE - (time.monotonic() - began)))
+            yield piece
 
     return pieces()
 

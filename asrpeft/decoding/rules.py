@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from asrpeft.recognizer import Recognizer
 
 NEVER = float("-inf")
-_SPACELESS = ("CJK", "HIRAGANA", "KATAKANA", "THAI", "LAO", "KHMER", "MYANMAR", "TIBETAN")  # as their letters' names begin
+SPACELESS = ("CJK", "HIRAGANA", "KATAKANA", "THAI", "LAO", "KHMER", "MYANMAR", "TIBETAN")  # as their letters' names begin
 
 
 class Rule(Protocol):
@@ -125,4 +125,4 @@ def rules_for(
 def _without_spaces(text: str) -> bool:
     """Whether a text ends in a letter of a script that is written without spaces between words."""
     letters = [c for c in text if c.isalpha()]
-    return bool(letters) and unicodedata.name(letters[-1], "").startswith(_SPACELESS)
+    return bool(letters) and unicodedata.name(letters[-1], "").startswith(SPACELESS)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from asrpeft.decoding.cues import Cue, CueStyle, Unit, cues_of, highlighted
 from asrpeft.decoding.words import Word
 from asrpeft.errors import BadInput
 
@@ -60,17 +61,14 @@ def to_json(segments: Sequence[Segment]) -> str:
     return json.dumps(told, ensure_ascii=False, indent=1) + "\n"
 
 
-def to_srt(segments: Sequence[Segment]) -> str:
-    return "".join(
-        f"{n}\n{clock(one.start, ',')} --> {clock(one.end, ',')}\n{_cue(one.text)}\n\n"
-        for n, one in enumerate(segments, 1)
-    )
+def to_srt(segments: Sequence[Segment], style: CueStyle = CueStyle()) -> str:  # noqa: B008 - frozen
+    shown = _shown(cues_of(segments, style), style, str)
+    return "".join(f"{n}\n{clock(a, ',')} --> {clock(b, ',')}\n{text}\n\n" for n, (a, b, text) in enumerate(shown, 1))
 
 
-def to_vtt(segments: Sequence[Segment]) -> str:
-    return "WEBVTT\n\n" + "".join(
-        f"{clock(one.start, '.')} --> {clock(one.end, '.')}\n{_escaped(_cue(one.text))}\n\n" for one in segments
-    )
+def to_vtt(segments: Sequence[Segment], style: CueStyle = CueStyle()) -> str:  # noqa: B008 - frozen
+    shown = _shown(cues_of(segments, style), style, _escaped)
+    return "WEBVTT\n\n" + "".join(f"{clock(a, '.')} --> {clock(b, '.')}\n{text}\n\n" for a, b, text in shown)
 
 
 def to_tsv(segments: Sequence[Segment]) -> str:
@@ -79,9 +77,16 @@ def to_tsv(segments: Sequence[Segment]) -> str:
     return "start\tend\ttext\n" + "".join(rows)
 
 
-def _cue(text: str) -> str:
-    """A cue is ended by an empty line and divided from its times by an arrow; a transcript must hold neither."""
-    return "\n".join(line for line in text.splitlines() if line.strip()).replace("-->", "->")
+def _shown(cues: Sequence[Cue], style: CueStyle, escape: Callable[[str], str]) -> Iterator[tuple[float, float, str]]:
+    """What is shown from when to when: each cue, or, highlighted, each word within its cue."""
+    for cue in cues:
+        for start, end, said in highlighted(cue) if style.highlight else [(cue.start, cue.end, None)]:
+            yield start, end, "\n".join(_line(line, said, escape) for line in cue.lines)
+
+
+def _line(units: Sequence[Unit], said: Unit | None, escape: Callable[[str], str]) -> str:
+    texts = (f"<u>{escape(unit.text)}</u>" if unit is said else escape(unit.text) for unit in units)
+    return "".join(text if unit.glued else f" {text}" for unit, text in zip(units, texts)).strip()
 
 
 def _escaped(text: str) -> str:
@@ -97,7 +102,8 @@ def clock(seconds: float, point: str) -> str:
     return f"{hours:02d}:{minutes:02d}:{s:02d}{point}{ms:03d}"
 
 
-WRITERS: dict[str, Callable[[Sequence[Segment]], str]] = {
+SUBTITLES = ("srt", "vtt")
+WRITERS: dict[str, Callable[..., str]] = {
     "txt": to_txt,
     "json": to_json,
     "srt": to_srt,
@@ -106,12 +112,14 @@ WRITERS: dict[str, Callable[[Sequence[Segment]], str]] = {
 }
 
 
-def write(segments: Sequence[Segment], kind: str) -> str:
+def write(segments: Sequence[Segment], kind: str, *, style: CueStyle | None = None) -> str:
     """The transcript as the text of a file.
 
-    Args:   kind: txt, json, srt, vtt or tsv.
+    Args:
+        kind: txt, json, srt, vtt or tsv.
+        style: of subtitles; their cues need the words' times (of segments without, they are estimated by letters).
     Raises: BadInput for another kind.
     """
     if kind not in WRITERS:
         raise BadInput(f"There is no transcript format {kind!r}; choose {', '.join(WRITERS)}.")
-    return WRITERS[kind](segments)
+    return WRITERS[kind](segments, style) if style is not None and kind in SUBTITLES else WRITERS[kind](segments)

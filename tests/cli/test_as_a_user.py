@@ -85,6 +85,42 @@ def test_finetune_evaluate_transcribe_and_stream_with_the_adapter(speech, tmp_pa
     assert by_folder == asrpeft("transcribe", str(DEMO / "sw-example.ogg"), "--adapter", str(adapter), "--context", "full", "--quiet").stdout
 
 
+def test_transcribe_takes_folders_and_globs_writes_several_formats_and_goes_on_where_it_was(tmp_path):
+    for place in ("a/one.ogg", "b/two.ogg", "b/.hidden.ogg"):
+        (tmp_path / place).parent.mkdir(exist_ok=True)
+        (tmp_path / place).write_bytes((DEMO / "sw-example.ogg").read_bytes())
+    (tmp_path / "b" / "notes.txt").write_text("no audio")
+    out, common = tmp_path / "out", ("--lang", "en", "--format", "srt,json", "--max-line-width", "20", "--max-cue-seconds", "2")
+    told = asrpeft("transcribe", f"{tmp_path}/a", f"{tmp_path}/b/*.ogg", f"{tmp_path}/absent.ogg", "--out", str(out), *common, status=1)
+    assert {p.name for p in out.iterdir()} == {"one.srt", "one.json", "two.srt", "two.json"}
+    assert f"There is no recording '{tmp_path}/absent.ogg'" in told.stderr and "1 of 3 recordings" in told.stderr
+    lines = (out / "one.srt").read_text().split("\n")
+    shown = [[_seconds(time) for time in line.split(" --> ")] for line in lines if " --> " in line]
+    assert len(shown) > 1 and all(a < b <= a + 2.0 for a, b in shown) and all(b <= c for (_, b), (c, _) in zip(shown, shown[1:]))
+    assert max(len(line) for line in lines if " --> " not in line) <= 20
+    text = " ".join(line for line in lines if line and " --> " not in line and not line.isdigit())
+    assert text == json.loads((out / "one.json").read_text())["text"]
+
+    (out / "one.srt").write_text("kept")
+    (out / "two.json").unlink()
+    asrpeft("transcribe", str(tmp_path), "--out", str(out), *common, status=2)
+    again = asrpeft("transcribe", str(tmp_path), "--out", str(out), *common, "--skip-existing")
+    assert "there already: " in again.stderr and (out / "one.srt").read_text() == "kept" and (out / "two.json").is_file()
+    done = asrpeft("transcribe", str(tmp_path), "--out", str(out), *common, "--skip-existing", "--json", "--model", "not-even-loaded")
+    assert len(json.loads(done.stdout)["existing"]) == 2
+
+
+def _seconds(time: str) -> float:
+    hours, minutes, seconds = time.replace(",", ".").split(":")
+    return 3600 * int(hours) + 60 * int(minutes) + float(seconds)
+
+
+def test_timestamps_that_the_model_writes_are_the_segments(monkeypatch):
+    told = [json.loads(asrpeft("transcribe", str(DEMO / "sw-example.ogg"), "--lang", "en", "--json", *more).stdout) for more in ((), ("--timestamps",))]
+    (whole,), timed = (one["transcripts"][0]["segments"] for one in told)
+    assert whole["start"] == 0.0 and 0.0 < timed[0]["start"] < timed[-1]["end"] < whole["end"]
+
+
 def test_a_corpus_is_checked_counted_and_divided(speech, tmp_path):
     stats = json.loads(asrpeft("data", "stats", f"{speech}/train.parquet", "--by", "speaker", "--json").stdout)
     assert stats["utterances"] == 40 and stats["speakers"] == 4 and set(stats["by"]["speaker"].values()) == {10}
@@ -108,6 +144,15 @@ def test_methods_are_listed_with_what_they_train_on_the_base():
     [
         (("evaluate", "--data", "no-such.parquet"), "no-such.parquet"),
         (("transcribe", "README.md", "--lang", "en"), "README.md"),
+        (("transcribe", "data/demo/sw-exampel.ogg", "--lang", "en"), "Did you mean 'data/demo/sw-example.ogg'?"),
+        (("transcribe", "tests/audio", "--lang", "en"), "'tests/audio' holds no audio file"),
+        (("transcribe", "data/demo/*.wav", "--lang", "en"), "No file matches 'data/demo/*.wav'"),
+        (("transcribe", "data/demo/sw-example.ogg", "--vad-pad", "1"), "pad_s=1.0"),
+        (("transcribe", "data/demo/sw-example.ogg", "--no-vad", "--vad-pad", "0.1"), "--no-vad"),
+        (("transcribe", "data/demo/sw-example.ogg", "--highlight-words"), "srt and vtt"),
+        (("transcribe", "data/demo/sw-example.ogg", "--format", "srt", "--max-line-width", "2"), "4 columns"),
+        (("transcribe", "data/demo/sw-example.ogg", "--skip-existing"), "--out"),
+        (("transcribe", "data/demo/sw-example.ogg", "--format", "txt,srt"), "--out"),
         (("transcribe", "data/demo/sw-example.ogg", "--lang", "klingon"), "klingon"),
         (("transcribe", "data/demo/sw-example.ogg", "--adapter", "data/demo"), "adapter.json"),
         (("finetune", "--data", "data/demo/sw-test.parquet", "--method", "lorra"), "lora"),

@@ -15,7 +15,7 @@ from asrpeft.cli.evaluate import sound_of
 from asrpeft.cli.main import spread
 from asrpeft.cli.options import pairs
 from asrpeft.cli.output import duration, interval, per_cent, size
-from asrpeft.cli.transcribe import targets
+from asrpeft.cli.transcribe import formats, targets
 from asrpeft.corpus import AudioRef, Utterance
 from asrpeft.errors import BadInput
 
@@ -47,15 +47,35 @@ def test_recordings_of_one_name_keep_their_folders_and_nothing_is_overwritten(tm
         (tmp_path / name).touch()
     audio = [str(tmp_path / n) for n in ("a/x.wav", "b/x.wav", "b/y.wav")]
     out = tmp_path / "out"
-    assert sorted(str(p.relative_to(out)) for p in targets(audio, out, "srt", overwrite=False).values()) == ["a/x.srt", "b/x.srt", "y.srt"]
+    assert sorted(str(p.relative_to(out)) for p in _places(targets(audio, out, ["srt"], overwrite=False))) == ["a/x.srt", "b/x.srt", "y.srt"]
     (out / "a").mkdir(parents=True)
     (out / "a" / "x.srt").touch()
     with pytest.raises(BadInput, match="exists already"):
-        targets(audio, out, "srt", overwrite=False)
-    assert targets(audio, out, "srt", overwrite=True)
+        targets(audio, out, ["srt"], overwrite=False)
+    assert targets(audio, out, ["srt"], overwrite=True)
+    both = targets(audio, out, ["srt", "txt"], overwrite=False, skip_existing=True)
+    assert [list(own) for own in both.values()] == [["txt"], ["srt", "txt"], ["srt", "txt"]]
+    assert targets(audio[:1], out / "a", ["srt"], overwrite=False, skip_existing=True) == {audio[0]: {}}
+    with pytest.raises(BadInput, match="exclude each other"):
+        targets(audio, out, ["srt"], overwrite=True, skip_existing=True)
+    with pytest.raises(BadInput, match="cannot be a folder: "):
+        targets(audio, out / "a" / "x.srt" / "below", ["srt"], overwrite=False)
     (tmp_path / "b" / "y.mp3").touch()
     with pytest.raises(BadInput, match="Two recordings"):
-        targets([*audio, str(tmp_path / "b" / "y.mp3")], out, "txt", overwrite=False)
+        targets([*audio, str(tmp_path / "b" / "y.mp3")], out, ["txt"], overwrite=False)
+
+
+def _places(found) -> list:
+    return [place for own in found.values() for place in own.values()]
+
+
+def test_formats_are_named_together_or_one_by_one():
+    assert formats(["srt,json", "txt", "srt"], several=True) == ["srt", "json", "txt"]
+    assert formats(["all"], several=True) == ["txt", "json", "srt", "vtt", "tsv"]
+    with pytest.raises(BadInput, match="'docx'; choose txt, json, srt, vtt, tsv or all"):
+        formats(["txt,docx"], several=True)
+    with pytest.raises(BadInput, match="--out"):
+        formats(["txt,srt"], several=False)
 
 
 def test_numbers_are_written_for_people():
@@ -68,7 +88,7 @@ def test_a_link_names_its_transcript_not_what_it_points_to(tmp_path):
     links = [tmp_path / "talk.wav", tmp_path / "other.wav"]
     for link in links:
         link.symlink_to(tmp_path / "5f3a9c")
-    assert [place.name for place in targets([str(link) for link in links], tmp_path / "out", "txt", overwrite=False).values()] == ["talk.txt", "other.txt"]
+    assert [place.name for place in _places(targets([str(link) for link in links], tmp_path / "out", ["txt"], overwrite=False))] == ["talk.txt", "other.txt"]
 
 
 def test_the_page_gets_the_part_of_a_recording_that_an_utterance_is():
