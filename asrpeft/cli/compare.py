@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 
     from asrpeft.jobs.amounts import Curve
     from asrpeft.jobs.compare import Contest
-    from asrpeft.jobs.evaluate import System
     from asrpeft.scoring import Comparison
 
 
@@ -51,6 +50,7 @@ def compare(
     columns: o.Columns = None,
     beams: o.Beams = None,
     ctc_weight: o.CtcWeight = 0.0,
+    allow_overlap: o.AllowOverlap = False,
     device: o.Device = "auto",
     dtype: o.Dtype = "float32",
     threads: o.Threads = None,
@@ -87,12 +87,14 @@ def compare(
     if amounts is not None:
         with told(quiet=quiet, say=say) as progress:
             grown = grow(recognizer, corpora[0], corpora[1], fractions=fractions(amounts), method=wanted[0], options=given, where=where,
-                         settings=own.get(wanted[0]), lang=lang, dev=corpora[2], out=out, decoding=o.search(beams, ctc_weight), progress=progress)  # fmt: skip
+                         settings=own.get(wanted[0]), lang=lang, dev=corpora[2], out=out, decoding=o.search(beams, ctc_weight),
+                         overlap="tell" if allow_overlap else "refuse", progress=progress)  # fmt: skip
         show_curve(grown, out, as_json=json, say=say)
         return
     with told(quiet=quiet, say=say) as progress:
         found = contest(recognizer, corpora[0], corpora[1], methods=wanted, options=given, where=where, settings=own, lang=lang, dev=corpora[2], out=out,
-                        decoding=o.search(beams, ctc_weight), progress=progress)  # fmt: skip
+                        decoding=o.search(beams, ctc_weight),
+                         overlap="tell" if allow_overlap else "refuse", progress=progress)  # fmt: skip
     if out is not None:
         say(f"Plot: {draw(found, out / 'compare.svg')}")
     if json:
@@ -109,7 +111,7 @@ def compare(
         ))  # fmt: skip
     title = f"{count(found.base.score.counts.words)} words; intervals over {base.interval_unit}s; verdicts by paired tests against the base"
     console().print(table(title, ["method", "trained", "share", "WER", "95 % interval", "CER", "verdict", "p", "time", "peak memory", "merged"], rows))
-    tell_notes(found.base, [entry.test for entry in found.entries])
+    tell_notes(found, [entry.test for entry in found.entries])
     for name, reason in found.failed.items():
         say(f"{name} did not run: {reason}")
 
@@ -144,7 +146,7 @@ def show_curve(found: Curve, out: Path | None, *, as_json: bool, say: Callable[[
                      interval((score.wer_interval.low, score.wer_interval.high)), per_cent(score.cer), point.test.verdict, judged(point.test)))  # fmt: skip
     title = f"{found.points[0].trained.method}: {count(base.counts.words)} words; intervals over {base.interval_unit}s; verdicts by paired tests against the base"
     console().print(table(title, ["part", "minutes", "utterances", "WER", "95 % interval", "CER", "verdict", "p"], rows))
-    tell_notes(found.base, [point.test for point in found.points])
+    tell_notes(found, [point.test for point in found.points])
 
 
 def judged(test: Comparison) -> str:
@@ -154,11 +156,11 @@ def judged(test: Comparison) -> str:
     return p_value(test.p if test.p_adjusted is None else test.p_adjusted)
 
 
-def tell_notes(base: System, tests: list[Comparison]) -> None:
-    """What a reader of the table needs: of the base's score and of the tests, each once."""
+def tell_notes(found: Contest | Curve, tests: list[Comparison]) -> None:
+    """What a reader of the table needs: of the data, of the base's score and of the tests, each once."""
     if len(tests) > 1:
         tell("The p are Holm's: each is what it would be alone, made larger for the others beside it.")
-    for note in dict.fromkeys((*base.score.notes, *(note for test in tests for note in test.notes))):
+    for note in dict.fromkeys((*found.notes, *found.base.score.notes, *(note for test in tests for note in test.notes))):
         tell(f"Note: {note}")
 
 

@@ -27,7 +27,7 @@ Adapters = Annotated[list[str] | None, typer.Option("--adapter", help="An adapte
 By = Annotated[list[str] | None, typer.Option("--by", help="Break the scores down by these columns: speaker,age.")]
 Normaliser = Annotated[str, typer.Option("--normaliser", help="marks (default; keeps combining marks), none, whisper-english, whisper-basic, or the path of a mapping file.")]
 
-TrainData = Annotated[str | None, typer.Option("--train-data", help="What the adapters were trained on: recall of words by how often they occur in its texts.")]
+TrainData = Annotated[str | None, typer.Option("--train-data", help="What the adapters were trained on: recall of words by how often they occur in its texts; and no recording of it may be in --data.")]
 Rare = Annotated[int | None, typer.Option("--rare", help="A word is rare that occurs at most so often in --train-data. Default: never, 1-2, 3-10 and more, each by itself.")]
 Hotwords = Annotated[str | None, typer.Option("--hotwords", help="Words or phrases whose recall is scored (decoding does not know of them): a file with one a line, or a,b,c.")]
 NonSpeech = Annotated[str | None, typer.Option("--nonspeech", help="Recordings in which nobody speaks, a folder or a corpus: how often, and how much, is invented.")]
@@ -62,6 +62,7 @@ def evaluate(
     columns: o.Columns = None,
     strict: o.Strict = False,
     force: o.Force = False,
+    allow_overlap: o.AllowOverlap = False,
     device: o.Device = "auto",
     dtype: o.Dtype = "float32",
     threads: o.Threads = None,
@@ -79,17 +80,21 @@ def evaluate(
     also holds "by" (with the "gap" between worst and best group), "rare_words", "hot_words", "nonspeech": {"rate",
     "words_per_hour"} and, of an adapter, "guard": {"before", "after", "loss", "max_loss", "passed"}; beside the systems
     stands "conditions": [{"name", "systems"}], the corpus as recorded first. Nothing is chosen by any of these data.
+
+    Recordings that an adapter has on record as trained or chosen on, or that are in --train-data, are refused with status 2
+    (--allow-overlap goes on knowingly); known speakers and sentences are told, and stand in "overlap" and "notes".
     """
     from asrpeft.cli.progress import bar
 
     say = teller(quiet=quiet, as_json=json)
     corpus = o.read_corpus(data, columns=columns, strict=strict)
+    train = None if train_data is None else o.read_corpus(train_data, columns=columns)
 
     from asrpeft.jobs.checks import Checks, phrases  # from here on the recognizer's libraries are needed, which take seconds
     from asrpeft.jobs.evaluate import evaluate as run
 
     checks = Checks(
-        train_texts=[] if train_data is None else [u.text for u in o.read_corpus(train_data, columns=columns)], rare=rare,
+        train_texts=[] if train is None else [u.text for u in train], rare=rare,
         hotwords=() if hotwords is None else phrases(hotwords), nonspeech=None if nonspeech is None else o.read_recordings(nonspeech),
         conditions=[] if conditions is None else [one.strip() for one in conditions.split(",")],
         guard=None if guard is None else o.read_corpus(guard, strict=strict), guard_lang=guard_lang, max_loss=max_loss / 100,
@@ -104,7 +109,8 @@ def evaluate(
     with bar("evaluating", quiet=quiet) as advance:
         found = run(
             recognizer, corpus, adapters=names, lang=lang, proxy_lang=proxy_lang, task=task, context=context, batch_size=batch_size, normaliser=normaliser,
-            by=wanted, cap=cap, checks=checks, options=o.search(beams, ctc_weight), seed=seed, strict=strict, progress=advance,
+            by=wanted, cap=cap, checks=checks, options=o.search(beams, ctc_weight), seed=seed, strict=strict,
+            train=train, overlap="tell" if allow_overlap else "refuse", progress=advance,
         )  # fmt: skip
     report = contents(found, title=corpus.name)
     if json:  # before anything is written: a full disk must not cost what was measured

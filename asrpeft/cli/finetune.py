@@ -77,6 +77,8 @@ def finetune(
     strict: o.Strict = False,
     beams: o.Beams = None,
     ctc_weight: o.CtcWeight = 0.0,
+    allow_overlap: o.AllowOverlap = False,
+    no_record: o.NoRecord = False,
     device: o.Device = "auto",
     dtype: o.Dtype = "float32",
     threads: o.Threads = None,
@@ -92,6 +94,10 @@ def finetune(
     --json: {"adapter", "method", "trained_parameters", "head_parameters", "total_parameters", "utterances_per_second",
     "peak_memory_bytes", "seconds", "steps", "eval": {"before": {…}, "after": {…}, "test": {"difference", "p", "verdict", "sentence", "also", "notes"}},
     "guard": {"before": {…}, "after": {…}, "loss", "max_loss", "passed", "interval", "chosen_by": {"data", "separate", "looks"}}}
+
+    No recording may be in two of training, dev, evaluation and guard data (else status 2; --allow-overlap goes on knowingly);
+    speakers and sentences that are shared are told. All of that stands in "overlap": [{"part", "other", "recordings", "ids",
+    "speakers", "sentences", "examples"}]. The adapter keeps digests of what it was trained on, so that evaluate knows it too.
 
     Dev data choose among weights, with the part of the guard data that --max-loss sets aside ("chosen_by"; "separate" says
     that none of it is reported). --eval-data and the rest of the guard data are read once, after training, and decoded as
@@ -118,7 +124,8 @@ def finetune(
             recognizer, corpora[0], dev=corpora[1], eval_data=corpora[2], guard=guards[0], guard_dev=guards[1], guard_lang=guard_lang,
             max_loss=None if max_loss is None else max_loss / 100, options=given, method=method, settings=o.pairs("--set", settings), where=where,
             lang=lang, proxy_lang=proxy_lang, task=task, init_adapter=init_adapter, out=out, overwrite=overwrite, resume=resume,
-            decoding=o.search(beams, ctc_weight), progress=progress,
+            decoding=o.search(beams, ctc_weight),
+            overlap="tell" if allow_overlap else "refuse", record=not no_record, progress=progress,
         )  # fmt: skip
     found = result.to_json()
     if json and first_process():

@@ -37,6 +37,8 @@ Force = Annotated[bool, typer.Option("--force", help="Use an adapter on another 
 Strict = Annotated[bool, typer.Option("--strict", help="Fail on the first file that cannot be read, instead of skipping and counting it.")]
 Beams = Annotated[int | None, typer.Option("--beams", help="Hypotheses kept by beam search; 1 is greedy. Default: 1, with --ctc-weight 4.")]
 CtcWeight = Annotated[float, typer.Option("--ctc-weight", help="Joint decoding: the CTC head's share of the score, 0 to below 1 (0.3 is usual). Slower, and far fewer errors where the head was trained (--loss ce+0.3*ctc).")]
+AllowOverlap = Annotated[bool, typer.Option("--allow-overlap", help="Go on though recordings that are tested on were also trained or chosen on. Without it that is refused; shared speakers and sentences are told.")]
+NoRecord = Annotated[bool, typer.Option("--no-record", help="Leave out of the adapter the digests of its recordings, ids and speakers, by which evaluate knows what it was trained on. (They hold no text, and none can be read back.)")]
 Seed = Annotated[int, typer.Option("--seed", help="Fixes every random choice.")]
 
 

@@ -68,6 +68,8 @@ def speakers(
     strict: o.Strict = False,
     beams: o.Beams = None,
     ctc_weight: o.CtcWeight = 0.0,
+    allow_overlap: o.AllowOverlap = False,
+    no_record: o.NoRecord = False,
     device: o.Device = "auto",
     dtype: o.Dtype = "float32",
     threads: o.Threads = None,
@@ -92,7 +94,8 @@ def speakers(
     with told(quiet=quiet, say=say) as progress:
         found = run(recognizer, corpus, out=out, options=given, by=by, method=method, where=where, settings=o.pairs("--set", settings), lang=lang, task=task,
                     split=split, pooled=pooled, from_pooled=from_pooled, init_adapter=init_adapter, resume=resume, overwrite=overwrite,
-                    decoding=o.search(beams, ctc_weight), progress=progress)  # fmt: skip
+                    decoding=o.search(beams, ctc_weight), overlap="tell" if allow_overlap else "refuse", record=not no_record,
+                    progress=progress)  # fmt: skip
     if json:
         print_json(found.to_json())
         return

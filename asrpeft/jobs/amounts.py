@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from asrpeft.corpus import Corpus
+from asrpeft.corpus.traces import Overlap
 from asrpeft.decoding import Options
 from asrpeft.decoding.joint import for_base
 from asrpeft.errors import BadInput
 from asrpeft.jobs.evaluate import OPTIONS, System, evaluate
 from asrpeft.jobs.finetune import DEV_SHARE, Finetuned, finetune
+from asrpeft.jobs.leakage import How, parts_of_a_run
 from asrpeft.methods import configure
 from asrpeft.methods import method as method_named
 from asrpeft.recognizer import Recognizer
@@ -43,10 +45,12 @@ class Point:
 
 @dataclass(frozen=True)
 class Curve:
-    """The base, and one point an amount, the least first."""
+    """The base, and one point an amount, the least first; `shared`, `notes`: what the parts of the data have in common, if anything."""
 
     base: System
     points: tuple[Point, ...]
+    shared: tuple[Overlap, ...] = ()
+    notes: tuple[str, ...] = ()
 
     @property
     def amounts(self) -> tuple[Amount, ...]:
@@ -57,7 +61,8 @@ class Curve:
 
     def to_json(self) -> dict[str, Any]:
         """What `asrpeft compare --amounts --json` prints."""
-        return {"base": self.base.to_json(), "amounts": [point.to_json() for point in self.points]}
+        told = {"base": self.base.to_json(), "amounts": [point.to_json() for point in self.points]}
+        return told | {"notes": list(self.notes), **({"overlap": [one.to_json() for one in self.shared]} if self.shared else {})}
 
 
 def amounts(
@@ -74,6 +79,7 @@ def amounts(
     dev: Corpus | None = None,
     out: str | Path | None = None,
     decoding: Options = OPTIONS,
+    overlap: How = "tell",
     progress: Progress = ignore,
 ) -> Curve:
     """Train one adapter for each fraction of `data`, and score each on `eval_data`.
@@ -82,7 +88,7 @@ def amounts(
     whole, choose for all. Epochs make short runs of small parts; `steps` makes all runs as long.
 
     Args:    fractions: over 0 and at most 1.   out: a folder for the adapters, one below it a fraction.
-             decoding: how `eval_data` are decoded.
+             decoding: how `eval_data` are decoded.   overlap: as in `finetune`.
     Raises:  BadInput for fractions that are none; as `finetune`.
     """
     wanted = sorted(set(fractions))
@@ -93,13 +99,17 @@ def amounts(
         if (Path(out) / f"{method}-{fraction:g}").exists():
             raise BadInput(f"{str(Path(out) / f'{method}-{fraction:g}')!r} exists already. Choose another --out.")
     options = options or TrainingOptions()
+    dev_given = dev is not None
     if dev is None:
         data, dev = data.split_by_speaker(DEV_SHARE, options.seed)
+    shared, said = parts_of_a_run(data=data, dev=dev, dev_given=dev_given, eval_data=eval_data, how=overlap)
+    for sentence in said:
+        progress(Message(sentence))
     data = data.shuffle(options.seed)
 
     def scored(name: str | None) -> System:
         found = evaluate(recognizer, eval_data, adapters=[] if name is None else [name], base=name is None, lang=lang,
-                         options=decoding if name else for_base(recognizer, decoding), seed=options.seed,
+                         options=decoding if name else for_base(recognizer, decoding), seed=options.seed, overlap="ignore",
                          progress=lambda done, total, what: progress(Scoring(done, total, what)))  # fmt: skip
         return found.systems[0]
 
@@ -110,9 +120,9 @@ def amounts(
         name = f"{method}-{fraction:g}"
         progress(Message(f"-- {fraction:.0%} of the training data: {len(part)} utterances, {minutes:.1f} minutes --"))
         trained = finetune(recognizer, part, method=method, where=where, settings=settings, options=options, lang=lang, dev=dev, name=name,
-                           out=None if out is None else Path(out) / name, progress=progress)  # fmt: skip
+                           overlap="ignore", out=None if out is None else Path(out) / name, progress=progress)  # fmt: skip
         system = scored(name)
         recognizer.adapters.detach(name)
         measured.append((fraction, len(part), minutes, trained, system))
     tests = compare_all([base.score, *(system.score for *_, system in measured)], to_first=True, seed=options.seed)
-    return Curve(base, tuple(Point(*point, test) for point, test in zip(measured, tests, strict=True)))
+    return Curve(base, tuple(Point(*point, test) for point, test in zip(measured, tests, strict=True)), tuple(one for one in shared if one), tuple(said))

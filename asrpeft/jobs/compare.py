@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from asrpeft.corpus import Corpus
+from asrpeft.corpus.traces import Overlap
 from asrpeft.decoding import Options
 from asrpeft.decoding.joint import for_base
 from asrpeft.errors import BadInput, CannotAttach, Failure
 from asrpeft.jobs.evaluate import OPTIONS, Evaluation, System, evaluate
 from asrpeft.jobs.finetune import DEV_SHARE, Finetuned, finetune
+from asrpeft.jobs.leakage import How, parts_of_a_run
 from asrpeft.methods import configure
 from asrpeft.methods import method as method_named
 from asrpeft.recognizer import Recognizer
@@ -43,14 +45,18 @@ class Entry:
 
 @dataclass(frozen=True)
 class Contest:
-    """The base's score, one entry a method in the order asked for, and the methods that could not run with the reason."""
+    """The base's score, one entry a method in the order asked for, and the methods that could not run with the reason;
+    `shared`, `notes`: what the parts of the data have in common, if anything."""
 
     base: System
     entries: tuple[Entry, ...]
     failed: Mapping[str, str]
+    shared: tuple[Overlap, ...] = ()
+    notes: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
-        return {"base": self.base.to_json(), "methods": [entry.to_json() for entry in self.entries], "failed": dict(self.failed)}
+        told = {"base": self.base.to_json(), "methods": [entry.to_json() for entry in self.entries], "failed": dict(self.failed)}
+        return told | {"notes": list(self.notes), **({"overlap": [one.to_json() for one in self.shared]} if self.shared else {})}
 
 
 def contest(
@@ -66,6 +72,7 @@ def contest(
     dev: Corpus | None = None,
     out: str | Path | None = None,
     decoding: Options = OPTIONS,
+    overlap: How = "tell",
     progress: Progress = ignore,
 ) -> Contest:
     """Train one adapter of each method, one after another on the loaded base, and score each on `eval_data`.
@@ -76,6 +83,7 @@ def contest(
         options: for all of them; a learning rate that is not given is each method's own.
         out: a folder for the adapters, one below it a method.
         decoding: how `eval_data` are decoded.
+        overlap: as in `finetune`.
     Raises: BadInput, before anything is trained, for an unknown method, settings it does not have, or a folder that is
         taken. A method that does not fit the layers, or whose training fails, is reported and costs the others nothing.
     """
@@ -86,8 +94,12 @@ def contest(
         if out is not None and (Path(out) / name).exists():
             raise BadInput(f"{str(Path(out) / name)!r} exists already. Choose another --out.")
     options = options or TrainingOptions()
+    dev_given = dev is not None
     if dev is None:
         data, dev = data.split_by_speaker(DEV_SHARE, options.seed)
+    shared, said = parts_of_a_run(data=data, dev=dev, dev_given=dev_given, eval_data=eval_data, how=overlap)
+    for sentence in said:
+        progress(Message(sentence))
     base = _scored(recognizer, eval_data, None, lang, options, for_base(recognizer, decoding), progress).systems[0]
     measured, failed = [], {}
     for name in methods:
@@ -110,13 +122,13 @@ def contest(
     scores = [replace(found.score, name=trained.method) for trained, found, *_ in measured]
     tests = compare_all([base.score, *scores], to_first=True, seed=options.seed)
     entries = [Entry(trained, found, test, equal, seconds) for (trained, found, equal, seconds), test in zip(measured, tests, strict=True)]
-    return Contest(base, tuple(entries), failed)
+    return Contest(base, tuple(entries), failed, tuple(one for one in shared if one), tuple(said))
 
 
 def _train(recognizer: Recognizer, data: Corpus, dev: Corpus, name: str, where: str | None, settings: Mapping[str, Any], lang: str | None,
            options: TrainingOptions, out: str | Path | None, progress: Progress) -> Finetuned:  # fmt: skip
     run = {"options": options, "method": name, "settings": settings, "lang": lang, "dev": dev, "name": name, "progress": progress,
-           "out": None if out is None else Path(out) / name}  # fmt: skip
+           "overlap": "ignore", "out": None if out is None else Path(out) / name}  # fmt: skip
     try:
         return finetune(recognizer, data, where=where, **run)
     except CannotAttach:
@@ -128,8 +140,8 @@ def _train(recognizer: Recognizer, data: Corpus, dev: Corpus, name: str, where: 
 
 def _scored(recognizer: Recognizer, corpus: Corpus, name: str | None, lang: str | None, options: TrainingOptions, decoding: Options,
             progress: Progress) -> Evaluation:  # fmt: skip
-    return evaluate(recognizer, corpus, adapters=[] if name is None else [name], base=name is None, lang=lang, options=decoding, seed=options.seed,
-                    progress=lambda done, total, what: progress(Scoring(done, total, what)))  # fmt: skip
+    return evaluate(recognizer, corpus, adapters=[] if name is None else [name], base=name is None, lang=lang, options=decoding,
+                    seed=options.seed, overlap="ignore", progress=lambda done, total, what: progress(Scoring(done, total, what)))  # fmt: skip
 
 
 def _merged_equal(recognizer: Recognizer, corpus: Corpus, name: str, routed: System, lang: str | None, options: TrainingOptions,

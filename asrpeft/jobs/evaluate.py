@@ -15,11 +15,13 @@ import torch
 from asrpeft.audio import SAMPLE_RATE
 from asrpeft.audio import conditions as disturbances
 from asrpeft.corpus import AudioRef, Corpus, Skipped, Utterance
+from asrpeft.corpus.traces import Overlap
 from asrpeft.decoding import Options, Transcripts, transcribe_corpus
 from asrpeft.decoding.corpus import BATCH_FRAMES
 from asrpeft.decoding.joint import for_base
 from asrpeft.errors import BadCorpus, BadInput
 from asrpeft.jobs.checks import NOTHING_MORE, Checks, Findings, Guarded, examine
+from asrpeft.jobs.leakage import How, of_an_evaluation
 from asrpeft.recognizer import Recognizer
 from asrpeft.scoring import Comparison, Normaliser, Score, Speed, compare_all, nonspeech, score
 from asrpeft.scoring.groups import Breakdown, breakdown
@@ -66,13 +68,15 @@ class System:
 @dataclass(frozen=True)
 class Evaluation:
     """The base first, then the adapters in the order given; `tests` compare each adapter with the base. `conditions`,
-    where asked for, begin with the corpus as it was recorded."""
+    where asked for, begin with the corpus as it was recorded. `shared`: what the corpus has in common with what adapters
+    were trained on, where it has anything."""
 
     systems: tuple[System, ...]
     tests: tuple[Comparison, ...]
     skipped: tuple[Skipped, ...]
     notes: tuple[str, ...] = ()
     conditions: tuple[Condition, ...] = ()
+    shared: tuple[Overlap, ...] = ()
 
     def system(self, name: str) -> System:
         """Raises: BadInput, naming the systems there are."""
@@ -89,6 +93,7 @@ class Evaluation:
             **({"conditions": [_condition_json(one) for one in self.conditions]} if self.conditions else {}),
             "skipped": [{"id": one.id, "reason": one.reason} for one in self.skipped],
             "notes": list(self.notes),
+            **({"overlap": [one.to_json() for one in self.shared]} if self.shared else {}),
         }
 
 
@@ -116,6 +121,8 @@ def evaluate(
     autocast: bool = False,
     seed: int = 0,
     strict: bool = False,
+    train: Corpus | None = None,
+    overlap: How = "tell",
     progress: Progress | None = None,
 ) -> Evaluation:
     """Transcribe the corpus with the base and with each adapter, score and compare.
@@ -133,6 +140,9 @@ def evaluate(
             counts, as in the rates beside them, and the tests say where a cap of 1.0 would say otherwise.
         checks: what else to look at.
         seed: of the bootstraps and the disturbances.
+        train: what the adapters were trained on, to be compared with the corpus beside what they have on record.
+        overlap: what to do where they were trained (or their weights chosen) on recordings of the corpus or of the guard data:
+            "refuse", "tell" (a warning and a note) or "ignore". Shared speakers and sentences are noted.
         progress: called with (utterances done, of all systems and checks, what is being done).
     Raises: BadCorpus if nothing could be transcribed; BadInput, BadRoute as `transcribe_corpus`.
     """
@@ -146,8 +156,9 @@ def evaluate(
     if checks.guard is not None:
         check_guard(recognizer, checks.guard, checks.guard_lang, adapters)
     under = disturbances.conditions(checks.conditions)
+    shared, said = of_an_evaluation(corpus, [recognizer.adapters[name] for name in adapters], train=train, guard=checks.guard, how=overlap)
     names: list[str | None] = [*([None] if base else []), *adapters]
-    notes: list[str] = []
+    notes: list[str] = [*said]
     if options.ctc_weight and base and adapters and recognizer.ctc is None:
         notes.append("The base has no CTC head: its own opinion was all that it was decoded by.")
     if proxy_lang is None:
@@ -202,7 +213,7 @@ def evaluate(
         before = evaluate(
             recognizer, checks.guard, adapters=adapters, lang=checks.guard_lang, task=task, context=context,
             batch_frames=batch_frames, batch_size=batch_size, normaliser=normaliser, options=options, autocast=autocast,
-            seed=seed, strict=strict, progress=tell.whole(guarded, "guard"),
+            seed=seed, strict=strict, overlap="ignore", progress=tell.whole(guarded, "guard"),
         )  # fmt: skip
         for place, one in enumerate(systems):
             if one.adapter is not None:
@@ -210,7 +221,7 @@ def evaluate(
                 kept = Guarded.of(before.system(BASE).score, after, max_loss=checks.max_loss, seed=seed)
                 systems[place] = replace(one, findings=replace(one.findings, guard=kept))
     tests = tuple(compare_all([one.score for one in systems], to_first=True, cap=cap, seed=seed)) if base else ()
-    return Evaluation(tuple(systems), tests, systems[0].transcripts.skipped, tuple(notes), tuple(conditions))
+    return Evaluation(tuple(systems), tests, systems[0].transcripts.skipped, tuple(notes), tuple(conditions), tuple(one for one in shared if one))
 
 
 def _label(name: str | None) -> str:

@@ -18,11 +18,13 @@ from asrpeft.adapters.ctc import CTCHead
 from asrpeft.adapters.where import split as split_where
 from asrpeft.audio.augment import generator
 from asrpeft.corpus import Corpus, Skipped, Utterance
+from asrpeft.corpus.traces import Overlap
 from asrpeft.decoding import Options, transcribe_corpus
 from asrpeft.errors import BadCorpus, BadInput, Failure
 from asrpeft.files import recover
 from asrpeft.jobs.evaluate import OPTIONS, Evaluation, check_guard, evaluate
 from asrpeft.jobs.guard import Kept, divide, keep, watch
+from asrpeft.jobs.leakage import RECORD, How, parts_of_a_run, record_of
 from asrpeft.jobs.provenance import describe_corpus, provenance, summary
 from asrpeft.methods import configure
 from asrpeft.methods import method as method_named
@@ -50,6 +52,7 @@ class Finetuned:
         training: what the loop did.
         evaluation: base and adapter on the evaluation data, if there were any.
         kept: base and adapter on what the base could already do, if there were guard data.
+        shared: what training, development, evaluation and guard data have in common, where they have anything.
     """
 
     name: str
@@ -61,6 +64,7 @@ class Finetuned:
     training: Trained
     evaluation: Evaluation | None = field(repr=False, default=None)
     kept: Kept | None = field(repr=False, default=None)
+    shared: tuple[Overlap, ...] = field(repr=False, default=())
 
     def to_json(self) -> dict[str, Any]:
         """What `asrpeft finetune --json` prints."""
@@ -73,6 +77,7 @@ class Finetuned:
             "skipped": [{"id": s.id, "reason": s.reason} for s in self.training.skipped],
         }  # fmt: skip
         told |= {} if self.evaluation is None else {"eval": before_and_after(self.evaluation)}
+        told |= {"overlap": [one.to_json() for one in self.shared]} if self.shared else {}
         return told | ({} if self.kept is None else {"guard": self.kept.to_json()})
 
 
@@ -121,6 +126,8 @@ def finetune(
     init_adapter: str | Path | None = None,
     resume: bool = False,
     decoding: Options = OPTIONS,
+    overlap: How = "tell",
+    record: bool = True,
     progress: Progress = ignore,
 ) -> Finetuned:
     """Train a fresh adapter on `data`; it stays attached, in evaluation mode, with the weights that were best on `dev`.
@@ -145,6 +152,9 @@ def finetune(
         resume: go on from the checkpoint of an interrupted run with the same arguments; where that had come to its end, its
             adapter is loaded and nothing trains.
         decoding: how `eval_data` and `guard` are decoded. (Development data, while training: greedily.)
+        overlap: what to do where recordings of two parts of the data are the same ones: "refuse", "tell" (a warning, and in
+            the result) or "ignore". Speakers and sentences that are shared are told. See `asrpeft.jobs.leakage`.
+        record: let digests of the recordings, ids and speakers go with the adapter, by which `evaluate` knows them again.
     Raises: BadInput, BadCorpus, CannotAttach, UnexpectedTraining, Failure.
     """
     options = options or TrainingOptions()
@@ -171,6 +181,7 @@ def finetune(
     }  # fmt: skip
     given, lang = lang, lang or _language(data, init_adapter)
     guard, choosing = divide(guard, guard_dev, max_loss, seed=options.seed, progress=progress)
+    dev_given = dev is not None
     data, dev = _with_dev(data, dev, options, progress)
     if drawn := mixture(data):
         progress(Message(drawn))
@@ -188,13 +199,19 @@ def finetune(
             recognizer, name, method, where, dict(settings or {}), lang, proxy_lang, task, options, init_adapter, data
         )
     try:
+        parent = None if init_adapter is None else read(init_adapter)[0].training
+        shared, said = parts_of_a_run(data=data, dev=dev, dev_given=dev_given, eval_data=eval_data, guard=guard, guard_dev=choosing,
+                                      parent=parent, how=overlap)  # fmt: skip
+        for sentence in said:
+            progress(Message(sentence))
         if adapter.manifest.training.get("finished") is None:
+            on_record = {RECORD: record_of(data, dev, parent)} if record else {}
             watched = None
             if choosing is not None:
                 watched = watch(choosing, max_loss, lambda adapted: dev_wer(
                     recognizer, name if adapted else None, choosing, lang=guard_lang, task=task, options=options))  # fmt: skip
             trained = _train(recognizer, adapter, data, dev, options, given, task, watched, checkpoint, resume, progress)
-            recognizer.adapters.describe(name, training=described | provenance(trained))
+            recognizer.adapters.describe(name, training=described | provenance(trained) | on_record)
             if out is not None and accelerate.PartialState().is_main_process:
                 adapter.save(out, overwrite=overwrite or resume)
         evaluation = kept = None
@@ -205,8 +222,9 @@ def finetune(
             evaluation = evaluate(
                 recognizer, _in_language(eval_data, lang), adapters=[name], lang=given, proxy_lang=proxy_lang, task=task,
                 by=["corpus"] if len(eval_data.parts) > 1 else [],
-                seed=options.seed, options=decoding, progress=lambda done, total, what: progress(Scoring(done, total, what)),
+                seed=options.seed, options=decoding, overlap="ignore", progress=lambda done, total, what: progress(Scoring(done, total, what)),
             )  # fmt: skip
+            evaluation = replace(evaluation, notes=(*evaluation.notes, *said))
         scores = {} if evaluation is None else summary(evaluation, eval_data)
         scores |= {"guard": kept.summary()} if kept is not None and kept.reported is not None else {}
         if scores:
@@ -223,7 +241,7 @@ def finetune(
     if checkpoint is not None and accelerate.PartialState().is_main_process:
         checkpoint.unlink(missing_ok=True)
     return Finetuned(name, out, adapter.manifest.method, adapter.trained_parameters(), adapter.head_parameters(),
-                     sum(p.numel() for p in recognizer.base.parameters()), trained, evaluation, kept)  # fmt: skip
+                     sum(p.numel() for p in recognizer.base.parameters()), trained, evaluation, kept, tuple(one for one in shared if one))  # fmt: skip
 
 
 def _tell_what_is_kept(error: BaseException, out: Path, checkpoint: Path) -> None:

@@ -116,7 +116,7 @@ def keep(
     def tell(done: int, total: int, what: str) -> None:
         progress(Scoring(done, total, f"{what} on the guard data"))
 
-    found = evaluate(recognizer, guard, adapters=[name], lang=lang, task=task, options=decoding, seed=seed, progress=tell)
+    found = evaluate(recognizer, guard, adapters=[name], lang=lang, task=task, options=decoding, seed=seed, overlap="ignore", progress=tell)
     before, after = (system.score for system in found.systems)
     both = Guarded.of(before, after, max_loss=MAX_LOSS if max_loss is None else max_loss, seed=seed)
     return Kept(both, guard, choosing, trained.guard_looks)

@@ -16,6 +16,7 @@ from typing import Any
 from urllib.parse import quote
 
 from asrpeft import interruption
+from asrpeft.adapters.adapter import read
 from asrpeft.corpus import Corpus, Utterance
 from asrpeft.corpus.corpus import sentence_key
 from asrpeft.decoding import Options
@@ -23,6 +24,7 @@ from asrpeft.errors import BadAudio, BadCorpus, BadInput, Failure
 from asrpeft.files import replace_file
 from asrpeft.jobs.evaluate import OPTIONS, evaluate
 from asrpeft.jobs.finetune import Finetuned, dev_wer, finetune
+from asrpeft.jobs.leakage import How, parts_of_a_run
 from asrpeft.recognizer import Recognizer
 from asrpeft.scoring import compare
 from asrpeft.training import Message, Progress, TrainingOptions
@@ -127,6 +129,8 @@ def speakers(
     resume: bool = False,
     overwrite: bool = False,
     decoding: Options = OPTIONS,
+    overlap: How = "tell",
+    record: bool = True,
     progress: Progress = ignore,
     done: Callable[[SpeakerResult], None] | None = None,
 ) -> Speakers:
@@ -141,6 +145,8 @@ def speakers(
         from_pooled: let each speaker's adapter start from that one.
         resume: go on with an interrupted run: finished speakers are kept as they are.
         decoding: how dev and test sentences are decoded once the adapter is trained.
+        overlap: what to do where a recording that is tested on also trains or chooses, the speaker's own or another's, or the
+            adapter to start from was trained on it; record: both as `finetune` has them.
         done: told of each speaker.
     Raises: BadInput, BadCorpus if no speaker has enough to train on.
     """
@@ -152,8 +158,14 @@ def speakers(
     if from_pooled and init_adapter is not None:
         raise BadInput("--from-pooled and --init-adapter both say what to start from. Keep one.")
     parts, skipped = divide(data, by=by, split=split, seed=options.seed)
-    common = dict(options=options, method=method, where=where, settings=settings, lang=lang, proxy_lang=proxy_lang, task=task,
-                  resume=resume, overwrite=overwrite, progress=progress)  # fmt: skip
+    train, dev, test = (Corpus([u for mine in parts.values() for u in getattr(mine, part)], name=f"all speakers, {part}")
+                        for part in ("train", "dev", "test"))  # fmt: skip
+    parent = None if init_adapter is None else read(init_adapter)[0].training
+    _, said = parts_of_a_run(data=train, dev=dev, eval_data=test, parent=parent, speakers=False, how=overlap)
+    for sentence in said:
+        progress(Message(sentence))
+    common = dict(options=options, overlap="ignore", record=record, method=method, where=where, settings=settings, lang=lang,
+                  proxy_lang=proxy_lang, task=task, resume=resume, overwrite=overwrite, progress=progress)  # fmt: skip
     together = None
     if pooled or from_pooled:
         progress(Message(f"All {len(parts)} speakers together"))
@@ -313,6 +325,7 @@ def _measured(recognizer: Recognizer, speaker: str, parts: Parts, own: Finetuned
             task=task,
             options=decoding,
             seed=options.seed,
+            overlap="ignore",
         )
         # Own against base alone, whatever else was scored beside them: each speaker's is a question of its own.
         test = compare(found.systems[0].score, found.systems[-1].score, seed=options.seed)

@@ -22,15 +22,17 @@ def base(monkeypatch):
 
 @pytest.fixture(scope="module")
 def speech(tmp_path_factory):
-    """test.jsonl (sw), guard.jsonl (de) and a folder of noise."""
+    """train.jsonl, dev.jsonl, test.jsonl (sw), guard.jsonl (de), no recording in two of them, and a folder of noise."""
     folder = tmp_path_factory.mktemp("speech")
     (folder / "noise").mkdir()
     for i in range(6):
-        (folder / f"{i}.wav").write_bytes(wav(0.3 + 0.1 * i, i))
+        for seed, name in enumerate(("", "train", "dev", "guard")):
+            (folder / f"{name}{i}.wav").write_bytes(wav(0.3 + 0.1 * i, i + 100 * seed))
     (folder / "noise" / "rain.wav").write_bytes(wav(0.4, 9))
-    for name, lang in (("test", "sw"), ("guard", "de")):
+    for name, lang in (("test", "sw"), ("train", "sw"), ("dev", "sw"), ("guard", "de")):
         rows = [
-            {"audio": f"{i}.wav", "text": f"habari {'abc'[i % 3]}", "speaker": f"s{i % 2}", "lang": lang, "age": "old" if i % 2 else "young"}
+            {"audio": f"{name.removeprefix('test')}{i}.wav", "text": f"habari {'abc'[i % 3]}", "speaker": f"s{i % 2}", "lang": lang,
+             "age": "old" if i % 2 else "young"}
             for i in range(6)
         ]
         (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
@@ -49,7 +51,7 @@ def asrpeft(*arguments, status=0):
 
 
 def test_finetune_guards_and_evaluate_looks_at_everything(base, speech, tmp_path):
-    common = ("--data", speech / "test.jsonl", "--dev-data", speech / "test.jsonl", "--set", "rank=2", "--steps", "2", "--augment", "none")
+    common = ("--data", speech / "train.jsonl", "--dev-data", speech / "dev.jsonl", "--set", "rank=2", "--steps", "2", "--augment", "none")
     out, _ = asrpeft("finetune", *common, "--guard", speech / "guard.jsonl", "--max-loss", "900", "--out", tmp_path / "sw", "--json")
     guard = json.loads(out)["guard"]
     assert {"before", "after", "loss", "passed"} <= guard.keys() and guard["max_loss"] == 9.0 and guard["chosen_by"]["separate"]
@@ -76,7 +78,7 @@ def test_a_limit_that_nothing_meets_ends_with_status_1_and_no_adapter(base, spee
     from asrpeft.jobs import finetune as job
 
     monkeypatch.setattr(job, "dev_wer", lambda recognizer, name, dev, *, lang, **how: 0.9 if name else 0.1)
-    _, said = asrpeft("finetune", "--data", speech / "test.jsonl", "--dev-data", speech / "test.jsonl", "--steps", "1", "--guard", speech / "guard.jsonl",
+    _, said = asrpeft("finetune", "--data", speech / "train.jsonl", "--dev-data", speech / "dev.jsonl", "--steps", "1", "--guard", speech / "guard.jsonl",
                       "--max-loss", "3", "--out", tmp_path / "sw", "--quiet", status=1)  # fmt: skip
     assert "80.0 points" in said and "--max-loss" in said and not (tmp_path / "sw").exists()
 
@@ -106,8 +108,22 @@ def test_an_adapter_that_is_told_another_language_than_its_own_is_used_with_a_wa
 
 
 def test_word_error_rates_by_amount_of_data(base, speech, tmp_path):
-    common = ("compare", "--data", speech / "test.jsonl", "--dev-data", speech / "test.jsonl", "--eval-data", speech / "test.jsonl", "--amounts", "0.5,1")
+    common = ("compare", "--data", speech / "train.jsonl", "--dev-data", speech / "dev.jsonl", "--eval-data", speech / "test.jsonl", "--amounts", "0.5,1")
     out, _ = asrpeft(*common, "--methods", "lora", "--set", "lora.rank=2", "--steps", "1", "--augment", "none", "--out", tmp_path, "--json")
     assert [point["utterances"] for point in json.loads(out)["amounts"]] == [3, 6] and (tmp_path / "curve.html").is_file()
     _, err = asrpeft(*common, "--methods", "lora,ia3", status=2)
     assert "one method" in err
+
+
+def test_data_that_were_trained_on_are_refused_as_a_test_unless_that_is_wanted(base, speech, tmp_path):
+    data, quick = speech / "train.jsonl", ("--set", "rank=2", "--steps", "1", "--augment", "none", "--quiet")
+    for shared in (("--eval-data", data), ("--dev-data", data), ("--dev-data", speech / "dev.jsonl", "--eval-data", speech / "dev.jsonl")):
+        _, err = asrpeft("finetune", "--data", data, *shared, *quick, "--out", tmp_path / "sw", status=2)
+        assert "of the 6 recordings of the" in err and "--allow-overlap" in err and not (tmp_path / "sw").exists()
+    asrpeft("finetune", "--data", data, "--dev-data", speech / "dev.jsonl", *quick, "--out", tmp_path / "sw")
+    test = ("--data", speech / "test.jsonl")
+    for given in (("--data", data), (*test, "--train-data", speech / "test.jsonl"), (*test, "--guard", data)):
+        _, err = asrpeft("evaluate", *given, "--adapter", tmp_path / "sw", "--quiet", status=2)
+        assert "6 of the 6 recordings" in err and "--allow-overlap" in err
+    out, _ = asrpeft("evaluate", "--data", data, "--adapter", tmp_path / "sw", "--allow-overlap")
+    assert "6 of the 6 recordings of the evaluation data 'train.jsonl' are in what 'sw' was trained on too" in " ".join(out.split())

@@ -1,0 +1,160 @@
+"""Data that must not meet: what is tested on may not have been trained on, nor have chosen among weights.
+
+    refused   a recording of one part is in another: a score on it says nothing about new speech
+    told      speakers or sentences are shared: the score holds for these speakers, or these sentences
+
+`how` is "refuse", "tell" (shared recordings are told as the others are, and in Python as a warning) or "ignore".
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from functools import reduce
+from operator import or_
+from typing import Any, Literal, get_args
+
+from asrpeft.adapters import Adapter
+from asrpeft.corpus import Corpus
+from asrpeft.corpus.traces import Overlap, Record, overlap
+from asrpeft.errors import BadInput
+
+How = Literal["refuse", "tell", "ignore"]
+RECORD = "record"  # of the manifest's training provenance: what was trained on, and what chose among weights
+
+
+class SharedRecordings(UserWarning):
+    """Recordings of one part of the data are in another, and the run goes on knowingly."""
+
+
+def check_how(how: str) -> None:
+    """Raises: BadInput for another word."""
+    if how not in get_args(How):
+        raise BadInput(f"overlap={how!r}: choose {', '.join(get_args(How))}.")
+
+
+def told(found: Overlap) -> list[str]:
+    """What is shared, in whole sentences; nothing where nothing is."""
+    part, other, n = found.part, found.other, found.utterances
+    said = []
+    if found.recordings:
+        said.append(f"{len(found.recordings)} of the {n} recordings of {part} {_are(found.recordings)} in {other} too{_some(found.recordings)}.")
+        if not found.whole:
+            said[-1] += " (Of a large corpus a part is on record: there may be more.)"
+    if found.ids:
+        said.append(f"{len(found.ids)} of the {n} ids of {part} {_are(found.ids)} in {other}, of other recordings{_some(found.ids)}: "
+                    f"are they the same ones, encoded anew?")  # fmt: skip
+    if found.speakers:
+        said.append(f"{len(found.speakers)} of the {found.n_speakers} speakers of {part} {_are(found.speakers)} in {other}{_some(found.speakers)}: "
+                    f"the scores hold for speakers that were heard before.")  # fmt: skip
+    if found.sentences:
+        said.append(f"{len(found.sentences)} of the {n} sentences of {part} {_are(found.sentences)} in {other}{_some(found.sentences)}: "
+                    f"the scores hold for sentences that were met before.")  # fmt: skip
+    return said
+
+
+def _are(found: Sequence[str]) -> str:
+    return "is" if len(found) == 1 else "are"
+
+
+def _some(names: Sequence[str]) -> str:
+    return f" ({', '.join(names[:3])}{', …' if len(names) > 3 else ''})"
+
+
+def refuse(found: Iterable[Overlap], how: How) -> list[str]:
+    """The sentences to tell.
+
+    Raises: BadInput where recordings are shared, if `how` is "refuse".
+    """
+    found = list(found)
+    shared = [one for one in found if one.recordings]
+    if shared and how == "refuse":
+        raise BadInput(f"{told(shared[0])[0]} A score on what was trained or chosen on says nothing about new speech. Take them out of one of the "
+                       f"two (`asrpeft data split` divides a corpus), or go on knowingly with --allow-overlap.")  # fmt: skip
+    said = [sentence for one in found for sentence in told(one)]
+    if shared:
+        warnings.warn(told(shared[0])[0], SharedRecordings, stacklevel=3)
+    return said
+
+
+def parts_of_a_run(
+    *,
+    data: Corpus,
+    dev: Corpus | None = None,
+    dev_given: bool = True,
+    eval_data: Corpus | None = None,
+    guard: Corpus | None = None,
+    guard_dev: Corpus | None = None,
+    parent: Any = None,
+    speakers: bool = True,
+    how: How,
+) -> tuple[list[Overlap], list[str]]:
+    """(what the parts of a training run share, the sentences to tell).
+
+    Args:    dev_given: development data that were held out of `data` by speaker or by sentence share what they share.
+             parent: the training provenance of the adapter to start from.
+             speakers: tell of shared ones; not where a speaker's own adapter is tested on that speaker.
+    Raises:  BadInput as `refuse`.
+    """
+    check_how(how)
+    if how == "ignore":
+        return [], []
+    training, evaluation, development = (f"the {what} data {c.name!r}" if c is not None else ""
+                                         for what, c in (("training", data), ("evaluation", eval_data), ("development", dev)))  # fmt: skip
+    found = []
+    if eval_data is not None:
+        found.append(overlap(eval_data, data, called=(evaluation, training)))
+        if dev is not None:
+            found.append(overlap(eval_data, dev, called=(evaluation, development)))
+        found += _with_record(eval_data, evaluation, parent, "the adapter that it starts from")
+    if dev is not None and dev_given:
+        found.append(overlap(dev, data, called=(development, training)))
+    for corpus, what in ((guard, "guard"), (guard_dev, "choosing guard")):
+        if corpus is not None:
+            name = f"the {what} data {corpus.name!r}"
+            found.append(overlap(corpus, data, called=(name, training)))
+            if dev is not None and corpus is guard:
+                found.append(overlap(corpus, dev, called=(name, development)))
+    found = found if speakers else [replace(one, speakers=()) for one in found]
+    return found, refuse(found, how)
+
+
+def of_an_evaluation(
+    corpus: Corpus, adapters: Sequence[Adapter], *, train: Corpus | None = None, guard: Corpus | None = None, how: How
+) -> tuple[list[Overlap], list[str]]:
+    """(what evaluation data share with what adapters were trained on, the sentences to tell).
+
+    Args:    train: what the caller says that they were trained on; it is compared beside what the adapters have on record.
+    Raises:  BadInput as `refuse`.
+    """
+    check_how(how)
+    if how == "ignore":
+        return [], []
+    name = f"the evaluation data {corpus.name!r}"
+    found = [] if train is None else [overlap(corpus, train, called=(name, f"the training data {train.name!r}"))]
+    for adapter in adapters:
+        found += _with_record(corpus, name, adapter.manifest.training, repr(adapter.name))
+        if guard is not None:
+            found += _with_record(guard, f"the guard data {guard.name!r}", adapter.manifest.training, repr(adapter.name))
+    said = dict.fromkeys(refuse(found, how))
+    return found, list(said)
+
+
+def _with_record(corpus: Corpus, called: str, training: Any, who: str) -> list[Overlap]:
+    record = training.get(RECORD) if isinstance(training, dict) else None
+    kinds = (("train", f"what {who} was trained on"), ("dev", f"what chose the weights of {who}"))
+    known = [(Record.from_json(record.get(part)), what) for part, what in kinds] if isinstance(record, dict) else []
+    return [overlap(corpus, one, called=(called, what)) for one, what in known if one is not None]
+
+
+def record_of(data: Corpus, dev: Corpus | None, parent: Any) -> dict[str, Any]:
+    """What goes with the adapter: digests of what it was trained on, and of what chose its weights; its parent's among them."""
+    before = parent.get(RECORD) if isinstance(parent, dict) else None
+    made = {}
+    for part, corpus in (("train", data), ("dev", dev)):
+        known = [] if corpus is None else [Record.of(corpus)]
+        known += [one] if isinstance(before, dict) and (one := Record.from_json(before.get(part))) is not None else []
+        if known:
+            made[part] = reduce(or_, known).to_json()
+    return made
