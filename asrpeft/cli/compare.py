@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from asrpeft import destination
 from asrpeft.cli import options as o
 from asrpeft.cli.finetune import Accumulate, Augment, BatchSeconds, Epochs, HeadLr, Loss, Lr, Minutes, Precision, Schedule, Steps, TrainContext, Where
 from asrpeft.cli.output import console, count, duration, interval, per_cent, print_json, size, table, tell, teller
@@ -82,6 +83,8 @@ def compare(
         if not dot or name not in wanted:
             raise BadInput(f"--set {key}={value}: write METHOD.NAME=VALUE with a method that is compared ({', '.join(wanted)}).")
         own.setdefault(name, {})[setting] = value
+    if out is not None:
+        destination.check(out)
     corpora = [None if not d else o.read_corpus(d, columns=columns, weights=d is data) for d in (data, eval_data, dev_data)]
     recognizer = o.load_model(model, device=device, dtype=dtype, threads=threads, say=say)
     if amounts is not None:

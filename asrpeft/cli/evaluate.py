@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from asrpeft import destination
 from asrpeft.cli import options as o
 from asrpeft.cli.output import console, print_json, teller
 
@@ -87,6 +88,8 @@ def evaluate(
     from asrpeft.cli.progress import bar
 
     say = teller(quiet=quiet, as_json=json)
+    if out is not None:
+        destination.check(out)
     corpus = o.read_corpus(data, columns=columns, strict=strict)
     train = None if train_data is None else o.read_corpus(train_data, columns=columns)
 

@@ -105,6 +105,7 @@ def finetune(
     --max-loss guard data choose nothing, and "passed" is held against 3 points.
     """
     from asrpeft.cli.training_progress import told
+    from asrpeft.jobs.finetune import check_out
     from asrpeft.jobs.finetune import finetune as run
     from asrpeft.training import TrainingOptions
 
@@ -116,6 +117,7 @@ def finetune(
         precision=precision, augment=augment, context=context, patience=patience, gradient_checkpointing=gradient_checkpointing, seed=seed,
         checkpoint_s=60 * checkpoint_minutes, workers=workers,
     )  # fmt: skip
+    check_out(out, overwrite=overwrite, resume=resume)
     corpora = [None if not d else o.read_corpus(d, columns=columns, strict=strict, weights=d is data) for d in (data, dev_data, eval_data)]
     guards = [None if d is None else o.read_corpus(d, strict=strict) for d in (guard, guard_dev)]
     recognizer = o.load_model(model, device=device, dtype=dtype, threads=threads, say=say)

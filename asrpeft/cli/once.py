@@ -1,7 +1,11 @@
-"""An option that holds one value is named once: of two, the parser keeps the last without a word, and the work is done with it."""
+"""An option that holds one value is named once: of two, the parser keeps the last without a word, and the work is done with it.
+
+And one that takes a number is given one: the parser takes `nan` and `inf` for numbers too.
+"""
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any
@@ -29,7 +33,10 @@ def hold(command: Any) -> None:
     def parse_args(context: Any, arguments: list[str]) -> list[str]:
         if not context.resilient_parsing:  # else a shell asks how a line may go on
             refuse_repeated(command, context, arguments)
-        return parse(context, arguments)
+        rest = parse(context, arguments)
+        if not context.resilient_parsing:
+            refuse_endless(command, context)
+        return rest
 
     command.parse_args = parse_args
 
@@ -46,6 +53,14 @@ def refuse_repeated(command: Any, context: Any, arguments: Sequence[str]) -> Non
         names = [*parameter.opts, *parameter.secondary_opts]
         given = _given(arguments, names, flag=getattr(parameter, "is_flag", False))
         raise BadInput(f"{names[0]} is given {n} times ({', then '.join(given)}) and holds one value: the others would be dropped. Name it once.")
+
+
+def refuse_endless(command: Any, context: Any) -> None:
+    """Raises: BadInput for a number that is none, or is not finite."""
+    for parameter in command.params:
+        value = context.params.get(parameter.name)
+        if isinstance(value, float) and not math.isfinite(value):
+            raise BadInput(f"{parameter.opts[0]} takes a number, got {value}.")
 
 
 def _given(arguments: Sequence[str], names: Sequence[str], *, flag: bool) -> list[str]:

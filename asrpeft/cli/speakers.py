@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from asrpeft import destination
 from asrpeft.cli import options as o
 from asrpeft.cli.finetune import (
     Augment,
@@ -89,6 +90,7 @@ def speakers(
     given = TrainingOptions(epochs=epochs, steps=steps, minutes=minutes, lr=lr, head_lr=head_lr, loss=loss, batch_seconds=batch_seconds, precision=precision,
                             augment=augment, context=context, patience=patience, seed=seed,
                             checkpoint_s=60 * checkpoint_minutes, workers=workers)  # fmt: skip
+    destination.check(out)
     corpus = o.read_corpus(data, columns=columns, strict=strict, weights=True)
     recognizer = o.load_model(model, device=device, dtype=dtype, threads=threads, say=say)
     with told(quiet=quiet, say=say) as progress:

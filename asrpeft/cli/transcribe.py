@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from asrpeft import destination
 from asrpeft.cli import options as o
 from asrpeft.cli.output import print_json, reason, teller, write_text
 from asrpeft.errors import BadAudio, BadInput
@@ -103,6 +104,8 @@ def transcribe(
         raise BadInput("--no-vad looks for no speech, so that the other --vad options mean nothing. Leave out one or the other.")
     speech.detector()  # refuses what contradicts itself before a model is loaded
     say = teller(quiet=quiet, as_json=True)  # what is told besides the text never mixes with it
+    if out is not None:
+        destination.check(out)
     named, missing = sources(audio)
     if missing and strict:
         raise BadInput(missing[0][1])

@@ -70,8 +70,8 @@ class Options:
             raise BadInput(f"max_new_tokens must be at least 1, got {self.max_new_tokens}.")
         if self.beams < 1:
             raise BadInput(f"--beams must be at least 1, got {self.beams}.")
-        if self.temperature < 0:
-            raise BadInput(f"--temperature must not be negative, got {self.temperature}; 0 is greedy.")
+        if not 0 <= self.temperature < float("inf"):
+            raise BadInput(f"--temperature is a number that is not negative, got {self.temperature}; 0 is greedy.")
         if not 0 <= self.ctc_weight < 1:
             raise BadInput(f"--ctc-weight is a share of the score, from 0 to below 1; got {self.ctc_weight}.")
         if self.ctc_weight and self.temperature > 0:

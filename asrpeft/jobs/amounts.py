@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from asrpeft import destination
 from asrpeft.corpus import Corpus
 from asrpeft.corpus.traces import Overlap
 from asrpeft.decoding import Options
@@ -65,6 +66,7 @@ class Curve:
         return told | {"notes": list(self.notes), **({"overlap": [one.to_json() for one in self.shared]} if self.shared else {})}
 
 
+@destination.holds
 def amounts(
     recognizer: Recognizer,
     data: Corpus,
@@ -91,6 +93,8 @@ def amounts(
              decoding: how `eval_data` are decoded.   overlap: as in `finetune`.
     Raises:  BadInput for fractions that are none; as `finetune`.
     """
+    if out is not None:
+        destination.check(out)
     wanted = sorted(set(fractions))
     if not wanted or not all(0 < fraction <= 1 for fraction in wanted):
         raise BadInput(f"--amounts takes fractions of the training data, over 0 and at most 1, such as 0.1,0.5,1; got {list(fractions)}.")

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from asrpeft import destination
 from asrpeft.corpus import Corpus
 from asrpeft.corpus.traces import Overlap
 from asrpeft.decoding import Options
@@ -59,6 +60,7 @@ class Contest:
         return told | {"notes": list(self.notes), **({"overlap": [one.to_json() for one in self.shared]} if self.shared else {})}
 
 
+@destination.holds
 def contest(
     recognizer: Recognizer,
     data: Corpus,
@@ -87,6 +89,8 @@ def contest(
     Raises: BadInput, before anything is trained, for an unknown method, settings it does not have, or a folder that is
         taken. A method that does not fit the layers, or whose training fails, is reported and costs the others nothing.
     """
+    if out is not None:
+        destination.check(out)
     if not methods:
         raise BadInput("There is nothing to compare: name methods with --methods lora,ia3, or all.")
     for name in methods:

@@ -11,9 +11,9 @@ from typing import Any
 import accelerate
 import torch
 
-from asrpeft import interruption
+from asrpeft import destination, interruption
 from asrpeft.adapters import Adapter
-from asrpeft.adapters.adapter import MANIFEST, read
+from asrpeft.adapters.adapter import MANIFEST, TENSORS, read
 from asrpeft.adapters.ctc import CTCHead
 from asrpeft.adapters.where import split as split_where
 from asrpeft.audio.augment import generator
@@ -103,6 +103,26 @@ def before_and_after(found: Evaluation) -> dict[str, Any]:
     }
 
 
+def check_out(out: Path, *, overwrite: bool, resume: bool) -> Path:
+    """Look at the adapter's folder before anything long begins. Returns the file of the run's checkpoint, beside it.
+
+    Raises: BadInput if it cannot be written, or what is there is not to be replaced.
+    """
+    place = destination.check(out, replaced=True, ours={TENSORS, MANIFEST})
+    named = place if out.name == ".." else out
+    checkpoint = named.with_name(f"{named.name}.checkpoint")
+    if place.is_dir() and any(place.iterdir()) and not (overwrite or resume):
+        raise BadInput(
+            f"{str(out)!r} exists already. Choose another --out, --resume the run that made it, or --overwrite."
+        )
+    if checkpoint.exists() and not (overwrite or resume):
+        raise BadInput(
+            f"{str(checkpoint)!r} holds an interrupted run. Go on with --resume, start anew with --overwrite, remove it, or choose another --out."
+        )
+    return checkpoint
+
+
+@destination.holds
 def finetune(
     recognizer: Recognizer,
     data: Corpus,
@@ -163,15 +183,7 @@ def finetune(
     if out is not None:
         recover(out)
     finished = out is not None and (out / MANIFEST).is_file()
-    checkpoint = None if out is None else out.with_name(f"{out.name}.checkpoint")
-    if out is not None and out.exists() and not (overwrite or resume):
-        raise BadInput(
-            f"{str(out)!r} exists already. Choose another --out, --resume the run that made it, or --overwrite."
-        )
-    if checkpoint is not None and checkpoint.exists() and not (overwrite or resume):
-        raise BadInput(
-            f"{str(checkpoint)!r} holds an interrupted run. Go on with --resume, start anew with --overwrite, remove it, or choose another --out."
-        )
+    checkpoint = None if out is None else check_out(out, overwrite=overwrite, resume=resume)
     for told in (guard, guard_dev):
         if told is not None:
             check_guard(recognizer, told, guard_lang)

@@ -9,13 +9,14 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from asrpeft import interruption
+from asrpeft import destination, interruption
 from asrpeft.adapters.adapter import read
 from asrpeft.corpus import Corpus, Utterance
 from asrpeft.corpus.corpus import sentence_key
@@ -31,6 +32,7 @@ from asrpeft.training import Message, Progress, TrainingOptions
 from asrpeft.training.checkpoints import corpus_key
 from asrpeft.training.events import ignore
 
+LONGEST_NAME = 150  # bytes; accented letters take six each, and what lies beside the folder for a while is called after it
 REPORT, POOLED = "speakers.json", "_pooled"
 TEST_SHARE, DEV_SHARE = 0.3, 0.15
 PARTS = {"train": "train", "dev": "dev", "validation": "dev", "valid": "dev", "test": "test"}
@@ -109,6 +111,7 @@ def _wer(scores: Sequence[Mapping[str, Any]]) -> float:
     return errors / sum(s["words"] for s in scores)
 
 
+@destination.holds
 def speakers(
     recognizer: Recognizer,
     data: Corpus,
@@ -151,6 +154,7 @@ def speakers(
     Raises: BadInput, BadCorpus if no speaker has enough to train on.
     """
     out, options = Path(out), options or TrainingOptions()
+    destination.check(out)
     if out.exists() and any(out.iterdir()) and not (resume or overwrite):
         raise BadInput(
             f"{str(out)!r} exists already. Choose another --out, --resume the run that made it, or --overwrite."
@@ -223,8 +227,12 @@ def speakers(
 
 
 def folder_name(speaker: str) -> str:
-    """A speaker as a folder's name: what could leave the folder, hide or confuse is written as %XX."""
+    """A speaker as a folder's name: what could leave the folder, hide or confuse is written as %XX; of a long one the
+    beginning, and a number that tells it from others."""
     safe = quote(speaker, safe=" @+=,()")
+    if len(safe) > LONGEST_NAME:
+        number = hashlib.blake2b(speaker.encode(errors="surrogatepass"), digest_size=6).hexdigest()
+        safe = f"{re.sub('%.?$', '', safe[: LONGEST_NAME - 14])}%~{number}"
     taken = safe.startswith((".", "_")) or safe == REPORT  # hidden, or this job's own
     return f"%{ord(safe[0]):02X}{safe[1:]}" if taken else safe
 

@@ -64,6 +64,8 @@ def _convert(told: str, value: Any, kind: Any) -> Any:
         converted = kind(value)
     except (TypeError, ValueError, OverflowError):
         raise BadInput(f"{told} is not {'a whole number' if kind is int else 'a number'}.") from None
+    if kind is float and not math.isfinite(converted):
+        raise BadInput(f"{told} is not a number to compute with.")
     if kind is int and not isinstance(value, str) and converted != value:
         raise BadInput(f"{told} is not a whole number.")
     return converted

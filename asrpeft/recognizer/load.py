@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import torch
@@ -15,6 +16,7 @@ from asrpeft.errors import BadInput
 from asrpeft.recognizer.context import CONTEXTS
 from asrpeft.recognizer.recognizer import TASKS, BaseInfo, Recognizer
 
+MOST_THREADS = 8  # on a core
 INFO, CTC = "asrpeft.json", "ctc.safetensors"
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -59,6 +61,9 @@ def load(model: str | Path | None = None, *, device: str = "auto", dtype: str = 
     if threads is not None:
         if threads < 1:
             raise BadInput(f"--threads must be at least 1, got {threads}.")
+        cores = os.cpu_count() or 1
+        if threads > MOST_THREADS * cores:
+            raise BadInput(f"--threads {threads}: this machine has {cores} cores, and more than {MOST_THREADS} threads on each only wait for each other.")
         torch.set_num_threads(threads)
     if dtype not in DTYPES:
         raise BadInput(f"There is no dtype {dtype!r}; choose {', '.join(DTYPES)}.")

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import math
+import numbers
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 from asrpeft.audio.augment import Augmentation, augmentation
 from asrpeft.errors import BadInput
@@ -14,6 +16,8 @@ from asrpeft.training.precision import PRECISIONS
 from asrpeft.training.schedules import SCHEDULES
 
 DEFAULT_EPOCHS = 10
+HIGHEST_RATE = 1.0
+MOST_WORKERS = 64
 
 
 @dataclass(frozen=True)
@@ -73,6 +77,8 @@ class TrainingOptions:
     cache_mb: int = 1024
 
     def __post_init__(self) -> None:
+        for name, kind in get_type_hints(type(self)).items():
+            object.__setattr__(self, name, _of_kind(name, getattr(self, name), kind))
         lengths = {
             name: getattr(self, name) for name in ("epochs", "steps", "minutes") if getattr(self, name) is not None
         }
@@ -97,6 +103,12 @@ class TrainingOptions:
             value = getattr(self, name)
             if value is not None and not value > 0:
                 raise BadInput(f"--{name.replace('_', '-')} must be above 0, got {value}.")
+        for name in ("lr", "head_lr"):
+            if (getattr(self, name) or 0.0) > HIGHEST_RATE:
+                raise BadInput(f"--{name.replace('_', '-')} {getattr(self, name):g} is no learning rate: a step moves each number by about as much, "
+                               f"so at most {HIGHEST_RATE:g}. Methods learn well at 1e-4 to 2e-2.")  # fmt: skip
+        if self.workers > MOST_WORKERS:
+            raise BadInput(f"--workers {self.workers}: at most {MOST_WORKERS} processes read; one keeps up with most bases.")
         for name in ("weight_decay", "clip", "checkpoint_s", "workers", "cache_mb"):
             if getattr(self, name) < 0:
                 raise BadInput(f"--{name.replace('_', '-')} must not be negative, got {getattr(self, name)}.")
@@ -131,8 +143,10 @@ class TrainingOptions:
                     f"--augment {self.augment!r}: {part!r} is no setting; it takes NAME=VALUE with {', '.join(kinds)}."
                 )
             try:
-                numbers = tuple(float(number) for number in value.split("/"))
-                changes[name] = numbers if isinstance(kinds[name], tuple) else type(kinds[name])(float(value))
+                several = tuple(float(number) for number in value.split("/"))
+                if not all(map(math.isfinite, several)):
+                    raise ValueError
+                changes[name] = several if isinstance(kinds[name], tuple) else type(kinds[name])(float(value))
             except ValueError:
                 raise BadInput(
                     f"--augment {self.augment!r}: {value!r} is not a number (or numbers with / between them, as speeds=0.9/1/1.1)."
@@ -141,6 +155,23 @@ class TrainingOptions:
 
     def to_json(self) -> dict[str, Any]:
         return dataclasses.asdict(self)
+
+
+def _of_kind(name: str, value: Any, kind: Any) -> Any:
+    """The value as Python's own type, from whatever is a number of that kind.
+
+    Raises: BadInput for a text where a number belongs, a number that is not finite, and the like.
+    """
+    kinds = set(get_args(kind)) or {kind}
+    if value is None and type(None) in kinds:
+        return None
+    kind = next(k for k in (bool, int, float, str) if k in kinds)
+    wanted = {bool: bool, int: numbers.Integral, float: numbers.Real, str: str}[kind]
+    fits = isinstance(value, wanted) and (kind is bool or not isinstance(value, bool))
+    if not fits or (kind is float and not math.isfinite(value)):
+        told = {bool: "True or False", int: "a whole number", float: "a number", str: "a text"}[kind]
+        raise BadInput(f"--{name.replace('_', '-')} must be {told}{' or None' if type(None) in kinds else ''}, got {value!r}.")
+    return kind(value)
 
 
 # What may differ between a run and its resumption without changing the weights it arrives at.

@@ -160,6 +160,12 @@ def test_a_speaker_cannot_take_the_place_of_the_pooled_adapter_or_the_report():
     assert folder_name("_pooled") != job.POOLED and folder_name("speakers.json") != job.REPORT
 
 
+def test_a_long_name_is_cut_and_told_from_others_that_begin_alike():
+    long = [folder_name("é" * n) for n in range(90, 110)]
+    assert len(set(long)) == 20 and max(map(len, long)) <= job.LONGEST_NAME and folder_name("é" * 20) == "%C3%A9" * 20
+    assert all("%" not in name.split("%~")[0].replace("%C3", "").replace("%A9", "") for name in long)
+
+
 def test_each_may_start_from_the_pooled_adapter(tmp_path):
     report = run(tmp_path / "all", from_pooled=True)
     manifest = json.loads((report.speakers[0].folder / "adapter.json").read_text())

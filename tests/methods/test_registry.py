@@ -148,3 +148,9 @@ def test_a_docstring_that_has_nothing_but_a_title_and_an_equation_keeps_its_equa
 
 def test_a_scalar_can_be_a_parameter():
     assert zeros().shape == gaussian().shape == ()
+
+
+@pytest.mark.parametrize("value", ["nan", "inf", float("nan"), float("-inf")])
+def test_a_setting_is_a_number_that_one_can_compute_with(value):
+    with pytest.raises(BadInput, match="not a number to compute with"):
+        configure(method("lora"), {"alpha": value})

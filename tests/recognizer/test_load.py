@@ -100,7 +100,7 @@ def test_a_folder_that_is_no_whisper_checkpoint_is_refused_with_the_reason(folde
 
 @pytest.mark.parametrize("asked, why", [
     ({"dtype": "int8"}, "float32, bfloat16, float16"), ({"device": "gpu"}, "choose auto, cpu"), ({"device": "cuda:99"}, "CUDA device"),
-    ({"device": "meta"}, "does not run on"), ({"threads": 0}, "at least 1"),
+    ({"device": "meta"}, "does not run on"), ({"threads": 0}, "at least 1"), ({"threads": 100_000}, "--threads 100000: this machine has"),
 ])  # fmt: skip
 def test_options_that_cannot_be_are_refused(folder, asked, why):
     with pytest.raises(BadInput, match=why):
