@@ -12,7 +12,8 @@ import typer
 from asrpeft.cli import options as o
 from asrpeft.cli.output import console, count, duration, print_json, table, teller
 
-Corpus = Annotated[str, typer.Argument(help="The corpus: as --data of the other verbs.")]
+Corpora = Annotated[list[str], typer.Argument(help="The corpus, or several: as --data of the other verbs.")]
+LISTENED = 200  # recordings that a speech detector hears, spread over the corpus
 
 
 def add_to(app: typer.Typer) -> None:
@@ -23,43 +24,80 @@ def add_to(app: typer.Typer) -> None:
     app.add_typer(verbs, name="data")
 
 
-def check(data: Corpus, columns: o.Columns = None, strict: o.Strict = False, json: o.Json = False, quiet: o.Quiet = False) -> None:
-    """Decode every recording and list what cannot be used, with the reason.
+def check(data: Corpora, columns: o.Columns = None, strict: o.Strict = False, json: o.Json = False, quiet: o.Quiet = False) -> None:
+    """Decode every recording and list what cannot be used, with the reason; then tell what is doubtful in the rest.
 
-    --json: {"corpus", "usable", "skipped": [{"id", "reason"}], and the keys of `stats`}. Exit status 1 if anything is unusable.
+    Doubtful are: ids and recordings that repeat, one recording with two texts, silence (and, of some 200 rows, recordings in
+    which a detector hears no speech), clipping; texts in another script than most, with two scripts in a word, with lost
+    letters or with marks such as [noise], without a letter, far too long or too short for their audio; rows without a speaker
+    or language where others have one. None of that is an error.
+
+    --json: {"corpus", "usable", "skipped": [{"id", "reason"}], "doubtful": [{"kind", "told", "rows", "examples": [{"id",
+    "detail"}]}], "listened_to"} and the other keys of `stats`. Exit status 1 if anything is unusable.
     """
     from asrpeft.cli.progress import bar
+    from asrpeft.corpus.corpus import Skipped, Tally, decoded
+    from asrpeft.corpus.doubts import Inspection
 
     say = teller(quiet=quiet, as_json=json)
+    reading = o.open_corpus(data, columns=columns, strict=strict)
+    tally, found, bad = Tally(), Inspection(), []
+    every = max(1, (reading.size or 0) // LISTENED)
     with bar("checking", quiet=quiet) as advance:
-        corpus = o.read_corpus(data, columns=columns, strict=strict).checked(strict=strict, progress=advance)
+        for number, (item, samples) in enumerate(decoded(reading.items, strict=strict), 1):
+            tally.add(item)
+            if isinstance(item, Skipped):
+                say(f"  {item.id}: {item.reason}")
+                bad += [asdict(item)] * json
+            else:
+                found.look(item, samples, listen=number % every == 0 and found.listened < LISTENED)
+            if number % 10 == 0:
+                advance(number, reading.size)
+    doubts = found.doubts()
     if json:
-        print_json({"corpus": corpus.name, "usable": len(corpus), "skipped": [asdict(s) for s in corpus.skipped], **asdict(corpus.stats())})
+        print_json({**asdict(tally.stats()), "corpus": reading.name, "usable": tally.utterances, "skipped": bad,
+                    "doubtful": [doubt.to_json() for doubt in doubts], "listened_to": found.listened})  # fmt: skip
     else:
-        for skipped in corpus.skipped:
-            say(f"  {skipped.id}: {skipped.reason}")
-        say(f"{count(len(corpus))} utterances can be used, {count(len(corpus.skipped))} cannot.")
-    if corpus.skipped:
+        for doubt in doubts:
+            of = f" of {count(found.listened)}" if doubt.kind == "no speech heard" else ""
+            say(f"{count(doubt.rows)}{of} row{'s' if doubt.rows != 1 else ''}: {doubt.told}")
+            for id_, detail in doubt.examples:
+                say(f"    {id_}" + (f": {detail}" if detail else ""))
+            if doubt.rows > len(doubt.examples):
+                say(f"    and {count(doubt.rows - len(doubt.examples))} more")
+        say(f"{count(tally.utterances)} utterances can be used, {count(tally.skipped)} cannot." + (f" {len(doubts)} kinds of doubt." if doubts else ""))
+    if tally.skipped:
         raise typer.Exit(1)
 
 
-def stats(data: Corpus, columns: o.Columns = None, by: Annotated[str | None, typer.Option("--by", help="Count by this column too.")] = None,
+def stats(data: Corpora, columns: o.Columns = None, by: Annotated[str | None, typer.Option("--by", help="Count by this column too.")] = None,
           json: o.Json = False, quiet: o.Quiet = False) -> None:  # fmt: skip
-    """Count utterances, hours, speakers, words and word types."""
-    corpus = o.read_corpus(data, columns=columns)
-    found = asdict(corpus.stats())
-    groups = Counter(str(u.column(by)) for u in corpus) if by else {}
+    """Count utterances, hours, speakers, words and word types, row by row: a corpus of any size takes little memory."""
+    from asrpeft.cli.progress import bar
+    from asrpeft.corpus import Utterance
+    from asrpeft.corpus.corpus import Tally
+
+    reading = o.open_corpus(data, columns=columns)
+    tally, groups = Tally(), Counter()
+    with bar("reading", quiet=quiet) as advance:
+        for number, item in enumerate(reading.items, 1):
+            tally.add(item)
+            if by and isinstance(item, Utterance):
+                groups[str(item.column(by))] += 1
+            if number % 100 == 0:
+                advance(number, reading.size)
+    found = asdict(tally.stats())
     if json:
-        print_json({"corpus": corpus.name, **found, **({"by": {by: dict(groups)}} if by else {})})
+        print_json({"corpus": reading.name, **found, **({"by": {by: dict(groups)}} if by else {})})
         return
     rows = [(key.replace("_", " "), f"{value:.2f}" if isinstance(value, float) else count(value)) for key, value in found.items()]
-    console().print(table(f"{corpus.name}: {duration(found['hours'] * 3600)}", ["what", "how much"], rows))
+    console().print(table(f"{reading.name}: {duration(found['hours'] * 3600)}", ["what", "how much"], rows))
     if groups:
         console().print(table(f"by {by}", [by or "", "utterances"], [(k, count(n)) for k, n in groups.most_common()]))
 
 
 def split(
-    data: Corpus,
+    data: Corpora,
     out: Annotated[Path, typer.Option("--out", help="A folder for train.jsonl and held.jsonl, which name the utterances' audio.")],
     fraction: Annotated[float, typer.Option("--fraction", help="How much to hold out.")] = 0.1,
     by: Annotated[str, typer.Option("--by", help="speaker, sentence, or auto: speakers where there are enough of them.")] = "auto",

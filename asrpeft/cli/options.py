@@ -11,7 +11,7 @@ import typer
 from asrpeft.errors import BadInput
 
 if TYPE_CHECKING:
-    from asrpeft.corpus import Corpus
+    from asrpeft.corpus import Corpus, Reading
     from asrpeft.decoding import Options
     from asrpeft.recognizer import Recognizer
 
@@ -130,12 +130,26 @@ def read_corpus(data: str | list[str], *, columns: list[str] | None = None, stri
     Raises: BadInput for weights where nothing is trained.
     """
     from asrpeft.corpus import read
+
+    if not weights:
+        _without_weights(data)
+    return read(data, columns=pairs("--columns", columns), strict=strict, limit=limit)
+
+
+def open_corpus(data: list[str], *, columns: list[str] | None = None, strict: bool = False) -> Reading:
+    """The same, row by row, where nothing is trained."""
+    from asrpeft.corpus import open_corpus
+
+    _without_weights(data)
+    return open_corpus(data, columns=pairs("--columns", columns), strict=strict)
+
+
+def _without_weights(data: str | list[str]) -> None:
     from asrpeft.corpus.mix import listed
 
     heavy = [(spec, weight) for spec, weight in listed(data) if weight != 1]
-    if heavy and not weights:
+    if heavy:
         raise BadInput(f"{heavy[0][0]}:{heavy[0][1]:g}: a weight says how often training draws from a corpus; here every row counts once. Leave it out.")
-    return read(data, columns=pairs("--columns", columns), strict=strict, limit=limit)
 
 
 def read_recordings(data: str) -> Corpus:

@@ -9,7 +9,10 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import overload
 
+import numpy as np
+
 from asrpeft.audio.features import MAX_SECONDS, SAMPLE_RATE
+from asrpeft.corpus.distinct import Distinct
 from asrpeft.corpus.mix import called, checked, title
 from asrpeft.corpus.utterance import Seconds, Utterance
 from asrpeft.errors import BadAudio, BadCorpus, BadInput
@@ -164,32 +167,74 @@ class Corpus(Sequence[Utterance]):
         Raises: BadAudio for the first failure if `strict`.
         """
         good, bad = [], list(self.skipped)
-        for number, utterance in enumerate(self, 1):
-            try:
-                seconds = utterance.samples().size / SAMPLE_RATE
-                if seconds > MAX_SECONDS:
-                    raise BadAudio(too_long(seconds))
-                good.append(replace(utterance, duration=seconds))
-            except BadAudio as error:
-                if strict:
-                    raise BadAudio(f"{utterance.id}: {error}") from error
-                bad.append(Skipped(utterance.id, str(error)))
+        for number, (item, _) in enumerate(decoded(self, strict=strict), 1):
+            if isinstance(item, Utterance):
+                good.append(item)
+            else:
+                bad.append(item)
             if progress:
                 progress(number, len(self))
         return Corpus(good, name=self.name, skipped=bad)
 
     def stats(self) -> Stats:
-        words = [word for u in self for word in u.text.split()]
-        durations = [u.duration for u in self]
-        return Stats(
-            utterances=len(self), skipped=len(self.skipped), speakers=len(self.speakers),
-            hours=sum(durations) / 3600, longest_s=max(durations, default=0.0),
-            words=len(words), types=len(set(words)), characters=sum(len(u.text) for u in self),
-            sentences=len({sentence_key(u.text) for u in self}),
-        )  # fmt: skip
+        tally = Tally()
+        for item in (*self, *self.skipped):
+            tally.add(item)
+        return tally.stats()
 
     def _with(self, utterances: Sequence[Utterance]) -> Corpus:
         return Corpus(utterances, name=self.name, skipped=self.skipped)
+
+
+class Tally:
+    """Counts of a corpus that is read row by row: it holds hashes of the words and sentences, not the rows."""
+
+    def __init__(self) -> None:
+        self.utterances = self.skipped = self.words = self.characters = 0
+        self.seconds = self.longest = 0.0
+        self._speakers, self._types, self._sentences = Distinct(), Distinct(), Distinct()
+
+    def add(self, item: Utterance | Skipped) -> None:
+        if isinstance(item, Skipped):
+            self.skipped += 1
+            return
+        words = item.text.split()
+        self.utterances += 1
+        self.words += len(words)
+        self.characters += len(item.text)
+        self.seconds += item.duration
+        self.longest = max(self.longest, item.duration)
+        self._types.update(words)
+        self._sentences.update((sentence_key(item.text),))
+        if item.speaker is not None:
+            self._speakers.update((item.speaker,))
+
+    def stats(self) -> Stats:
+        return Stats(
+            utterances=self.utterances, skipped=self.skipped, speakers=len(self._speakers), hours=self.seconds / 3600, longest_s=self.longest,
+            words=self.words, types=len(self._types), characters=self.characters, sentences=len(self._sentences),
+        )  # fmt: skip
+
+
+def decoded(items: Iterable[Utterance | Skipped], *, strict: bool = False) -> Iterator[tuple[Utterance, np.ndarray] | tuple[Skipped, None]]:
+    """Each utterance with its (n,) samples and its exact duration, or as left out, with the reason, where it cannot be decoded.
+
+    Raises: BadAudio for the first failure if `strict`.
+    """
+    for item in items:
+        if isinstance(item, Skipped):
+            yield item, None
+            continue
+        try:
+            samples = item.samples()
+            if (seconds := samples.size / SAMPLE_RATE) > MAX_SECONDS:
+                raise BadAudio(too_long(seconds))
+        except BadAudio as error:
+            if strict:
+                raise BadAudio(f"{item.id}: {error}") from error
+            yield Skipped(item.id, str(error)), None
+        else:
+            yield replace(item, duration=seconds), samples
 
 
 def unique(utterances: Iterable[Utterance]) -> list[Utterance]:
@@ -213,8 +258,18 @@ def too_long(seconds: Seconds) -> str:
 
 def sentence_key(text: str) -> str:
     """What two transcripts of one sentence share: no case, no punctuation, single spaces; combining marks stay."""
-    kept = "".join(" " if unicodedata.category(c)[0] in "PS" else c for c in unicodedata.normalize("NFC", text.casefold()))
-    return " ".join(kept.split())
+    return " ".join(unicodedata.normalize("NFC", text.casefold()).translate(_WITHOUT_PUNCTUATION).split())
+
+
+class _WithoutPunctuation(dict[int, "int | str"]):
+    """For `str.translate`: punctuation and symbols become spaces; each letter is looked up once."""
+
+    def __missing__(self, letter: int) -> int | str:
+        self[letter] = found = " " if unicodedata.category(chr(letter))[0] in "PS" else letter
+        return found
+
+
+_WITHOUT_PUNCTUATION = _WithoutPunctuation()
 
 
 def _choose(keys_and_ids: Sequence[tuple[str | None, str]], fraction: float, seed: int, most: float) -> set[str]:

@@ -18,6 +18,7 @@ from asrpeft.adapters.ctc import CTCHead
 from asrpeft.adapters.where import split as split_where
 from asrpeft.audio.augment import generator
 from asrpeft.corpus import Corpus, Skipped, Utterance
+from asrpeft.corpus.doubts import FEW_SILENT, silent
 from asrpeft.corpus.traces import Overlap
 from asrpeft.decoding import Options, transcribe_corpus
 from asrpeft.errors import BadCorpus, BadInput, Failure
@@ -175,7 +176,7 @@ def finetune(
         overlap: what to do where recordings of two parts of the data are the same ones: "refuse", "tell" (a warning, and in
             the result) or "ignore". Speakers and sentences that are shared are told. See `asrpeft.jobs.leakage`.
         record: let digests of the recordings, ids and speakers go with the adapter, by which `evaluate` knows them again.
-    Raises: BadInput, BadCorpus, CannotAttach, UnexpectedTraining, Failure.
+    Raises: BadInput, BadCorpus (among others, where all recordings are silent), CannotAttach, UnexpectedTraining, Failure.
     """
     options = options or TrainingOptions()
     out = None if out is None else Path(out)
@@ -195,8 +196,9 @@ def finetune(
     guard, choosing = divide(guard, guard_dev, max_loss, seed=options.seed, progress=progress)
     dev_given = dev is not None
     data, dev = _with_dev(data, dev, options, progress)
-    if drawn := mixture(data):
-        progress(Message(drawn))
+    for told in (mixture(data), quiet(data, seed=options.seed)):
+        if told is not None:
+            progress(Message(told))
     described = {
         "asked": asked, "options": options.to_json(), "data": describe_corpus(data), "dev": None if dev is None else describe_corpus(dev),
         "init_adapter": None if init_adapter is None else str(init_adapter),
@@ -307,6 +309,15 @@ def mixture(data: Corpus) -> str | None:
         return None
     told = (f"{part.drawn:,.0f} of {part.name}" + (f" ({part.utterances:,} utterances, weight {part.weight:g})" if part.weight != 1 else "") for part in parts)
     return f"Drawn in an epoch: {', '.join(told)}."
+
+
+def quiet(data: Corpus, *, seed: int) -> str | None:
+    """A warning where many of the recordings hold no sound. Raises: BadCorpus where all are silent."""
+    looked, ids = silent(data, seed=seed)
+    if len(ids) <= FEW_SILENT * looked:
+        return None
+    return (f"Warning: {len(ids)} of {looked} recordings of the training data that were looked at hold no sound ({', '.join(ids[:3])}, …): "
+            "the adapter learns to write words where nobody speaks. `asrpeft data check` names them all.")  # fmt: skip
 
 
 def _attach(recognizer: Recognizer, name: str, method: str, where: str | None, settings: dict[str, Any], lang: str | None, proxy_lang: str | None,
