@@ -41,8 +41,9 @@ MaxLoss = Annotated[float, typer.Option("--max-loss", help="Points of WER that a
 def evaluate(
     data: o.Data,
     adapter: Adapters = None,
+    speakers: o.SpeakersDir = None,
     model: o.Model = None,
-    lang: o.Lang = None,
+    lang: o.Spoken = None,
     proxy_lang: Annotated[str | None, typer.Option("--proxy-lang", help="What to tell the base where it has no token for the language.")] = None,
     task: o.OwnTask = None,
     context: o.Context = None,
@@ -80,7 +81,9 @@ def evaluate(
     …}], "tests": [{"a", "b", "difference", "p", "verdict"}], "skipped": […]}: the base first. Where asked for, a system
     also holds "by" (with the "gap" between worst and best group), "rare_words", "hot_words", "nonspeech": {"rate",
     "words_per_hour"} and, of an adapter, "guard": {"before", "after", "loss", "max_loss", "passed"}; beside the systems
-    stands "conditions": [{"name", "systems"}], the corpus as recorded first. Nothing is chosen by any of these data.
+    stands "conditions": [{"name", "systems"}], the corpus as recorded first. Nothing is chosen by any of these data. With
+    --speakers one more system, "speakers", hears each row with its speaker's adapter; with --lang auto "languages" counts
+    what was detected, and the rows of report.json each say their "language".
 
     Recordings that an adapter has on record as trained or chosen on, or that are in --train-data, are refused with status 2
     (--allow-overlap goes on knowingly); known speakers and sentences are told, and stand in "overlap" and "notes".
@@ -95,6 +98,7 @@ def evaluate(
 
     from asrpeft.jobs.checks import Checks, phrases  # from here on the recognizer's libraries are needed, which take seconds
     from asrpeft.jobs.evaluate import evaluate as run
+    from asrpeft.jobs.voices import Voices
 
     checks = Checks(
         train_texts=[] if train is None else [u.text for u in train], rare=rare,
@@ -104,15 +108,17 @@ def evaluate(
     )  # fmt: skip
     recognizer = o.load_model(model, device=device, dtype=dtype, threads=threads, say=say)
     names = o.attach(recognizer, adapter, force=force)
-    task = o.task_of(recognizer, names, task)
-    o.warn_of_language(recognizer, names, lang)
+    voices = None if speakers is None else Voices.read(speakers).attach(recognizer, corpus, force=force)
+    every = [*names, *(() if voices is None else voices.adapters)]
+    task = o.task_of(recognizer, every, task)
+    o.warn_of_language(recognizer, every, lang)
     wanted = [column for text in by or [] for column in text.split(",") if column]
     if len(corpus.parts) > 1 and "corpus" not in wanted:
         wanted.append("corpus")
     with bar("evaluating", quiet=quiet) as advance:
         found = run(
-            recognizer, corpus, adapters=names, lang=lang, proxy_lang=proxy_lang, task=task, context=context, batch_size=batch_size, normaliser=normaliser,
-            by=wanted, cap=cap, checks=checks, options=o.search(beams, ctc_weight), seed=seed, strict=strict,
+            recognizer, corpus, adapters=names, voices=voices, lang=lang, proxy_lang=proxy_lang, task=task, context=context, batch_size=batch_size,
+            normaliser=normaliser, by=wanted, cap=cap, checks=checks, options=o.search(beams, ctc_weight), seed=seed, strict=strict,
             train=train, overlap="tell" if allow_overlap else "refuse", progress=advance,
         )  # fmt: skip
     report = contents(found, title=corpus.name)

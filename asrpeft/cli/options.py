@@ -24,6 +24,7 @@ Columns = Annotated[list[str] | None, typer.Option("--columns", metavar="ROLE=CO
 Model = Annotated[str | None, typer.Option("--model", help="The base: a hub id such as openai/whisper-small, or a folder. In a checkout the embedded data/mini is the default.")]
 Adapter = Annotated[str | None, typer.Option("--adapter", help="An adapter folder to use on the base.")]
 Lang = Annotated[str | None, typer.Option("--lang", help="The language spoken: a code (sw) or a name (swahili). Default: the corpus' or the adapter's.")]
+Spoken = Annotated[str | None, typer.Option("--lang", help="The language spoken: a code (sw), a name (swahili), or auto, which lets the base find out. Default: what the corpus, the adapter or a merged model says.")]
 Task = Annotated[str, typer.Option("--task", help="transcribe, or translate into English.")]
 OwnTask = Annotated[str | None, typer.Option("--task", help="transcribe, or translate into English. Default: what the adapter was trained for.")]
 Context = Annotated[str | None, typer.Option("--context", help="Audio context: full pads to 30 s, auto computes what the speech needs. Default: what the model was trained for.")]
@@ -32,6 +33,8 @@ Dtype = Annotated[str, typer.Option("--dtype", help="float32, bfloat16 or float1
 Threads = Annotated[int | None, typer.Option("--threads", help="CPU threads. Default: PyTorch's choice.")]
 BatchSize = Annotated[int | None, typer.Option("--batch-size", help="At most so many utterances at a time; the sum of their lengths is bounded too.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output and nothing else there.")]
+SpeakersDir = Annotated[str | None, typer.Option("--speakers", help="The folder that `asrpeft speakers --out` wrote: enabled adapters hear their own speakers, the pooled one or the base everybody else.")]
+Speaker = Annotated[str | None, typer.Option("--speaker", help="Who speaks, of those in --speakers.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="No progress.")]
 Force = Annotated[bool, typer.Option("--force", help="Use an adapter on another base than its own, if the shapes fit.")]
 Strict = Annotated[bool, typer.Option("--strict", help="Fail on the first file that cannot be read, instead of skipping and counting it.")]
@@ -109,6 +112,29 @@ def warn_of_language(recognizer: Recognizer, names: list[str], lang: str | None)
     for name in names if recognizer.multilingual else ():
         if told := foreign(name, recognizer.adapters[name].manifest.language, lang):
             reason(f"Warning: {told}")
+
+
+def voice_of(speakers: str | None, speaker: str | None, adapter: str | None, *, say: Any) -> str | None:
+    """The adapter folder to use: that of `--adapter`, or of a speaker in `--speakers`; None is the base.
+
+    Raises: BadInput where both are given, or only half of what it takes.
+    """
+    if speakers is None and speaker is None:
+        return adapter
+    if speakers is None or speaker is None:
+        from asrpeft.jobs.voices import Voices
+
+        known = "" if speakers is None else f" of {', '.join(sorted({*(found := Voices.read(speakers)).own, *found.disabled})[:8])}"
+        raise BadInput(f"--speakers DIR and --speaker NAME belong together: which folder, and whose voice{known}.")
+    if adapter is not None:
+        raise BadInput("--adapter and --speakers both say what to hear with. Keep one.")
+    from asrpeft.jobs.voices import Voices
+
+    voices = Voices.read(speakers)
+    folder = voices.folder_for(speaker)
+    if speaker not in voices.own:
+        say(f"The adapter of {speaker!r} did not help on the speaker's own dev sentences: {'the base' if folder is None else 'the pooled adapter'} is used.")
+    return None if folder is None else str(folder)
 
 
 def attach_one(recognizer: Recognizer, folder: str | None, *, merge: bool, force: bool = False) -> str | None:

@@ -26,8 +26,10 @@ def add_to(app: typer.Typer) -> None:
 def stream(
     source: Annotated[str, typer.Argument(help="A recording, or - for raw 16 kHz mono 16-bit little-endian PCM on standard input.")],
     adapter: o.Adapter = None,
+    speakers: o.SpeakersDir = None,
+    speaker: o.Speaker = None,
     model: o.Model = None,
-    lang: o.Lang = None,
+    lang: o.Spoken = None,
     task: o.OwnTask = None,
     context: o.Context = None,
     policy: Annotated[str, typer.Option("--policy", help="When words are committed: vad at the end of speech, local-agreement when two hypotheses agree.")] = "vad",
@@ -47,7 +49,7 @@ def stream(
 ) -> None:
     """Transcribe a stream: committed text only grows, silence gives nothing.
 
-    --json: one event a line, {"type": "partial"|"commit"|"final", "text", "start", "end", "words", "latency"}; times in seconds
+    --json: one event a line, {"type": "partial"|"commit"|"final", "text", "start", "end", "words", "latency", "language"}; times in seconds
     of audio since the stream began. The commits and the final together are the transcript.
     """
     from asrpeft.streaming import Session, ear
@@ -57,8 +59,9 @@ def stream(
         raise BadInput(f"--chunk must be above 0 and at most 30 seconds, got {chunk}.")
     say = teller(quiet=quiet, as_json=True)
     chunks = from_stdin(chunk) if source == "-" else from_file(source, chunk, real_time=real_time)
+    folder = o.voice_of(speakers, speaker, adapter, say=say)
     recognizer = o.load_model(model, device=device, dtype=dtype, threads=threads, say=say)
-    name = o.attach_one(recognizer, adapter, merge=merge, force=force)
+    name = o.attach_one(recognizer, folder, merge=merge, force=force)
     task = o.task_of(recognizer, [name] if name else [], task)
     o.warn_of_language(recognizer, [name] if name else [], lang)
     hear = ear(recognizer, adapter=name, lang=lang, task=task, context=context, prompt=prompt, options=o.search(beams, ctc_weight))

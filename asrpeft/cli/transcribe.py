@@ -40,8 +40,10 @@ Prompt = Annotated[str | None, typer.Option("--prompt", help="Text told to have 
 def transcribe(
     audio: Annotated[list[str], typer.Argument(help="Recordings in any format that libsndfile or FFmpeg's libraries read, of any length; folders of them, globs, pipes, - for standard input.")],
     adapter: o.Adapter = None,
+    speakers: o.SpeakersDir = None,
+    speaker: o.Speaker = None,
     model: o.Model = None,
-    lang: o.Lang = None,
+    lang: o.Spoken = None,
     task: o.OwnTask = None,
     context: o.Context = None,
     format: Formats = ["txt"],  # noqa: B006 - the parser's own default
@@ -119,8 +121,9 @@ def transcribe(
         say(f"skipped: {one['reason']}")
     if not audio:  # nothing to load a model for
         return _end(told, skipped, existing, len(named) + len(missing), json=json)
+    folder = o.voice_of(speakers, speaker, adapter, say=say)
     recognizer = o.load_model(model, device=device, dtype=dtype, threads=threads, say=say)
-    name = o.attach_one(recognizer, adapter, merge=merge, force=force)
+    name = o.attach_one(recognizer, folder, merge=merge, force=force)
     task = o.task_of(recognizer, [name] if name else [], task)
     o.warn_of_language(recognizer, [name] if name else [], lang)
     options = o.search(beams, ctc_weight, temperature=temperature, seed=seed, timestamps=timestamps)
@@ -135,6 +138,8 @@ def transcribe(
             skipped.append({"audio": source, "reason": str(error)})
             say(f"skipped: {error}")
             continue
+        if segments and segments[0].language_probability is not None:
+            say(f"{Path(source).name}: {segments[0].language} is spoken (probability {segments[0].language_probability:.2f})")
         for kind, place in places.get(source, {}).items():
             replace_file(place, write(segments, kind, style=style))
             say(str(place))

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from asrpeft.audio import SAMPLE_RATE
 from asrpeft.corpus import Corpus, Skipped, Utterance
 from asrpeft.decoding.batch import Row, by_budget, decode_rows, make_row
 from asrpeft.decoding.hypothesis import GREEDY, Hypothesis, Options
+from asrpeft.decoding.language import Detected, detect_corpus
 from asrpeft.errors import BadAudio
 from asrpeft.recognizer import Recognizer
+from asrpeft.recognizer.languages import AUTO
 
 BATCH_FRAMES = 12_000  # encoder frames after padding: 8 utterances at full context, 80 of two seconds at their own
 Chosen = str | None | Callable[[Utterance], str | None]
+Told = str | None | Callable[[Utterance], str | None]
 
 
 @dataclass(frozen=True)
@@ -24,6 +27,7 @@ class Transcripts:
     Attributes:
         utterances, hypotheses: one for one, in the corpus' order; what was skipped is in neither.
         skipped: utterances that could not be read, with the reason; those the corpus itself had left out come first.
+        languages: what each was told to be in, for the utterances in order; None for a base of one language.
         audio_seconds: length of what was transcribed.
         seconds: wall time, reading and features included, loading the model not.
     """
@@ -33,6 +37,7 @@ class Transcripts:
     skipped: tuple[Skipped, ...]
     audio_seconds: float
     seconds: float
+    languages: tuple[str | None, ...] = field(default=(), repr=False)
 
     @property
     def texts(self) -> list[str]:
@@ -50,7 +55,7 @@ def transcribe_corpus(
     corpus: Corpus,
     *,
     adapter: Chosen = None,
-    lang: str | None = None,
+    lang: Told = None,
     proxy_lang: str | None = None,
     task: str | None = None,
     context: str | None = None,
@@ -66,7 +71,8 @@ def transcribe_corpus(
     Args:
         adapter: one for all, or a function from the utterance to its adapter (None: the base); rows of different
             adapters share batches.
-        lang: of all utterances. Default: each utterance's own, else its adapter's.
+        lang: of all utterances; or a function from the utterance to its language; or "auto", what the base hears in each.
+            Default: each utterance's own, else its adapter's, else what was merged into the base.
         proxy_lang: what to tell the base about utterances in a language that it has no token for.
         context: "full" or "auto". Default: what each row's adapter, or the base, was trained for.
         batch_frames: encoder frames in a batch, padding included; the memory it takes is in proportion.
@@ -77,15 +83,19 @@ def transcribe_corpus(
     """
     started = time.perf_counter()
     skipped: list[Skipped] = []
-    found: dict[int, tuple[Hypothesis, int]] = {}
+    found: dict[int, tuple[Hypothesis, int, str | None]] = {}
+    if lang == AUTO:
+        heard = detect_corpus(recognizer, corpus, batch_frames=batch_frames, batch_size=batch_size, autocast=autocast)
+        lang = by_id(heard)
 
-    def rows() -> Iterator[tuple[int, Row]]:
+    def rows() -> Iterator[tuple[int, Row, str | None]]:
         order = sorted(range(len(corpus)), key=lambda i: (corpus[i].duration, i))
         for place in order:
             utterance = corpus[place]
             try:
                 samples = utterance.samples()
                 name = adapter(utterance) if callable(adapter) else adapter
+                language = language_of(recognizer, utterance, lang, name, proxy_lang)
                 yield (
                     place,
                     make_row(
@@ -95,17 +105,18 @@ def transcribe_corpus(
                         task=task,
                         context=context,
                         timestamps=options.timestamps,
-                        lang=language_of(recognizer, utterance, lang, name, proxy_lang),
+                        lang=language,
                     ),
+                    (language or recognizer.language_for(name)) if recognizer.multilingual else None,
                 )
             except BadAudio as error:
                 if strict:
                     raise
                 skipped.append(Skipped(utterance.id, str(error)))
 
-    for batch in by_budget(rows(), lambda pair: pair[1].frames, batch_frames=batch_frames, batch_size=batch_size):
-        written = decode_rows(recognizer, [row for _, row in batch], options=options, autocast=autocast)
-        found |= {place: (one, len(row.samples)) for (place, row), one in zip(batch, written)}
+    for batch in by_budget(rows(), lambda one: one[1].frames, batch_frames=batch_frames, batch_size=batch_size):
+        written = decode_rows(recognizer, [row for _, row, _ in batch], options=options, autocast=autocast)
+        found |= {place: (one, len(row.samples), told) for (place, row, told), one in zip(batch, written)}
         if progress:
             progress(len(found) + len(skipped), len(corpus))
     places = sorted(found)
@@ -115,17 +126,23 @@ def transcribe_corpus(
         (*corpus.skipped, *skipped),
         sum(found[place][1] for place in places) / SAMPLE_RATE,
         time.perf_counter() - started,
+        tuple(found[place][2] for place in places),
     )
 
 
+def by_id(heard: Mapping[str, Detected]) -> Callable[[Utterance], str | None]:
+    """What `transcribe_corpus` is told of the languages that were detected."""
+    return lambda utterance: heard[utterance.id].language if utterance.id in heard else None
+
+
 def language_of(
-    recognizer: Recognizer, utterance: Utterance, lang: str | None, adapter: str | None, proxy_lang: str | None = None
+    recognizer: Recognizer, utterance: Utterance, lang: Told, adapter: str | None, proxy_lang: str | None = None
 ) -> str | None:
-    """The language to tell the decoder: the one given for all, else the utterance's, else (None) the adapter's.
+    """The language to tell the decoder: the one given, else the utterance's, else (None) the adapter's.
 
     Where the base has no token for it and the adapter has no vector of its own for it, `proxy_lang` stands in.
     """
-    wanted = lang or utterance.lang
+    wanted = (lang(utterance) if callable(lang) else lang) or utterance.lang
     if wanted is None or not recognizer.multilingual or proxy_lang is None:
         return wanted
     taught = adapter is not None and recognizer.adapters[adapter].manifest.language == wanted

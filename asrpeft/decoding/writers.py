@@ -31,6 +31,7 @@ class Segment:
     compression_ratio: float = 0.0
     temperature: float = 0.0
     looped: bool = False
+    language_probability: float | None = None  # of a detected language, among those that the base knows
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -50,10 +51,12 @@ def to_txt(segments: Sequence[Segment]) -> str:
 
 
 def to_json(segments: Sequence[Segment]) -> str:
-    """`text`, `language`, `adapter`, `segments`, `words`, as one object."""
+    """`text`, `language` (where it was detected, `language_probability`), `adapter`, `segments`, `words`, as one object."""
+    sure = next((one.language_probability for one in segments if one.language_probability is not None), None)
     told = {
         "text": " ".join(one.text for one in segments),
         "language": next((one.language for one in segments), None),
+        **({} if sure is None else {"language_probability": round(sure, 4)}),
         "adapter": next((one.adapter for one in segments), None),
         "segments": [{"id": number, **one.to_json()} for number, one in enumerate(segments)],
         "words": [word.to_json() for one in segments for word in one.words],

@@ -17,12 +17,15 @@ from asrpeft.audio import conditions as disturbances
 from asrpeft.corpus import AudioRef, Corpus, Skipped, Utterance
 from asrpeft.corpus.traces import Overlap
 from asrpeft.decoding import Options, Transcripts, transcribe_corpus
-from asrpeft.decoding.corpus import BATCH_FRAMES
+from asrpeft.decoding.corpus import BATCH_FRAMES, Chosen, Told, by_id
 from asrpeft.decoding.joint import for_base
+from asrpeft.decoding.language import Detected, check_detection, detect_corpus, summary
 from asrpeft.errors import BadCorpus, BadInput
 from asrpeft.jobs.checks import NOTHING_MORE, Checks, Findings, Guarded, examine
 from asrpeft.jobs.leakage import How, of_an_evaluation
+from asrpeft.jobs.voices import Heard
 from asrpeft.recognizer import Recognizer
+from asrpeft.recognizer.languages import AUTO, canonical
 from asrpeft.scoring import Comparison, Normaliser, Score, Speed, compare_all, nonspeech, score
 from asrpeft.scoring.groups import Breakdown, breakdown
 from asrpeft.scoring.normalise import DEFAULT
@@ -37,7 +40,7 @@ Progress = Callable[[int, int, str], None]
 
 @dataclass(frozen=True)
 class System:
-    """One system on the corpus. `adapter` is None for the base; `breakdowns` are in the order of `by`."""
+    """One system on the corpus. `adapter` is None for the base, "speakers" for those of each speaker; `breakdowns` are in the order of `by`."""
 
     adapter: str | None
     score: Score
@@ -54,7 +57,7 @@ class System:
     def to_json(self, *, rows: bool = False) -> dict[str, Any]:
         """`rows`: list every utterance too."""
         heard = self.transcripts
-        return self.score.to_json(
+        told = self.score.to_json(
             rows=rows,
             audio_seconds=heard.audio_seconds,
             audio_seconds_per_second=self.speed.audio_seconds_per_second if self.speed else None,
@@ -63,6 +66,9 @@ class System:
             **({"by": [one.to_json() for one in self.breakdowns]} if self.breakdowns else {}),
             **(self.findings.to_json() if self.findings else {}),
         )
+        for row, language in zip(told.get("rows", ()), heard.languages):
+            row["language"] = language
+        return told
 
 
 @dataclass(frozen=True)
@@ -77,6 +83,7 @@ class Evaluation:
     notes: tuple[str, ...] = ()
     conditions: tuple[Condition, ...] = ()
     shared: tuple[Overlap, ...] = ()
+    languages: dict[str, int] | None = None  # how many utterances were heard to be in each, where that was asked for
 
     def system(self, name: str) -> System:
         """Raises: BadInput, naming the systems there are."""
@@ -91,6 +98,7 @@ class Evaluation:
             "systems": [system.to_json(rows=rows) for system in self.systems],
             "tests": [test.to_json() for test in self.tests],
             **({"conditions": [_condition_json(one) for one in self.conditions]} if self.conditions else {}),
+            **({} if self.languages is None else {"languages": self.languages}),
             "skipped": [{"id": one.id, "reason": one.reason} for one in self.skipped],
             "notes": list(self.notes),
             **({"overlap": [one.to_json() for one in self.shared]} if self.shared else {}),
@@ -106,6 +114,7 @@ def evaluate(
     corpus: Corpus,
     *,
     adapters: Sequence[str] = (),
+    voices: Heard | None = None,
     base: bool = True,
     lang: str | None = None,
     proxy_lang: str | None = None,
@@ -129,8 +138,10 @@ def evaluate(
 
     Args:
         adapters: names of attached adapters.
+        voices: a further system, in which each utterance is heard by its own speaker's adapter; see `asrpeft.jobs.voices`.
         base: score the base as well (there are no tests without it).
-        lang: of every utterance. Default: the utterance's own, else the adapter's.
+        lang: of every utterance; "auto": what the base hears in each, whatever the corpus says. Default: the utterance's own,
+            else what an adapter was trained for; the base is then told what all adapters were.
         proxy_lang: what the base is told where it has no token for the language. Default: the slot in which the first
             adapter learned it, so that base and adapter differ in nothing else.
         context: "full" or "auto" for all systems. Default: what each was trained for.
@@ -146,7 +157,7 @@ def evaluate(
         progress: called with (utterances done, of all systems and checks, what is being done).
     Raises: BadCorpus if nothing could be transcribed; BadInput, BadRoute as `transcribe_corpus`.
     """
-    if not base and not adapters:
+    if not base and not adapters and voices is None:
         raise BadInput("There is nothing to evaluate: name an adapter, or let the base be scored.")
     if doubled := {name for name in adapters if list(adapters).count(name) > 1}:
         raise BadInput(f"The adapter {', '.join(sorted(doubled))} is named twice.")
@@ -156,29 +167,38 @@ def evaluate(
     if checks.guard is not None:
         check_guard(recognizer, checks.guard, checks.guard_lang, adapters)
     under = disturbances.conditions(checks.conditions)
-    shared, said = of_an_evaluation(corpus, [recognizer.adapters[name] for name in adapters], train=train, guard=checks.guard, how=overlap)
-    names: list[str | None] = [*([None] if base else []), *adapters]
+    every = [*adapters, *(() if voices is None else voices.adapters)]
+    shared, said = of_an_evaluation(corpus, [recognizer.adapters[name] for name in every], train=train, guard=checks.guard, how=overlap)
     notes: list[str] = [*said]
+    names: list[Chosen] = [*([None] if base else []), *adapters, *([] if voices is None else [voices])]
+    if voices is not None:
+        notes.append(voices.told(corpus))
+    heard_in: dict[str, Detected] | None = None
+    if lang == AUTO:
+        check_detection(recognizer, every)
+        heard_in = detect_corpus(recognizer, corpus, batch_frames=batch_frames, batch_size=batch_size, autocast=autocast)
+        notes.append(f"Languages detected by the base: {summary(heard_in, corpus)}.")
+    spoken_in = _languages(recognizer, corpus, names, lang, heard_in)
     if options.ctc_weight and base and adapters and recognizer.ctc is None:
         notes.append("The base has no CTC head: its own opinion was all that it was decoded by.")
     if proxy_lang is None:
-        proxy_lang = _proxy(recognizer, corpus, adapters, lang)
+        proxy_lang = _proxy(recognizer, spoken_in.wanted, every)
         if proxy_lang is not None and base:
             notes.append(f"The base has no token for the language and was told {proxy_lang!r} instead.")
     silent = len(checks.nonspeech) if checks.nonspeech is not None else 0
     guarded = (1 + len(adapters)) * len(checks.guard) if checks.guard is not None else 0
     tell = _Parts(progress, len(names) * (len(corpus) * (1 + len(under)) + silent) + guarded)
 
-    def hear(name: str | None, spoken: Corpus, what: str = "", **changes: Any) -> Transcripts:
+    def hear(name: Chosen, spoken: Corpus, what: str = "", **changes: Any) -> Transcripts:
         label = _label(name)
-        how: dict[str, Any] = {"lang": lang, "proxy_lang": proxy_lang, "task": task, "context": context} | changes
+        how: dict[str, Any] = {"lang": spoken_in.by(name), "proxy_lang": proxy_lang, "task": task, "context": context} | changes
         return transcribe_corpus(
             recognizer,
             spoken,
             adapter=name,
             batch_frames=batch_frames,
             batch_size=batch_size,
-            options=for_base(recognizer, options) if name is None and adapters else options,
+            options=for_base(recognizer, options) if name is None and every else options,
             autocast=autocast,
             strict=strict,
             progress=tell.part(len(spoken), f"{label}, {what}" if what else label),
@@ -188,14 +208,14 @@ def evaluate(
     systems = []
     for name in names:
         heard = hear(name, corpus)
-        one = _scored(name, _label(name), heard, corpus, normaliser, by, seed)
+        one = _scored(name.label if isinstance(name, Heard) else name, _label(name), heard, corpus, normaliser, by, seed)
         found = examine(recognizer, one.score, heard, checks, normaliser=normaliser, seed=seed)
         systems.append(replace(one, findings=found))
     if checks.nonspeech is not None:
         # Silence has no language of its own: every system is told the one that it is tested in.
-        told = lang or Counter(u.lang for u in corpus).most_common(1)[0][0]
-        for place, one in enumerate(systems):
-            heard = hear(one.adapter, checks.nonspeech, "without speech", lang=told)
+        told = {} if spoken_in.mostly is None else {"lang": spoken_in.mostly}
+        for place, (name, one) in enumerate(zip(names, systems)):
+            heard = hear(name, checks.nonspeech, "without speech", **told)
             if not heard.utterances:
                 raise BadCorpus(f"No recording of {checks.nonspeech.name} could be read: {heard.skipped[0].reason}")
             invented = nonspeech(heard.texts, seconds=heard.audio_seconds, normaliser=normaliser)
@@ -203,8 +223,8 @@ def evaluate(
     conditions = [Condition(AS_RECORDED, tuple(one.score for one in systems))] if under else []
     for condition in under:
         spoken, scores = disturbed(corpus, condition, seed=seed), []
-        for one in systems:
-            heard = hear(one.adapter, spoken, condition.name)
+        for name, one in zip(names, systems):
+            heard = hear(name, spoken, condition.name)
             scores.append(_scored(one.adapter, one.score.name, heard, spoken, normaliser, (), seed).score)
         if missing := systems[0].score.utterances - scores[0].utterances:
             notes.append(f"Under {condition.name}, {missing} utterances are longer than 30 s and were left out.")
@@ -216,16 +236,54 @@ def evaluate(
             seed=seed, strict=strict, overlap="ignore", progress=tell.whole(guarded, "guard"),
         )  # fmt: skip
         for place, one in enumerate(systems):
-            if one.adapter is not None:
+            if one.adapter in adapters:
                 after = before.system(_label(one.adapter)).score
                 kept = Guarded.of(before.system(BASE).score, after, max_loss=checks.max_loss, seed=seed)
                 systems[place] = replace(one, findings=replace(one.findings, guard=kept))
     tests = tuple(compare_all([one.score for one in systems], to_first=True, cap=cap, seed=seed)) if base else ()
-    return Evaluation(tuple(systems), tests, systems[0].transcripts.skipped, tuple(notes), tuple(conditions), tuple(one for one in shared if one))
+    detected = None if heard_in is None else dict(Counter(one.language for one in heard_in.values()).most_common())
+    return Evaluation(tuple(systems), tests, systems[0].transcripts.skipped, tuple(notes), tuple(conditions), tuple(one for one in shared if one), detected)
 
 
-def _label(name: str | None) -> str:
+@dataclass(frozen=True)
+class _Spoken:
+    """The languages of an evaluation: what each system is told (`by`), all that are `wanted`, and what is `mostly` spoken."""
+
+    by: Callable[[Chosen], Told]
+    wanted: set[str | None]
+    mostly: str | None
+
+
+def _languages(recognizer: Recognizer, corpus: Corpus, names: Sequence[Chosen], lang: str | None, heard: dict[str, Detected] | None) -> _Spoken:
+    """Raises: BadInput where only the adapters know the language, and the base cannot be told what they disagree on."""
+    if heard is not None:
+        most = Counter(one.language for one in heard.values()).most_common(1)
+        return _Spoken(lambda _: by_id(heard), {one.language for one in heard.values()}, most[0][0] if most else None)
+    if lang is not None:
+        return _Spoken(lambda _: lang, {lang}, lang)
+    said = Counter(u.lang for u in corpus if u.lang)
+    if said.total() == len(corpus) or not recognizer.multilingual:
+        return _Spoken(lambda _: None, set(said), said.most_common(1)[0][0] if said else None)
+
+    def own(name: Chosen, utterance: Utterance) -> str | None:
+        return recognizer.language_for(name(utterance) if callable(name) else name)
+
+    taught = {canonical(one) for name in names for u in corpus if not u.lang and (one := own(name, u)) is not None}
+    if len(taught) > 1 and any(u.lang is None and own(name, u) is None for name in names for u in corpus):
+        raise BadInput(f"{corpus.name or 'The corpus'} does not say which language is spoken, and the adapters were trained for {', '.join(sorted(taught))}. "
+                       f"Choose with --lang, or let the base find out with --lang auto.")  # fmt: skip
+    common = next(iter(taught)) if len(taught) == 1 else None
+
+    def by(name: Chosen) -> Told:
+        return lambda utterance: utterance.lang or own(name, utterance) or common
+
+    return _Spoken(by, {*said, common}, (said.most_common(1)[0][0] if said else None) or common)
+
+
+def _label(name: Chosen) -> str:
     """What a system is called in reports, where nothing else is called as the base is."""
+    if isinstance(name, Heard):
+        return name.label
     return BASE if name is None else f"{name} (adapter)" if name == BASE else name
 
 
@@ -308,12 +366,11 @@ def _scored(
     return System(name, found, heard, parts)
 
 
-def _proxy(recognizer: Recognizer, corpus: Corpus, adapters: Sequence[str], lang: str | None) -> str | None:
+def _proxy(recognizer: Recognizer, wanted: set[str | None], adapters: Sequence[str]) -> str | None:
     """The code of the slot that stands for a language which the base has no token for; None where it has one for
     all."""
     if not recognizer.multilingual:
         return None
-    wanted = {lang} if lang is not None else {u.lang for u in corpus}
     if all(one is None or recognizer.token_for(one) for one in wanted):
         return None
     slots = [recognizer.adapters[name].manifest.language_slot for name in adapters]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -26,6 +27,7 @@ from asrpeft.files import replace_file
 from asrpeft.jobs.evaluate import OPTIONS, evaluate
 from asrpeft.jobs.finetune import Finetuned, dev_wer, finetune
 from asrpeft.jobs.leakage import How, parts_of_a_run
+from asrpeft.jobs.voices import REPORT
 from asrpeft.recognizer import Recognizer
 from asrpeft.scoring import compare
 from asrpeft.training import Message, Progress, TrainingOptions
@@ -33,7 +35,7 @@ from asrpeft.training.checkpoints import corpus_key
 from asrpeft.training.events import ignore
 
 LONGEST_NAME = 150  # bytes; accented letters take six each, and what lies beside the folder for a while is called after it
-REPORT, POOLED = "speakers.json", "_pooled"
+POOLED = "_pooled"
 TEST_SHARE, DEV_SHARE = 0.3, 0.15
 PARTS = {"train": "train", "dev": "dev", "validation": "dev", "valid": "dev", "test": "test"}
 
@@ -84,6 +86,7 @@ class Speakers:
     speakers: tuple[SpeakerResult, ...]
     skipped: tuple[tuple[str, str], ...]
     pooled: Finetuned | None = None
+    by: str = "speaker"
 
     def overall(self) -> dict[str, float]:
         """WER over all speakers' test parts: of the base, of the pooled adapter, of each speaker's own, and with the own ones
@@ -102,7 +105,7 @@ class Speakers:
         return {
             "speakers": [s.to_json() for s in self.speakers], "overall": self.overall(),
             "pooled": None if self.pooled is None else self.pooled.to_json(),
-            "skipped": [{"speaker": speaker, "reason": reason} for speaker, reason in self.skipped],
+            "skipped": [{"speaker": speaker, "reason": reason} for speaker, reason in self.skipped], "by": self.by,
         }  # fmt: skip
 
 
@@ -206,7 +209,7 @@ def speakers(
             finally:
                 recognizer.adapters.detach(own.name)
             results.append(result)
-            _write(out, Speakers(tuple(results), tuple(skipped), together))
+            _write(out, Speakers(tuple(results), tuple(skipped), together, by))
             if done is not None:
                 done(result)
     except interruption.INTERRUPTIONS as error:
@@ -221,7 +224,7 @@ def speakers(
         raise BadCorpus(
             f"No speaker of {data.name or 'the corpus'} could be adapted to ({reasons or 'there is none'})."
         )
-    report = Speakers(tuple(results), tuple(skipped), together)
+    report = Speakers(tuple(results), tuple(skipped), together, by)
     _write(out, report)
     return report
 
@@ -360,4 +363,8 @@ def _measured(recognizer: Recognizer, speaker: str, parts: Parts, own: Finetuned
 
 
 def _write(out: Path, report: Speakers) -> None:
-    replace_file(out / REPORT, json.dumps(report.to_json(), indent=1, ensure_ascii=False) + "\n")
+    """`speakers.json`, its paths relative to itself: the folder may be moved."""
+    told = report.to_json()
+    for one in (*told["speakers"], *([] if told["pooled"] is None else [told["pooled"]])):
+        one["adapter"] = os.path.relpath(one["adapter"], out)
+    replace_file(out / REPORT, json.dumps(told, indent=1, ensure_ascii=False) + "\n")

@@ -12,6 +12,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import nullcontext
+from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -23,11 +25,13 @@ from asrpeft.audio.vad import PIECE, SpeechEvent, SpeechSettings, quiet_places, 
 from asrpeft.decoding.batch import Row, by_budget, decode_aligned, make_row
 from asrpeft.decoding.corpus import BATCH_FRAMES
 from asrpeft.decoding.hypothesis import Hypothesis, Options
+from asrpeft.decoding.language import check_detection, detect_speech
 from asrpeft.decoding.timestamps import stretches
 from asrpeft.decoding.words import Word
 from asrpeft.decoding.writers import Segment
 from asrpeft.errors import BadInput
 from asrpeft.recognizer import Recognizer
+from asrpeft.recognizer.languages import AUTO
 from asrpeft.streaming.policies import Tape
 
 OPTIONS = Options(stop_loops=True)
@@ -55,7 +59,8 @@ def transcribe(
 
     Args:
         source: a file or pipe, its bytes, or (n,) float samples at 16 kHz (an array, a tensor or a list).
-        lang, task, context: default: the adapter's own.
+        lang, task, context: default: what the adapter, or a merged base, was trained for. With `lang="auto"` the base says
+            which language is spoken, by the first 30 s of speech.
         vad: look for speech, in short audio too; False: never, but cut long audio where it is quietest. Default: in audio
             of more than 30 s.
         speech: what counts as speech.
@@ -67,6 +72,9 @@ def transcribe(
     """
     context = recognizer.context_for(adapter) if context is None else context
     language = recognizer.language_for(adapter) if lang is None else lang
+    sure: float | None = None  # how probable a detected language is
+    if lang == AUTO:
+        check_detection(recognizer, [adapter])
 
     def row(stretch: tuple[Span, np.ndarray]) -> tuple[Span, Row]:
         span, samples = stretch
@@ -84,14 +92,28 @@ def transcribe(
     with on_disk(source) if isinstance(source, str | Path) else nullcontext(source) as here:
         heard = recording(here if isinstance(here, bytes | Path) else as_samples(here))
         stretches = stretches_of(heard, context=context, vad=vad, speech=speech)
+        if lang == AUTO:
+            first, stretches = ahead(stretches, MAX_SECONDS)
+            if first:
+                spoken_in = detect_speech(recognizer, first, autocast=autocast)
+                lang, language, sure = spoken_in.language, spoken_in.language, spoken_in.probability
         for batch in by_budget(map(row, stretches), lambda pair: pair[1].frames, batch_frames=batch_frames):
             found = decode_aligned(
                 recognizer, [one for _, one in batch], options=options, autocast=autocast, word_times=word_times
             )
             for (span, _), (hypothesis, words) in zip(batch, found):
-                yield from _segments(recognizer, hypothesis, words, span, language, options)
+                for one in _segments(recognizer, hypothesis, words, span, language, options):
+                    yield replace(one, language_probability=sure)
             if progress:
                 progress(batch[-1][0][1], heard.seconds)
+
+
+def ahead(stretches: Iterator[tuple[Span, np.ndarray]], seconds: float) -> tuple[list[np.ndarray], Iterator[tuple[Span, np.ndarray]]]:
+    """The samples of the first stretches, which together last `seconds` or are all there are; and all the stretches."""
+    taken: list[tuple[Span, np.ndarray]] = []
+    while sum(len(samples) for _, samples in taken) < seconds * SAMPLE_RATE and (one := next(stretches, None)) is not None:
+        taken.append(one)
+    return [samples for _, samples in taken], chain(taken, stretches)
 
 
 def stretches_of(

@@ -13,6 +13,8 @@ from transformers.models.whisper.tokenization_whisper import LANGUAGES, TO_LANGU
 
 from asrpeft.errors import BadInput
 
+AUTO = "auto"  # in place of a language: the one that the base hears, see `asrpeft.decoding.language`
+
 
 def code_of(language: str) -> str | None:
     """Whisper's code of a language given by code, name, alias or token; None if Whisper has none."""
@@ -46,7 +48,7 @@ def foreign(adapter: str, trained: str | None, asked: str | None) -> str | None:
 
     Args:    adapter: its name. trained, asked: languages as people write them; "auto" asks for none.
     """
-    if trained is None or asked is None or asked == "auto" or canonical(asked) == canonical(trained):
+    if trained is None or asked is None or asked == AUTO or canonical(asked) == canonical(trained):
         return None
     return (f"The adapter {adapter!r} was trained for {canonical(trained)!r} and is told {canonical(asked)!r}, which it never learned: "
             f"its transcripts may be worse than the base's. Leave --lang out to use it in its own language.")  # fmt: skip

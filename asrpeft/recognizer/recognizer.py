@@ -20,7 +20,7 @@ from asrpeft.errors import BadInput
 from asrpeft.recognizer import encoder
 from asrpeft.recognizer.context import CONTEXTS
 from asrpeft.recognizer.encoder import Encoded
-from asrpeft.recognizer.languages import canonical, table_of, token_of, unknown
+from asrpeft.recognizer.languages import AUTO, canonical, table_of, token_of, unknown
 
 IGNORED = -100  # label of a position that has no target
 TASKS = ("transcribe", "translate")
@@ -164,7 +164,9 @@ class Recognizer(nn.Module):
             lang = self.language_for(adapter)
         if self.multilingual:
             if lang is None:
-                raise BadInput("Say which language is spoken with --lang (for example --lang sw).")
+                raise BadInput("Say which language is spoken with --lang (for example --lang sw, or --lang auto to let the base find out).")
+            if lang == AUTO:
+                raise BadInput("A prompt needs the language itself: `asrpeft.decoding.language.detect` finds out which is spoken.")
             if manifest is not None and manifest.language_slot is not None and canonical(lang) == canonical(manifest.language or ""):
                 tokens.append(self.languages[manifest.language_slot])
             else:
@@ -213,6 +215,8 @@ class Recognizer(nn.Module):
         """
         manifest = {key: settings.pop(key) for key in ("task", "context") if key in settings}
         slot = None
+        if lang == AUTO:
+            raise BadInput("An adapter is trained for a language that is known: give its code or name in place of --lang auto.")
         if lang is not None:
             lang = canonical(lang)
             if self.multilingual and self.token_for(lang) is None:

@@ -21,6 +21,7 @@ class Event:
 
     Attributes:
         start, end: seconds of audio since the stream began. Those of commits and the final never go back.
+        language: of the words, where it is known.
         latency: from `end` until the event: seconds of audio that had come by then, and of computing.
     """
 
@@ -30,6 +31,7 @@ class Event:
     end: Seconds
     words: tuple[Word, ...] = ()
     latency: Seconds = 0.0
+    language: str | None = None
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -39,6 +41,7 @@ class Event:
             "end": round(self.end, 3),
             "words": [word.to_json() for word in self.words],
             "latency": round(self.latency, 3),
+            "language": self.language,
         }
 
 

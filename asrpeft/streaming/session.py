@@ -22,14 +22,17 @@ from asrpeft.audio.samples import as_samples
 from asrpeft.decoding.batch import decode_aligned, make_row, text_prefix
 from asrpeft.decoding.fallback import silent
 from asrpeft.decoding.hypothesis import Options
+from asrpeft.decoding.language import check_detection, detect, languages_of
 from asrpeft.decoding.words import Word
 from asrpeft.errors import BadInput
 from asrpeft.recognizer import Recognizer
+from asrpeft.recognizer.languages import AUTO
 from asrpeft.streaming import policies
 from asrpeft.streaming.events import Event
 from asrpeft.streaming.policies import BLOCK, Decode, Said
 
 OPTIONS = Options(stop_loops=True)
+LISTEN_S = 3.0  # of speech in one piece: by then the base knows the language, or never will
 
 
 class Session:
@@ -52,7 +55,7 @@ class Session:
         clock: Callable[[], float] = time.perf_counter,
     ):
         cls = policies.policy(policy)
-        self._policy = cls(decode, policies.configure(cls, settings or {}), Said(clock))
+        self._policy = cls(decode, policies.configure(cls, settings or {}), Said(clock, lambda: getattr(decode, "language", None)))
         self._rest = np.zeros(0, np.float32)  # samples short of a block
         self._closed = False
         self._fed = 0
@@ -105,25 +108,49 @@ def ear(
     options: Options = OPTIONS,
     prompt: str | None = None,
     autocast: bool = False,
-) -> Decode:
+) -> Ear:
     """What a session hears with: a recogniser, with one adapter. Arguments as `asrpeft.jobs.transcribe.transcribe`.
+
+    With `lang="auto"` the base says which language is spoken, anew for every stretch of speech until one has lasted
+    three seconds; that language stays.
 
     Raises: BadInput, BadRoute at once for what does not fit, rather than at the first word.
     """
     if options.timestamps:
         raise BadInput("A stream has no use for timestamp tokens: the times of its words come from alignment.")
-    told = {"adapter": adapter, "lang": lang, "task": task, "context": context, "text_prompt": prompt}
-    make_row(recognizer, np.zeros(SAMPLE_RATE, np.float32), **told)
+    told = {"adapter": adapter, "task": task, "context": context, "text_prompt": prompt}
+    language = recognizer.language_for(adapter) if lang is None else lang
+    if lang == AUTO:
+        check_detection(recognizer, [adapter])
+        language = None
+    first = next(iter(languages_of(recognizer))) if lang == AUTO else lang
+    make_row(recognizer, np.zeros(SAMPLE_RATE, np.float32), lang=first, **told)
+    return Ear(recognizer, told, options, autocast, language=language, given=lang)
+
+
+class Ear:
+    """What a session hears with.
+
+    Attributes: language: that of the words it gave last; None before any, where it is to be found out, or for a base of one.
+    """
+
+    def __init__(self, recognizer: Recognizer, told: dict[str, Any], options: Options, autocast: bool, *, language: str | None, given: str | None):
+        self.recognizer, self.told, self.options, self.autocast = recognizer, told, options, autocast
+        self.language, self.given = language, given
+        self._sure = given != AUTO
 
     @torch.no_grad()
-    def decode(samples: np.ndarray, said: str = "") -> list[Word]:
+    def __call__(self, samples: np.ndarray, said: str = "") -> list[Word]:
         if not len(samples):
             return []
-        row = text_prefix(recognizer, make_row(recognizer, samples, **told), said)
-        found, words = decode_aligned(recognizer, [row], options=options, autocast=autocast)[0]
+        # What goes on after committed words stays in their language.
+        if not self._sure and not (said and self.language):
+            self.language = detect(self.recognizer, [samples], autocast=self.autocast)[0].language
+            self._sure = len(samples) >= LISTEN_S * SAMPLE_RATE
+        lang = self.language if self.given == AUTO else self.given
+        row = text_prefix(self.recognizer, make_row(self.recognizer, samples, lang=lang, **self.told), said)
+        found, words = decode_aligned(self.recognizer, [row], options=self.options, autocast=self.autocast)[0]
         return [] if silent(found) else list(words)
-
-    return decode
 
 
 def stream(session: Session, chunks: Iterable[np.ndarray]) -> Iterator[Event]:

@@ -38,7 +38,11 @@ def test_the_report(tmp_path):
         assert one["enabled"] == (one["dev"]["own"] < min(one["dev"]["base"], one["dev"]["pooled"]))
         assert one["own"]["utterances"] == one["utterances"]["test"]
     assert {"base", "pooled", "own", "enabled"} == told["overall"].keys()
-    assert json.loads((tmp_path / "all" / "speakers.json").read_text()) == told
+    written = json.loads((tmp_path / "all" / "speakers.json").read_text())
+    assert [one["adapter"] for one in (*written["speakers"], written["pooled"])] == ["s0", "s1", "_pooled"]  # relative to itself
+    for one in (*written["speakers"], written["pooled"]):
+        one["adapter"] = str(tmp_path / "all" / one["adapter"])
+    assert written == told and written["by"] == "speaker"
     assert {p.name for p in (tmp_path / "all").iterdir()} == {"s0", "s1", "_pooled", "speakers.json"}
 
 

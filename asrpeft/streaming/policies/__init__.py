@@ -61,8 +61,8 @@ class Tape:
 class Said:
     """Makes events; what is committed only appends, and its times never go back."""
 
-    def __init__(self, clock: Callable[[], float]):
-        self._clock = clock
+    def __init__(self, clock: Callable[[], float], language: Callable[[], str | None] = lambda: None):
+        self._clock, self._language = clock, language
         self._began = clock()
         self.until: Seconds = 0.0  # end of the last committed word
 
@@ -95,6 +95,7 @@ class Said:
             last,
             tuple(placed),
             max(0.0, now - last) + max(0.0, self._clock() - self._began),
+            self._language(),
         )
 
 

@@ -1,0 +1,125 @@
+"""The adapters that `asrpeft speakers` left in a folder, put to use: each utterance is heard by its own speaker's.
+
+Only enabled ones are used. Everybody else is heard by the pooled adapter, where one was trained, or else by the base.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from pathlib import Path
+
+from asrpeft.corpus import Corpus, Utterance
+from asrpeft.errors import BadInput
+from asrpeft.recognizer import Recognizer
+
+REPORT = "speakers.json"
+
+
+@dataclass(frozen=True)
+class Voices:
+    """What `speakers.json` says.
+
+    Attributes:
+        by: the column that tells speakers apart.
+        own: the adapter folder of each speaker for whom it is enabled.
+        disabled: speakers whose adapter did not help them.
+        pooled: the folder of everybody's adapter, or None.
+    """
+
+    folder: Path
+    by: str
+    own: Mapping[str, Path]
+    disabled: frozenset[str]
+    pooled: Path | None
+
+    @classmethod
+    def read(cls, place: str | Path) -> Voices:
+        """Read the folder that `asrpeft speakers --out` wrote, or its `speakers.json`. Paths in it are relative to itself.
+
+        Raises: BadInput if there is none, or it cannot be used.
+        """
+        file = Path(place) if Path(place).name == REPORT else Path(place) / REPORT
+        if not file.is_file():
+            raise BadInput(f"{str(place)!r} holds no {REPORT}. Name the folder that `asrpeft speakers --out` wrote.")
+        try:
+            told = json.loads(file.read_text(encoding="utf-8"))
+            speakers = {str(one["speaker"]): one for one in told["speakers"]}
+            own = {name: _place(file.parent, one["adapter"]) for name, one in speakers.items() if one["enabled"] is True}
+            pooled = told.get("pooled")
+            return cls(file.parent, str(told.get("by", "speaker")), own, frozenset(speakers.keys() - own.keys()),
+                       None if pooled is None else _place(file.parent, pooled["adapter"]))  # fmt: skip
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+            raise BadInput(f"{str(file)!r} cannot be used: {type(error).__name__} {error}. Run `asrpeft speakers --resume` to write it again.") from None
+
+    def folder_for(self, speaker: str) -> Path | None:
+        """The adapter that hears a speaker of this folder; None is the base.
+
+        Raises: BadInput for a speaker that it does not know, naming those that are called alike.
+        """
+        if speaker not in self.own and speaker not in self.disabled:
+            known = sorted({*self.own, *self.disabled})
+            close = get_close_matches(speaker, known, 3) or known[:8]
+            raise BadInput(f"{str(self.folder)!r} knows no speaker {speaker!r}. Of its {len(known)}: {', '.join(close)}.")
+        return self.own.get(speaker, self.pooled)
+
+    def attach(self, recognizer: Recognizer, corpus: Corpus, *, force: bool = False) -> Heard:
+        """Load the adapters of those who speak in the corpus.
+
+        Raises: BadInput if the corpus has no such column; as `Adapters.load`.
+        """
+        speaking = dict.fromkeys(_speaker(u, self.by) for u in corpus)
+        if not any(one is not None for one in speaking):
+            raise BadInput(f"The corpus {corpus.name!r} has no column {self.by!r}, by which {str(self.folder)!r} tells speakers apart. "
+                           f"{'Map it: --columns speaker=NAME.' if self.by == 'speaker' else 'Add it to the corpus.'}")  # fmt: skip
+        taken = set(recognizer.adapters.names())
+
+        def load(folder: Path, name: str) -> str:
+            while name in taken:  # an adapter that is scored by itself may be called as a speaker is
+                name += "'"
+            taken.add(name)
+            return recognizer.adapters.load(folder, name=name, force=force).name
+
+        otherwise = None
+        if self.pooled is not None and any(one not in self.own for one in speaking):
+            otherwise = load(self.pooled, self.pooled.name)
+        return Heard({one: load(self.own[one], self.own[one].name) for one in speaking if one in self.own}, otherwise, self.by)
+
+
+@dataclass(frozen=True)
+class Heard:
+    """Attached adapters, by the speakers whom they hear: what `transcribe_corpus` and `evaluate` are given to choose by."""
+
+    names: Mapping[str, str] = field(repr=False)
+    otherwise: str | None = None
+    by: str = "speaker"
+    label: str = "speakers"  # what the system is called in reports
+
+    def __call__(self, utterance: Utterance) -> str | None:
+        return self.names.get(_speaker(utterance, self.by), self.otherwise)
+
+    @property
+    def adapters(self) -> tuple[str, ...]:
+        """Every adapter that may be chosen."""
+        return (*self.names.values(), *(() if self.otherwise is None else (self.otherwise,)))
+
+    def told(self, corpus: Corpus) -> str:
+        """`Of 12 speakers 9 were heard by their own adapter, 3 by the pooled one.`"""
+        speaking = {_speaker(u, self.by) for u in corpus}
+        own = sum(one in self.names for one in speaking)
+        rest = f", {len(speaking) - own} by {'the base' if self.otherwise is None else 'the pooled one'}" if own < len(speaking) else ""
+        return f"Of {len(speaking)} speakers {own} were heard by their own adapter{rest}."
+
+
+def _speaker(utterance: Utterance, by: str) -> str | None:
+    told = utterance.column(by)
+    return None if told is None else str(told)
+
+
+def _place(folder: Path, adapter: str) -> Path:
+    """Where an adapter is: beside the file that names it, also where the folder was moved, or was written by a version that
+    named paths from where it was run."""
+    own, by_name = folder / adapter, folder / Path(adapter).name
+    return by_name if not own.is_dir() and by_name.is_dir() else own
