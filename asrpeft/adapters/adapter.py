@@ -46,6 +46,7 @@ class Manifest:
     task: str = "transcribe"
     context: str = "full"
     ctc_vocabulary: list[str] | None = None
+    decode_by: str = "attention"  # or "ctc": trained by CTC alone, so that its head writes and no decoder
     training: dict[str, Any] = field(default_factory=dict)
     scores: dict[str, Any] = field(default_factory=dict)
     digest: dict[str, str] = field(default_factory=dict, compare=False)  # as it was read; `save` makes it anew
@@ -120,7 +121,7 @@ def _mapping(value: Any) -> bool:
     return isinstance(value, dict)
 
 
-_CHOICES = {"task": ("transcribe", "translate"), "context": ("full", "auto")}
+_CHOICES = {"task": ("transcribe", "translate"), "context": ("full", "auto"), "decode_by": ("attention", "ctc")}
 _CHECKS: dict[str, Callable[[Any], bool]] = {
     "method": _text, "config": _mapping, "where": _texts, "base_id": _text, "base_fingerprint": readable,
     "sites": lambda v: _texts(v) and 0 < len(v) == len(set(v)), "parent": _text_or_none, "language": _text_or_none,

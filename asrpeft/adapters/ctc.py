@@ -51,6 +51,10 @@ class CTCHead(nn.Module):
         """The text's characters as indices; characters that the head does not know are left out."""
         return [self.index[c] for c in unicodedata.normalize("NFC", text) if c in self.index]
 
+    def spell(self, labels: Sequence[int]) -> str:
+        """The characters of labels, as they are."""
+        return "".join(self.vocabulary[i] for i in labels)
+
     def text(self, best: Sequence[int]) -> str:
         """The text of a best path: repeats joined, blanks dropped."""
         kept = [i for n, i in enumerate(best) if i != 0 and (n == 0 or best[n - 1] != i)]

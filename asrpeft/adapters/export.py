@@ -58,7 +58,7 @@ def _write(recognizer: Any, name: str, manifest: Any, into: Path) -> None:
     info: dict[str, Any] = {
         "id": f"{recognizer.info.id}+{name}", "contexts": contexts, "languages": list(dict.fromkeys([*recognizer.info.languages, *spoken])),
         "merged": {"base": recognizer.info.id, "adapter": name, "method": manifest.method, "language": manifest.language or recognizer.info.language,
-                   "task": manifest.task, "context": manifest.context},
+                   "task": manifest.task, "context": manifest.context, "decode_by": manifest.decode_by},
         "language_slots": recognizer.info.slots | ({} if manifest.language_slot is None else {manifest.language_slot: manifest.language}),
     }  # fmt: skip
     head = recognizer.ctc_head(name)

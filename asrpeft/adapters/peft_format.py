@@ -38,7 +38,7 @@ from asrpeft.methods.layers import Layer
 
 CONFIG, TENSORS, PICKLE = "adapter_config.json", "adapter_model.safetensors", "adapter_model.bin"
 CARRIED, CARRIED_CTC = "asrpeft_adapter.json", "asrpeft_ctc.safetensors"
-CARRIED_FIELDS = ("language", "task", "context", "parent", "base_id", "base_fingerprint", "ctc_vocabulary", "training", "scores")
+CARRIED_FIELDS = ("language", "task", "context", "parent", "base_id", "base_fingerprint", "ctc_vocabulary", "decode_by", "training", "scores")
 PREFIX = "base_model.model."
 # Settings that change what an adapter computes and have no counterpart here.
 UNSUPPORTED = ("use_dora", "modules_to_save", "layer_replication", "lora_bias", "trainable_token_indices", "target_parameters", "use_qalora",

@@ -15,9 +15,11 @@ from asrpeft.audio.samples import as_samples
 from asrpeft.decoding.attention import attend
 from asrpeft.decoding.beam import beam_search
 from asrpeft.decoding.confidence import word_confidences
+from asrpeft.decoding.ctc import ctc_search
 from asrpeft.decoding.fallback import with_fallback
 from asrpeft.decoding.greedy import greedy
 from asrpeft.decoding.hypothesis import GREEDY, Hypothesis, Options
+from asrpeft.decoding.start import as_route
 from asrpeft.decoding.words import Word, align, spread
 from asrpeft.recognizer import Encoded, Recognizer, context_frames, speech_frames
 
@@ -129,7 +131,8 @@ def search(
     adapters: Sequence[str | None] | str | None,
     options: Options,
 ) -> list[Hypothesis]:
-    """The search that the options ask for: greedy or sampled, by beams, with the CTC head's opinion, with fallback."""
+    """The search that the options ask for: greedy or sampled, by beams, with the CTC head's opinion, with fallback; by the head
+    alone in rows whose adapter was trained so."""
 
     def once(
         encoded: Encoded,
@@ -140,11 +143,28 @@ def search(
         kind = beam_search if options.beams > 1 or options.ctc_weight else greedy
         return kind(recognizer, encoded, prompts, adapters=adapters, options=options)
 
-    return (
-        with_fallback(once, encoded, prompts, adapters, options)
-        if options.fallback
-        else once(encoded, prompts, adapters, options)
-    )
+    def by_decoder(
+        encoded: Encoded, prompts: Sequence[Sequence[int]], adapters: Sequence[str | None] | str | None
+    ) -> list[Hypothesis]:
+        return (
+            with_fallback(once, encoded, prompts, adapters, options)
+            if options.fallback
+            else once(encoded, prompts, adapters, options)
+        )
+
+    names = as_route(adapters, len(encoded.states)).names
+    names = names if isinstance(names, tuple) else (names,) * len(encoded.states)
+    ctc = [options.ctc_weight == 1 or not options.ctc_weight and recognizer.decode_by(name) == "ctc" for name in names]
+    if not any(ctc):
+        return by_decoder(encoded, prompts, adapters)
+    found: dict[int, Hypothesis] = {}
+    for alone in (True, False):
+        places = [row for row, one in enumerate(ctc) if one == alone]
+        if places:
+            some, told, own = encoded.take(torch.tensor(places)), [prompts[row] for row in places], [names[row] for row in places]
+            written = ctc_search(recognizer, some, told, names=own, options=options) if alone else by_decoder(some, told, own)
+            found |= dict(zip(places, written))
+    return [found[row] for row in range(len(names))]
 
 
 def decode_rows(

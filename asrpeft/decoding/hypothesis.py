@@ -47,7 +47,8 @@ class Options:
         timestamps: write them, under Whisper's rules.
         beams: hypotheses kept by beam search; 1 is greedy.
         length_penalty: of beam search: scores are divided by length to this power.
-        ctc_weight: of the CTC head's opinion beside the decoder's, 0 to below 1; see `asrpeft.decoding.joint`.
+        ctc_weight: of the CTC head's opinion beside the decoder's, 0 to 1; see `asrpeft.decoding.joint`. At 1 the head writes
+            alone (`asrpeft.decoding.ctc`), as it does at 0 for adapters that were trained by CTC alone.
         temperature: above 0, tokens are drawn at random with `seed`.
         stop_loops: end a row that repeats itself, and cut the loop to one turn.
         fallback: decode again, warmer, what looks wrong; see `asrpeft.decoding.fallback`.
@@ -72,8 +73,8 @@ class Options:
             raise BadInput(f"--beams must be at least 1, got {self.beams}.")
         if not 0 <= self.temperature < float("inf"):
             raise BadInput(f"--temperature is a number that is not negative, got {self.temperature}; 0 is greedy.")
-        if not 0 <= self.ctc_weight < 1:
-            raise BadInput(f"--ctc-weight is a share of the score, from 0 to below 1; got {self.ctc_weight}.")
+        if not 0 <= self.ctc_weight <= 1:
+            raise BadInput(f"--ctc-weight is a share of the score, from 0 to 1 (the CTC head alone); got {self.ctc_weight}.")
         if self.ctc_weight and self.temperature > 0:
             raise BadInput("Joint decoding and a temperature exclude each other; leave one of --ctc-weight and --temperature out.")
         if self.beams > 1 and self.temperature > 0:

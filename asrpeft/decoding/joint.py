@@ -135,7 +135,7 @@ class JointScores:
 
     def __init__(self, recognizer: Recognizer, encoded: Encoded, prompts: Sequence[Sequence[int]], names: Sequence[str | None], *, weight: float):
         self.recognizer, self.weight = recognizer, weight
-        self.heads = [_head(recognizer, name) for name in names]
+        self.heads = [head_of(recognizer, name) for name in names]
         n_frames = (encoded.frames if encoded.speech is None else encoded.speech).tolist()
         longest, widest = max(n_frames), max(len(head.vocabulary) for head in self.heads)
         logprobs = torch.full((len(prompts), longest, widest), NEVER, dtype=torch.float64)
@@ -143,7 +143,7 @@ class JointScores:
             own = [row for row, one in enumerate(self.heads) if one is head]
             logprobs[own, :, : len(head.vocabulary)] = head(encoded.states[own, :longest]).double().cpu()
         self.prefixes = PrefixScores(logprobs, n_frames)
-        self.starts = [self._spelt(row, Spelling(), _said(recognizer, prompt)) for row, prompt in enumerate(prompts)]
+        self.starts = [self._spelt(row, Spelling(), said_by(recognizer, prompt)) for row, prompt in enumerate(prompts)]
         self.prefixes.compute([(row, start.labels) for row, start in enumerate(self.starts)])
 
     def start(self, row: int) -> Spelling:
@@ -199,7 +199,8 @@ def for_base(recognizer: Recognizer, options: Options) -> Options:
     return options if recognizer.ctc is not None else replace(options, ctc_weight=0.0)
 
 
-def _head(recognizer: Recognizer, name: str | None) -> CTCHead:
+def head_of(recognizer: Recognizer, name: str | None) -> CTCHead:
+    """Raises: BadInput where neither the adapter nor the base has a CTC head."""
     head = recognizer.ctc_head(name)
     if head is None:
         whose = "The base" if name is None else f"Adapter {name!r}"
@@ -207,7 +208,7 @@ def _head(recognizer: Recognizer, name: str | None) -> CTCHead:
     return head
 
 
-def _said(recognizer: Recognizer, prompt: Sequence[int]) -> list[int]:
+def said_by(recognizer: Recognizer, prompt: Sequence[int]) -> list[int]:
     """The text tokens that a prompt ends with."""
     first = max((place + 1 for place, token in enumerate(prompt) if token >= recognizer.end), default=0)
     return list(prompt[first:])

@@ -355,6 +355,7 @@ def _attach(recognizer: Recognizer, name: str, method: str, where: str | None, s
             )
             adapter.ctc.to(recognizer.device)
             recognizer.adapters.describe(name, ctc_vocabulary=adapter.ctc.vocabulary)
+        recognizer.adapters.describe(name, decode_by="attention" if options.terms().needs_decoder else "ctc")
     return adapter
 
 
@@ -413,7 +414,7 @@ def _train(recognizer: Recognizer, adapter: Adapter, data: Corpus, dev: Corpus |
     name = adapter.name
     prompt = prompts(recognizer, name, lang=lang, task=task)
     prompt(data[0])  # an unknown language or task is told before any audio is read
-    by_wer = dev is not None and options.terms().needs_decoder
+    by_wer = dev is not None  # an adapter trained by CTC alone writes by its head
     return train(
         recognizer, name, data, prompt=prompt, options=options, dev=dev, guard=guard, checkpoint=checkpoint, resume=resume, progress=progress,
         dev_score=(lambda: dev_wer(recognizer, name, dev, lang=lang, task=task, options=options)) if by_wer else None,

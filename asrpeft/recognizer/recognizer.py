@@ -36,6 +36,7 @@ class BaseInfo:
         languages: codes of the languages it was trained on; empty where that is not known.
         slots: tokens whose place a learned language has taken in a merged export, and that language: {"<|su|>": "klingon"}.
         language, task, context: of a merged export, what its adapter was trained for; None, transcribe and None elsewhere.
+        decode_by: `ctc` for a merged export of an adapter that was trained by CTC alone.
     """
 
     id: str
@@ -45,6 +46,7 @@ class BaseInfo:
     language: str | None = None
     task: str = "transcribe"
     context: str | None = None
+    decode_by: str = "attention"
 
 
 @dataclass(frozen=True)
@@ -256,6 +258,10 @@ class Recognizer(nn.Module):
         if self.info.context is not None:
             return self.info.context
         return "auto" if "auto" in self.info.contexts else "full"
+
+    def decode_by(self, adapter: str | None) -> str:
+        """`attention`: the decoder writes; `ctc`: the head that was trained without one does."""
+        return self.info.decode_by if adapter is None else self.adapters[adapter].manifest.decode_by
 
     def check_context(self, context: str, adapter: str | None) -> None:
         """Raises: BadInput where a model would be run on a context it was never trained for."""
