@@ -142,7 +142,7 @@ def test_without_a_head_joint_decoding_is_refused():
         search(recognizer, x, frames, beams=2, ctc_weight=0.3)
 
 
-@pytest.mark.parametrize("told", [{"ctc_weight": 1.0}, {"ctc_weight": -0.1}, {"ctc_weight": 0.3, "temperature": 0.5}])
+@pytest.mark.parametrize("told", [{"ctc_weight": 1.1}, {"ctc_weight": -0.1}, {"ctc_weight": 0.3, "temperature": 0.5}])
 def test_weights_that_mean_nothing_are_refused(told):
     with pytest.raises(BadInput, match="--ctc-weight"):
         Options(**told)
