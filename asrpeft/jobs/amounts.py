@@ -81,7 +81,7 @@ def amounts(
     dev: Corpus | None = None,
     out: str | Path | None = None,
     decoding: Options = OPTIONS,
-    overlap: How = "tell",
+    overlap: How = "warn",
     progress: Progress = ignore,
 ) -> Curve:
     """Train one adapter for each fraction of `data`, and score each on `eval_data`.

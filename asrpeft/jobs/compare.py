@@ -74,7 +74,7 @@ def contest(
     dev: Corpus | None = None,
     out: str | Path | None = None,
     decoding: Options = OPTIONS,
-    overlap: How = "tell",
+    overlap: How = "warn",
     progress: Progress = ignore,
 ) -> Contest:
     """Train one adapter of each method, one after another on the loaded base, and score each on `eval_data`.

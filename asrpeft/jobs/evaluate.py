@@ -131,7 +131,7 @@ def evaluate(
     seed: int = 0,
     strict: bool = False,
     train: Corpus | None = None,
-    overlap: How = "tell",
+    overlap: How = "warn",
     progress: Progress | None = None,
 ) -> Evaluation:
     """Transcribe the corpus with the base and with each adapter, score and compare.
@@ -153,7 +153,7 @@ def evaluate(
         seed: of the bootstraps and the disturbances.
         train: what the adapters were trained on, to be compared with the corpus beside what they have on record.
         overlap: what to do where they were trained (or their weights chosen) on recordings of the corpus or of the guard data:
-            "refuse", "tell" (a warning and a note) or "ignore". Shared speakers and sentences are noted.
+            "refuse", "tell" (a note), "warn" (in Python's way too) or "ignore". Shared speakers and sentences are noted.
         progress: called with (utterances done, of all systems and checks, what is being done).
     Raises: BadCorpus if nothing could be transcribed; BadInput, BadRoute as `transcribe_corpus`.
     """

@@ -147,7 +147,7 @@ def finetune(
     init_adapter: str | Path | None = None,
     resume: bool = False,
     decoding: Options = OPTIONS,
-    overlap: How = "tell",
+    overlap: How = "warn",
     record: bool = True,
     progress: Progress = ignore,
 ) -> Finetuned:
@@ -173,8 +173,8 @@ def finetune(
         resume: go on from the checkpoint of an interrupted run with the same arguments; where that had come to its end, its
             adapter is loaded and nothing trains.
         decoding: how `eval_data` and `guard` are decoded. (Development data, while training: greedily.)
-        overlap: what to do where recordings of two parts of the data are the same ones: "refuse", "tell" (a warning, and in
-            the result) or "ignore". Speakers and sentences that are shared are told. See `asrpeft.jobs.leakage`.
+        overlap: what to do where recordings of two parts of the data are the same ones: "refuse", "tell" (in the
+            result), "warn" (in Python's way too) or "ignore". Speakers and sentences that are shared are told. See `asrpeft.jobs.leakage`.
         record: let digests of the recordings, ids and speakers go with the adapter, by which `evaluate` knows them again.
     Raises: BadInput, BadCorpus (among others, where all recordings are silent), CannotAttach, UnexpectedTraining, Failure.
     """

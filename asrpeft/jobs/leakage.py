@@ -3,7 +3,8 @@
     refused   a recording of one part is in another: a score on it says nothing about new speech
     told      speakers or sentences are shared: the score holds for these speakers, or these sentences
 
-`how` is "refuse", "tell" (shared recordings are told as the others are, and in Python as a warning) or "ignore".
+`how` is "refuse"; "tell", so that shared recordings are told as speakers are; "warn", the same with a warning of Python's; or
+"ignore". The command line refuses, or with --allow-overlap tells; from Python a warning is the default.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from asrpeft.corpus import Corpus
 from asrpeft.corpus.traces import Overlap, Record, overlap
 from asrpeft.errors import BadInput
 
-How = Literal["refuse", "tell", "ignore"]
+How = Literal["refuse", "warn", "tell", "ignore"]
 RECORD = "record"  # of the manifest's training provenance: what was trained on, and what chose among weights
 
 
@@ -73,7 +74,7 @@ def refuse(found: Iterable[Overlap], how: How) -> list[str]:
         raise BadInput(f"{told(shared[0])[0]} A score on what was trained or chosen on says nothing about new speech. Take them out of one of the "
                        f"two (`asrpeft data split` divides a corpus), or go on knowingly with --allow-overlap.")  # fmt: skip
     said = [sentence for one in found for sentence in told(one)]
-    if shared:
+    if shared and how == "warn":
         warnings.warn(told(shared[0])[0], SharedRecordings, stacklevel=3)
     return said
 

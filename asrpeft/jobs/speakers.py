@@ -135,7 +135,7 @@ def speakers(
     resume: bool = False,
     overwrite: bool = False,
     decoding: Options = OPTIONS,
-    overlap: How = "tell",
+    overlap: How = "warn",
     record: bool = True,
     progress: Progress = ignore,
     done: Callable[[SpeakerResult], None] | None = None,
