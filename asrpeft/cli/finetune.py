@@ -73,6 +73,7 @@ def finetune(
     out: Annotated[Path, typer.Option("--out", help="The adapter's folder.")] = Path("adapter"),
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an adapter that is there.")] = False,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint of an interrupted run with the same --out.")] = False,
+    keep: Annotated[str, typer.Option("--keep", help="best: the weights that the dev data choose; last: those of the last step; both: the best, and in OUT.last the last where they are others.")] = "both",
     columns: o.Columns = None,
     strict: o.Strict = False,
     beams: o.Beams = None,
@@ -98,6 +99,9 @@ def finetune(
     No recording may be in two of training, dev, evaluation and guard data (else status 2; --allow-overlap goes on knowingly);
     speakers and sentences that are shared are told. All of that stands in "overlap": [{"part", "other", "recordings", "ids",
     "speakers", "sentences", "examples"}]. The adapter keeps digests of what it was trained on, so that evaluate knows it too.
+
+    "dev": {"best", "step", "chosen_by", "measures"}: dev data choose by WER; where that is 90 % or more and says little, by CER,
+    and where CER does too, by the loss. "last": the folder of the last step's weights, where they are others.
 
     Dev data choose among weights, with the part of the guard data that --max-loss sets aside ("chosen_by"; "separate" says
     that none of it is reported). --eval-data and the rest of the guard data are read once, after training, and decoded as
@@ -125,7 +129,7 @@ def finetune(
         result = run(
             recognizer, corpora[0], dev=corpora[1], eval_data=corpora[2], guard=guards[0], guard_dev=guards[1], guard_lang=guard_lang,
             max_loss=None if max_loss is None else max_loss / 100, options=given, method=method, settings=o.pairs("--set", settings), where=where,
-            lang=lang, proxy_lang=proxy_lang, task=task, init_adapter=init_adapter, out=out, overwrite=overwrite, resume=resume,
+            lang=lang, proxy_lang=proxy_lang, task=task, init_adapter=init_adapter, out=out, overwrite=overwrite, resume=resume, keep_weights=keep,
             decoding=o.search(beams, ctc_weight),
             overlap="tell" if allow_overlap else "refuse", record=not no_record, progress=progress,
         )  # fmt: skip
@@ -171,4 +175,4 @@ def show(found: dict[str, Any], out: Path) -> None:
     tell(f"{found['method']}: {count(found['trained_parameters'])} parameters{head} ({per_cent(found['trained_parameters'] / found['total_parameters'], 2)} of the base), "
           f"{size(sum(f.stat().st_size for f in folder.iterdir()))} on disk; {found['steps']} steps in {duration(found['seconds'])}, "
           f"{found['utterances_per_second']:.1f} utterances/s.")  # fmt: skip
-    tell(f"Saved in {out}.")
+    tell(f"Saved in {out}." + (f" The weights of the last step are in {found['last']}." if found.get("last") else ""))

@@ -13,6 +13,17 @@ from asrpeft.training.events import DevScore, Event, GuardScore, Message, Scorin
 _NAMED = 3  # unreadable files named one by one; the rest are counted
 
 
+def looked(event: DevScore) -> str:
+    """`87.3 % WER (best so far)`; with CER, and loss, where WER says nothing, and by which of them it is the best."""
+    parts = [per_cent(event.score) + " WER" if event.kind == "wer" else f"loss {event.score:.4f}"]
+    if event.by in ("cer", "loss"):
+        parts.append(f"{per_cent(event.cer)} CER")
+    if event.by == "loss":
+        parts.append(f"loss {event.loss:.4f}")
+    by = f", by {event.by.upper() if event.by == 'cer' else event.by}" if len(parts) > 1 else ""
+    return ", ".join(parts) + (f" (best so far{by})" if event.best else "")
+
+
 @contextmanager
 def told(*, quiet: bool, say: Callable[[str], None]) -> Iterator[Callable[[Event], None]]:
     """A context that gives the callback of a training job."""
@@ -25,8 +36,7 @@ def told(*, quiet: bool, say: Callable[[str], None]) -> Iterator[Callable[[Event
                     note = f"loss {event.loss:.3f}, {event.utterances_per_second:.1f} utterances/s"
                     advance(event.step, event.total, note, remaining_s=event.remaining_s)
                 case DevScore():
-                    value = per_cent(event.score) + " WER" if event.kind == "wer" else f"loss {event.score:.4f}"
-                    say(f"step {event.step}: dev {value}{' (best so far)' if event.best else ''}")
+                    say(f"step {event.step}: dev {looked(event)}")
                 case GuardScore():
                     verdict = "within" if event.passed else "MORE than"
                     say(f"step {event.step}: guard {100 * event.loss:+.1f} points of WER, {verdict} the {100 * event.max_loss:g} that may be lost")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -34,11 +35,13 @@ from asrpeft.recognizer.languages import canonical
 from asrpeft.scoring import score
 from asrpeft.training import Guard, Message, Progress, Scoring, Trained, TrainingOptions, train
 from asrpeft.training.checkpoints import read as read_checkpoint
+from asrpeft.training.choice import Rates
 from asrpeft.training.events import ignore
 from asrpeft.training.options import differences
 from asrpeft.training.precision import has_bf16
 
 DEV_SHARE = 0.1
+KEEP = ("both", "best", "last")
 
 
 @dataclass(frozen=True)
@@ -54,6 +57,7 @@ class Finetuned:
         evaluation: base and adapter on the evaluation data, if there were any.
         kept: base and adapter on what the base could already do, if there were guard data.
         shared: what training, development, evaluation and guard data have in common, where they have anything.
+        last: the folder of the weights of the last step, where they were saved beside those that were chosen.
     """
 
     name: str
@@ -66,6 +70,7 @@ class Finetuned:
     evaluation: Evaluation | None = field(repr=False, default=None)
     kept: Kept | None = field(repr=False, default=None)
     shared: tuple[Overlap, ...] = field(repr=False, default=())
+    last: Path | None = None
 
     def to_json(self) -> dict[str, Any]:
         """What `asrpeft finetune --json` prints."""
@@ -77,6 +82,7 @@ class Finetuned:
             "dev": dev_json(self.training),
             "skipped": [{"id": s.id, "reason": s.reason} for s in self.training.skipped],
         }  # fmt: skip
+        told |= {} if self.last is None else {"last": str(self.last)}
         told |= {} if self.evaluation is None else {"eval": before_and_after(self.evaluation)}
         told |= {"overlap": [one.to_json() for one in self.shared]} if self.shared else {}
         return told | ({} if self.kept is None else {"guard": self.kept.to_json()})
@@ -90,7 +96,9 @@ def dev_json(training: Trained) -> dict[str, Any] | None:
         "kind": training.kind,
         "best": training.best[0],
         "step": training.best[1],
+        "chosen_by": training.chosen_by,
         "looks": [list(look) for look in training.looks],
+        "measures": [dict(zip(("step", "wer", "cer", "loss"), one)) for one in training.measures],
     }
 
 
@@ -146,6 +154,7 @@ def finetune(
     overwrite: bool = False,
     init_adapter: str | Path | None = None,
     resume: bool = False,
+    keep_weights: str = "both",
     decoding: Options = OPTIONS,
     overlap: How = "warn",
     record: bool = True,
@@ -172,6 +181,8 @@ def finetune(
         init_adapter: a trained adapter of the same method and settings to start from.
         resume: go on from the checkpoint of an interrupted run with the same arguments; where that had come to its end, its
             adapter is loaded and nothing trains.
+        keep_weights: "best": those that the development data choose; "last": those of the last step, whatever the looks at
+            the development data said; "both": the best, and beside `out`, in OUT.last, the last where they are others.
         decoding: how `eval_data` and `guard` are decoded. (Development data, while training: greedily.)
         overlap: what to do where recordings of two parts of the data are the same ones: "refuse", "tell" (in the
             result), "warn" (in Python's way too) or "ignore". Speakers and sentences that are shared are told. See `asrpeft.jobs.leakage`.
@@ -184,7 +195,12 @@ def finetune(
     if out is not None:
         recover(out)
     finished = out is not None and (out / MANIFEST).is_file()
+    if keep_weights not in KEEP:
+        raise BadInput(f"--keep {keep_weights}: choose {', '.join(KEEP)}.")
     checkpoint = None if out is None else check_out(out, overwrite=overwrite, resume=resume)
+    beside = None if out is None or keep_weights != "both" else out.with_name(f"{out.name}.last")
+    if beside is not None and beside.exists() and not (overwrite or resume):
+        raise BadInput(f"{str(beside)!r} holds the last weights of another run. Choose another --out, --overwrite, or leave them out with --keep best.")
     for told in (guard, guard_dev):
         if told is not None:
             check_guard(recognizer, told, guard_lang)
@@ -203,6 +219,8 @@ def finetune(
         "asked": asked, "options": options.to_json(), "data": describe_corpus(data), "dev": None if dev is None else describe_corpus(dev),
         "init_adapter": None if init_adapter is None else str(init_adapter),
     }  # fmt: skip
+    if keep_weights == "last":
+        described["keep"] = keep_weights
     if choosing is not None:
         described["guard"] = {"data": describe_corpus(choosing), "max_loss": max_loss}
     if finished and resume and checkpoint is not None and not checkpoint.exists():
@@ -224,10 +242,13 @@ def finetune(
             if choosing is not None:
                 watched = watch(choosing, max_loss, lambda adapted: dev_wer(
                     recognizer, name if adapted else None, choosing, lang=guard_lang, task=task, options=options))  # fmt: skip
-            trained = _train(recognizer, adapter, data, dev, options, given, task, watched, checkpoint, resume, progress)
+            trained = _train(recognizer, adapter, data, dev, options, given, task, watched, "last" if keep_weights == "last" else "best",
+                             checkpoint, resume, progress)  # fmt: skip
             recognizer.adapters.describe(name, training=described | provenance(trained) | on_record)
             if out is not None and accelerate.PartialState().is_main_process:
                 adapter.save(out, overwrite=overwrite or resume)
+                if beside is not None:
+                    _save_last(adapter, trained, beside)
         evaluation = kept = None
         if guard is not None or choosing is not None:
             kept = keep(recognizer, name, guard, choosing, trained, lang=guard_lang, task=task, max_loss=max_loss,
@@ -255,7 +276,22 @@ def finetune(
     if checkpoint is not None and accelerate.PartialState().is_main_process:
         checkpoint.unlink(missing_ok=True)
     return Finetuned(name, out, adapter.manifest.method, adapter.trained_parameters(), adapter.head_parameters(),
-                     sum(p.numel() for p in recognizer.base.parameters()), trained, evaluation, kept, tuple(one for one in shared if one))  # fmt: skip
+                     sum(p.numel() for p in recognizer.base.parameters()), trained, evaluation, kept, tuple(one for one in shared if one),
+                     beside if beside is not None and beside.is_dir() else None)  # fmt: skip
+
+
+def _save_last(adapter: Adapter, trained: Trained, folder: Path) -> None:
+    """The weights of the last step as an adapter folder of their own; an older one goes where there are none to save."""
+    if trained.last is None:
+        if folder.is_dir() and {path.name for path in folder.iterdir()} <= {MANIFEST, TENSORS}:
+            shutil.rmtree(folder)
+        return
+    chosen = {name: tensor.detach().clone() for name, tensor in adapter.state_dict().items()}
+    try:
+        adapter.load_state_dict(trained.last)
+        adapter.save(folder, overwrite=True, training=adapter.manifest.training | {"weights": "last"}, scores={})
+    finally:
+        adapter.load_state_dict(chosen)
 
 
 def _tell_what_is_kept(error: BaseException, out: Path, checkpoint: Path) -> None:
@@ -410,22 +446,28 @@ def prompts(recognizer: Recognizer, name: str, *, lang: str | None, task: str) -
 
 
 def _train(recognizer: Recognizer, adapter: Adapter, data: Corpus, dev: Corpus | None, options: TrainingOptions, lang: str | None, task: str,
-           guard: Guard | None, checkpoint: Path | None, resume: bool, progress: Progress) -> Trained:  # fmt: skip
+           guard: Guard | None, keep_weights: str, checkpoint: Path | None, resume: bool, progress: Progress) -> Trained:  # fmt: skip
     name = adapter.name
     prompt = prompts(recognizer, name, lang=lang, task=task)
     prompt(data[0])  # an unknown language or task is told before any audio is read
     by_wer = dev is not None  # an adapter trained by CTC alone writes by its head
     return train(
-        recognizer, name, data, prompt=prompt, options=options, dev=dev, guard=guard, checkpoint=checkpoint, resume=resume, progress=progress,
-        dev_score=(lambda: dev_wer(recognizer, name, dev, lang=lang, task=task, options=options)) if by_wer else None,
+        recognizer, name, data, prompt=prompt, options=options, dev=dev, guard=guard, keep=keep_weights,
+        checkpoint=checkpoint, resume=resume, progress=progress,
+        dev_score=(lambda: dev_rates(recognizer, name, dev, lang=lang, task=task, options=options)) if by_wer else None,
     )  # fmt: skip
 
 
-def dev_wer(
+def dev_wer(recognizer: Recognizer, name: str | None, dev: Corpus, **how: Any) -> float:
+    """As `dev_rates`, WER alone."""
+    return dev_rates(recognizer, name, dev, **how).wer
+
+
+def dev_rates(
     recognizer: Recognizer, name: str | None, dev: Corpus, *, lang: str | None, task: str, options: TrainingOptions,
     decoding: Options = OPTIONS,
-) -> float:  # fmt: skip
-    """WER of an adapter (None: the base) on development data, decoded greedily unless told otherwise."""
+) -> Rates:  # fmt: skip
+    """What an adapter (None: the base) makes of development data, decoded greedily unless told otherwise."""
     fast = options.precision == "bf16" or (
         options.precision == "auto" and recognizer.dtype == torch.float32 and has_bf16(recognizer.device)
     )
@@ -435,7 +477,8 @@ def dev_wer(
         raise BadCorpus(
             f"No utterance of the development data can be read: {'; '.join(f'{s.id}: {s.reason}' for s in heard.skipped[:3])}."
         )
-    return score([u.text for u in heard.utterances], heard.texts, resamples=0).wer
+    found = score([u.text for u in heard.utterances], heard.texts, resamples=0)
+    return Rates(found.wer, found.cer)
 
 
 def _finished(
@@ -448,6 +491,7 @@ def _finished(
     manifest, _ = read(out)
     told = manifest.training
     others = [key for key, value in described.items() if key != "options" and told.get(key) != value]
+    others += ["keep"] if told.get("keep") != described.get("keep") else []
     if manifest.method != method or "finished" not in told or others or differences(told["options"], options):
         raise BadInput(
             f"{str(out)!r} holds a finished adapter of another run ({manifest.method}). Choose another --out, or --overwrite it."
@@ -456,6 +500,7 @@ def _finished(
     trained = Trained(
         steps=did["steps"], rows=did["rows"], seconds=did["seconds"], peak_memory_bytes=did["peak_memory_bytes"], kind=did["kind"],
         best=None if did["best"] is None else tuple(did["best"]), looks=tuple(tuple(look) for look in did["looks"]), dropped=did["dropped"],
+        chosen_by=did.get("chosen_by"), measures=tuple(tuple(one) for one in did.get("measures", ())),
         skipped=tuple(Skipped(**s) for s in did["skipped"]), guard_looks=tuple(tuple(look) for look in did.get("guard_looks", ())),
     )  # fmt: skip
     return recognizer.adapters.load(out, name=name), trained

@@ -75,7 +75,7 @@ def refuse(found: Iterable[Overlap], how: How) -> list[str]:
                        f"two (`asrpeft data split` divides a corpus), or go on knowingly with --allow-overlap.")  # fmt: skip
     said = [sentence for one in found for sentence in told(one)]
     if shared and how == "warn":
-        warnings.warn(told(shared[0])[0], SharedRecordings, stacklevel=3)
+        warnings.warn(told(shared[0])[0], SharedRecordings, stacklevel=4)
     return said
 
 

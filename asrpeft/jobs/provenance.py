@@ -34,6 +34,7 @@ def provenance(trained: Trained) -> dict[str, Any]:
         "finished": {
             "steps": trained.steps, "rows": trained.rows, "seconds": trained.seconds, "peak_memory_bytes": trained.peak_memory_bytes,
             "kind": trained.kind, "best": None if trained.best is None else list(trained.best), "looks": [list(look) for look in trained.looks],
+            "chosen_by": trained.chosen_by, "measures": [list(one) for one in trained.measures],
             "guard_looks": [list(look) for look in trained.guard_looks],
             "dropped": trained.dropped, "skipped": [{"id": s.id, "reason": s.reason} for s in trained.skipped],
         },

@@ -36,8 +36,9 @@ class State:
         total: steps planned; None if time is planned.
         rows: utterances trained on so far, counting each time.
         seconds: time in the loop, without evaluation.
-        best: score and step of the best look at the development data.
-        looks: (step, score) of each look.
+        best: score and step of the best look at the development data; rank: by which it was, see `asrpeft.training.choice`;
+            chosen_by: that measure's name.
+        looks: (step, score) of each look; measures: (step, WER, CER, loss or None).
         since_best: looks since then.
         due: the look at the development data that belongs after this step has not been taken yet.
         guard_looks: (step, loss) of each time the guard data were asked.
@@ -53,7 +54,10 @@ class State:
     rows: int = 0
     seconds: float = 0.0
     best: tuple[float, int] | None = None
+    rank: tuple[int, float] | None = None
+    chosen_by: str | None = None
     looks: list[tuple[int, float]] = field(default_factory=list)
+    measures: list[tuple[int, float, float, float | None]] = field(default_factory=list)
     since_best: int = 0
     due: bool = False
     guard_looks: list[tuple[int, float]] = field(default_factory=list)
@@ -84,10 +88,10 @@ def identity(adapter: Adapter, data: Corpus, dev: Corpus | None) -> dict[str, An
 
 
 def write(path: Path, state: State, *, adapter: Adapter, optimizer: torch.optim.Optimizer, best: Mapping[str, Tensor] | None,
-          options: Mapping[str, Any], identity: Mapping[str, Any]) -> None:  # fmt: skip
+          last: Mapping[str, Tensor] | None = None, options: Mapping[str, Any], identity: Mapping[str, Any]) -> None:  # fmt: skip
     """Write the checkpoint. What was there stays until the new one is complete."""
     tensors = {f"adapter.{name}": tensor for name, tensor in adapter.state_dict().items()}
-    tensors |= {f"best.{name}": tensor for name, tensor in (best or {}).items()}
+    tensors |= {f"{part}.{name}": tensor for part, held in (("best", best), ("last", last)) for name, tensor in (held or {}).items()}
     names = {parameter: name for name, parameter in adapter.named_parameters()}
     for parameter, moments in optimizer.state.items():
         tensors |= {f"optimizer.{names[parameter]}/{key}": value for key, value in moments.items()}
@@ -144,7 +148,7 @@ def check(found: Checkpoint, path: Path, *, changed_options: list[str], identity
     now = json.loads(json.dumps(dict(identity)))
     changed = [
         *changed_options,
-        *(f"the {name} differ" for name, value in now.items() if found.identity.get(name) != value),
+        *(f"the {name} differ" for name in (now | found.identity) if found.identity.get(name) != now.get(name)),
     ]
     if changed:
         raise BadInput(f"{str(path)!r} was written by another run: {'; '.join(changed[:4])}. "

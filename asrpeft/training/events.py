@@ -31,12 +31,19 @@ class Step:
 
 @dataclass(frozen=True)
 class DevScore:
-    """The development data were looked at. `kind` is `loss` or `wer` (a fraction); lower is better for both."""
+    """The development data were looked at. `kind` is `loss` or `wer` (a fraction); lower is better for both.
+
+    Where rates were looked at, `by` is the measure that judges these weights (`wer`, `cer` or `loss`), see
+    `asrpeft.training.choice`; `loss` is None where it was not needed.
+    """
 
     step: int
     score: float
     kind: str
     best: bool
+    cer: float | None = None
+    loss: float | None = None
+    by: str | None = None
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,9 @@ the steps of one. All chance is keyed by (seed, utterance, epoch) or (seed, step
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -27,6 +27,7 @@ from asrpeft.errors import BadCorpus, BadInput, Failure
 from asrpeft.recognizer import Recognizer
 from asrpeft.training import checkpoints, memory, reading
 from asrpeft.training.checkpoints import State
+from asrpeft.training.choice import Rates, judged
 from asrpeft.training.events import DevScore, GuardScore, Message, Progress, Step, ignore
 from asrpeft.training.examples import Examples, Prompt, StepData
 from asrpeft.training.frozen import only, trained_parameters, training_mode
@@ -49,7 +50,10 @@ class Trained:
     Attributes:
         steps: optimiser steps taken; rows: utterances trained on, counting each time.
         seconds: time in the loop, with reading and augmenting audio, without start-up and evaluation.
-        best: (score, step) of the look at the development data whose weights were kept; None without such data.
+        best: (score, step) of the look at the development data whose weights were best; None without such data.
+        chosen_by: the measure that found them so: `wer`, `cer` or `loss`. See `asrpeft.training.choice`.
+        measures: (step, WER, CER, loss or None) of each look, where rates were looked at.
+        last: the weights after the last step, as a state dict, where those that were kept are others.
         looks: (step, score) of each look, `kind` is `wer` or `loss`.
         dropped: rows that had no target for a part of the loss because it did not fit (CTC).
         skipped: utterances left out, with reasons.
@@ -66,6 +70,9 @@ class Trained:
     dropped: int
     skipped: tuple[Skipped, ...]
     guard_looks: tuple[tuple[int, float], ...] = ()
+    chosen_by: str | None = None
+    measures: tuple[tuple[int, float, float, float | None], ...] = ()
+    last: Mapping[str, Tensor] | None = field(default=None, repr=False, compare=False)
 
     @property
     def utterances_per_second(self) -> float:
@@ -80,8 +87,9 @@ def train(
     prompt: Prompt,
     options: TrainingOptions,
     dev: Corpus | None = None,
-    dev_score: Callable[[], float] | None = None,
+    dev_score: Callable[[], float | Rates] | None = None,
     guard: Guard | None = None,
+    keep: str = "best",
     checkpoint: Path | None = None,
     resume: bool = False,
     progress: Progress = ignore,
@@ -91,9 +99,11 @@ def train(
     Args:
         prompt: the tokens before every transcript (see `Recognizer.prompt`), or a function from the utterance to them.
         dev: data that choose among the weights; without them the last are kept.
-        dev_score: what to choose by (lower is better; called with the adapter in evaluation mode), for instance its WER on
-            `dev`; without it, the loss on `dev`.
+        dev_score: what to choose by, called with the adapter in evaluation mode: its rates on `dev`, of which the first that
+            says something chooses, else the loss; or any number (lower is better). Without it, the loss on `dev`.
         guard: among the looks at `dev`, only weights that lose at most this much on what the base could do are kept.
+        keep: "last" leaves the weights of the last step in the adapter, whatever the development data say; "best" gives them
+            in the result, if they are others.
         checkpoint: the file that holds the run's state; without it nothing is written.
         resume: go on from that file, if it exists.
     Ctrl-C and SIGTERM are met after the step that is under way, with a checkpoint written (KeyboardInterrupt, SystemExit).
@@ -110,6 +120,7 @@ def train(
             dev=dev,
             dev_score=dev_score,
             guard=guard,
+            keep=keep,
             checkpoint=checkpoint,
             progress=progress,
         )
@@ -124,7 +135,7 @@ class Run:
     """A run of `train`: its parts, and the `state` that a checkpoint holds."""
 
     def __init__(self, recognizer: Recognizer, name: str, data: Corpus, *, prompt: Prompt, options: TrainingOptions, dev: Corpus | None,
-                 dev_score: Callable[[], float] | None, guard: Guard | None, checkpoint: Path | None, progress: Progress):  # fmt: skip
+                 dev_score: Callable[[], float | Rates] | None, guard: Guard | None, keep: str, checkpoint: Path | None, progress: Progress):  # fmt: skip
         self.recognizer, self.name, self.options = recognizer, name, options
         self.adapter = recognizer.adapters[name]
         self.trained = trained_parameters(recognizer, name)
@@ -155,7 +166,11 @@ class Run:
         )
         if guard is not None and dev is None:
             raise BadInput("Weights that forget too much are left out among looks at development data: give --dev-data.")
-        self.dev_score, self.guard = dev_score, guard
+        if keep not in ("best", "last"):
+            raise BadInput(f"There is no keep={keep!r}; choose 'best' or 'last'.")
+        if guard is not None and keep == "last":
+            raise BadInput("With --keep last nothing is chosen, so that --max-loss can refuse nothing. Keep one of the two.")
+        self.dev_score, self.guard, self.keep = dev_score, guard, keep
         self.steps = Steps(self.examples, options)
         self.lr = learning_rate(self.adapter.method, options)
         self.optimizer = adamw(self.trained, options, lr=self.lr)
@@ -163,8 +178,11 @@ class Run:
         self.checkpoint, self.identity = checkpoint, checkpoints.identity(self.adapter, data, dev)
         if guard is not None:
             self.identity |= {"guard data": guard.key, "limits on what may be lost": guard.max_loss}
+        if keep == "last":
+            self.identity |= {"weights to keep": keep}
         self.state = State(total=self.steps.total, skipped={s.id: s.reason for s in self.examples.corpus.skipped})
         self.best: dict[str, Tensor] | None = None
+        self.last: dict[str, Tensor] | None = None  # once the run is at its end, where those that are kept are others
         self._not_finite = 0
         self._whole, self._stop = True, False  # no step is half done; some process was asked to end
         self._kept = 0  # steps in the last checkpoint
@@ -190,12 +208,13 @@ class Run:
         )
         self.state, self._kept = found.state, found.state.step
         self.best = found.restore(self.adapter, self.optimizer)
+        self.last = found.part("last.") or None
         self.progress(Message(f"Resuming after step {self.state.step:,}."))
 
     def save(self) -> None:
         if self.checkpoint is not None and self.accelerator.is_main_process:
             checkpoints.write(self.checkpoint, self.state, adapter=self.adapter, optimizer=self.optimizer, best=self.best,
-                              options=self.options.to_json(), identity=self.identity)  # fmt: skip
+                              last=self.last, options=self.options.to_json(), identity=self.identity)  # fmt: skip
         self._saved, self._kept = time.monotonic(), self.state.step
 
     # -- the loop ------------------------------------------------------------------------------------------------------
@@ -383,20 +402,27 @@ class Run:
         if self.dev is None:
             state.due = False
             return
-        score = self.dev_score() if self.dev_score is not None else self.dev_loss()
+        found = self.dev_score() if self.dev_score is not None else self.dev_loss()
+        look = judged(found, self.dev_loss) if isinstance(found, Rates) else None
+        score, rank = (found, (0, found)) if look is None else (look.wer, look.rank)
         # Equal scores are common (100 % WER at first): the later weights are kept, but they are no improvement.
-        improved = state.best is None or score < state.best[0]
-        best = improved or score == state.best[0]
+        before = None if state.best is None else tuple(state.rank or (0, state.best[0]))
+        improved = before is None or rank < before
+        best = improved or rank == before
         loss = self.guard.loss() if best and self.guard is not None else None
         with interruption.deferred(_KEEPING):
             best = best and (loss is None or self._passes(loss))
             state.looks.append((state.step, score))
+            if look is not None:
+                state.measures.append((state.step, look.wer, look.cer, look.loss))
             state.since_best = 0 if best and improved else state.since_best + 1
             if best:
-                state.best = (score, state.step)
+                state.best, state.rank = (score, state.step), rank
+                state.chosen_by = self.kind if look is None else look.by
                 self.best = {n: t.detach().cpu().clone() for n, t in self.adapter.state_dict().items()}
             state.due = False
-            self.progress(DevScore(state.step, score, self.kind, best))
+            told = {} if look is None else {"cer": look.cer, "loss": look.loss, "by": look.by}
+            self.progress(DevScore(state.step, score, self.kind, best, **told))
 
     def _passes(self, loss: float) -> bool:
         """Whether what is lost on the guard data stays within its limit."""
@@ -454,16 +480,38 @@ class Run:
 
     # -- the end -------------------------------------------------------------------------------------------------------
     def _finish(self) -> None:
-        if self.best is not None:
+        if self.best is not None and self.keep == "best":
+            self._say_what_is_kept()
+            if self.state.best[1] != self.state.step:
+                self._settle()
+                self.last = {n: t.detach().cpu().clone() for n, t in self.adapter.state_dict().items()}
             self.adapter.load_state_dict(self.best)
-        if self.plan is not None:
-            self.plan.finish(self.adapter)
+        self._settle()
         if self.state.dropped:
             self.progress(
                 Message(f"{self.state.dropped:,} times, a transcript did not fit its frames and was no target for CTC.")
             )
         self.state.finished = True
         self.save()
+
+    def _settle(self) -> None:
+        """What the method does once, after the last step, to the weights that are in the adapter."""
+        if self.plan is not None:
+            self.plan.finish(self.adapter)
+
+    def _say_what_is_kept(self) -> None:
+        state = self.state
+        score, step = state.best
+        kept = f"Kept: the weights of step {step:,} of {state.step:,}, the best on the development data by"
+        if state.chosen_by == "wer" or not state.measures:
+            named = f"{100 * score:.1f} % WER" if self.kind == "wer" else f"loss, {score:.4f}"
+            self.progress(Message(f"{kept} {named}."))
+            return
+        _, wer, cer, loss = next(one for one in state.measures if one[0] == step)
+        if state.chosen_by == "cer":
+            self.progress(Message(f"{kept} CER, {100 * cer:.1f} %: WER says little there ({100 * wer:.1f} %)."))
+        else:
+            self.progress(Message(f"{kept} loss, {loss:.4f}: WER ({100 * wer:.1f} %) and CER ({100 * cer:.1f} %) say little there."))
 
     def _note_skipped(self, skipped: Sequence[Skipped]) -> None:
         for item in skipped:
@@ -478,7 +526,7 @@ class Run:
         state = self.state
         return Trained(steps=state.step, rows=state.rows, seconds=state.seconds, peak_memory_bytes=memory.peak(self.recognizer.device), best=state.best,
                        looks=tuple(state.looks), kind=self.kind, dropped=state.dropped, skipped=self.skipped(),
-                       guard_looks=tuple(state.guard_looks))  # fmt: skip
+                       guard_looks=tuple(state.guard_looks), chosen_by=state.chosen_by, measures=tuple(map(tuple, state.measures)), last=self.last)  # fmt: skip
 
 
 def _reasons(skipped: Sequence[Skipped]) -> str:

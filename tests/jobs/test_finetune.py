@@ -318,3 +318,50 @@ def test_several_corpora_are_drawn_by_their_weights_scored_together_and_apart_an
     assert [(c["name"], c["weight"], c["utterances"]) for c in told["corpora"]] == [("tones", 2.0, 6), ("more", 1.0, 6)]
     groups = done.to_json()["eval"]["after"]["by"][0]
     assert groups["column"] == "corpus" and {g["value"]: g["utterances"] for g in groups["groups"]} == {"tones": 3, "rest": 2}
+
+
+def rising(monkeypatch, rates):
+    """Looks at the development data find these rates, one after another."""
+    from asrpeft.jobs import finetune as job
+    from asrpeft.training.choice import Rates
+
+    given = iter(rates)
+    monkeypatch.setattr(job, "dev_rates", lambda *how, **more: Rates(*next(given)))
+
+
+def test_the_last_weights_lie_beside_the_chosen_ones(tmp_path, monkeypatch):
+    rates = [(1.2, 0.7), (1.1, 0.8), (1.0, 0.9)]
+    rising(monkeypatch, rates)
+    recognizer = tiny_recognizer()
+    done = finetune(recognizer, tones(6), options=options(steps=2, dev_every=1), lang="en", out=tmp_path / "a")
+    told = json.loads(json.dumps(done.to_json()))
+    assert told["last"] == str(tmp_path / "a.last") and sorted(p.name for p in tmp_path.iterdir()) == ["a", "a.last"]
+    assert told["dev"]["chosen_by"] == "cer" and told["dev"]["step"] == 1 and told["dev"]["measures"][1] == {"step": 2, "wer": 1.1, "cer": 0.8, "loss": None}
+    chosen, last = (tiny_recognizer().adapters.load(tmp_path / name).tensors()[1] for name in ("a", "a.last"))
+    assert not all(torch.equal(chosen[n], last[n]) for n in chosen)
+    assert all(torch.equal(chosen[n], t) for n, t in recognizer.adapters["a"].tensors()[1].items())  # what stays attached
+    rising(monkeypatch, rates)
+    finetune(tiny_recognizer(), tones(6), options=options(steps=2, dev_every=1), lang="en", out=tmp_path / "b", keep_weights="last")
+    kept = tiny_recognizer().adapters.load(tmp_path / "b").tensors()[1]
+    assert all(torch.equal(kept[n], last[n]) for n in last) and not (tmp_path / "b.last").exists()
+
+
+def test_last_weights_of_another_run_are_not_taken_for_this_ones(tmp_path, monkeypatch):
+    rising(monkeypatch, [(0.5, 0.2), (0.6, 0.2)])
+    finetune(tiny_recognizer(), tones(6), options=options(steps=2, dev_every=1), lang="en", out=tmp_path / "a")
+    (tmp_path / "a").rename(tmp_path / "moved")
+    with pytest.raises(BadInput, match="a.last' holds the last weights of another run"):
+        finetune(tiny_recognizer(), tones(6), options=options(steps=2), lang="en", out=tmp_path / "a")
+    rising(monkeypatch, [(0.5, 0.2)])
+    done = finetune(tiny_recognizer(), tones(6), options=options(steps=2), lang="en", out=tmp_path / "a", overwrite=True)
+    assert done.last is None and not (tmp_path / "a.last").exists()  # the last are the best
+
+
+def test_a_finished_run_is_loaded_with_what_chose_its_weights(tmp_path, monkeypatch):
+    rising(monkeypatch, [(1.2, 0.7), (1.1, 0.8)])
+    given = {"options": options(steps=2, dev_every=1), "lang": "en", "out": tmp_path / "a"}
+    first = finetune(tiny_recognizer(), tones(6), **given)
+    again = finetune(tiny_recognizer(), tones(6), **given, resume=True)
+    assert again.training == first.training and again.training.chosen_by == "cer" and again.last == first.last
+    with pytest.raises(BadInput, match="another run"):
+        finetune(tiny_recognizer(), tones(6), **given, resume=True, keep_weights="last")
