@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
-from transformers import AutoConfig, WhisperForConditionalGeneration, WhisperTokenizer
+from transformers import PreTrainedConfig, WhisperForConditionalGeneration, WhisperTokenizer
 
+from asrpeft.adapters.adapter import read_json
 from asrpeft.adapters.ctc import CTCHead
-from asrpeft.errors import BadInput
+from asrpeft.adapters.tensors import not_finite, read_tensors
+from asrpeft.errors import AsrpeftError, BadInput
 from asrpeft.recognizer.context import CONTEXTS
 from asrpeft.recognizer.recognizer import TASKS, BaseInfo, Recognizer
 
@@ -27,6 +26,13 @@ def embedded() -> Path | None:
     return folder if (folder / "config.json").is_file() else None
 
 
+_ACCELERATORS = {
+    "cuda": ("CUDA device", lambda: torch.cuda.device_count() if torch.cuda.is_available() else 0),
+    "xpu": ("Intel GPU", lambda: torch.xpu.device_count() if torch.xpu.is_available() else 0),
+    "mps": ("Apple GPU", lambda: int(torch.backends.mps.is_available())),
+}
+
+
 def pick_device(device: str) -> torch.device:
     """`auto` takes a GPU where there is one.
 
@@ -34,18 +40,20 @@ def pick_device(device: str) -> torch.device:
     """
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    choices = "auto, cpu, cuda, cuda:1 or mps"
     try:
         found = torch.device(device)
     except RuntimeError:
-        raise BadInput(f"There is no device {device!r}; choose auto, cpu, cuda, cuda:1 or mps.") from None
-    if found.type == "cuda" and not torch.cuda.is_available():
-        raise BadInput(f"--device {device}: this machine shows no CUDA device to PyTorch. Use --device cpu.")
-    if found.type == "cuda" and (found.index or 0) >= torch.cuda.device_count():
-        raise BadInput(f"--device {device}: this machine has {torch.cuda.device_count()} CUDA devices, counted from 0.")
-    if found.type == "mps" and not torch.backends.mps.is_available():
-        raise BadInput("--device mps: this machine shows no Apple GPU to PyTorch. Use --device cpu.")
-    if found.type not in ("cpu", "cuda", "mps", "xpu"):
-        raise BadInput(f"asrpeft does not run on {device!r}; choose auto, cpu, cuda, cuda:1 or mps.")
+        raise BadInput(f"There is no device {device!r}; choose {choices}.") from None
+    if found.type == "cpu":
+        return torch.device("cpu")  # of which there is one, whatever number it is given
+    if found.type not in _ACCELERATORS:
+        raise BadInput(f"asrpeft does not run on {device!r}; choose {choices}.")
+    kind, count = _ACCELERATORS[found.type]
+    if not count():
+        raise BadInput(f"--device {device}: this machine shows no {kind} to PyTorch. Use --device cpu.")
+    if (found.index or 0) >= count():
+        raise BadInput(f"--device {device}: this machine has {count()} {kind}s, counted from 0.")
     return found
 
 
@@ -83,15 +91,22 @@ def load(model: str | Path | None = None, *, device: str = "auto", dtype: str = 
 
 def _pretrained(model: str, dtype: torch.dtype) -> tuple[WhisperForConditionalGeneration, WhisperTokenizer]:
     """Raises: BadInput; also where `transformers` would make up what a checkpoint lacks and go on."""
+    # Whisper's own classes and a kind of attention of transformers' own, whatever the files name: code that comes with a
+    # checkpoint (`auto_map`) is neither run nor asked about, kernels that it names are not fetched.
+    plain = {"trust_remote_code": False}
     try:
-        config = AutoConfig.from_pretrained(model)
-        if config.model_type != "whisper":
-            raise BadInput(f"{model!r} is a {config.model_type} model; asrpeft adapts Whisper checkpoints, such as openai/whisper-small.")
-        base, report = WhisperForConditionalGeneration.from_pretrained(model, dtype=dtype, output_loading_info=True)
-        tokenizer = WhisperTokenizer.from_pretrained(model)
-    except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
+        config = PreTrainedConfig.get_config_dict(model, **plain)[0]
+        kind = config.get("model_type")
+        if kind != "whisper":
+            own = " with code of its own (auto_map), which is never run" if "auto_map" in config else ""
+            raise BadInput(f"{model!r} is a {str(kind)[:60]} model{own}; asrpeft adapts Whisper checkpoints, such as openai/whisper-small.")
+        base, report = WhisperForConditionalGeneration.from_pretrained(model, dtype=dtype, attn_implementation="sdpa", output_loading_info=True, **plain)
+        tokenizer = WhisperTokenizer.from_pretrained(model, **plain)
+    except AsrpeftError:
+        raise
+    except Exception as error:  # whatever transformers makes of files that it would not have written
         first = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise BadInput(f"{model!r} cannot be loaded as a Whisper model: {first}") from None
+        raise BadInput(f"{model!r} cannot be loaded as a Whisper model: {first[:500]}") from None
     lacking = sorted(set(report["missing_keys"]) - {"proj_out.weight"})
     if lacking:
         raise BadInput(f"{model!r} lacks {len(lacking)} of the model's tensors ({', '.join(lacking[:3])}): the checkpoint is incomplete. Copy it again.")
@@ -108,7 +123,7 @@ def _beside(place: Path, model: str, dim: int) -> tuple[BaseInfo, CTCHead | None
     if not (place / INFO).is_file():
         return BaseInfo(id=model), None
     try:
-        told = json.loads((place / INFO).read_text(encoding="utf-8"))
+        told = read_json(place / INFO)
         merged = told.get("merged", {})
         info = BaseInfo(str(told.get("id", model)), tuple(told.get("contexts", ("full",))), tuple(told.get("languages", ())),
                         {str(token): str(name) for token, name in told.get("language_slots", {}).items()},
@@ -120,8 +135,11 @@ def _beside(place: Path, model: str, dim: int) -> tuple[BaseInfo, CTCHead | None
             raise ValueError(f"it says that what was merged writes by {info.decode_by!r}")
         if not (place / CTC).is_file():
             return info, None
-        head = CTCHead(dim, told["ctc_vocabulary"])
-        head.load_state_dict({name: t.float() for name, t in load_file(place / CTC).items()})
-    except (ValueError, KeyError, TypeError, AttributeError, RuntimeError, OSError, SafetensorError) as error:
+        vocabulary, tensors = told["ctc_vocabulary"], read_tensors(place / CTC)
+        if tuple(tensors["weight"].shape) != (len(vocabulary), dim) or not_finite(tensors):
+            raise ValueError(f"its CTC head is not of {len(vocabulary):,} entries on {dim} dimensions, or holds values that are not finite numbers")
+        head = CTCHead(dim, vocabulary)
+        head.load_state_dict({name: t.float() for name, t in tensors.items()})
+    except (ValueError, KeyError, TypeError, AttributeError, RuntimeError, OSError) as error:
         raise BadInput(f"{INFO} or {CTC} in {str(place)!r} cannot be used: {type(error).__name__} {error}. Copy the model again.") from None
     return info, head

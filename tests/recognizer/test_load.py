@@ -57,6 +57,7 @@ BESIDE = {
     "not json": lambda f: (f / "asrpeft.json").write_text("{"),
     "a list": lambda f: (f / "asrpeft.json").write_text("[]"),
     "no vocabulary": lambda f: (f / "asrpeft.json").write_text("{}"),
+    "a vocabulary that fills memory": lambda f: (f / "asrpeft.json").write_text(json.dumps({"ctc_vocabulary": ["x"] * 1_000_000})),
     "another size": lambda f: (f / "asrpeft.json").write_text(json.dumps({"ctc_vocabulary": ["<blank>"]})),
     "a damaged head": lambda f: ((f / "ctc.safetensors").write_bytes(b"1234"), (f / "asrpeft.json").write_text(json.dumps({"ctc_vocabulary": ["<blank>"]}))),
 }
@@ -101,10 +102,67 @@ def test_a_folder_that_is_no_whisper_checkpoint_is_refused_with_the_reason(folde
 @pytest.mark.parametrize("asked, why", [
     ({"dtype": "int8"}, "float32, bfloat16, float16"), ({"device": "gpu"}, "choose auto, cpu"), ({"device": "cuda:99"}, "CUDA device"),
     ({"device": "meta"}, "does not run on"), ({"threads": 0}, "at least 1"), ({"threads": 100_000}, "--threads 100000: this machine has"),
+    ({"device": "xpu"}, "no Intel GPU"), ({"device": "xpu:3"}, "no Intel GPU|Intel GPUs, counted"),
 ])  # fmt: skip
 def test_options_that_cannot_be_are_refused(folder, asked, why):
     with pytest.raises(BadInput, match=why):
         load(folder, **({"device": "cpu"} | asked))
+
+
+STRANGE_CODE = "open({marker!r}, 'w').close()\nclass Strange:\n    pass\n"
+
+
+def with_code_of_its_own(folder, **changes):
+    """Let every file of a checkpoint name classes of a module beside it, which leaves a mark when it is run."""
+    marker = folder.parent / "ran"
+    (folder / "strange.py").write_text(STRANGE_CODE.format(marker=str(marker)))
+    names = dict.fromkeys(("AutoConfig", "AutoModel", "AutoModelForSpeechSeq2Seq", "AutoFeatureExtractor", "AutoProcessor"), "strange.Strange")
+    for name in ("config.json", "tokenizer_config.json", "preprocessor_config.json", "generation_config.json"):
+        told = json.loads((folder / name).read_text())
+        own = {"auto_map": names | {"AutoTokenizer": ["strange.Strange", "strange.Strange"]}} | (changes if name == "config.json" else {})
+        (folder / name).write_text(json.dumps(told | own))
+    return marker
+
+
+def test_code_that_comes_with_a_base_is_neither_run_nor_asked_about(folder, monkeypatch):
+    monkeypatch.setattr("builtins.input", lambda *_: pytest.fail("asked"))
+    monkeypatch.setattr("signal.alarm", lambda *_: pytest.fail("about to ask"))
+    plain = load(folder, device="cpu")
+    marker = with_code_of_its_own(folder)
+    model = load(folder, device="cpu")
+    assert not marker.exists() and type(model.base) is type(plain.base) and type(model.tokenizer) is type(plain.tokenizer)
+    with_code_of_its_own(folder, model_type="strange")
+    with pytest.raises(BadInput, match="is a strange model with code of its own .*never run"):
+        load(folder, device="cpu")
+    assert not marker.exists()
+
+
+@pytest.mark.parametrize("change", [
+    {"attn_implementation": "someone/kernel"}, {"_attn_implementation": "someone/kernel"}, {"attn_implementation": "flash_attention_2"},
+])  # fmt: skip
+def test_no_kernel_that_a_base_names_is_fetched(folder, change):
+    (folder / "config.json").write_text(json.dumps(json.loads((folder / "config.json").read_text()) | change))
+    assert load(folder, device="cpu").encode(torch.randn(1, 8, 80), torch.tensor([40])).states.isfinite().all()
+
+
+HOSTILE = [
+    {"quantization_config": {"quant_method": "bitsandbytes", "load_in_8bit": True}}, {"quantization_config": {"quant_method": "strange"}},
+    {"quantization_config": 3}, {"d_model": "sixteen"}, {"d_model": -16}, {"d_model": 0}, {"encoder_attention_heads": 0}, {"encoder_layers": -1},
+    {"activation_function": "strange"}, {"vocab_size": None}, {"pad_token_id": 10**9}, {"dtype": "strange"}, {"architectures": 7}, {"id2label": [1]},
+    {"num_mel_bins": 10**400}, {"max_source_positions": float("nan")}, {"model_type": ["whisper"]}, {"model_type": None}, {"init_std": "x"},
+    {"decoder_start_token_id": {"a": 1}}, {"transformers_version": 5}, {"d_model": 10**6},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("change", HOSTILE, ids=str)
+def test_whatever_a_config_says_is_refused_with_a_reason_or_does_not_matter(folder, change):
+    (folder / "config.json").write_text(json.dumps(json.loads((folder / "config.json").read_text()) | change))
+    try:
+        model = load(folder, device="cpu")
+    except BadInput as error:
+        assert str(folder) in str(error) and len(str(error)) < 1000
+    else:
+        assert model.base.config.d_model == 16
 
 
 def test_a_base_without_language_tables_takes_them_from_its_tokenizer(folder):
