@@ -8,7 +8,9 @@
 REF and HYP are UTF-8 files of one of these forms, told by their endings and lines (or --format):
     plain   one text a line           kaldi   `id text`           trn   `text (id)`
     csv, tsv, jsonl, json             with columns such as id, text, speaker (--id-column, --text-column, --hyp-column)
-Files with ids are matched by id, and an id on one side only is an error that names it.
+Files with ids are matched by id, and an id on one side only is an error that names it. Lines such as `u1 text` are
+taken for `id text` where all files begin their lines so, or hold the same first words in another order (--format plain
+says that they are words).
 
 Exit status: 0 when scored, 2 for a mistake in what was given.
 """
@@ -121,15 +123,20 @@ def _contents(given: argparse.Namespace) -> report.Report:
     reference = scoring.read_transcripts(
         given.reference, format=given.format, id_column=given.id_column, text_column=given.text_column
     )
+    heard = [
+        scoring.read_transcripts(
+            path, format=given.format, role="hypothesis", id_column=given.id_column, text_column=given.hyp_column
+        )
+        for path in given.hypotheses
+    ]
+    if given.format is None and not given.by_order:
+        reference, heard = scoring.with_ids(reference, heard)
     speakers = reference.speakers
     if given.speakers:
         speakers = scoring.read_speakers(given.speakers, reference.ids, count=len(reference))
     rule = scoring.normaliser(given.normaliser)
     scores = []
-    for name, path in zip(_names(given), given.hypotheses, strict=True):
-        hypothesis = scoring.read_transcripts(
-            path, format=given.format, role="hypothesis", id_column=given.id_column, text_column=given.hyp_column
-        )
+    for name, path, hypothesis in zip(_names(given), given.hypotheses, heard, strict=True):
         if not given.json and not given.quiet:
             print(f"{given.reference} ({reference.format}) against {path} ({hypothesis.format})", file=sys.stderr)
         with warnings.catch_warnings():

@@ -198,7 +198,7 @@ def finetune(
     if keep_weights not in KEEP:
         raise BadInput(f"--keep {keep_weights}: choose {', '.join(KEEP)}.")
     checkpoint = None if out is None else check_out(out, overwrite=overwrite, resume=resume)
-    beside = None if out is None or keep_weights != "both" else out.with_name(f"{out.name}.last")
+    beside = None if out is None or keep_weights != "both" else checkpoint.with_name(checkpoint.name.removesuffix(".checkpoint") + ".last")
     if beside is not None and beside.exists() and not (overwrite or resume):
         raise BadInput(f"{str(beside)!r} holds the last weights of another run. Choose another --out, --overwrite, or leave them out with --keep best.")
     for told in (guard, guard_dev):

@@ -36,7 +36,7 @@ from asrpeft.scoring.significance import (
     signed_rank,
 )
 from asrpeft.scoring.speed import Latency, Speed, latency
-from asrpeft.scoring.transcripts import Transcripts, match, read_speakers, read_transcripts
+from asrpeft.scoring.transcripts import Transcripts, match, read_speakers, read_transcripts, with_ids
 
 __all__ = [
     "Breakdown",
@@ -85,5 +85,6 @@ __all__ = [
     "score",
     "signed_rank",
     "wilson",
+    "with_ids",
     "word_correctness",
 ]

@@ -6,8 +6,8 @@ together.
     csv, tsv, jsonl, json      a column of ids and one of texts, found by common names or named by the caller
 
 Where both sides have ids they are matched by id, whatever their order, and an id that only one side has is an error
-that
-names it: a system that left out the hard files must not score better for it.
+that names it: a system that left out the hard files must not score better for it. Short ids (`u1 …`, `u2 …`) look like
+words in one file; two files together tell them (`with_ids`).
 """
 
 from __future__ import annotations
@@ -38,6 +38,8 @@ _TRN = re.compile(r"^(.*)\(([^()\s]+)\)\s*$")
 # What the first word of a line must look like, on every line, for a file to be taken for Kaldi's: a digit, and a sign
 # that joins parts of a name. Sentences that all begin like that, and all differently, are hard to come by.
 _LIKE_AN_ID = re.compile(r"^(?=\S*\d)(?=\S*[-_/.])\S+$")
+# Less: a letter and a digit (u1, spk3utt12), or digits filled up with zeros (0001). Enough where two files agree on it.
+_MAYBE_AN_ID = re.compile(r"^(?:(?=\S*\d)(?=\S*[^\W\d])[\w./-]+|0\d+)$")
 
 
 @dataclass(frozen=True)
@@ -227,6 +229,33 @@ def _column(path: Path, names: Sequence[str], asked: str | None, preferred: Sequ
         return asked
     lowered = {name.lower(): name for name in reversed(names)}
     return next((lowered[name] for name in preferred if name in lowered), None)
+
+
+def with_ids(reference: Transcripts, hypotheses: Sequence[Transcripts]) -> tuple[Transcripts, list[Transcripts]]:
+    """The same files, those that were taken for plain text read as `id text` where all of them together show that they are.
+
+    Every line of every file begins with another word than the others of its file, and either these words look like ids, or
+    they are the same in all files in another order: parallel texts have an order, and sentences are not parted by their
+    first words. (Files whose form was asked for are not to be given.)
+    """
+    files = [reference, *hypotheses]
+    firsts = [one.ids or tuple(line.split(maxsplit=1)[0] for line in one.texts if line.strip()) for one in files]
+    plain = [one.format == "plain" for one in files]
+    if not any(plain) or any(one.ids is None and not bare for one, bare in zip(files, plain, strict=True)):
+        return reference, list(hypotheses)
+    if any(len(words) < 2 or len(set(words)) < len(words) for words in firsts):
+        return reference, list(hypotheses)
+    alike = all(_MAYBE_AN_ID.match(word) for words, bare in zip(firsts, plain, strict=True) if bare for word in words)
+    moved = len({frozenset(words) for words in firsts}) == 1 < len(set(firsts))
+    if not alike and not moved:
+        return reference, list(hypotheses)
+    made = [_as_kaldi(one) if bare else one for one, bare in zip(files, plain, strict=True)]
+    return made[0], made[1:]
+
+
+def _as_kaldi(plain: Transcripts) -> Transcripts:
+    pairs = [_kaldi(line) for line in plain.texts if line.strip()]
+    return Transcripts(plain.path, "kaldi", tuple(text for _, text in pairs), tuple(one for one, _ in pairs))
 
 
 def match(reference: Transcripts, hypothesis: Transcripts, *, by_order: bool = False) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from asrpeft.errors import BadInput
-from asrpeft.scoring import read_transcripts
+from asrpeft.scoring import Transcripts, read_transcripts, with_ids
 
 from .worlds import corpus
 
@@ -74,6 +74,47 @@ def test_plain_lines_are_paired_in_order(tmp_path):
     (tmp_path / "hyp").write_text("the cat\nuh\nsat")
     made = json.loads(run(tmp_path / "ref", tmp_path / "hyp", "--json").stdout)
     assert (made["utterances"], made["words"], made["insertions"], made["deletions"]) == (3, 4, 1, 1)
+
+
+@pytest.mark.parametrize(
+    ("reference", "heard", "wer", "words"),
+    [
+        ("u1 the cat sat\nu2 a dog ran off\n", "u2 a dog ran off\nu1 the cat sat\n", 0, 7),
+        ("u1 the cat sat\nu2 a dog ran off\n", "u1 the cat sat\nu2 a dog\n", 2 / 7, 7),  # ids are no words that were right
+        ("0001 the cat\n0002 a dog\n", "0002 a dog\n0001\n", 2 / 4, 4),
+        ("anna the cat\nbert a dog\n", "bert a dog\nanna the cat\n", 0, 4),  # any first words, where the order differs
+        ("u1 the cat\n\nu2 a dog\n", "u2 a dog\nu1 the cat", 0, 4),
+    ],
+)
+def test_short_kaldi_ids_are_matched_by_id_whatever_their_order(tmp_path, reference, heard, wer, words):
+    (tmp_path / "ref.txt").write_text(reference)
+    (tmp_path / "hyp.txt").write_text(heard)
+    made = json.loads(run(tmp_path / "ref.txt", tmp_path / "hyp.txt", "--json", "--resamples", "0").stdout)
+    assert (made["wer"], made["words"]) == (pytest.approx(wer), words)
+
+
+@pytest.mark.parametrize(
+    ("reference", "heard"),
+    [
+        (["the cat", "a dog"], ["the cap", "a dog"]),  # sentences, however different their first words
+        (["mp3 players"], ["mp3 player"]),
+        (["7 3 1", "4 4 2"], ["7 3 1", "4 2"]),  # digits that were said
+        (["u1 the cat", "u1 a dog"], ["u1 the cat", "u1 a dog"]),  # an id is of one utterance
+    ],
+)
+def test_texts_that_begin_with_different_words_are_no_ids(reference, heard):
+    files = [Transcripts(name, "plain", tuple(lines)) for name, lines in (("ref", reference), ("hyp", heard))]
+    assert with_ids(files[0], files[1:]) == (files[0], files[1:])
+
+
+def test_short_ids_that_only_one_side_has_are_named(tmp_path):
+    (tmp_path / "ref.csv").write_text("id,text\nu1,the cat\nu2,a dog\n")
+    (tmp_path / "hyp.txt").write_text("u2 a dog\nu3 a cow\n")
+    done = run(tmp_path / "ref.csv", tmp_path / "hyp.txt")
+    assert done.returncode == 2 and "u1" in done.stderr and "u3" in done.stderr
+    (tmp_path / "ref.txt").write_text("u1 the cat\nu2 a dog\n")
+    plainly = json.loads(run(tmp_path / "ref.txt", tmp_path / "hyp.txt", "--format", "plain", "--json").stdout)
+    assert plainly["words"] == 6  # as it was asked for
 
 
 def test_tables_for_people_name_speakers_groups_and_files(tmp_path):
