@@ -1,20 +1,22 @@
 """A run's state in one file, so that a run killed at any moment goes on to the weights it would have reached.
 
 One safetensors file whose header holds the counts as JSON; it is written beside and renamed, so it is either the old one or
-the new one. No pickle. There is no random state in it: chance is keyed by seed, utterance, epoch and step.
+the new one. No pickle. A checksum (CRC-32 over the counts and the tensors) tells a damaged one. There is no random state in
+it: chance is keyed by seed, utterance, epoch and step.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import zlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from safetensors.torch import save
 from torch import Tensor
 
@@ -97,7 +99,15 @@ def write(path: Path, state: State, *, adapter: Adapter, optimizer: torch.optim.
         tensors |= {f"optimizer.{names[parameter]}/{key}": value for key, value in moments.items()}
     tensors = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in tensors.items()}
     told = {"format": FORMAT, "state": asdict(state), "options": dict(options), "identity": dict(identity)}
-    replace_file(path, save(tensors, metadata={"asrpeft": json.dumps(told)}))
+    text = json.dumps(told)
+    replace_file(path, save(tensors, metadata={"asrpeft": text, "crc32": _checksum(text, tensors)}))
+
+
+def _checksum(text: str, tensors: Mapping[str, Tensor]) -> str:
+    found = zlib.crc32(text.encode())
+    for name in sorted(tensors):
+        found = zlib.crc32(tensors[name].reshape(-1).view(torch.uint8).numpy(), zlib.crc32(name.encode(), found))
+    return f"{found:08x}"
 
 
 @dataclass(frozen=True)
@@ -113,11 +123,20 @@ class Checkpoint:
         return {name.removeprefix(prefix): tensor for name, tensor in self.tensors.items() if name.startswith(prefix)}
 
     def restore(self, adapter: Adapter, optimizer: torch.optim.Optimizer) -> dict[str, Tensor] | None:
-        """Fill the adapter and the optimiser; returns the best weights so far, if there were any."""
+        """Fill the adapter and the optimiser; returns the best weights so far, if there were any.
+
+        Raises: BadInput if its tensors are not of this adapter's form.
+        """
+        parameters, own = dict(adapter.named_parameters()), {name: tensor.shape for name, tensor in adapter.state_dict().items()}
+        moments = [(*name.rpartition("/")[::2], tensor) for name, tensor in self.part("optimizer.").items()]
+        alien = [f"optimizer.{name}/{key}" for name, key, t in moments if name not in parameters or key != "step" and t.shape != parameters[name].shape]
+        for prefix in ("adapter.", "best."):
+            held = {name: tensor.shape for name, tensor in self.part(prefix).items()}
+            alien += [prefix + name for name in own.keys() | held.keys() if own.get(name) != held.get(name)] if held or prefix == "adapter." else []
+        if alien:
+            raise BadInput(f"The checkpoint is damaged: it does not hold this adapter's tensors ({', '.join(sorted(alien)[:3])}). Remove it to start anew.")
         adapter.load_state_dict(self.part("adapter."))
-        parameters = dict(adapter.named_parameters())
-        for name, tensor in self.part("optimizer.").items():
-            parameter, _, key = name.rpartition("/")
+        for parameter, key, tensor in moments:
             owner = parameters[parameter]
             # AdamW keeps its step count on the CPU whatever the parameter's device is
             optimizer.state[owner][key] = tensor if key == "step" else tensor.to(owner.device)
@@ -125,22 +144,42 @@ class Checkpoint:
 
 
 def read(path: Path) -> Checkpoint:
-    """Raises: BadInput if the file is no checkpoint, or one of another format."""
+    """Raises: BadInput if the file is no checkpoint, a damaged one, or one of another format."""
     try:
         with safe_open(path, "pt") as file:
-            told = json.loads((file.metadata() or {}).get("asrpeft", "{}"))
+            metadata = file.metadata() or {}
+            text = metadata.get("asrpeft", "{}")
+            told = json.loads(text)
             tensors = {name: file.get_tensor(name) for name in file.keys()}
-    except (OSError, SafetensorError, ValueError) as error:
+    except Exception as error:  # a SafetensorError, an OSError, and what PyTorch makes of dtypes that it does not have
         raise BadInput(f"The checkpoint {str(path)!r} cannot be read: {error}. Remove it to start anew.") from None
-    if told.get("format") != FORMAT:
-        raise BadInput(
-            f"{str(path)!r} is no checkpoint of this version (format {told.get('format')}, wanted {FORMAT}). Remove it to start anew."
-        )
-    state = State(**told["state"])
-    state.best = None if state.best is None else tuple(state.best)
-    state.looks = [tuple(look) for look in state.looks]
-    state.guard_looks = [tuple(look) for look in state.guard_looks]
-    return Checkpoint(state, told["options"], told["identity"], tensors)
+    form = told.get("format") if isinstance(told, dict) else None
+    if form != FORMAT:
+        raise BadInput(f"{str(path)!r} is no checkpoint of this version (format {str(form)[:40]}, wanted {FORMAT}). Remove it to start anew.")
+    if "crc32" in metadata and metadata["crc32"] != _checksum(text, tensors):
+        raise BadInput(f"The checkpoint {str(path)!r} is damaged: its checksum is not that of what it holds. Remove it to start anew.")
+    try:
+        return Checkpoint(_state(told["state"]), dict(told["options"]), dict(told["identity"]), tensors)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise BadInput(f"The checkpoint {str(path)!r} is damaged: {type(error).__name__} {error}. Remove it to start anew.") from None
+
+
+def _state(told: Mapping[str, Any]) -> State:
+    """Raises: KeyError, TypeError, ValueError where that is not what `write` writes."""
+    state = State(**told)
+    for name in ("step", "epoch", "position", "rows", "since_best", "dropped"):
+        if type(getattr(state, name)) is not int or getattr(state, name) < 0:
+            raise ValueError(f"its {name} is {str(getattr(state, name))[:40]!r}")
+    if type(state.total) not in (int, type(None)) or type(state.seconds) not in (int, float) or type(state.finished) is not bool:
+        raise ValueError("its total, seconds or finished is of another kind")
+    if not isinstance(state.skipped, dict) or not all(isinstance(reason, str) for reason in state.skipped.values()):
+        raise ValueError("its skipped is not of ids and reasons")
+    looks = [state.looks, state.guard_looks, [] if state.best is None else [state.best]]
+    if not all(isinstance(one, list) and len(one) == 2 and all(type(n) in (int, float) for n in one) for some in looks for one in some):
+        raise ValueError("its looks are not pairs of numbers")
+    state.best, state.rank = (None if pair is None else tuple(pair) for pair in (state.best, state.rank))
+    state.looks, state.guard_looks, state.measures = ([tuple(look) for look in some] for some in (state.looks, state.guard_looks, state.measures))
+    return state
 
 
 def check(found: Checkpoint, path: Path, *, changed_options: list[str], identity: Mapping[str, Any]) -> None:

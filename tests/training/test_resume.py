@@ -1,12 +1,14 @@
 """A run killed at any moment goes on to the weights of an uninterrupted one."""
 
 import json
+import random
 import signal
 import subprocess
 import sys
 
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import load, save
 
 from asrpeft.corpus import Corpus
@@ -111,6 +113,59 @@ def test_other_data_are_not_resumed_on(tmp_path):
             checkpoint=tmp_path / "checkpoint",
             resume=True,
         )
+
+
+def rewritten(path, *, tensors=lambda t: t, **changes):
+    """A checkpoint with other counts, as somebody's program or a damaged disk might leave it; without its checksum."""
+    with safe_open(path, "pt") as file:
+        told = json.loads(file.metadata()["asrpeft"])
+        held = {name: file.get_tensor(name) for name in file.keys()}
+    told["state"] |= changes.pop("state", {})
+    path.write_bytes(save(tensors(held), metadata={"asrpeft": json.dumps(told | changes)}))
+
+
+DAMAGED = {
+    "counts are a list": {"state": [1]}, "no options": {"options": None}, "identity is text": {"identity": "x"}, "a format of a list": {"format": [1]},
+    "step is text": {"state": {"step": "5"}}, "step is below zero": {"state": {"step": -1}}, "an unknown count": {"state": {"colour": 1}},
+    "best is a number": {"state": {"best": 0.5}}, "looks are text": {"state": {"looks": "abc"}}, "a look of three": {"state": {"looks": [[1, 2, 3]]}},
+    "rank is a number": {"state": {"rank": 1}}, "measures are numbers": {"state": {"measures": [1]}},
+    "skipped is a list": {"state": {"skipped": ["u1"]}}, "seconds are text": {"state": {"seconds": "1"}}, "finished is a number": {"state": {"finished": 2}},
+    "a tensor is missing": {"tensors": lambda t: dict(list(t.items())[1:])},
+    "a tensor has another shape": {"tensors": lambda t: {n: x[None] for n, x in t.items()}},
+    "moments of nothing": {"tensors": lambda t: t | {"optimizer.nothing/exp_avg": torch.zeros(2)}},
+    "one more best weight": {"tensors": lambda t: t | {"best.nothing": torch.zeros(2)}},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", DAMAGED)
+def test_a_checkpoint_whose_counts_or_tensors_are_damaged_is_refused_with_a_remedy(tmp_path, case):
+    path, changes = tmp_path / "checkpoint", DAMAGED[case]
+    stopped(path, 2)
+    if "state" in changes and not isinstance(changes["state"], dict):
+        path.write_bytes(save({"a": torch.zeros(2)}, metadata={"asrpeft": json.dumps({"format": checkpoints.FORMAT, **changes})}))
+    else:
+        rewritten(path, **changes)
+    with pytest.raises(BadInput, match="Remove it to start anew"):
+        run(path, resume=True)
+
+
+def test_a_checkpoint_without_a_checksum_is_resumed_as_before_there_was_one(tmp_path, whole):
+    stopped(tmp_path / "checkpoint", 4)
+    rewritten(tmp_path / "checkpoint")
+    weights, _ = run(tmp_path / "checkpoint", resume=True)
+    assert all(torch.equal(weights[n], t) for n, t in whole[0].items())
+
+
+def test_any_flipped_bit_of_a_checkpoint_is_noticed(tmp_path):
+    path, chance = tmp_path / "checkpoint", random.Random(0)
+    stopped(path, 2)
+    good = path.read_bytes()
+    for bit in (8 * len(good) - 1, *(chance.randrange(8 * len(good)) for _ in range(60))):
+        bad = bytearray(good)
+        bad[bit // 8] ^= 1 << bit % 8
+        path.write_bytes(bad)
+        with pytest.raises(BadInput, match="Remove it to start anew"):
+            checkpoints.read(path)
 
 
 @pytest.mark.parametrize("broken", [b"", b"not a checkpoint", save({"a": torch.zeros(2)})])
