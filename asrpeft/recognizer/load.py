@@ -13,6 +13,7 @@ from asrpeft.adapters.ctc import CTCHead
 from asrpeft.adapters.tensors import not_finite, read_tensors
 from asrpeft.errors import AsrpeftError, BadInput
 from asrpeft.recognizer.context import CONTEXTS
+from asrpeft.recognizer.named import check_name, not_loaded
 from asrpeft.recognizer.recognizer import TASKS, BaseInfo, Recognizer
 
 MOST_THREADS = 8  # on a core
@@ -79,10 +80,8 @@ def load(model: str | Path | None = None, *, device: str = "auto", dtype: str = 
         model = embedded()
         if model is None:
             raise BadInput("Name a base with --model, for example --model openai/whisper-small; the embedded one is only in a checkout.")
+    model = check_name(model)
     place = Path(model)
-    if place.exists() and not (place / "config.json").is_file():
-        raise BadInput(f"{str(model)!r} has no config.json, so it is not a Whisper checkpoint folder. "
-                       f"An adapter is given with --adapter, its base with --model.")  # fmt: skip
     target = pick_device(device)
     base, tokenizer = _pretrained(str(model), DTYPES[dtype])
     info, ctc = _beside(place, str(model), base.config.d_model)
@@ -106,7 +105,7 @@ def _pretrained(model: str, dtype: torch.dtype) -> tuple[WhisperForConditionalGe
         raise
     except Exception as error:  # whatever transformers makes of files that it would not have written
         first = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise BadInput(f"{model!r} cannot be loaded as a Whisper model: {first[:500]}") from None
+        raise BadInput(not_loaded(model, first[:500])) from None
     lacking = sorted(set(report["missing_keys"]) - {"proj_out.weight"})
     if lacking:
         raise BadInput(f"{model!r} lacks {len(lacking)} of the model's tensors ({', '.join(lacking[:3])}): the checkpoint is incomplete. Copy it again.")

@@ -334,12 +334,22 @@ def test_a_folder_of_audio_alone_says_what_is_missing(tmp_path):
         read(tmp_path / "d")
 
 
-@pytest.mark.parametrize("spec", ["nowhere.jsonl", "empty folder", "notes.docx"])
-def test_what_is_no_corpus_is_refused_with_the_kinds_there_are(tmp_path, spec):
+@pytest.mark.parametrize("spec, what", [
+    ("nowhere.jsonl", "no such file or folder"), ("tain.jsonl", "no such file or folder. Did you mean '.*/train.jsonl'"), ("x" * 5_000, "no such file"),
+    ("nul\0", "no such file"), ("empty folder", "the folder is empty"), ("notes.docx", r"I know \(\.docx\)"), ("notes", r"no suffix"),
+    ("a.wav", "a recording, and"), ("nothing.bin", "the file is empty"),
+    ("papers", "neither a recording nor a manifest.*a.pdf, b.pdf"), ("lists", "one of its manifests.*train.jsonl"),
+])  # fmt: skip
+def test_what_is_no_corpus_is_called_what_it_is(tmp_path, spec, what):
     (tmp_path / "empty folder").mkdir()
-    (tmp_path / "notes.docx").write_text("hello")
-    with pytest.raises(BadCorpus, match="no such file|kinds are.*parquet.*table"):
+    wavs(tmp_path)
+    for name in ("notes.docx", "notes", "train.jsonl", "papers/a.pdf", "papers/b.pdf", "lists/train.jsonl", "lists/test.jsonl"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("hello")
+    (tmp_path / "nothing.bin").touch()
+    with pytest.raises(BadCorpus, match=what) as refused:
         read(tmp_path / spec)
+    assert "no such file" in what or "parquet: a .parquet file" in str(refused.value)
 
 
 # -- the hub ---------------------------------------------------------------------------------------------------------------

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
 
 from asrpeft.corpus.lines import Bad
@@ -63,14 +64,53 @@ def register(name: str, what: str, *, claims: Callable[[str], bool], broad: bool
 
 
 def recognise(spec: str) -> Format:
-    """The format of `spec`. Raises: BadCorpus with the kinds there are."""
-    if not spec.startswith("hub:") and "*" not in spec and not Path(spec).exists():
-        raise BadCorpus(f"{spec}: no such file or folder. Give a path, or hub:REPO[:CONFIG]:SPLIT for the Hugging Face hub.")
+    """The format of `spec`. Raises: BadCorpus that says what is there instead, and the kinds there are."""
+    if not spec.startswith("hub:") and "*" not in spec and not _exists(spec):
+        raise BadCorpus(f"{spec}: no such file or folder.{_near(spec)} Give a path, or hub:REPO[:CONFIG]:SPLIT for the Hugging Face hub.")
     for kind in sorted(FORMATS.values(), key=lambda kind: kind.broad):
         if kind.claims(spec):
             return kind
     kinds = "; ".join(f"{kind.name}: {kind.what}" for kind in sorted(FORMATS.values(), key=lambda kind: kind.name))
-    raise BadCorpus(f"{spec}: not a kind of corpus that I know. The kinds are: {kinds}.")
+    raise BadCorpus(f"{spec}: {_what(Path(spec))} The kinds of corpus are: {kinds}.")
+
+
+def _what(path: Path) -> str:
+    """What a path that is no corpus is."""
+    from asrpeft.corpus.formats.folder import AUDIO
+
+    if path.is_file():
+        if path.stat().st_size == 0:
+            return "the file is empty."
+        if path.suffix.lower() in AUDIO:
+            return "a recording, and no corpus, which has texts too."
+        return f"not a kind of corpus that I know ({path.suffix or 'no suffix'})."
+    held = sorted(one.name + ("/" if one.is_dir() else "") for one in path.iterdir())
+    if not held:
+        return "the folder is empty."
+    manifests = [name for name in held if Path(name).suffix.lower() in (".jsonl", ".json", ".csv", ".tsv")]
+    if manifests:
+        return f"no recording lies in this folder; name one of its manifests ({_listed(manifests)}), as in '{path / manifests[0]}'."
+    return f"neither a recording nor a manifest lies in this folder, but {_listed(held)}."
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+
+
+def _near(spec: str) -> str:
+    """What lies beside a path that is not there and is called nearly so."""
+    try:
+        near = get_close_matches(Path(spec).name, [one.name for one in Path(spec).parent.iterdir()], 1)
+    except (OSError, ValueError):
+        near = []
+    return f" Did you mean '{Path(spec).parent / near[0]}'?" if near else ""
+
+
+def _exists(spec: str) -> bool:
+    try:
+        return Path(spec).exists()
+    except (OSError, ValueError):  # a name too long, or with a NUL in it, is of no file
+        return False
 
 
 for _module in sorted(pkgutil.iter_modules(__path__), key=lambda module: module.name):
