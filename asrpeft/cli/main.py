@@ -56,6 +56,9 @@ def spread(arguments: Sequence[str]) -> list[str]:
 def run(arguments: Sequence[str] | None = None) -> None:
     """The entry point: exit status 2 for a user's mistake, 1 for a failure, never a traceback (unless ASRPEFT_DEBUG is set)."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    # Read when torch is imported, which comes later: threads that wait sleep instead of spinning. Beside another job on the
+    # machine two that spin train at less than a tenth of the speed.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     warnings.filterwarnings("ignore", category=FutureWarning)
     _writes_anything()
     given = spread(sys.argv[1:] if arguments is None else arguments)

@@ -30,7 +30,7 @@ OwnTask = Annotated[str | None, typer.Option("--task", help="transcribe, or tran
 Context = Annotated[str | None, typer.Option("--context", help="Audio context: full pads to 30 s, auto computes what the speech needs. Default: what the model was trained for.")]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1 or mps.")]
 Dtype = Annotated[str, typer.Option("--dtype", help="float32, bfloat16 or float16: the dtype of the base's weights.")]
-Threads = Annotated[int | None, typer.Option("--threads", help="CPU threads. Default: PyTorch's choice.")]
+Threads = Annotated[int | None, typer.Option("--threads", help="CPU threads. Default: PyTorch's choice, one for each core. Threads that wait sleep (OMP_WAIT_POLICY=PASSIVE, unless you set it), so that other jobs on the machine cost no more than their share.")]
 BatchSize = Annotated[int | None, typer.Option("--batch-size", help="At most so many utterances at a time; the sum of their lengths is bounded too.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output and nothing else there.")]
 SpeakersDir = Annotated[str | None, typer.Option("--speakers", help="The folder that `asrpeft speakers --out` wrote: enabled adapters hear their own speakers, the pooled one or the base everybody else.")]

@@ -19,6 +19,7 @@ from asrpeft.cli.finetune import (
     Lr,
     Method,
     Minutes,
+    NonspeechShare,
     Patience,
     Precision,
     Set,
@@ -60,6 +61,7 @@ def speakers(
     precision: Precision = "auto",
     augment: Augment = "standard",
     context: TrainContext = "auto",
+    nonspeech_share: NonspeechShare = 0.05,
     patience: Patience = None,
     checkpoint_minutes: CheckpointMinutes = 1.0,
     workers: Workers = 1,
@@ -89,7 +91,7 @@ def speakers(
     say = teller(quiet=quiet, as_json=json)
     given = TrainingOptions(epochs=epochs, steps=steps, minutes=minutes, lr=lr, head_lr=head_lr, loss=loss, batch_seconds=batch_seconds, precision=precision,
                             augment=augment, context=context, patience=patience, seed=seed,
-                            checkpoint_s=60 * checkpoint_minutes, workers=workers)  # fmt: skip
+                            nonspeech_share=nonspeech_share, checkpoint_s=60 * checkpoint_minutes, workers=workers)  # fmt: skip
     destination.check(out)
     corpus = o.read_corpus(data, columns=columns, strict=strict, weights=True)
     recognizer = o.load_model(model, device=device, dtype=dtype, threads=threads, say=say)

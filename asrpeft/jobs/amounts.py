@@ -124,7 +124,8 @@ def amounts(
         name = f"{method}-{fraction:g}"
         progress(Message(f"-- {fraction:.0%} of the training data: {len(part)} utterances, {minutes:.1f} minutes --"))
         trained = finetune(recognizer, part, method=method, where=where, settings=settings, options=options, lang=lang, dev=dev, name=name,
-                           keep_weights="best", overlap="ignore", out=None if out is None else Path(out) / name, progress=progress)  # fmt: skip
+                           keep_weights="best", check_nonspeech=False, overlap="ignore",
+                           out=None if out is None else Path(out) / name, progress=progress)  # fmt: skip
         system = scored(name)
         recognizer.adapters.detach(name)
         measured.append((fraction, len(part), minutes, trained, system))

@@ -132,7 +132,7 @@ def contest(
 def _train(recognizer: Recognizer, data: Corpus, dev: Corpus, name: str, where: str | None, settings: Mapping[str, Any], lang: str | None,
            options: TrainingOptions, out: str | Path | None, progress: Progress) -> Finetuned:  # fmt: skip
     run = {"options": options, "method": name, "settings": settings, "lang": lang, "dev": dev, "name": name, "progress": progress,
-           "keep_weights": "best", "overlap": "ignore", "out": None if out is None else Path(out) / name}  # fmt: skip
+           "keep_weights": "best", "check_nonspeech": False, "overlap": "ignore", "out": None if out is None else Path(out) / name}  # fmt: skip
     try:
         return finetune(recognizer, data, where=where, **run)
     except CannotAttach:

@@ -27,6 +27,8 @@ from asrpeft.files import recover
 from asrpeft.jobs.evaluate import OPTIONS, Evaluation, check_guard, evaluate
 from asrpeft.jobs.guard import Kept, divide, keep, watch
 from asrpeft.jobs.leakage import RECORD, How, parts_of_a_run, record_of
+from asrpeft.jobs.nonspeech import Quiet, listen
+from asrpeft.jobs.nonspeech import divide as divide_nonspeech
 from asrpeft.jobs.provenance import describe_corpus, provenance, summary
 from asrpeft.methods import configure
 from asrpeft.methods import method as method_named
@@ -56,6 +58,7 @@ class Finetuned:
         training: what the loop did.
         evaluation: base and adapter on the evaluation data, if there were any.
         kept: base and adapter on what the base could already do, if there were guard data.
+        unspoken: base and adapter where nobody speaks, if it was trained against writing there.
         shared: what training, development, evaluation and guard data have in common, where they have anything.
         last: the folder of the weights of the last step, where they were saved beside those that were chosen.
     """
@@ -71,6 +74,7 @@ class Finetuned:
     kept: Kept | None = field(repr=False, default=None)
     shared: tuple[Overlap, ...] = field(repr=False, default=())
     last: Path | None = None
+    unspoken: Quiet | None = field(repr=False, default=None)
 
     def to_json(self) -> dict[str, Any]:
         """What `asrpeft finetune --json` prints."""
@@ -85,6 +89,7 @@ class Finetuned:
         told |= {} if self.last is None else {"last": str(self.last)}
         told |= {} if self.evaluation is None else {"eval": before_and_after(self.evaluation)}
         told |= {"overlap": [one.to_json() for one in self.shared]} if self.shared else {}
+        told |= {} if self.unspoken is None else {"nonspeech": self.unspoken.to_json()}
         return told | ({} if self.kept is None else {"guard": self.kept.to_json()})
 
 
@@ -150,6 +155,8 @@ def finetune(
     guard_dev: Corpus | None = None,
     guard_lang: str | None = None,
     max_loss: float | None = None,
+    nonspeech: Corpus | None = None,
+    check_nonspeech: bool = True,
     out: str | Path | None = None,
     overwrite: bool = False,
     init_adapter: str | Path | None = None,
@@ -176,6 +183,9 @@ def finetune(
             are kept. They are chosen on `guard_dev`, or else on up to 100 utterances held out of `guard` by speaker, which
             are then not reported. Where no weights pass, nothing is saved and Failure is raised: an adapter that
             changes nothing would look like a success.
+        nonspeech: recordings in which nobody speaks, for half of the rows without speech that `options.nonspeech_share` asks
+            for (the others are made on the spot); a fifth of them is held out.
+        check_nonspeech: with such a share, transcribe 16 short clips in which nobody speaks by base and adapter.
         out: the adapter's folder; the run's checkpoint lies beside it until the run is done.
         overwrite: replace an adapter that is there.
         init_adapter: a trained adapter of the same method and settings to start from.
@@ -208,6 +218,9 @@ def finetune(
         "settings": json.loads(json.dumps(asdict(configure(method_named(method), settings or {})))), "where": where,
         "lang": None if lang is None else canonical(lang), "proxy_lang": proxy_lang, "task": task,
     }  # fmt: skip
+    if nonspeech is not None and not options.nonspeech_share:
+        raise BadInput("--nonspeech gives recordings to train on, and --nonspeech-share 0 takes none of them. Leave one out.")
+    silent, held_silent = divide_nonspeech(nonspeech, options.seed)
     given, lang = lang, lang or _language(data, init_adapter)
     guard, choosing = divide(guard, guard_dev, max_loss, seed=options.seed, progress=progress)
     dev_given = dev is not None
@@ -221,6 +234,8 @@ def finetune(
     }  # fmt: skip
     if keep_weights == "last":
         described["keep"] = keep_weights
+    if silent is not None:
+        described["nonspeech"] = describe_corpus(silent)
     if choosing is not None:
         described["guard"] = {"data": describe_corpus(choosing), "max_loss": max_loss}
     if finished and resume and checkpoint is not None and not checkpoint.exists():
@@ -242,14 +257,18 @@ def finetune(
             if choosing is not None:
                 watched = watch(choosing, max_loss, lambda adapted: dev_wer(
                     recognizer, name if adapted else None, choosing, lang=guard_lang, task=task, options=options))  # fmt: skip
-            trained = _train(recognizer, adapter, data, dev, options, given, task, watched, "last" if keep_weights == "last" else "best",
-                             checkpoint, resume, progress)  # fmt: skip
+            trained = _train(recognizer, adapter, data, dev, options, given, task, watched, silent,
+                             "last" if keep_weights == "last" else "best", checkpoint, resume, progress)  # fmt: skip
             recognizer.adapters.describe(name, training=described | provenance(trained) | on_record)
             if out is not None and accelerate.PartialState().is_main_process:
                 adapter.save(out, overwrite=overwrite or resume)
                 if beside is not None:
                     _save_last(adapter, trained, beside)
-        evaluation = kept = None
+        evaluation = kept = unspoken = None
+        if check_nonspeech and options.nonspeech_share:
+            unspoken = listen(recognizer, name, held_silent, spoken=data, lang=given, proxy_lang=proxy_lang, task=task,
+                              share=options.nonspeech_share, decoding=decoding, progress=progress)  # fmt: skip
+            progress(Message(unspoken.sentence()))
         if guard is not None or choosing is not None:
             kept = keep(recognizer, name, guard, choosing, trained, lang=guard_lang, task=task, max_loss=max_loss,
                         seed=options.seed, decoding=decoding, progress=progress)  # fmt: skip
@@ -262,6 +281,7 @@ def finetune(
             evaluation = replace(evaluation, notes=(*evaluation.notes, *said))
         scores = {} if evaluation is None else summary(evaluation, eval_data)
         scores |= {"guard": kept.summary()} if kept is not None and kept.reported is not None else {}
+        scores |= {} if unspoken is None else {"nonspeech": unspoken.summary()}
         if scores:
             recognizer.adapters.describe(name, scores=scores)
             if out is not None and accelerate.PartialState().is_main_process:
@@ -277,7 +297,7 @@ def finetune(
         checkpoint.unlink(missing_ok=True)
     return Finetuned(name, out, adapter.manifest.method, adapter.trained_parameters(), adapter.head_parameters(),
                      sum(p.numel() for p in recognizer.base.parameters()), trained, evaluation, kept, tuple(one for one in shared if one),
-                     beside if beside is not None and beside.is_dir() else None)  # fmt: skip
+                     beside if beside is not None and beside.is_dir() else None, unspoken)  # fmt: skip
 
 
 def _save_last(adapter: Adapter, trained: Trained, folder: Path) -> None:
@@ -446,13 +466,13 @@ def prompts(recognizer: Recognizer, name: str, *, lang: str | None, task: str) -
 
 
 def _train(recognizer: Recognizer, adapter: Adapter, data: Corpus, dev: Corpus | None, options: TrainingOptions, lang: str | None, task: str,
-           guard: Guard | None, keep_weights: str, checkpoint: Path | None, resume: bool, progress: Progress) -> Trained:  # fmt: skip
+           guard: Guard | None, nonspeech: Corpus | None, keep_weights: str, checkpoint: Path | None, resume: bool, progress: Progress) -> Trained:  # fmt: skip
     name = adapter.name
     prompt = prompts(recognizer, name, lang=lang, task=task)
     prompt(data[0])  # an unknown language or task is told before any audio is read
     by_wer = dev is not None  # an adapter trained by CTC alone writes by its head
     return train(
-        recognizer, name, data, prompt=prompt, options=options, dev=dev, guard=guard, keep=keep_weights,
+        recognizer, name, data, prompt=prompt, options=options, dev=dev, guard=guard, nonspeech=nonspeech, keep=keep_weights,
         checkpoint=checkpoint, resume=resume, progress=progress,
         dev_score=(lambda: dev_rates(recognizer, name, dev, lang=lang, task=task, options=options)) if by_wer else None,
     )  # fmt: skip

@@ -4,6 +4,7 @@
     labels       –      –      –          t₁        t₂ … tₙ <end>          (– : not a target)
 
 The shift is made here, once, so that nothing has to be stripped later. Everything random is keyed by (seed, utterance, epoch).
+Rows below 0 are sound in which nobody speaks, with an empty transcript; see `asrpeft.training.nonspeech`.
 """
 
 from __future__ import annotations
@@ -16,12 +17,13 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from asrpeft.audio.augment import Augmentation
+from asrpeft.audio.augment import Augmentation, generator
 from asrpeft.audio.features import SAMPLE_RATE, log_mel
 from asrpeft.corpus import Corpus, Skipped, Utterance
 from asrpeft.corpus.mix import draws
 from asrpeft.errors import BadAudio
 from asrpeft.recognizer import IGNORED, Recognizer, context_frames, speech_frames
+from asrpeft.training import nonspeech
 from asrpeft.training.options import TrainingOptions
 
 Prompt = Sequence[int] | Callable[[Utterance], Sequence[int]]
@@ -65,6 +67,11 @@ class Batch:
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    @property
+    def utterances(self) -> int:
+        """The rows in which somebody speaks."""
+        return sum(not id_.startswith(nonspeech.ID) for id_ in self.ids)
 
     def to(self, device: torch.device) -> Batch:
         moved = {
@@ -120,14 +127,18 @@ class Examples(Dataset):
     """
 
     def __init__(self, corpus: Corpus, recognizer: Recognizer, *, prompt: Prompt, context: str, reserved: int = 0,
-                 seed: int = 0, augmentation: Augmentation | None = None, cache_mb: int = 1024):  # fmt: skip
+                 seed: int = 0, augmentation: Augmentation | None = None, cache_mb: int = 1024,
+                 nonspeech_share: float = 0.0, recordings: Corpus | None = None):  # fmt: skip
         """
         Args:
             prompt: the tokens before every transcript (see `Recognizer.prompt`), or a function from the utterance to them.
             context: `auto` or `full`.
             reserved: positions of the decoder that virtual tokens take.
             augmentation: None for the speech as it is, without jitter of the context.
+            nonspeech_share: of the rows that are drawn, so many hold no speech.
+            recordings: half of these are taken from here, the others made.
         """
+        self.nonspeech_share, self.recordings = nonspeech_share, recordings
         self.context, self.seed = context, seed
         self.n_mels, self.end, self.augmentation = recognizer.n_mels, recognizer.end, augmentation
         room = recognizer.max_tokens - reserved
@@ -147,30 +158,37 @@ class Examples(Dataset):
 
     @classmethod
     def for_training(
-        cls, corpus: Corpus, recognizer: Recognizer, *, prompt: Prompt, options: TrainingOptions, reserved: int = 0
-    ) -> Examples:
+        cls, corpus: Corpus, recognizer: Recognizer, *, prompt: Prompt, options: TrainingOptions, reserved: int = 0,
+        recordings: Corpus | None = None,
+    ) -> Examples:  # fmt: skip
         return cls(corpus, recognizer, prompt=prompt, context=options.context, reserved=reserved, seed=options.seed,
-                   augmentation=options.augmentation(), cache_mb=options.cache_mb)  # fmt: skip
+                   augmentation=options.augmentation(), cache_mb=options.cache_mb,
+                   nonspeech_share=options.nonspeech_share, recordings=recordings)  # fmt: skip
 
     def __len__(self) -> int:
         return len(self.corpus)
 
     def drawn(self, epoch: int) -> list[int]:
         """The rows of an epoch: places in the corpus. The second time that a place is drawn in it, `len(self)` is added, the
-        third time twice that, so that its chance is another."""
+        third time twice that, so that its chance is another. Below 0: clips without speech."""
         n = len(self)
-        if all(u.weight == 1 for u in self.corpus):
-            return list(range(n))
-        times = [draws(u.weight, u.id, seed=self.seed, epoch=epoch) for u in self.corpus]
-        return [place + copy * n for place, count in enumerate(times) for copy in range(count)]
+        rows = list(range(n))
+        if any(u.weight != 1 for u in self.corpus):
+            times = [draws(u.weight, u.id, seed=self.seed, epoch=epoch) for u in self.corpus]
+            rows = [place + copy * n for place, count in enumerate(times) for copy in range(count)]
+        silent = len(rows) * self.nonspeech_share / (1 - self.nonspeech_share)
+        return [*rows, *range(-nonspeech.rounded(silent, self.seed, epoch), 0)]
 
     def frames(self, epoch: int | None, rows: Sequence[int] | None = None) -> list[int]:
         """What each utterance, or each of `rows`, will cost in encoder frames, by the length its corpus gives."""
-        places = [(row, self.corpus[row % len(self)]) for row in (range(len(self)) if rows is None else rows)]
-        return [self._context(row, round(min(u.duration, 30.0) * SAMPLE_RATE), epoch) for row, u in places]
+        wanted = range(len(self)) if rows is None else rows
+        seconds = [self.corpus[row % len(self)].duration if row >= 0 else self._silent_seconds(row, epoch) for row in wanted]
+        return [self._context(row, round(min(s, 30.0) * SAMPLE_RATE), epoch) for row, s in zip(wanted, seconds)]
 
     def _chance(self, row: int) -> str:
         """What the chance of a row is keyed by, beside seed and epoch."""
+        if row < 0:
+            return f"{nonspeech.ID}{-row}"
         copy, place = divmod(row, len(self))
         return self.corpus[place].id + (f"\x1f{copy}" if copy else "")
 
@@ -201,6 +219,8 @@ class Examples(Dataset):
 
         Raises: BadAudio if it cannot be read, or is longer than 30 s.
         """
+        if row < 0:
+            return self._silent(row, epoch)
         index, chance = row % len(self), self._chance(row)
         utterance, samples = self.corpus[index], self.samples(index)
         changed = self.augmentation if epoch is not None else None
@@ -215,6 +235,28 @@ class Examples(Dataset):
         labels = (*(IGNORED,) * (len(prompt) - 1), *text, self.end)
         return Example(utterance.id, utterance.text, features, context, speech, (*prompt, *text), labels)
 
+    # -- rows in which nobody speaks -------------------------------------------------------------------------------------
+    def _beside(self, row: int, epoch: int) -> int:
+        """The place of the utterance whose prompt such a row takes, and after whose length its own is drawn."""
+        chance = generator(self.seed, self._chance(row), epoch, "beside")
+        return int(torch.randint(len(self), (), generator=chance))
+
+    def _silent_seconds(self, row: int, epoch: int) -> float:
+        return nonspeech.length(self.corpus[self._beside(row, epoch)].duration, self.seed, row, epoch)
+
+    def _silent(self, row: int, epoch: int) -> Example:
+        """Raises: BadAudio if it is a recording that cannot be read."""
+        seconds = self._silent_seconds(row, epoch)
+        if self.recordings is not None and row % 2:
+            samples = nonspeech.cut(self.recordings, seconds, self.seed, row, epoch)
+        else:
+            samples = nonspeech.clip(seconds, self.seed, row, epoch)
+        context = self._context(row, len(samples), epoch)
+        speech = min(context, speech_frames(len(samples)))
+        prompt = self.prompts[self._beside(row, epoch)]
+        labels = (*(IGNORED,) * (len(prompt) - 1), self.end)
+        return Example(self._chance(row), "", log_mel(samples, n_mels=self.n_mels, n_frames=2 * context), context, speech, prompt, labels)
+
     def batch(self, rows: Sequence[int], epoch: int | None) -> tuple[Batch | None, list[Skipped]]:
         """(the batch of those rows that can be read, the others)."""
         good, bad = [], []
@@ -222,7 +264,7 @@ class Examples(Dataset):
             try:
                 good.append(self.example(row, epoch))
             except BadAudio as error:
-                bad.append(Skipped(self.corpus[row % len(self)].id, str(error)))
+                bad.append(Skipped(self._chance(row) if row < 0 else self.corpus[row % len(self)].id, str(error)))
         return collate(good, end=self.end), bad
 
     def __getitem__(self, key: StepKey) -> StepData:

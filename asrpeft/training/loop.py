@@ -90,6 +90,7 @@ def train(
     dev_score: Callable[[], float | Rates] | None = None,
     guard: Guard | None = None,
     keep: str = "best",
+    nonspeech: Corpus | None = None,
     checkpoint: Path | None = None,
     resume: bool = False,
     progress: Progress = ignore,
@@ -104,6 +105,8 @@ def train(
         guard: among the looks at `dev`, only weights that lose at most this much on what the base could do are kept.
         keep: "last" leaves the weights of the last step in the adapter, whatever the development data say; "best" gives them
             in the result, if they are others.
+        nonspeech: recordings in which nobody speaks: half of the rows without speech that `options` asks for are taken from
+            them, the others made on the spot.
         checkpoint: the file that holds the run's state; without it nothing is written.
         resume: go on from that file, if it exists.
     Ctrl-C and SIGTERM are met after the step that is under way, with a checkpoint written (KeyboardInterrupt, SystemExit).
@@ -121,6 +124,7 @@ def train(
             dev_score=dev_score,
             guard=guard,
             keep=keep,
+            nonspeech=nonspeech,
             checkpoint=checkpoint,
             progress=progress,
         )
@@ -135,7 +139,8 @@ class Run:
     """A run of `train`: its parts, and the `state` that a checkpoint holds."""
 
     def __init__(self, recognizer: Recognizer, name: str, data: Corpus, *, prompt: Prompt, options: TrainingOptions, dev: Corpus | None,
-                 dev_score: Callable[[], float | Rates] | None, guard: Guard | None, keep: str, checkpoint: Path | None, progress: Progress):  # fmt: skip
+                 dev_score: Callable[[], float | Rates] | None, guard: Guard | None, keep: str,
+                 nonspeech: Corpus | None, checkpoint: Path | None, progress: Progress):  # fmt: skip
         self.recognizer, self.name, self.options = recognizer, name, options
         self.adapter = recognizer.adapters[name]
         self.trained = trained_parameters(recognizer, name)
@@ -154,7 +159,7 @@ class Run:
         self.progress: Progress = progress if self.accelerator.is_main_process else ignore
         self._place()
         reserved = self.adapter.prompt_rows()
-        self.examples = Examples.for_training(data, recognizer, prompt=prompt, options=options, reserved=reserved)
+        self.examples = Examples.for_training(data, recognizer, prompt=prompt, options=options, reserved=reserved, recordings=nonspeech)
         if not len(self.examples):
             raise BadCorpus(
                 f"{data.name or 'The corpus'} has no utterance to train on. {_reasons(self.examples.corpus.skipped)}"
@@ -180,6 +185,8 @@ class Run:
             self.identity |= {"guard data": guard.key, "limits on what may be lost": guard.max_loss}
         if keep == "last":
             self.identity |= {"weights to keep": keep}
+        if nonspeech is not None:
+            self.identity |= {"recordings without speech": checkpoints.corpus_key(nonspeech)}
         self.state = State(total=self.steps.total, skipped={s.id: s.reason for s in self.examples.corpus.skipped})
         self.best: dict[str, Tensor] | None = None
         self.last: dict[str, Tensor] | None = None  # once the run is at its end, where those that are kept are others
@@ -281,7 +288,7 @@ class Run:
         share = rate(self.options.schedule, self._progress(), warmup=self.options.warmup)
         set_rate(self.optimizer, share)
         self._note_skipped(data.skipped)
-        units = self._sum([*self.loss.units(data.batches, self.adapter), sum(map(len, data.batches)), interruption.pending()])
+        units = self._sum([*self.loss.units(data.batches, self.adapter), sum(batch.utterances for batch in data.batches), interruption.pending()])
         self._stop, rows = bool(units.pop()) and self.accelerator.num_processes > 1, round(units.pop())
         loss = self.gradient(data, units) if any(units) else 0.0
         if any(units) and self._gradient_is_finite(loss):

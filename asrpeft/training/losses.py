@@ -93,27 +93,29 @@ class CTC(Term):
     def __init__(self, label_smoothing: float = 0.0):
         pass  # there is no smoothing of an alignment
 
-    def _labels(self, batch: Batch, adapter: Adapter) -> list[list[int]]:
-        """Each row's characters; none where they do not fit its frames, for which CTC would be infinite."""
+    def _labels(self, batch: Batch, adapter: Adapter) -> list[list[int] | None]:
+        """Each row's characters: all blanks where its text is empty; None where the head knows none of them, or they do not
+        fit its frames, for which CTC would be infinite."""
         found = [adapter.ctc.labels(text) for text in batch.texts]
         return [
-            labels if frames_needed(labels) <= frames else [] for labels, frames in zip(found, batch.speech.tolist())
+            labels if (labels or not text) and frames_needed(labels) <= frames else None
+            for text, labels, frames in zip(batch.texts, found, batch.speech.tolist())
         ]
 
     def units(self, batch, adapter):
-        return sum(len(labels) for labels in self._labels(batch, adapter))
+        return sum(len(labels or ()) for labels in self._labels(batch, adapter))
 
     def dropped(self, batch, adapter):
-        return sum(not labels for labels in self._labels(batch, adapter))
+        return sum(labels is None for labels in self._labels(batch, adapter))
 
     def total(self, output, batch, adapter):
         labels = self._labels(batch, adapter)
-        rows = [row for row, found in enumerate(labels) if found]
+        rows = [row for row, found in enumerate(labels) if found is not None]
         states = output.encoded.states
         if not rows:
             return adapter.ctc(states[:0]).sum()  # zero, with a gradient that other batches of the step can be added to
         log_probs = adapter.ctc(states[rows])
-        targets = torch.tensor([character for row in rows for character in labels[row]], device=states.device)
+        targets = torch.tensor([character for row in rows for character in labels[row]], dtype=torch.long, device=states.device)
         lengths = torch.tensor([len(labels[row]) for row in rows])
         # float32 also under autocast: the sums run over hundreds of frames
         with torch.autocast(states.device.type, enabled=False):

@@ -40,6 +40,7 @@ class TrainingOptions:
         context: `auto` trains on short, jittered contexts, `full` on 30 s. See `asrpeft.recognizer.context`.
         augment: `none`, `standard` or `strong`, with changes: `standard,noise=0.3,masking=0`. See `asrpeft.audio.augment`.
         dropout: of the base's activations while training.
+        nonspeech_share: of the rows, so many are sound in which nobody speaks, with an empty transcript; 0 for none.
         seed: fixes every random choice.
         dev_every: steps between looks at the development data; None looks eight times.
         dev_utterances: at most so many of them are used.
@@ -67,6 +68,7 @@ class TrainingOptions:
     context: str = "auto"
     augment: str = "standard"
     dropout: float = 0.0
+    nonspeech_share: float = 0.05
     seed: int = 0
     dev_every: int | None = None
     dev_utterances: int = 200
@@ -112,7 +114,7 @@ class TrainingOptions:
         for name in ("weight_decay", "clip", "checkpoint_s", "workers", "cache_mb"):
             if getattr(self, name) < 0:
                 raise BadInput(f"--{name.replace('_', '-')} must not be negative, got {getattr(self, name)}.")
-        for name in ("warmup", "dropout", "label_smoothing"):
+        for name in ("warmup", "dropout", "label_smoothing", "nonspeech_share"):
             if not 0 <= getattr(self, name) < 1:
                 raise BadInput(f"--{name.replace('_', '-')} must be at least 0 and below 1, got {getattr(self, name)}.")
         for name, choices in (("schedule", tuple(SCHEDULES)), ("precision", PRECISIONS), ("context", CONTEXTS)):

@@ -88,3 +88,10 @@ def test_looking_into_an_adapter_takes_torch_alone(tmp_path):
 
 def test_transcribing_and_scoring_load_nothing_that_plots_or_compiles():
     assert not loaded("import asrpeft; asrpeft.transcribe, asrpeft.evaluate") & {"datasets", "matplotlib", "librosa", "numba", "pandas", "silero_vad"}
+
+
+def test_threads_that_wait_sleep_unless_told_otherwise():
+    """The policy is read when torch is imported; beside another job two threads that spin hardly train."""
+    code = "import os\nos.environ.pop('OMP_WAIT_POLICY', None)\n" + ran(("-V",)) + "assert os.environ['OMP_WAIT_POLICY'] == 'PASSIVE'\n"
+    assert not loaded(code) & HEAVY
+    assert not loaded(code.replace(".pop('OMP_WAIT_POLICY', None)", "['OMP_WAIT_POLICY'] = 'ACTIVE'").replace("'PASSIVE'", "'ACTIVE'")) & HEAVY

@@ -39,3 +39,13 @@ def test_checkpoints_come_as_often_as_asked(asked, verb):
     assert asked(verb)["options"].checkpoint_s == 60.0
     assert asked(verb, "--checkpoint-minutes", "0.25", "--workers", "0")["options"].checkpoint_s == 15.0
     assert asked(verb, "--checkpoint-minutes", "0", "--workers", "0")["options"].workers == 0
+
+
+def test_sound_without_speech_is_trained_on_as_much_as_asked_and_from_recordings_that_are_given(asked, monkeypatch):
+    street = Corpus([utterance(1, text="")], name="street")
+    monkeypatch.setattr(o, "read_recordings", lambda place: street if place == "street" else None)
+    told = asked("finetune")
+    assert told["options"].nonspeech_share == 0.05 and told["nonspeech"] is None
+    told = asked("finetune", "--nonspeech", "street", "--nonspeech-share", "0.2")
+    assert told["options"].nonspeech_share == 0.2 and told["nonspeech"] is street
+    assert asked("speakers", "--nonspeech-share", "0")["options"].nonspeech_share == 0.0

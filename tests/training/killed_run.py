@@ -15,7 +15,7 @@ from tests.bases import tiny_recognizer
 from tests.training.tones import options, tones
 
 
-def run(checkpoint: Path, *, method: str = "lora", kill_after: int | None = None, resume: bool = False, data=None, **changes):
+def run(checkpoint: Path, *, method: str = "lora", kill_after: int | None = None, resume: bool = False, data=None, nonspeech=None, **changes):
     """The run, whole or up to a step; returns the adapter's weights and what the loop did."""
     recognizer = tiny_recognizer()
     torch.manual_seed(3)
@@ -35,6 +35,7 @@ def run(checkpoint: Path, *, method: str = "lora", kill_after: int | None = None
         prompt=recognizer.prompt(lang="en"),
         options=settings,
         dev=tones(3),
+        nonspeech=nonspeech,
         checkpoint=checkpoint,
         resume=resume,
         progress=watch,

@@ -45,5 +45,5 @@ def options(**changes) -> TrainingOptions:
     """Quick, plain and exact: float32, no augmentation, no further processes, one look at the development data."""
     length = {} if {"epochs", "steps", "minutes"} & changes.keys() else {"steps": 4}
     return TrainingOptions(
-        **(dict(precision="no", augment="none", workers=0, batch_seconds=8.0, dev_every=1000) | length | changes)
+        **(dict(precision="no", augment="none", workers=0, batch_seconds=8.0, dev_every=1000, nonspeech_share=0.0) | length | changes)
     )
