@@ -15,7 +15,7 @@ from asrpeft.corpus.corpus import Corpus, Skipped, too_long, unique
 from asrpeft.corpus.formats import Bad, Table, recognise
 from asrpeft.corpus.lines import not_text, printable
 from asrpeft.corpus.mix import Specs, called, listed, title
-from asrpeft.corpus.utterance import AudioRef, Seconds, Utterance
+from asrpeft.corpus.utterance import AudioRef, Seconds, Utterance, relative
 from asrpeft.errors import BadAudio, BadCorpus
 
 DEEPEST = 50  # lists in lists in a cell: beyond it they cannot be passed to the processes that read audio
@@ -208,7 +208,10 @@ def _found(name: str, roots: tuple[Path, ...]) -> Path:
                     return path
             except (OSError, ValueError):  # a name too long, or with a NUL in it, is of no file
                 continue
-    raise BadAudio(f"no such file: {name!r}, looked for in {', '.join(map(str, roots)) or 'the current folder'}")
+    if Path(name).is_absolute():
+        raise BadAudio(f"no such file: {relative(name)!r}, which the corpus gives with an absolute path. Was it made on another machine?")
+    places = dict.fromkeys(root.resolve().name for root in roots)  # names alone: reasons go into adapter.json, which travels
+    raise BadAudio(f"no such file: {name!r}, looked for in {', '.join(map(repr, places)) or 'the current folder'}")
 
 
 def _part(cells: Mapping[str, object]) -> tuple[float, float | None]:

@@ -64,8 +64,18 @@ class AudioRef:
         return _key([f"{whole}\x1f{self.start:.3f}\x1f{'' if self.duration is None else f'{self.duration:.3f}'}".encode()])
 
     def _named(self, error: BadAudio) -> BadAudio:
-        """The same complaint under the name that the corpus knows: bytes in a table have no path."""
-        return error if self.name in str(error) else BadAudio(f"{self.name}: {error}")
+        """The same complaint under the name that the corpus knows: bytes in a table have no path, and where a file lies on
+        this machine has no place in an adapter's record of what was skipped."""
+        text, name = str(error), relative(self.name)
+        if isinstance(self.source, Path):
+            for path in (str(self.source), repr(str(self.source))[1:-1]):
+                text = text.replace(path, name)
+        return BadAudio(text if name in text else f"{name}: {text}")
+
+
+def relative(name: str) -> str:
+    """The name that a corpus gives a file, without the folders of an absolute one."""
+    return name if not Path(name).is_absolute() else Path(name).name or name
 
 
 def _key(parts: Iterable[bytes]) -> str:

@@ -512,15 +512,22 @@ def _finished(
     told = manifest.training
     others = [key for key, value in described.items() if key != "options" and told.get(key) != value]
     others += ["keep"] if told.get("keep") != described.get("keep") else []
-    if manifest.method != method or "finished" not in told or others or differences(told["options"], options):
+    if manifest.method != method or "finished" not in told or others or not isinstance(told.get("options"), dict) or differences(told["options"], options):
         raise BadInput(
             f"{str(out)!r} holds a finished adapter of another run ({manifest.method}). Choose another --out, or --overwrite it."
         )
-    did = told["finished"]
-    trained = Trained(
+    try:
+        trained = _trained(told["finished"])
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise BadInput(f"The record of the training in {str(out / MANIFEST)!r} is damaged ({type(error).__name__} {error}). "
+                       f"Train it anew with --overwrite.") from None  # fmt: skip
+    return recognizer.adapters.load(out, name=name), trained
+
+
+def _trained(did: Mapping[str, Any]) -> Trained:
+    return Trained(
         steps=did["steps"], rows=did["rows"], seconds=did["seconds"], peak_memory_bytes=did["peak_memory_bytes"], kind=did["kind"],
         best=None if did["best"] is None else tuple(did["best"]), looks=tuple(tuple(look) for look in did["looks"]), dropped=did["dropped"],
         chosen_by=did.get("chosen_by"), measures=tuple(tuple(one) for one in did.get("measures", ())),
         skipped=tuple(Skipped(**s) for s in did["skipped"]), guard_looks=tuple(tuple(look) for look in did.get("guard_looks", ())),
     )  # fmt: skip
-    return recognizer.adapters.load(out, name=name), trained

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import re
 from datetime import UTC, datetime
 from typing import Any
 
@@ -14,6 +15,8 @@ from asrpeft.corpus import Corpus
 from asrpeft.jobs.evaluate import Evaluation
 from asrpeft.training import Trained
 from asrpeft.training.checkpoints import corpus_key
+
+SKIPPED = 1_000  # utterances that adapter.json names with a reason; of more it has the number
 
 
 def describe_corpus(corpus: Corpus) -> dict[str, Any]:
@@ -29,6 +32,14 @@ def describe_corpus(corpus: Corpus) -> dict[str, Any]:
     } | ({"corpora": of} if len(parts) > 1 or any(p.weight != 1 for p in parts) else {})
 
 
+_PATH = re.compile(r"(?<![\w./~])~?/(?:[^/\s'\"]+/)+([^/\s'\"]+)|\b[A-Za-z]:\\(?:[^\\\s'\"]+\\)+([^\\\s'\"]+)")
+
+
+def without_paths(reason: str) -> str:
+    """A reason with the names of files in place of absolute paths: what is written into an adapter leaves this machine."""
+    return _PATH.sub(lambda found: found[1] or found[2], reason)
+
+
 def provenance(trained: Trained) -> dict[str, Any]:
     return {
         "finished": {
@@ -36,7 +47,8 @@ def provenance(trained: Trained) -> dict[str, Any]:
             "kind": trained.kind, "best": None if trained.best is None else list(trained.best), "looks": [list(look) for look in trained.looks],
             "chosen_by": trained.chosen_by, "measures": [list(one) for one in trained.measures],
             "guard_looks": [list(look) for look in trained.guard_looks],
-            "dropped": trained.dropped, "skipped": [{"id": s.id, "reason": s.reason} for s in trained.skipped],
+            "dropped": trained.dropped, "n_skipped": len(trained.skipped),
+            "skipped": [{"id": without_paths(s.id), "reason": without_paths(s.reason)} for s in trained.skipped[:SKIPPED]],
         },
         "versions": {"asrpeft": asrpeft.__version__, "torch": torch.__version__, "transformers": transformers.__version__, "python": platform.python_version()},
         "date": datetime.now(UTC).isoformat(timespec="seconds"),

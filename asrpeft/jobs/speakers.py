@@ -232,7 +232,7 @@ def speakers(
 def folder_name(speaker: str) -> str:
     """A speaker as a folder's name: what could leave the folder, hide or confuse is written as %XX; of a long one the
     beginning, and a number that tells it from others."""
-    safe = quote(speaker, safe=" @+=,()")
+    safe = quote(speaker, safe=" @+=,()", errors="surrogatepass") or "%"
     if len(safe) > LONGEST_NAME:
         number = hashlib.blake2b(speaker.encode(errors="surrogatepass"), digest_size=6).hexdigest()
         safe = f"{re.sub('%.?$', '', safe[: LONGEST_NAME - 14])}%~{number}"
@@ -317,7 +317,7 @@ def _measured(recognizer: Recognizer, speaker: str, parts: Parts, own: Finetuned
     if lang is None and not any(u.lang for u in parts.test):
         lang = adapter.manifest.language  # what it was trained in, where nobody else says it
     told = adapter.manifest.scores.get("speaker")
-    if told is None or told["key"] != key:
+    if not isinstance(told, dict) or told.get("key") != key:
         names = {"own": own.name} if together is None else {"pooled": together.name, "own": own.name}
         systems: dict[str, str | None] = {"base": None, **names}
         slot = adapter.manifest.language_slot

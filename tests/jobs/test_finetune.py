@@ -6,12 +6,13 @@ from dataclasses import replace
 import pytest
 import torch
 
-from asrpeft.corpus import Corpus, Utterance
+from asrpeft.corpus import Corpus, Utterance, read
 from asrpeft.errors import BadCorpus, BadInput, Failure, UnexpectedTraining
 from asrpeft.jobs.finetune import finetune
+from asrpeft.jobs.provenance import without_paths
 from asrpeft.training import Message, Skipped, Step
 from tests.bases import tiny_recognizer
-from tests.training.tones import options, tones, utterance
+from tests.training.tones import options, tone, tones, utterance
 
 KEYS = {
     "adapter",
@@ -288,6 +289,44 @@ def test_after_a_failure_the_recogniser_is_as_before():
     with pytest.raises(UnexpectedTraining):
         finetune(recognizer, tones(4), dev=tones(2), options=options(), lang="en", name="x")
     assert len(recognizer.adapters) == 0
+
+
+def test_no_path_of_this_machine_goes_with_an_adapter_and_no_more_reasons_than_fit(tmp_path, monkeypatch):
+    data = tmp_path / "corpus"
+    data.mkdir()
+    rows = [f'{{"audio": "{i}.wav", "text": "ab"}}' for i in range(4)] + [f'{{"audio": "{data}/absolute.wav", "text": "x"}}']
+    (data / "all.jsonl").write_text("\n".join([*rows, '{"audio": "gone.wav", "text": "x"}', '{"audio": "noise.wav", "text": "x"}']))
+    for i in range(4):
+        (data / f"{i}.wav").write_bytes(tone(200, 0.3))
+    for name in ("noise.wav", "absolute.wav"):
+        (data / name).write_bytes(b"no audio")
+    monkeypatch.setattr("asrpeft.jobs.provenance.SKIPPED", 2)
+    done = finetune(tiny_recognizer(), read(data / "all.jsonl"), dev=tones(2), options=options(steps=1), lang="en", out=tmp_path / "a")
+    told = json.loads((tmp_path / "a" / "adapter.json").read_text())["training"]["finished"]
+    assert len(done.training.skipped) == told["n_skipped"] == 3 and len(told["skipped"]) == 2
+    reasons = [s.reason for s in done.training.skipped]
+    assert all(name in reason for name, reason in zip(("absolute.wav", "gone.wav", "noise.wav"), reasons)), reasons
+    assert str(tmp_path) not in json.dumps(done.to_json()["skipped"])
+
+
+@pytest.mark.parametrize("reason, wanted", [
+    ("/home/me/a.wav: it is empty", "a.wav: it is empty"), ("'/mnt/x y/b.wav'", "'x y/b.wav'"), ("see C:\\data\\me\\c.wav", "see c.wav"),
+    ("1/2 of it, and/or more", "1/2 of it, and/or more"), ("clips/d.wav is cut", "clips/d.wav is cut"), ("~/me/e.wav", "e.wav"),
+])  # fmt: skip
+def test_absolute_paths_in_reasons_are_cut_to_names(reason, wanted):
+    assert without_paths(reason) == wanted
+
+
+@pytest.mark.parametrize("change", [
+    {"finished": {}}, {"finished": 3}, {"options": 3}, {"options": None}, {"finished": {"steps": 1, "skipped": [3]}},
+])  # fmt: skip
+def test_a_damaged_record_of_a_finished_run_is_told_on_resumption(tmp_path, change):
+    asked = dict(dev=tones(2), options=options(steps=1), lang="en", out=tmp_path / "a")
+    finetune(tiny_recognizer(), tones(4), **asked)
+    told = json.loads((tmp_path / "a" / "adapter.json").read_text())
+    (tmp_path / "a" / "adapter.json").write_text(json.dumps(told | {"training": told["training"] | change}))
+    with pytest.raises(BadInput, match="--overwrite"):
+        finetune(tiny_recognizer(), tones(4), resume=True, **asked)
 
 
 def test_weights_that_are_not_finite_end_in_a_failure_and_no_folder(tmp_path):

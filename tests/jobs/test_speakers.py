@@ -164,6 +164,12 @@ def test_a_speaker_cannot_take_the_place_of_the_pooled_adapter_or_the_report():
     assert folder_name("_pooled") != job.POOLED and folder_name("speakers.json") != job.REPORT
 
 
+@pytest.mark.parametrize("speaker", ["", "\ud800", "é" * 100, "\ud800" * 100])
+def test_whatever_a_speaker_is_called_there_is_a_folder_of_their_own(tmp_path, speaker):
+    (tmp_path / folder_name(speaker)).mkdir()
+    assert [p.name for p in tmp_path.iterdir()] == [folder_name(speaker)] != [folder_name("%")]
+
+
 def test_a_long_name_is_cut_and_told_from_others_that_begin_alike():
     long = [folder_name("é" * n) for n in range(90, 110)]
     assert len(set(long)) == 20 and max(map(len, long)) <= job.LONGEST_NAME and folder_name("é" * 20) == "%C3%A9" * 20
