@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -47,7 +48,9 @@ def compare(
     precision: Precision = "auto",
     augment: Augment = "standard",
     context: TrainContext = "auto",
-    out: Annotated[Path | None, typer.Option("--out", help="A folder for the adapters and the plot.")] = None,
+    out: Annotated[Path | None, typer.Option("--out", help="A folder for the adapters, the table (compare.csv, compare.json) and the plot, kept after every method.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the comparison in --out: what is done there is neither trained nor decoded again, an interrupted run goes on from its checkpoint.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Train again and replace what is in --out.")] = False,
     columns: o.Columns = None,
     beams: o.Beams = None,
     ctc_weight: o.CtcWeight = 0.0,
@@ -63,7 +66,8 @@ def compare(
 
     --json: {"base": {…}, "methods": [{"method", "trained_parameters", "seconds", "utterances_per_second", "score": {…},
     "test": {…}, "merged_equal"}], "failed": {…}}; with --amounts {"base": {…}, "amounts": [{"fraction", "utterances",
-    "minutes", "score": {…}, "test": {…}}]}, and --out gets curve.html.
+    "minutes", "score": {…}, "test": {…}}]}. --out also gets compare.json (this object), compare.csv (its table) and compare.svg;
+    with --amounts curve.json, curve.csv and curve.html. All are written anew after every method or amount.
     """
     from asrpeft.cli.training_progress import told
     from asrpeft.jobs.amounts import amounts as grow
@@ -90,16 +94,17 @@ def compare(
     if amounts is not None:
         with told(quiet=quiet, say=say) as progress:
             grown = grow(recognizer, corpora[0], corpora[1], fractions=fractions(amounts), method=wanted[0], options=given, where=where,
-                         settings=own.get(wanted[0]), lang=lang, dev=corpora[2], out=out, decoding=o.search(beams, ctc_weight),
-                         overlap="tell" if allow_overlap else "refuse", progress=progress)  # fmt: skip
+                         settings=own.get(wanted[0]), lang=lang, dev=corpora[2], out=out, resume=resume, overwrite=overwrite,
+                         decoding=o.search(beams, ctc_weight), overlap="tell" if allow_overlap else "refuse", progress=progress,
+                         done=None if out is None else lambda found: keep_curve(found, out, say))  # fmt: skip
         show_curve(grown, out, as_json=json, say=say)
         return
     with told(quiet=quiet, say=say) as progress:
         found = contest(recognizer, corpora[0], corpora[1], methods=wanted, options=given, where=where, settings=own, lang=lang, dev=corpora[2], out=out,
-                        decoding=o.search(beams, ctc_weight),
-                         overlap="tell" if allow_overlap else "refuse", progress=progress)  # fmt: skip
+                        resume=resume, overwrite=overwrite, decoding=o.search(beams, ctc_weight), overlap="tell" if allow_overlap else "refuse",
+                        progress=progress, done=None if out is None else lambda found: keep(found, out, say))  # fmt: skip
     if out is not None:
-        say(f"Plot: {draw(found, out / 'compare.svg')}")
+        say(f"Table and plot: {out / 'compare.csv'}, {out / 'compare.json'}, {out / 'compare.svg'}")
     if json:
         print_json(found.to_json())
         return
@@ -128,16 +133,9 @@ def fractions(text: str) -> list[float]:
 
 
 def show_curve(found: Curve, out: Path | None, *, as_json: bool, say: Callable[[str], None]) -> None:
-    """The table, or the JSON object; and curve.html with everything about every amount."""
-    from asrpeft.files import replace_file
-    from asrpeft.scoring import report as layouts
-
+    """The table, or the JSON object."""
     if out is not None:
-        scores = [found.base.score, *(point.system.score for point in found.points)]
-        made = layouts.make(scores, comparisons=[point.test for point in found.points], title="Amounts of adaptation data", curve=found.amounts,
-                            amount_unit="minutes")  # fmt: skip
-        replace_file(out / "curve.html", layouts.html(made))
-        say(f"Report: {out / 'curve.html'}")
+        say(f"Report and table: {out / 'curve.html'}, {out / 'curve.csv'}, {out / 'curve.json'}")
     if as_json:
         print_json(found.to_json())
         return
@@ -150,6 +148,44 @@ def show_curve(found: Curve, out: Path | None, *, as_json: bool, say: Callable[[
     title = f"{found.points[0].trained.method}: {count(base.counts.words)} words; intervals over {base.interval_unit}s; verdicts by paired tests against the base"
     console().print(table(title, ["part", "minutes", "utterances", "WER", "95 % interval", "CER", "verdict", "p"], rows))
     tell_notes(found, [point.test for point in found.points])
+
+
+def keep(found: Contest, out: Path, say: Callable[[str], None]) -> None:
+    """compare.csv, compare.json and compare.svg of what is done so far. That they cannot be written ends nothing: more is to come."""
+    try:
+        _keep(out / "compare", found.rows(), found.to_json())
+        draw(found, out / "compare.svg")
+    except OSError as error:
+        say(f"The table of what is done so far could not be kept: {error}")
+
+
+def keep_curve(found: Curve, out: Path, say: Callable[[str], None]) -> None:
+    """curve.csv, curve.json, and curve.html with everything about every amount so far; as `keep`."""
+    try:
+        _keep(out / "curve", found.rows(), found.to_json())
+        _page(found, out / "curve.html")
+    except OSError as error:
+        say(f"The table of what is done so far could not be kept: {error}")
+
+
+def _page(found: Curve, path: Path) -> None:
+    from asrpeft.files import replace_file
+    from asrpeft.scoring import report as layouts
+
+    scores = [found.base.score, *(point.system.score for point in found.points)]
+    made = layouts.make(scores, comparisons=[point.test for point in found.points], title="Amounts of adaptation data", curve=found.amounts,
+                        amount_unit="minutes")  # fmt: skip
+    replace_file(path, layouts.html(made))
+
+
+def _keep(path: Path, rows: list[dict[str, Any]], whole: dict[str, Any]) -> None:
+    from json import dumps
+
+    from asrpeft.files import replace_file
+    from asrpeft.scoring.report.values import as_csv
+
+    replace_file(path.with_suffix(".csv"), as_csv(rows))
+    replace_file(path.with_suffix(".json"), dumps(whole, ensure_ascii=False, indent=1) + "\n")
 
 
 def judged(test: Comparison) -> str:
@@ -174,6 +210,8 @@ def draw(found: Contest, path: Path) -> Path:
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
+    from asrpeft.files import replace_file
+
     figure, axes = plt.subplots(figsize=(7, 4.2))
     axes.axhline(100 * found.base.score.wer, color="#888", linestyle="--", linewidth=1, label="base")
     for entry in found.entries:
@@ -187,7 +225,7 @@ def draw(found: Contest, path: Path) -> Path:
     axes.set_ylabel("WER, % (95 % interval)")
     axes.legend(frameon=False)
     axes.spines[["top", "right"]].set_visible(False)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, bbox_inches="tight")
+    drawn = BytesIO()
+    figure.savefig(drawn, format="svg", bbox_inches="tight")
     plt.close(figure)
-    return path
+    return replace_file(path, drawn.getvalue())

@@ -101,16 +101,17 @@ def split(
     out: Annotated[Path, typer.Option("--out", help="A folder for train.jsonl and held.jsonl, which name the utterances' audio.")],
     fraction: Annotated[float, typer.Option("--fraction", help="How much to hold out.")] = 0.1,
     by: Annotated[str, typer.Option("--by", help="speaker, sentence, or auto: speakers where there are enough of them.")] = "auto",
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace train.jsonl and held.jsonl, and the recordings stored with them.")] = False,
     columns: o.Columns = None,
     seed: o.Seed = 0,
     json: o.Json = False,
     quiet: o.Quiet = False,
 ) -> None:
     """Divide a corpus into two manifests with no speaker (or no sentence) on both sides."""
-    from asrpeft.corpus.manifest import write_manifest
+    from asrpeft.corpus.manifest import write_manifests
 
     train, held = o.read_corpus(data, columns=columns).split_by_speaker(fraction, seed, by=by)
-    written = [write_manifest(part, out / f"{name}.jsonl") for part, name in ((train, "train"), (held, "held"))]
+    written = write_manifests({out / "train.jsonl": train, out / "held.jsonl": held}, overwrite=overwrite)
     if json:
         print_json({name: {"manifest": str(path), "utterances": len(part), "speakers": len(part.speakers)}
                     for name, part, path in (("train", train, written[0]), ("held", held, written[1]))})  # fmt: skip

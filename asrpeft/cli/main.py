@@ -28,7 +28,7 @@ for verb in ("finetune", "speakers", "evaluate", "transcribe", "stream", "compar
     import_module(f"asrpeft.cli.{verb}").add_to(app)
 
 
-_RESUMES = ("finetune", "speakers")  # verbs that have --resume
+_RESUMES = ("finetune", "speakers", "compare")  # verbs that have --resume
 
 
 @app.callback(invoke_without_command=True)

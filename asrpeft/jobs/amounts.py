@@ -2,26 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from asrpeft import destination
+from asrpeft import destination, interruption
+from asrpeft.adapters.adapter import MANIFEST
 from asrpeft.corpus import Corpus
 from asrpeft.corpus.traces import Overlap
 from asrpeft.decoding import Options
 from asrpeft.decoding.joint import for_base
 from asrpeft.errors import BadInput
-from asrpeft.jobs.evaluate import OPTIONS, System, evaluate
+from asrpeft.jobs.evaluate import BASE, OPTIONS, System, evaluate, heard_before
 from asrpeft.jobs.finetune import DEV_SHARE, Finetuned, finetune
 from asrpeft.jobs.leakage import How, parts_of_a_run
+from asrpeft.jobs.ledger import Ledger, refuse_taken
 from asrpeft.methods import configure
 from asrpeft.methods import method as method_named
 from asrpeft.recognizer import Recognizer
 from asrpeft.scoring import Comparison, compare_all
 from asrpeft.scoring.report import Amount
+from asrpeft.scoring.report.values import of_score
 from asrpeft.training import Message, Progress, Scoring, TrainingOptions
+from asrpeft.training.checkpoints import corpus_key
 from asrpeft.training.events import ignore
 
 
@@ -43,6 +47,11 @@ class Point:
             **{key: told[key] for key in keys}, "score": self.system.to_json(), "test": self.test.to_json(),
         }  # fmt: skip
 
+    def row(self) -> dict[str, Any]:
+        amount = {"method": self.trained.method, "fraction": self.fraction, "minutes": self.minutes, "utterances_trained_on": self.utterances}
+        test = {"difference": self.test.difference, "p": self.test.p, "p_adjusted": self.test.p_adjusted, "verdict": self.test.verdict}
+        return amount | of_score(self.system.score) | test | {"seconds": self.trained.training.seconds, "steps": self.trained.training.steps}
+
 
 @dataclass(frozen=True)
 class Curve:
@@ -59,6 +68,11 @@ class Curve:
         name = self.points[0].trained.method
         found = [(0.0, self.base.score), *((point.minutes, point.system.score) for point in self.points)]
         return tuple(Amount(minutes, replace(score, name=name)) for minutes, score in found)
+
+    def rows(self) -> list[dict[str, Any]]:
+        """The table, one row an amount, the base first."""
+        base = {"method": BASE, "fraction": 0.0, "minutes": 0.0, "utterances_trained_on": 0, **of_score(self.base.score)}
+        return [base, *(point.row() for point in self.points)]
 
     def to_json(self) -> dict[str, Any]:
         """What `asrpeft compare --amounts --json` prints."""
@@ -80,9 +94,12 @@ def amounts(
     lang: str | None = None,
     dev: Corpus | None = None,
     out: str | Path | None = None,
+    resume: bool = False,
+    overwrite: bool = False,
     decoding: Options = OPTIONS,
     overlap: How = "warn",
     progress: Progress = ignore,
+    done: Callable[[Curve], None] | None = None,
 ) -> Curve:
     """Train one adapter for each fraction of `data`, and score each on `eval_data`.
 
@@ -90,7 +107,8 @@ def amounts(
     whole, choose for all. Epochs make short runs of small parts; `steps` makes all runs as long.
 
     Args:    fractions: over 0 and at most 1.   out: a folder for the adapters, one below it a fraction.
-             decoding: how `eval_data` are decoded.   overlap: as in `finetune`.
+             resume, overwrite: as `asrpeft.jobs.compare.contest`.   decoding: how `eval_data` are decoded.
+             overlap: as in `finetune`.   done: told of the curve so far, after every amount.
     Raises:  BadInput for fractions that are none; as `finetune`.
     """
     if out is not None:
@@ -98,10 +116,11 @@ def amounts(
     wanted = sorted(set(fractions))
     if not wanted or not all(0 < fraction <= 1 for fraction in wanted):
         raise BadInput(f"--amounts takes fractions of the training data, over 0 and at most 1, such as 0.1,0.5,1; got {list(fractions)}.")
-    configure(method_named(method), settings or {})
-    for fraction in wanted if out is not None else ():
-        if (Path(out) / f"{method}-{fraction:g}").exists():
-            raise BadInput(f"{str(Path(out) / f'{method}-{fraction:g}')!r} exists already. Choose another --out.")
+    own = {"method": method, "settings": asdict(configure(method_named(method), settings or {}))}
+    if resume and out is None:
+        raise BadInput("--resume goes on with a comparison in a folder: say which, with --out.")
+    if out is not None:
+        refuse_taken(out, [f"{method}-{fraction:g}" for fraction in wanted], resume=resume, overwrite=overwrite)
     options = options or TrainingOptions()
     dev_given = dev is not None
     if dev is None:
@@ -111,23 +130,49 @@ def amounts(
         progress(Message(sentence))
     data = data.shuffle(options.seed)
 
+    asked = {"base": recognizer.adapters.fingerprint, "data": corpus_key(data), "dev": corpus_key(dev), "eval_data": corpus_key(eval_data),
+             "where": where, "lang": lang, "decoding": asdict(decoding)}  # fmt: skip
+    ledger = Ledger(out, asked, options=options, resume=resume)
+
     def scored(name: str | None) -> System:
+        told = {} if name is None else own
+        kept = ledger.recall(name or BASE, eval_data, **told) if name is None or name in finished else None
+        if kept is not None:
+            return heard_before(recognizer, name, kept[0], eval_data, seed=options.seed)
         found = evaluate(recognizer, eval_data, adapters=[] if name is None else [name], base=name is None, lang=lang,
                          options=decoding if name else for_base(recognizer, decoding), seed=options.seed, overlap="ignore",
                          progress=lambda done, total, what: progress(Scoring(done, total, what)))  # fmt: skip
+        ledger.keep(name or BASE, found.systems[0].transcripts, told)
         return found.systems[0]
 
+    def curve() -> Curve:
+        tests = compare_all([base.score, *(system.score for *_, system in measured)], to_first=True, seed=options.seed)
+        found = Curve(base, tuple(Point(*point, test) for point, test in zip(measured, tests, strict=True)), tuple(one for one in shared if one), tuple(said))
+        if done is not None:
+            done(found)
+        return found
+
+    finished = {f"{method}-{fraction:g}" for fraction in wanted if out is not None and (Path(out) / f"{method}-{fraction:g}" / MANIFEST).is_file()}
+    for name in (BASE, *sorted(finished)):  # another comparison's are refused before anything is trained
+        ledger.recall(name, eval_data, **({} if name == BASE else own))
     base, measured = scored(None), []
     for fraction in wanted:
         part = data[: max(1, round(fraction * len(data)))]
         minutes = sum(u.duration for u in part) / 60
         name = f"{method}-{fraction:g}"
         progress(Message(f"-- {fraction:.0%} of the training data: {len(part)} utterances, {minutes:.1f} minutes --"))
-        trained = finetune(recognizer, part, method=method, where=where, settings=settings, options=options, lang=lang, dev=dev, name=name,
-                           keep_weights="best", check_nonspeech=False, overlap="ignore",
-                           out=None if out is None else Path(out) / name, progress=progress)  # fmt: skip
-        system = scored(name)
-        recognizer.adapters.detach(name)
+        try:
+            trained = finetune(recognizer, part, method=method, where=where, settings=settings, options=options, lang=lang, dev=dev, name=name,
+                               keep_weights="best", check_nonspeech=False, overlap="ignore", resume=resume, overwrite=overwrite,
+                               out=None if out is None else Path(out) / name, progress=progress)  # fmt: skip
+            system = scored(name)
+        except interruption.INTERRUPTIONS as error:
+            if out is not None:
+                interruption.note(error, f"{len(measured)} of {len(wanted)} amounts are done and in {str(out)!r}.", resumes=True)
+            raise
+        finally:
+            if name in recognizer.adapters:
+                recognizer.adapters.detach(name)
         measured.append((fraction, len(part), minutes, trained, system))
-    tests = compare_all([base.score, *(system.score for *_, system in measured)], to_first=True, seed=options.seed)
-    return Curve(base, tuple(Point(*point, test) for point, test in zip(measured, tests, strict=True)), tuple(one for one in shared if one), tuple(said))
+        found = curve()
+    return found

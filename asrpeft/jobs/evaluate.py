@@ -280,6 +280,12 @@ def _languages(recognizer: Recognizer, corpus: Corpus, names: Sequence[Chosen], 
     return _Spoken(by, {*said, common}, (said.most_common(1)[0][0] if said else None) or common)
 
 
+def heard_before(recognizer: Recognizer, name: str | None, heard: Transcripts, corpus: Corpus, *, seed: int = 0) -> System:
+    """The system that `evaluate` would give, from transcripts that it gave: nothing is decoded."""
+    one = _scored(name, _label(name), heard, corpus, DEFAULT, (), seed)
+    return replace(one, findings=examine(recognizer, one.score, heard, NOTHING_MORE, normaliser=DEFAULT, seed=seed))
+
+
 def _label(name: Chosen) -> str:
     """What a system is called in reports, where nothing else is called as the base is."""
     if isinstance(name, Heard):

@@ -42,3 +42,44 @@ def test_a_manifest_that_exists_is_not_overwritten(corpus, tmp_path):
     write_manifest(corpus[:1], tmp_path / "m.jsonl")
     with pytest.raises(BadInput, match="exists already"):
         write_manifest(corpus, tmp_path / "m.jsonl")
+
+
+def parts_of(corpus, folder):
+    return {folder / "train.jsonl": corpus[:3], folder / "held.jsonl": corpus[3:]}
+
+
+def test_a_division_that_died_is_made_again_and_leaves_nothing_of_the_first(tmp_path, monkeypatch):
+    from asrpeft.corpus import manifest
+
+    corpus, real = Corpus([Utterance(f"u{i}", AudioRef(b"sound", f"{i}.wav"), "a") for i in range(5)], name="x"), manifest.write_manifest
+
+    def dies(part, path, **how):
+        if path.name == "held.jsonl":
+            raise OSError("killed")
+        return real(part, path, **how)
+
+    with monkeypatch.context() as patched, pytest.raises(OSError, match="killed"):
+        patched.setattr(manifest, "write_manifest", dies)
+        manifest.write_manifests(parts_of(corpus, tmp_path))
+    assert (tmp_path / "train.jsonl").exists() and not (tmp_path / "held.jsonl").exists()
+    manifest.write_manifests({tmp_path / "train.jsonl": corpus[:2], tmp_path / "held.jsonl": corpus[2:]})
+    assert sorted(str(p.relative_to(tmp_path)) for p in tmp_path.rglob("*") if p.is_file()) == sorted(
+        ["train.jsonl", "held.jsonl", "train/000000.wav", "train/000001.wav", "held/000000.wav", "held/000001.wav", "held/000002.wav"]
+    )
+
+
+def test_a_finished_division_and_anothers_manifest_are_not_replaced_unless_told(tmp_path):
+    from asrpeft.corpus.manifest import write_manifests
+
+    corpus = Corpus([Utterance(f"u{i}", AudioRef(encoded(chirp(0.2)), f"{i}.wav"), "a", duration=0.2) for i in range(5)], name="x")
+    (tmp_path / "held.jsonl").write_text("another's\n")
+    with pytest.raises(BadInput, match="held.jsonl.*exists already.*--overwrite"):
+        write_manifests(parts_of(corpus, tmp_path))
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["held.jsonl"] and (tmp_path / "held.jsonl").read_text() == "another's\n"
+    write_manifests(parts_of(corpus, tmp_path), overwrite=True)
+    with pytest.raises(BadInput, match="exists already"):
+        write_manifests(parts_of(corpus, tmp_path))
+    again = read(str(tmp_path / "train.jsonl"))  # overwritten by its own part: what it names is there still
+    write_manifests({tmp_path / "train.jsonl": again[:2], tmp_path / "held.jsonl": again[2:]}, overwrite=True)
+    assert [u.id for u in read(str(tmp_path / "train.jsonl"))] == ["u0", "u1"]
+    assert all(u.audio.read().is_file() for name in ("train", "held") for u in read(str(tmp_path / f"{name}.jsonl")))

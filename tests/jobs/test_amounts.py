@@ -25,15 +25,16 @@ def test_growing_parts_lie_within_each_other_and_share_their_development_data(tm
     assert [point["fraction"] for point in printed] == [0.2, 0.5, 1] and [point["utterances"] for point in printed] == [len(part) for part in parts]
     assert printed[2]["minutes"] == pytest.approx(sum(u.duration for u in seen[2][0]) / 60)
     assert [one.amount for one in found.amounts] == [0, *(point["minutes"] for point in printed)] and {one.score.name for one in found.amounts} == {"lora"}
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["lora-0.2", "lora-0.5", "lora-1"] and not len(recognizer.adapters)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["lora-0.2", "lora-0.5", "lora-1", "transcripts"] and not len(recognizer.adapters)
     assert [point["test"]["a"] for point in printed] == ["base"] * 3
     assert sum("of the training data" in e.text for e in told if isinstance(e, Message)) == 3
 
 
 def test_the_curve_is_shown_and_drawn(tmp_path, capsys):
-    from asrpeft.cli.compare import fractions, show_curve
+    from asrpeft.cli.compare import fractions, keep_curve, show_curve
 
     found = amounts(tiny_recognizer(), tones(8), tones(2), fractions=fractions("0.5, 1"), dev=tones(2), options=options(steps=1), lang="en")
+    keep_curve(found, tmp_path, print)
     show_curve(found, tmp_path, as_json=False, say=print)
     assert "minutes" in capsys.readouterr().out
     page = (tmp_path / "curve.html").read_text()
@@ -44,3 +45,21 @@ def test_the_curve_is_shown_and_drawn(tmp_path, capsys):
 def test_parts_that_are_none_are_refused(given):
     with pytest.raises(BadInput, match="--amounts"):
         amounts(tiny_recognizer(), tones(4), tones(2), fractions=given, lang="en")
+
+
+def test_amounts_that_are_done_are_neither_trained_nor_decoded_again(tmp_path, monkeypatch):
+    given = dict(fractions=[0.5, 1], dev=tones(2), options=options(steps=1), lang="en", out=tmp_path)
+    whole = amounts(tiny_recognizer(), tones(8), tones(3), **given)
+    (tmp_path / "lora-1").rename(tmp_path / "lost")
+    decoded, real = [], job.evaluate
+    monkeypatch.setattr(job, "evaluate", lambda recognizer, corpus, **how: decoded.append(how["adapters"]) or real(recognizer, corpus, **how))
+    with pytest.raises(BadInput, match="--resume"):
+        amounts(tiny_recognizer(), tones(8), tones(3), **given)
+    with pytest.raises(BadInput, match="settings"):
+        amounts(tiny_recognizer(), tones(8), tones(3), settings={"rank": 2}, resume=True, **given)
+    again = amounts(tiny_recognizer(), tones(8), tones(3), resume=True, **given)
+    assert decoded == [["lora-1"]]
+    first, second = (found.to_json() for found in (whole, again))
+    assert first["amounts"][0] == second["amounts"][0] and first["base"] == second["base"]
+    assert [one["score"]["wer"] for one in first["amounts"]] == [one["score"]["wer"] for one in second["amounts"]]
+    assert [row["fraction"] for row in again.rows()] == [0.0, 0.5, 1.0]

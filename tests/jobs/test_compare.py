@@ -1,9 +1,14 @@
 """`compare`: a contest of methods in which one that fails costs the others nothing."""
 
+import csv
+import json
+
 import pytest
 import torch
 
-from asrpeft.errors import BadInput
+from asrpeft import interruption
+from asrpeft.cli.compare import keep
+from asrpeft.errors import BadInput, Failure
 from asrpeft.jobs import compare as job
 from asrpeft.jobs.compare import contest
 from tests.bases import tiny_recognizer
@@ -33,3 +38,104 @@ def test_a_method_that_fails_is_reported_and_the_others_are_scored(monkeypatch):
     found = contest(recognizer, tones(8), tones(2), methods=["lora", "ia3", "bitfit"], options=options(steps=1), lang="en")
     assert [entry.trained.method for entry in found.entries] == ["lora", "bitfit"] and found.failed == {"ia3": "no memory is left"}
     assert len(recognizer.adapters) == 0
+
+
+GIVEN = {"options": options(steps=1), "lang": "en"}
+CLOCK = ("audio_seconds_per_second", "real_time_factor")
+
+
+def failing(monkeypatch, error, only=("ia3",)):
+    """Let the training of some methods end with `error`; returns the methods that were asked to train, in order."""
+    real, asked = job.finetune, []
+
+    def finetune(recognizer, data, **told):
+        asked.append(told["method"])
+        if told["method"] in only:
+            raise error
+        return real(recognizer, data, **told)
+
+    monkeypatch.setattr(job, "finetune", finetune)
+    return asked
+
+
+@pytest.mark.parametrize("error", [OSError("no space"), ValueError("odd"), KeyError("x"), BadInput("not so"), torch.OutOfMemoryError("full")])
+def test_whatever_happens_to_one_method_costs_only_that_method(monkeypatch, error):
+    failing(monkeypatch, error)
+    found = contest(tiny_recognizer(), tones(8), tones(2), methods=["ia3", "lora"], **GIVEN)
+    assert [entry.trained.method for entry in found.entries] == ["lora"] and found.failed["ia3"] == str(error)
+    assert [row["method"] for row in found.rows()] == ["base", "lora", "ia3"] and found.rows()[-1]["failed"] == str(error)
+
+
+def test_a_comparison_in_which_all_fail_is_a_failure(monkeypatch):
+    failing(monkeypatch, OSError("no space"), only=("ia3", "lora"))
+    with pytest.raises(Failure, match="ia3: no space; lora: no space"):
+        contest(tiny_recognizer(), tones(8), tones(2), methods=["ia3", "lora"], **GIVEN)
+
+
+def test_the_table_is_kept_after_the_base_and_after_every_method(tmp_path, monkeypatch):
+    seen = []
+
+    def done(found):
+        keep(found, tmp_path, print)
+        seen.append([row["method"] for row in csv.DictReader((tmp_path / "compare.csv").open(encoding="utf-8"))])
+
+    failing(monkeypatch, OSError("no space"))
+    contest(tiny_recognizer(), tones(8), tones(2), methods=["lora", "ia3", "bitfit"], done=done, **GIVEN)
+    assert seen == [["base"], ["base", "lora"], ["base", "lora", "ia3"], ["base", "lora", "bitfit", "ia3"]]
+    told = json.loads((tmp_path / "compare.json").read_text(encoding="utf-8"))
+    assert [one["method"] for one in told["methods"]] == ["lora", "bitfit"] and told["failed"] == {"ia3": "no space"}
+    row = list(csv.DictReader((tmp_path / "compare.csv").open(encoding="utf-8")))[1]
+    assert float(row["wer"]) == told["methods"][0]["score"]["wer"] and int(row["trained_parameters"]) == told["methods"][0]["trained_parameters"]
+    assert (tmp_path / "compare.svg").read_text(encoding="utf-8").startswith("<?xml")
+
+
+def test_resuming_trains_and_decodes_only_what_is_not_done_and_ends_with_the_same_table(tmp_path, monkeypatch):
+    methods = ["lora", "ia3"]
+    whole = contest(tiny_recognizer(), tones(8), tones(3), methods=methods, out=tmp_path / "whole", **GIVEN).to_json()
+    with monkeypatch.context() as patched:
+        failing(patched, OSError("no space"))
+        contest(tiny_recognizer(), tones(8), tones(3), methods=methods, out=tmp_path / "a", **GIVEN)
+    with pytest.raises(BadInput, match="lora.*exists already.*--resume"):
+        contest(tiny_recognizer(), tones(8), tones(3), methods=methods, out=tmp_path / "a", **GIVEN)
+    decoded, steps, real = [], [], job.evaluate
+    monkeypatch.setattr(job, "evaluate", lambda recognizer, corpus, **how: decoded.append(how["adapters"]) or real(recognizer, corpus, **how))
+    again = contest(tiny_recognizer(), tones(8), tones(3), methods=methods, out=tmp_path / "a", resume=True, progress=steps.append, **GIVEN).to_json()
+    assert decoded == [["ia3"], ["ia3"]] and not again["failed"]  # routed and merged; neither the base nor lora
+    assert any("was finished before" in getattr(event, "text", "") for event in steps)
+    for one, other in zip(whole["methods"], again["methods"], strict=True):
+        first, second = ({key: told for key, told in each["score"].items() if key not in CLOCK} for each in (one, other))
+        assert first == second and len(first) > 20
+        assert one["test"] == other["test"] and one["merged_equal"] == other["merged_equal"]
+    assert whole["base"]["wer"] == again["base"]["wer"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"options": options(steps=2)}, "steps was 1 and is 2"),
+        ({"settings": {"lora": {"rank": 2}}}, "settings was"),
+        ({"lang": "de"}, "lang was 'en' and is 'de'"),
+        ({"dev": tones(3)}, "dev was"),
+    ],
+)
+def test_a_comparison_of_other_settings_is_not_resumed(tmp_path, changes, told):
+    contest(tiny_recognizer(), tones(8), tones(2), methods=["lora"], out=tmp_path, **GIVEN)
+    with pytest.raises(BadInput, match=told):
+        contest(tiny_recognizer(), tones(8), tones(2), methods=["lora"], out=tmp_path, resume=True, **(GIVEN | changes))
+    with pytest.raises(BadInput, match="--out"):
+        contest(tiny_recognizer(), tones(8), tones(2), methods=["lora"], resume=True, **GIVEN)
+
+
+def test_damaged_transcripts_are_named_and_overwriting_begins_anew(tmp_path):
+    contest(tiny_recognizer(), tones(8), tones(2), methods=["lora"], out=tmp_path, **GIVEN)
+    (tmp_path / "transcripts" / "lora.json").write_text('{"name": "lora"}')
+    with pytest.raises(BadInput, match="lora.json.*Remove it"):
+        contest(tiny_recognizer(), tones(8), tones(2), methods=["lora"], out=tmp_path, resume=True, **GIVEN)
+    assert contest(tiny_recognizer(), tones(8), tones(2), methods=["lora"], out=tmp_path, overwrite=True, **GIVEN).entries
+
+
+def test_ctrl_c_says_how_many_methods_are_kept(tmp_path, monkeypatch):
+    failing(monkeypatch, interruption.Interrupted(2))
+    with pytest.raises(interruption.Interrupted) as ended:
+        contest(tiny_recognizer(), tones(8), tones(2), methods=["lora", "ia3"], out=tmp_path, **GIVEN)
+    assert ended.value.resumes and "1 of 2 methods are done" in " ".join(ended.value.__notes__)

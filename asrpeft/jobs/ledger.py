@@ -1,0 +1,89 @@
+"""What the runs of a comparison wrote: kept after each, so that a comparison which ends early goes on where it was.
+
+    OUT/transcripts/NAME.json   what was asked, what the run cost, and every hypothesis as it was decoded
+
+Scores are made from the hypotheses anew, which gives the same numbers: only training and decoding take time.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import Any
+
+from asrpeft.corpus import Corpus, Skipped
+from asrpeft.decoding import Hypothesis, Transcripts
+from asrpeft.errors import BadInput
+from asrpeft.files import replace_file
+from asrpeft.training import TrainingOptions
+from asrpeft.training.options import differences
+
+FOLDER = "transcripts"
+
+
+class Ledger:
+    """The transcripts of one comparison; without a folder nothing is kept, and nothing found."""
+
+    def __init__(self, out: str | Path | None, asked: Mapping[str, Any], *, options: TrainingOptions, resume: bool):
+        """`asked`: what must be the same for what is found to count, beside the training options. `resume`: look for it."""
+        self.folder = None if out is None else Path(out) / FOLDER
+        self.asked, self.options, self.resume = json.loads(json.dumps(dict(asked))), options, resume
+
+    def path(self, name: str) -> Path:
+        return self.folder / f"{name}.json"
+
+    def recall(self, name: str, corpus: Corpus, **own: Any) -> tuple[Transcripts, dict[str, Any]] | None:
+        """(what was heard in `corpus`, what was told beside it); None where that is not kept.
+
+        Args:    own: what this run was asked, beside what all were.
+        Raises:  BadInput if it was another run, or the file is damaged.
+        """
+        if self.folder is None or not self.resume or not self.path(name).is_file():
+            return None
+        try:
+            told = json.loads(self.path(name).read_text(encoding="utf-8"))
+            self._same(name, told, own)
+            rows = iter(corpus)  # both are in one order; of several corpora, two may use the same ids
+            heard = Transcripts(
+                tuple(next(u for u in rows if u.id == one["id"]) for one in told["heard"]), tuple(_hypothesis(one) for one in told["heard"]),
+                tuple(Skipped(**one) for one in told["skipped"]), told["audio_seconds"], told["seconds"], tuple(told["languages"]),
+            )  # fmt: skip
+            return heard, told["facts"]
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError) as error:
+            raise BadInput(f"{str(self.path(name))!r} cannot be read ({type(error).__name__}: {error}). Remove it: {name} is then run again.") from None
+
+    def keep(self, name: str, heard: Transcripts, own: Mapping[str, Any], **facts: Any) -> None:
+        """`own`, as `recall`; `facts`: what else to tell then, numbers and texts."""
+        if self.folder is None:
+            return
+        told = {
+            "name": name, "asked": {**self.asked, **own}, "options": self.options.to_json(), "facts": facts,
+            "audio_seconds": heard.audio_seconds, "seconds": heard.seconds, "languages": heard.languages,
+            "skipped": [{"id": s.id, "reason": s.reason} for s in heard.skipped],
+            "heard": [{"id": u.id, **asdict(one)} for u, one in zip(heard.utterances, heard.hypotheses, strict=True)],
+        }  # fmt: skip
+        replace_file(self.path(name), json.dumps(told, ensure_ascii=False) + "\n")
+
+    def _same(self, name: str, told: Mapping[str, Any], own: Mapping[str, Any]) -> None:
+        now = {**self.asked, **json.loads(json.dumps(own))}
+        other = [f"{key} was {told['asked'].get(key)!r} and is {value!r}" for key, value in now.items() if told["asked"].get(key) != value]
+        other += differences(told["options"], self.options)
+        if other:
+            raise BadInput(f"{str(self.path(name))!r} is of another comparison: {'; '.join(other)}. Resume with the same command, or choose another --out.")
+
+
+def refuse_taken(out: str | Path, names: Iterable[str], *, resume: bool, overwrite: bool) -> None:
+    """Raises: BadInput, before anything is trained, where a folder or a transcript of one of these runs is there."""
+    if resume or overwrite:
+        return
+    for name in names:
+        for there in (Path(out) / name, Path(out) / f"{name}.checkpoint", Path(out) / FOLDER / f"{name}.json"):
+            if there.exists():
+                raise BadInput(f"{str(there)!r} exists already. Choose another --out, --resume the comparison that made it, or --overwrite.")
+
+
+def _hypothesis(told: Mapping[str, Any]) -> Hypothesis:
+    made = {one.name: told[one.name] for one in fields(Hypothesis) if one.name in told}
+    return Hypothesis(**{key: tuple(value) if isinstance(value, list) else value for key, value in made.items()})

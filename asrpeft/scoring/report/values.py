@@ -1,0 +1,96 @@
+"""The numbers of every picture of a report as rows, for a spreadsheet or a program of one's own: CSV and JSON say the same.
+
+A value that cannot be known is an empty cell, and `null`. Rates are fractions.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import groupby
+from typing import Any
+
+from asrpeft.scoring.errors import Counts, Score
+from asrpeft.scoring.intervals import Interval
+from asrpeft.scoring.report.contents import Report
+
+Row = dict[str, Any]
+
+
+def as_csv(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Comma-separated, with a head; columns are the keys of all rows in the order they come up in."""
+    out = io.StringIO()
+    writer = csv.DictWriter(out, list(dict.fromkeys(key for row in rows for key in row)), lineterminator="\n", restval="")
+    writer.writeheader()
+    writer.writerows({key: _cell(value) for key, value in row.items()} for row in rows)
+    return out.getvalue()
+
+
+def as_json(rows: Sequence[Mapping[str, Any]]) -> str:
+    return json.dumps([{key: _known(value) for key, value in row.items()} for row in rows], ensure_ascii=False, indent=1) + "\n"
+
+
+def of_score(score: Score) -> Row:
+    """A score as the columns that tables and pictures share."""
+    counts = score.counts
+    return {
+        "wer": score.wer, **bounds("wer", score.wer_interval), "cer": score.cer, **bounds("cer", score.cer_interval), "interval_unit": score.interval_unit,
+        "words": counts.words, "substitutions": counts.substitutions, "insertions": counts.insertions, "deletions": counts.deletions,
+        "characters": score.characters, "utterances": score.utterances, "normaliser": score.normaliser,
+    }  # fmt: skip
+
+
+def bounds(name: str, interval: Interval) -> Row:
+    return {f"{name}_low": interval.low if interval.known else None, f"{name}_high": interval.high if interval.known else None}
+
+
+def tables(report: Report) -> Iterator[tuple[str, list[Row]]]:
+    """(a name for the file, rows) of everything that `asrpeft.scoring.report.plots.figures` draws, in its order."""
+    yield "systems", [{"system": score.name, **of_score(score)} for score in report.scores]
+    if any(score.speakers for score in report.scores):
+        yield "speakers", [row for score in report.scores for row in _speakers(score)]
+    for column, made in groupby(sorted(report.breakdowns, key=lambda one: one.column), key=lambda one: one.column):
+        yield f"by-{column}", [row for one in made for row in _groups(column, one)]
+    yield "utterances", [
+        {"system": score.name, "id": row.id, "speaker": row.speaker, "words": row.counts.words, "errors": row.counts.errors, "wer": _rate(row.counts)}
+        for score in report.scores
+        for row in score.rows
+    ]
+    if report.conditions:
+        yield "conditions", [{"condition": one.name, "system": score.name, **of_score(score)} for one in report.conditions for score in one.scores]
+    if report.curve:
+        yield "amounts", [{report.amount_unit: one.amount, "system": one.score.name, **of_score(one.score)} for one in report.curve]
+    if report.calibrations:
+        yield "confidence", [
+            {"system": name, "words": one.count, "confidence": one.confidence, "right": one.accuracy}
+            for name, made in report.calibrations.items()
+            for one in made.bins
+        ]  # fmt: skip
+
+
+def _speakers(score: Score) -> Iterator[Row]:
+    sums: dict[Any, Counts] = {}
+    for row in score.rows:
+        sums[row.speaker] = sums.get(row.speaker, Counts()) + row.counts
+    for speaker, counts in sums.items():
+        yield {"speaker": speaker, "system": score.name, "words": counts.words, "errors": counts.errors, "wer": _rate(counts)}
+
+
+def _groups(column: str, made: Any) -> Iterator[Row]:
+    for group in made.groups:
+        rates = {"wer": _rate(group.counts), **bounds("wer", group.wer_interval), "cer": group.counts.cer}
+        yield {column: group.value, "system": made.system, **rates, "words": group.counts.words, "utterances": group.utterances, "speakers": group.speakers}
+
+
+def _rate(counts: Counts) -> float | None:
+    return counts.wer if counts.words else None
+
+
+def _known(value: Any) -> Any:
+    return None if isinstance(value, float) and value != value else value
+
+
+def _cell(value: Any) -> Any:
+    return "" if _known(value) is None else value
