@@ -62,7 +62,7 @@ def test_a_mistake_in_a_line_or_in_the_name_of_a_corpus_is_told_before_the_recog
     assert not loaded(ran(*lines)) & HEAVY
 
 
-def test_a_corpus_is_counted_checked_and_divided_without_the_recognizer(tmp_path):
+def test_a_corpus_is_counted_and_divided_without_the_recognizer(tmp_path):
     import numpy as np
     import soundfile
 
@@ -71,7 +71,7 @@ def test_a_corpus_is_counted_checked_and_divided_without_the_recognizer(tmp_path
     rows = [{"audio": f"{i}.wav", "text": "habari", "speaker": f"s{i}"} for i in range(4)]
     (tmp_path / "all.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     data = str(tmp_path / "all.jsonl")
-    lines = [("data", "stats", data), ("data", "check", data), ("data", "split", data, "--fraction", "0.25", "--out", str(tmp_path / "parts"))]
+    lines = [("data", "stats", data), ("data", "split", data, "--fraction", "0.25", "--out", str(tmp_path / "parts"))]
     assert not loaded(ran(*lines)) & HEAVY
     assert (tmp_path / "parts" / "held.jsonl").is_file()
 
