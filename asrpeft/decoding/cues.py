@@ -117,9 +117,9 @@ def cues_of(segments: Sequence[Segment], style: CueStyle) -> list[Cue]:
 def highlighted(cue: Cue) -> Iterator[tuple[Seconds, Seconds, Unit | None]]:
     """(start, end, the word that is said then, or None in a pause): without gaps over the time of the cue."""
     units, at = [unit for line in cue.lines for unit in line], cue.start
-    for unit, following in zip(units, [*units[1:], None]):
+    for unit, following in zip(units, [*(unit.start for unit in units[1:]), cue.end]):
         start = min(max(unit.start, at), cue.end)
-        end = following.start if following is not None and following.start - unit.end < FLICKER_S else unit.end
+        end = following if following - unit.end < FLICKER_S else unit.end
         end = min(max(end, start), cue.end)
         if start - at >= 0.01:
             yield at, start, None

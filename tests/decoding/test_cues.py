@@ -127,6 +127,7 @@ def test_highlighted_words_follow_the_speech_in_either_format():
         parts = list(highlighted(cue))
         assert parts[0][0] == cue.start and parts[-1][1] == cue.end
         assert all(math.isclose(a[1], b[0]) for a, b in zip(parts, parts[1:]))
+        assert all(end - start >= 0.25 for start, end, said in parts if said is None)  # a shorter pause would only flicker
 
 
 def test_no_text_is_no_cue():
