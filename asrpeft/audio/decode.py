@@ -268,7 +268,7 @@ class _Sndfile:
 
     def __init__(self, data: Path | bytes, name: str):
         self.name = name
-        self.quietly: type[AbstractContextManager] = without_chatter if _looks_like_mpeg(data) else nullcontext
+        self.quietly: type[AbstractContextManager] = without_chatter if _may_be_mpeg(data) else nullcontext
         with self.quietly():
             self.file = soundfile.SoundFile(_Bytes(data) if isinstance(data, bytes) else str(data))
         if self.file.frames >= UNKNOWN:  # libsndfile cannot even read such a FLAC to its end; FFmpeg can
@@ -378,14 +378,15 @@ class _Av:
 _PLAYLIST = re.compile(rb"\s*(#EXTM3U|ffconcat|\[playlist\]|<asx|<MPD|<smil|<SmoothStreamingMedia|v=0\r?\n)", re.IGNORECASE)
 
 
-def _looks_like_mpeg(data: Path | bytes) -> bool:
-    """Whether libsndfile will give it to libmpg123, which comments on damage on standard error: an ID3 tag, or a frame's sync word."""
+_SILENT = (b"RIFF", b"RF64", b"riff", b"fLaC", b"OggS", b"FORM", b"caff", b".snd")  # how files begin that are never MPEG
+
+
+def _may_be_mpeg(data: Path | bytes) -> bool:
+    """Whether libsndfile may give it to libmpg123, which comments on damage on standard error."""
     if isinstance(data, bytes):
-        head = data[:3]
-    else:
-        with open(data, "rb") as file:
-            head = file.read(3)
-    return head == b"ID3" or (len(head) > 1 and head[0] == 0xFF and head[1] >= 0xE0)
+        return not data.startswith(_SILENT)
+    with open(data, "rb") as file:
+        return not file.read(4).startswith(_SILENT)
 
 
 def _averaged(frame: av.AudioFrame) -> np.ndarray:

@@ -362,13 +362,17 @@ def test_times_that_are_no_numbers_are_refused(part):
         decode(encoded(chirp(1.0)), **part)
 
 
-def test_what_a_decoder_library_says_on_standard_error_is_not_shown_and_what_others_say_is(capfd):
+def test_what_a_decoder_library_says_on_standard_error_is_not_shown_and_what_others_say_is(capfd, tmp_path):
     data = bytearray(encoded(0.1 * np.random.default_rng(0).standard_normal(44_100), 44_100, "MP3"))
     data[4_000:5_000] = bytes(1_000)
     soundfile_says = len(_said_by_soundfile(bytes(data), capfd))
     with contextlib.suppress(BadAudio):
         decode(bytes(data))
     assert soundfile_says and capfd.readouterr().err == ""
+    (tmp_path / "a.mp3").write_bytes(b"\0" * 50 + data[1_000:])  # known to be MPEG by its suffix alone
+    with contextlib.suppress(BadAudio):
+        decode(tmp_path / "a.mp3")
+    assert capfd.readouterr().err == ""
     with without_chatter(), without_chatter():
         os.write(2, b"Note: Illegal Audio-MPEG-Header 0x00 at offset 3.\n[src/libmpg123/layer3.c:x():1] error: no\nsaid by another\n")
     assert capfd.readouterr().err == "said by another\n"
