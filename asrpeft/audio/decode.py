@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import io
 import math
+import os
 import re
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -269,8 +270,10 @@ class _Sndfile:
     def __init__(self, data: Path | bytes, name: str):
         self.name = name
         self.quietly: type[AbstractContextManager] = without_chatter if _may_be_mpeg(data) else nullcontext
+        # As bytes of the file system: soundfile would write a name that is not UTF-8 as UTF-8. (Windows' names are text.)
+        file = _Bytes(data) if isinstance(data, bytes) else str(data) if os.name == "nt" else os.fsencode(data)
         with self.quietly():
-            self.file = soundfile.SoundFile(_Bytes(data) if isinstance(data, bytes) else str(data))
+            self.file = soundfile.SoundFile(file)
         if self.file.frames >= UNKNOWN:  # libsndfile cannot even read such a FLAC to its end; FFmpeg can
             self.file.close()
             raise OSError("its header does not say how long it is")

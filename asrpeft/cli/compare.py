@@ -89,7 +89,7 @@ def compare(
         own.setdefault(name, {})[setting] = value
     if out is not None:
         destination.check(out)
-    corpora = [None if not d else o.read_corpus(d, columns=columns, weights=d is data) for d in (data, eval_data, dev_data)]
+    corpora = [None if not d else o.read_corpus(d, columns=columns, weights=d is data, quiet=quiet) for d in (data, eval_data, dev_data)]
     recognizer = o.load_model(model, device=device, dtype=dtype, threads=threads, say=say)
     if amounts is not None:
         with told(quiet=quiet, say=say) as progress:

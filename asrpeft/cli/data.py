@@ -110,7 +110,7 @@ def split(
     """Divide a corpus into two manifests with no speaker (or no sentence) on both sides."""
     from asrpeft.corpus.manifest import write_manifests
 
-    train, held = o.read_corpus(data, columns=columns).split_by_speaker(fraction, seed, by=by)
+    train, held = o.read_corpus(data, columns=columns, quiet=quiet).split_by_speaker(fraction, seed, by=by)
     written = write_manifests({out / "train.jsonl": train, out / "held.jsonl": held}, overwrite=overwrite)
     if json:
         print_json({name: {"manifest": str(path), "utterances": len(part), "speakers": len(part.speakers)}

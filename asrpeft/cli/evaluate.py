@@ -93,7 +93,7 @@ def evaluate(
     say = teller(quiet=quiet, as_json=json)
     if out is not None:
         destination.check(out)
-    corpus = o.read_corpus(data, columns=columns, strict=strict)
+    corpus = o.read_corpus(data, columns=columns, strict=strict, quiet=quiet)
     train = None if train_data is None else o.read_corpus(train_data, columns=columns)
 
     from asrpeft.jobs.checks import Checks, phrases  # from here on the recognizer's libraries are needed, which take seconds

@@ -129,7 +129,7 @@ def finetune(
         nonspeech_share=nonspeech_share, checkpoint_s=60 * checkpoint_minutes, workers=workers,
     )  # fmt: skip
     check_out(out, overwrite=overwrite, resume=resume)
-    corpora = [None if not d else o.read_corpus(d, columns=columns, strict=strict, weights=d is data) for d in (data, dev_data, eval_data)]
+    corpora = [None if not d else o.read_corpus(d, columns=columns, strict=strict, weights=d is data, quiet=quiet) for d in (data, dev_data, eval_data)]
     guards = [None if d is None else o.read_corpus(d, strict=strict) for d in (guard, guard_dev)]
     silent = None if nonspeech is None else o.read_recordings(nonspeech)
     recognizer = o.load_model(model, device=device, dtype=dtype, threads=threads, say=say)

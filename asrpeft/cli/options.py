@@ -150,16 +150,19 @@ def attach_one(recognizer: Recognizer, folder: str | None, *, merge: bool, force
     return name
 
 
-def read_corpus(data: str | list[str], *, columns: list[str] | None = None, strict: bool = False, limit: int | None = None, weights: bool = False) -> Corpus:
-    """One corpus, or several as one.
+def read_corpus(data: str | list[str], *, columns: list[str] | None = None, strict: bool = False, limit: int | None = None, weights: bool = False,
+                quiet: bool = True) -> Corpus:  # fmt: skip
+    """One corpus, or several as one; unless `quiet`, with a bar while it is read.
 
     Raises: BadInput for weights where nothing is trained.
     """
+    from asrpeft.cli.progress import bar
     from asrpeft.corpus import read
 
     if not weights:
         _without_weights(data)
-    return read(data, columns=pairs("--columns", columns), strict=strict, limit=limit)
+    with bar("reading", quiet=quiet) as advance:
+        return read(data, columns=pairs("--columns", columns), strict=strict, limit=limit, progress=advance)
 
 
 def open_corpus(data: list[str], *, columns: list[str] | None = None, strict: bool = False) -> Reading:

@@ -93,7 +93,7 @@ def speakers(
                             augment=augment, context=context, patience=patience, seed=seed,
                             nonspeech_share=nonspeech_share, checkpoint_s=60 * checkpoint_minutes, workers=workers)  # fmt: skip
     destination.check(out)
-    corpus = o.read_corpus(data, columns=columns, strict=strict, weights=True)
+    corpus = o.read_corpus(data, columns=columns, strict=strict, weights=True, quiet=quiet)
     recognizer = o.load_model(model, device=device, dtype=dtype, threads=threads, say=say)
     with told(quiet=quiet, say=say) as progress:
         found = run(recognizer, corpus, out=out, options=given, by=by, method=method, where=where, settings=o.pairs("--set", settings), lang=lang, task=task,

@@ -143,10 +143,10 @@ def _utterances(table: Table, roles: Mapping[str, str], stem: str, need_text: bo
             yield Skipped(printable(row.id), printable(row.reason))
             continue
         cells = {role: row.cells.get(column) for role, column in roles.items()}
-        id_ = f"{stem}:{number}"
+        id_ = row.place
         try:
             _check(row.cells)
-            id_ = _id(cells, None) or id_
+            id_ = _id(cells, None) or f"{stem}:{number}"
             audio = _audio(cells, table.roots, f"{stem}:{number}")
             id_ = _id(cells, audio) or id_
             yield Utterance(

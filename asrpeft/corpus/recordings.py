@@ -9,6 +9,7 @@ from pathlib import Path
 from asrpeft.audio.features import MAX_SECONDS
 from asrpeft.corpus.corpus import Corpus, Skipped
 from asrpeft.corpus.formats.folder import AUDIO
+from asrpeft.corpus.lines import printable
 from asrpeft.corpus.read import read
 from asrpeft.corpus.utterance import AudioRef, Utterance
 from asrpeft.errors import BadAudio, BadCorpus
@@ -24,7 +25,7 @@ def recordings(spec: str | Path) -> Corpus:
     files = sorted(p for p in folder.rglob("*") if p.suffix.lower() in AUDIO) if folder.is_dir() else []
     if not files or any(folder.glob("metadata.*")) or any(folder.glob("manifest.*")) or (folder / "wav.scp").is_file():
         return read(spec, need_text=False)
-    found = [item for path in files for item in _pieces(path, path.relative_to(folder).as_posix())]
+    found = [item for path in files for item in _pieces(path, printable(path.relative_to(folder).as_posix()))]
     good = [item for item in found if isinstance(item, Utterance)]
     bad = [item for item in found if isinstance(item, Skipped)]
     if not good:

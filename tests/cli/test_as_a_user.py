@@ -250,6 +250,8 @@ def test_several_corpora_are_named_by_giving_the_option_again(speech, tmp_path):
     assert [(p["name"], p["weight"]) for p in parts] == [("train.parquet", 0.5), ("more.parquet", 1.0)]
     refused = asrpeft("evaluate", "--data", f"{paths['one']}:2", "--lang", "sw", status=2)
     assert "here every row counts once" in refused.stderr
+    found = json.loads(asrpeft("evaluate", "--data", paths["one"], "--data", paths["two"], "--lang", "sw", "--json").stdout)["systems"][0]
+    assert found["utterances"] == 12 and {g["value"]: g["utterances"] for g in found["by"][0]["groups"]} == {"one.parquet": 6, "two.parquet": 6}
 
 
 def test_a_recipe_names_one_corpus_or_several(speech, tmp_path):

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import random
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +22,7 @@ from asrpeft.corpus.formats import table as tables
 from asrpeft.corpus.formats.jsonl import CHUNK
 from asrpeft.corpus.lines import LONGEST
 from asrpeft.corpus.manifest import write_manifest
+from asrpeft.corpus.recordings import recordings
 from asrpeft.errors import AsrpeftError, BadCorpus
 from tests.audio.sounds import encoded
 
@@ -191,6 +194,16 @@ def test_texts_beside_recordings_that_are_none_cost_no_other(tmp_path):
         (tmp_path / f"{name}.txt").write_bytes(text)
     corpus = read(tmp_path)
     assert [u.id for u in corpus] == ["a"] and {s.id for s in corpus.skipped} == {"b.wav", "c.wav", "d.wav"}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems refuse the name")
+def test_a_file_whose_name_is_not_utf_8_is_left_out_by_a_name_that_can_be_written(tmp_path):
+    for name in (b"a", b"caf\xe9"):
+        Path(os.fsdecode(os.path.join(os.fsencode(tmp_path), name + b".wav"))).write_bytes(WAV)
+        Path(os.fsdecode(os.path.join(os.fsencode(tmp_path), name + b".txt"))).write_text("yes")
+    corpus = read(tmp_path)
+    assert [u.id for u in corpus] == ["a"] and [s.id for s in corpus.skipped] == ["caf\\udce9.wav"] and "not UTF-8" in corpus.skipped[0].reason
+    assert sorted(u.id for u in recordings(tmp_path)) == ["a.wav", "caf\\udce9.wav"]
 
 
 def test_librispeech_lists_with_a_broken_line_cost_no_other(tmp_path):

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from asrpeft.cli.main import run
+from asrpeft.cli.options import read_corpus
 from asrpeft.corpus import AudioRef, Corpus, Utterance, open_corpus, read
 from asrpeft.corpus.corpus import Skipped, Tally, sentence_key
 from asrpeft.corpus.distinct import FIRST, Distinct
@@ -182,6 +183,18 @@ def test_rows_are_read_as_they_are_wanted(tmp_path):
     assert reading.size == 50 and next(reading.items).id == "utterance number 0"
     (tmp_path / "a.wav").unlink()
     assert "no such file" in next(reading.items).reason
+
+
+def test_reading_tells_how_far_it_is(tmp_path, monkeypatch, capsys):
+    path = manifest(tmp_path, 250)
+    told = []
+    read(path, progress=lambda done, total: told.append((done, total)))
+    assert told == [(100, 250), (200, 250)]
+    monkeypatch.setattr("asrpeft.cli.progress._LINE_EVERY_S", 0.0)
+    read_corpus([str(path)], quiet=False)
+    assert "reading: 100/250" in capsys.readouterr().err
+    read_corpus([str(path)])
+    assert capsys.readouterr().err == ""
 
 
 # -- on the command line ---------------------------------------------------------------------------------------------------
