@@ -98,7 +98,7 @@ def inspect(folder: str | Path, *, adapters: Adapters | None = None) -> Inspecti
         parameters=_count(tensors) - _count(tensors, "ctc."), shared_parameters=_count(tensors, "shared."), head_parameters=_count(tensors, "ctc."),
         zeros=sum(int((tensor == 0).sum()) for tensor in tensors.values()), bytes=sum(p.stat().st_size for p in folder.iterdir() if p.is_file()),
         digest=f"differs: it {wrong}" if wrong else "agrees" if manifest.digest else "absent",
-        sites=sites, report={} if opened is None else opened.method.report(opened.by_path()), training=manifest.training, scores=manifest.scores,
+        sites=sites, report={} if opened is None else opened.method.report(opened.by_path()), training=_brief(manifest.training), scores=manifest.scores,
     )  # fmt: skip
 
 
@@ -109,6 +109,16 @@ def _as_json(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_as_json(one) for one in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _brief(training: dict[str, Any]) -> dict[str, Any]:
+    """The training provenance, with how many digests are on record in place of the digests themselves."""
+    record = training.get("record")
+    if not isinstance(record, dict):
+        return training
+    parts = {part: kinds for part, kinds in record.items() if isinstance(kinds, dict)}
+    counts = {part: {kind: one.get("count") for kind, one in kinds.items() if isinstance(one, dict)} for part, kinds in parts.items()}
+    return training | {"record": counts}
 
 
 def _count(tensors: dict[str, Tensor], prefix: str = "") -> int:

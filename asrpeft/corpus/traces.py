@@ -171,7 +171,7 @@ def overlap(part: Corpus, other: Corpus | Record, *, called: Sequence[str]) -> O
         recordings, ids = set(recording_keys(other)) - {None}, {(u.id, sentence_key(u.text)) for u in other}
         of_recording = str
         known, whole = set(part.speakers) & set(other.speakers), True
-        said = {sentence_key(u.text) for u in other}
+        said = {sentence_key(u.text) for u in other} - {""}
         sentences = tuple(u.id for u in part if sentence_key(u.text) in said)
     same = tuple(u.id for u, key in zip(part, recording_keys(part), strict=True) if key is not None and of_recording(key) in recordings)
     taken = set(same)

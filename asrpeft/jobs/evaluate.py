@@ -168,7 +168,8 @@ def evaluate(
         check_guard(recognizer, checks.guard, checks.guard_lang, adapters)
     under = disturbances.conditions(checks.conditions)
     every = [*adapters, *(() if voices is None else voices.adapters)]
-    shared, said = of_an_evaluation(corpus, [recognizer.adapters[name] for name in every], train=train, guard=checks.guard, how=overlap)
+    shared, said = of_an_evaluation(corpus, [recognizer.adapters[name] for name in adapters], train=train, guard=checks.guard,
+                                    nonspeech=checks.nonspeech, how=overlap)  # fmt: skip
     notes: list[str] = [*said]
     names: list[Chosen] = [*([None] if base else []), *adapters, *([] if voices is None else [voices])]
     if voices is not None:

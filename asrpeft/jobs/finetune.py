@@ -252,7 +252,7 @@ def finetune(
         for sentence in said:
             progress(Message(sentence))
         if adapter.manifest.training.get("finished") is None:
-            on_record = {RECORD: record_of(data, dev, parent)} if record else {}
+            on_record = {RECORD: record_of(data, dev, parent, nonspeech=silent)} if record else {}
             watched = None
             if choosing is not None:
                 watched = watch(choosing, max_loss, lambda adapted: dev_wer(

@@ -122,7 +122,13 @@ def parts_of_a_run(
 
 
 def of_an_evaluation(
-    corpus: Corpus, adapters: Sequence[Adapter], *, train: Corpus | None = None, guard: Corpus | None = None, how: How
+    corpus: Corpus,
+    adapters: Sequence[Adapter],
+    *,
+    train: Corpus | None = None,
+    guard: Corpus | None = None,
+    nonspeech: Corpus | None = None,
+    how: How,
 ) -> tuple[list[Overlap], list[str]]:
     """(what evaluation data share with what adapters were trained on, the sentences to tell).
 
@@ -136,8 +142,9 @@ def of_an_evaluation(
     found = [] if train is None else [overlap(corpus, train, called=(name, f"the training data {train.name!r}"))]
     for adapter in adapters:
         found += _with_record(corpus, name, adapter.manifest.training, repr(adapter.name))
-        if guard is not None:
-            found += _with_record(guard, f"the guard data {guard.name!r}", adapter.manifest.training, repr(adapter.name))
+        for other, what in ((guard, "guard data"), (nonspeech, "recordings without speech")):
+            if other is not None:
+                found += _with_record(other, f"the {what} {other.name!r}", adapter.manifest.training, repr(adapter.name))
     said = dict.fromkeys(refuse(found, how))
     return found, list(said)
 
@@ -149,12 +156,12 @@ def _with_record(corpus: Corpus, called: str, training: Any, who: str) -> list[O
     return [overlap(corpus, one, called=(called, what)) for one, what in known if one is not None]
 
 
-def record_of(data: Corpus, dev: Corpus | None, parent: Any) -> dict[str, Any]:
+def record_of(data: Corpus, dev: Corpus | None, parent: Any, *, nonspeech: Corpus | None = None) -> dict[str, Any]:
     """What goes with the adapter: digests of what it was trained on, and of what chose its weights; its parent's among them."""
     before = parent.get(RECORD) if isinstance(parent, dict) else None
     made = {}
     for part, corpus in (("train", data), ("dev", dev)):
-        known = [] if corpus is None else [Record.of(corpus)]
+        known = [Record.of(one) for one in (corpus, nonspeech if part == "train" else None) if one is not None]
         known += [one] if isinstance(before, dict) and (one := Record.from_json(before.get(part))) is not None else []
         if known:
             made[part] = reduce(or_, known).to_json()

@@ -27,4 +27,4 @@ class Plan:
         """Called after optimiser step `step` (from 0) of `total_steps`, taken with learning rate `lr`."""
 
     def finish(self, adapter: Adapter) -> None:
-        """Called once, after the last step."""
+        """Called after the last step, for the weights of that step and for those that the development data chose."""

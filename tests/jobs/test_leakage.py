@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from asrpeft.adapters.inspect import inspect
 from asrpeft.corpus import Corpus
 from asrpeft.errors import BadInput
 from asrpeft.jobs.amounts import amounts
@@ -129,6 +130,8 @@ def test_guard_data_and_named_training_data_are_compared_too(trained):
 
     with pytest.raises(BadInput, match="guard data 'train' are in what 'a' was trained on"):
         evaluate(loaded(trained), TEST, adapters=["a"], lang="en", checks=Checks(guard=TRAIN, guard_lang="en"), overlap="refuse")
+    with pytest.raises(BadInput, match="recordings without speech 'dev' are in what chose"):
+        evaluate(loaded(trained), TEST, adapters=["a"], lang="en", checks=Checks(nonspeech=DEV), overlap="refuse")
     with pytest.raises(BadInput, match="are in the training data 'test'"):
         evaluate(loaded(trained), TEST, adapters=["a"], lang="en", train=TEST, overlap="refuse")
 
@@ -138,6 +141,7 @@ def test_the_record_holds_digests_alone_and_can_be_left_out(trained, tmp_path):
     record = json.loads(written)["training"]["record"]
     assert {"train", "dev"} == record.keys() and record["train"]["recordings"]["count"] == 6
     assert not any(word in json.dumps(record) for word in ("u000", "train0", "ab 0"))
+    assert inspect(trained).training["record"] == {"train": {"recordings": 6, "ids": 6, "speakers": 2}, "dev": {"recordings": 2, "ids": 2, "speakers": 2}}
     finetune(tiny_recognizer(), TRAIN, dev=DEV, **HOW, out=tmp_path / "b", record=False)
     assert "record" not in json.loads((tmp_path / "b" / "adapter.json").read_text())["training"]
 
