@@ -49,7 +49,10 @@ def export_merged(recognizer: Any, name: str, folder: str | Path, *, overwrite: 
 
 
 def _write(recognizer: Any, name: str, manifest: Any, into: Path) -> None:
-    recognizer.base.save_pretrained(into, max_shard_size="1TB")
+    # All in one dtype: the decoder of a half-precision base is only computed with in float32.
+    rounded: dict[int, Any] = {}  # by place in memory: what was tied stays tied
+    tensors = {name: rounded.setdefault(t.data_ptr(), t.to(recognizer.dtype)) for name, t in recognizer.base.state_dict().items()}
+    recognizer.base.save_pretrained(into, state_dict=tensors, max_shard_size="1TB")
     _generation(recognizer, manifest).save_pretrained(into)
     recognizer.tokenizer.save_pretrained(into)
     WhisperFeatureExtractor(feature_size=recognizer.n_mels).save_pretrained(into)

@@ -4,7 +4,8 @@
 
 The prompt is read at once, then one token a step with key-value caches. Rows that have ended leave the batch together
 once they are a quarter of it: cache, encoder states, cross mask and route shrink alike (copying the caches for every
-single row that ends costs more than its steps). A row's tokens do not depend on the other rows.
+single row that ends costs more than its steps). A row's tokens do not depend on the other rows (up to the order of sums:
+see `asrpeft.decoding.decode_rows` for what that means in half precision).
 With a temperature τ > 0, y_t ~ softmax(rules(logits) / τ) by the Gumbel-max trick, with the same noise for every row,
 so that a draw too is a function of the row and the seed alone.
 """

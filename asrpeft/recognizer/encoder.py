@@ -73,6 +73,10 @@ def encode(encoder: nn.Module, features: Tensor, frames: Tensor) -> Encoded:
     x = F.gelu(encoder.conv2(x)).permute(0, 2, 1)
     if mask is not None:
         x = x * mask[..., None]
+    if not torch.is_grad_enabled():
+        # The sum that runs through all layers keeps the precision of the weights where autocast rounds what is added to it;
+        # not in training, where it would be kept for every layer.
+        x = x.to(encoder.conv1.weight.dtype)
     x = x + _positions(encoder.embed_positions, len(x), longest).to(x.dtype)
     x = F.dropout(x, p=encoder.dropout, training=encoder.training)
     keys = None if mask is None else mask[:, None, None, :]

@@ -63,7 +63,8 @@ def load(model: str | Path | None = None, *, device: str = "auto", dtype: str = 
 
     Args:
         model: a hub id (`openai/whisper-small`), a folder, or None for the embedded default.
-        dtype: `float32`, `bfloat16` or `float16`, whatever the checkpoint was stored in.
+        dtype: `float32`, `bfloat16` or `float16`, whatever the checkpoint was stored in. The decoder's weights are rounded
+            to it and computed with in float32, which takes twice their memory: its sums decide between words.
         threads: CPU threads for PyTorch.
     Raises: BadInput if there is no such model, or it is not a Whisper model.
     """
@@ -84,6 +85,9 @@ def load(model: str | Path | None = None, *, device: str = "auto", dtype: str = 
     place = Path(model)
     target = pick_device(device)
     base, tokenizer = _pretrained(str(model), DTYPES[dtype])
+    if DTYPES[dtype] != torch.float32:
+        for part in (base.model.decoder, base.proj_out):  # one tensor where they are tied
+            part.float()
     info, ctc = _beside(place, str(model), base.config.d_model)
     return Recognizer(base.to(target), tokenizer, info, ctc=None if ctc is None else ctc.to(target))
 

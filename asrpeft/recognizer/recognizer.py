@@ -290,9 +290,12 @@ class Recognizer(nn.Module):
     def decode(self, encoded: Encoded, tokens: Tensor, *, cache: Cache | None = None, attention_mask: Tensor | None = None) -> tuple[Tensor, Cache | None]:
         """tokens (rows, n) after what `cache` holds → logits (rows, n, vocabulary) and the cache, grown."""
         self.adapters.check_rows(len(tokens))
+        states = encoded.states
+        if not torch.is_autocast_enabled(states.device.type):  # the encoder may have been, or be stored, in half precision
+            states = states.to(self.base.model.decoder.layer_norm.weight.dtype)
         with self.adapters.ambient.set(cross_mask=encoded.cross_mask):
             out = self.base.model.decoder(
-                input_ids=tokens, encoder_hidden_states=encoded.states, attention_mask=attention_mask,
+                input_ids=tokens, encoder_hidden_states=states, attention_mask=attention_mask,
                 past_key_values=cache, use_cache=cache is not None,
             )  # fmt: skip
         return self.base.proj_out(out.last_hidden_state), cache

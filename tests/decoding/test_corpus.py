@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 
 import pytest
 import torch
 
 from asrpeft.decoding import Options, decode_rows, make_row, transcribe_corpus
-from asrpeft.decoding.batch import by_budget
+from asrpeft.decoding.batch import by_budget, encode_rows
 from asrpeft.errors import BadAudio, BadInput, BadRoute
 from tests.decoding.lively import lively_recognizer
 from tests.decoding.spoken import corpus
@@ -45,6 +46,26 @@ def test_every_utterance_is_written_as_it_is_alone_whatever_shares_its_batch(rec
             assert (found.tokens, found.adapter) == (alone.tokens, by_length(utterance))
     assert len(set(heard.texts)) > 3
     assert heard.audio_seconds == pytest.approx(sum(SECONDS), abs=1e-3) and heard.seconds > 0
+
+
+@pytest.mark.parametrize("half", ["autocast", "bfloat16"])
+def test_in_half_precision_rows_of_other_contexts_change_nothing_and_the_decoder_sums_in_float32(recognizer, half):
+    if half == "bfloat16":
+        recognizer = copy.deepcopy(recognizer)
+        recognizer.base.model.encoder.bfloat16()
+    rows = [make_row(recognizer, u.samples(), adapter=by_length(u), lang="sw") for u in corpus([0.4, 1.3, 0.2, 2.2, 0.3, 1.2])]
+    together = encode_rows(recognizer, rows, autocast=half == "autocast")
+    assert len(set(together.frames.tolist())) == 3 and together.mask.sum(1).tolist() == together.frames.tolist()
+    for frames in set(together.frames.tolist()):
+        own = [i for i, row in enumerate(rows) if row.frames == frames]
+        alone = encode_rows(recognizer, [rows[i] for i in own], autocast=half == "autocast")
+        assert alone.mask is None and torch.equal(together.states[own, :frames], alone.states)  # the very same computation
+        assert not together.states[own, frames:].any() and torch.equal(together.speech[own], alone.speech)
+    seen = []
+    hook = recognizer.base.proj_out.register_forward_hook(lambda _, given, logits: seen.append((logits.dtype, torch.is_autocast_enabled("cpu"))))
+    found = decode_rows(recognizer, rows[:2], options=Options(max_new_tokens=3), autocast=half == "autocast")
+    hook.remove()
+    assert seen and set(seen) == {(torch.float32, False)} and len(found) == 2
 
 
 def test_what_cannot_be_read_is_skipped_with_its_reason(recognizer):

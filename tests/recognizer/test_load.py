@@ -38,6 +38,11 @@ def test_the_dtype_is_the_one_asked_for_whatever_was_stored(folder, stored, aske
     assert model.dtype == getattr(torch, asked)
     states = model.encode(torch.randn(1, 8, 80), torch.tensor([40])).states
     assert states.dtype == model.dtype and bool(states.isfinite().all())
+    # The decoder's weights are rounded all the same, and computed with in float32.
+    decoder = model.base.model.decoder
+    assert all(p.dtype == torch.float32 and torch.equal(p, p.to(model.dtype).float()) for p in decoder.parameters())
+    assert model.base.proj_out.weight is decoder.embed_tokens.weight
+    assert model(torch.randn(1, 8, 80), torch.tensor([40]), torch.tensor([[257, 3]])).logits.dtype == torch.float32
 
 
 def test_what_lies_beside_a_checkpoint_is_read(folder):
