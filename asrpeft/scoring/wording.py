@@ -54,7 +54,7 @@ def counted(cap: float | None) -> str:
 
 
 def _rate(made: Comparison) -> str:
-    return f"{made.metric.upper()} {points(made.difference)} points"
+    return f"{made.metric.upper()}{'' if made.cap is None else ', capped,'} {points(made.difference)} points"
 
 
 def _sure(made: Comparison) -> str:

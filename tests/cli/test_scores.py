@@ -122,7 +122,13 @@ def test_data_that_were_trained_on_are_refused_as_a_test_unless_that_is_wanted(b
     for shared in (("--eval-data", data), ("--dev-data", data), ("--dev-data", speech / "dev.jsonl", "--eval-data", speech / "dev.jsonl")):
         _, err = asrpeft("finetune", "--data", data, *shared, *quick, "--out", tmp_path / "sw", status=2)
         assert "of the 6 recordings of the" in err and "--allow-overlap" in err and not (tmp_path / "sw").exists()
-    asrpeft("finetune", "--data", data, "--dev-data", speech / "dev.jsonl", *quick, "--out", tmp_path / "sw")
+    fine = ("finetune", "--data", data, "--dev-data", speech / "dev.jsonl", *quick)
+    asrpeft(*fine, "--out", tmp_path / "sw")
+    _, err = asrpeft(*fine, "--out", tmp_path / "no", "--keep", "worst", status=2)
+    assert "both, best, last" in err
+    asrpeft(*fine, "--out", tmp_path / "unknown", "--no-record", "--keep", "last", "--head-lr", "1e-5")
+    written = json.loads((tmp_path / "unknown" / "adapter.json").read_text())["training"]
+    assert "record" not in written and written["keep"] == "last" and written["options"]["head_lr"] == 1e-5
     test = ("--data", speech / "test.jsonl")
     for given in (("--data", data), (*test, "--train-data", speech / "test.jsonl"), (*test, "--guard", data)):
         _, err = asrpeft("evaluate", *given, "--adapter", tmp_path / "sw", "--quiet", status=2)

@@ -191,6 +191,7 @@ def test_a_capped_verdict_says_what_it_counts_and_what_all_errors_say():
     references, base, adapted = babbling()
     made = compare(*(score(references, texts, name=name) for name, texts in (("base", base), ("sw", adapted))), cap=1.0)
     assert made.verdict == "better" and "errors counted up to 100 % of an utterance" in made.to_json()["sentence"]
+    assert any("WER, capped, -18.75 points (better)" in note for note in made.notes)
     assert any("With every error counted, as in the rates, sw is not distinguishable from base (+0.00 points" in note for note in made.notes)
 
 
