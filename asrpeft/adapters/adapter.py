@@ -19,7 +19,7 @@ from asrpeft.adapters.tensors import not_finite, read_tensors
 from asrpeft.adapters.where import matching, select, split
 from asrpeft.errors import AsrpeftError, BadAdapter, BadInput, CannotAttach, Failure, WrongBase
 from asrpeft.files import recover, replace_folder
-from asrpeft.methods import LayerAdapter, Plan, Pool, configure, method
+from asrpeft.methods import Facts, LayerAdapter, Plan, Pool, configure, method
 from asrpeft.methods.layers import Layer
 from asrpeft.methods.tokens.language import LanguageVector
 
@@ -178,6 +178,12 @@ class Adapter(nn.Module):
         """Every piece with the layer it acts on, in the order in which they act."""
         found = [(self.layers[path], piece) for path, piece in self.by_path().items()]
         return found + ([(self._language_layer, self.language)] if self.language is not None else [])
+
+    def facts(self, name: str) -> Facts:
+        """What the method says of one of this adapter's parameters, by its name here: `pieces.PATH.b`, `pool.tensors.KEY`."""
+        if name.startswith("pool."):
+            return self.method.facts(self.config, "shared." + name.rsplit(".", 1)[1])
+        return self.method.facts(self.config, name.split(".", 2)[2]) if name.startswith("pieces.") else Facts()
 
     def prompt_rows(self) -> int:
         """Decoder positions that its virtual tokens take before the first token."""

@@ -1,5 +1,5 @@
 """One small file per adaptation method, and the base they share."""
 
-from asrpeft.methods.base import Description, LayerAdapter, Plan, Pool, WeightConfig, configure, describe, method, names, register
+from asrpeft.methods.base import Description, Facts, LayerAdapter, Plan, Pool, WeightConfig, configure, describe, method, names, register
 
-__all__ = ["Description", "LayerAdapter", "Plan", "Pool", "WeightConfig", "configure", "describe", "method", "names", "register"]
+__all__ = ["Description", "Facts", "LayerAdapter", "Plan", "Pool", "WeightConfig", "configure", "describe", "method", "names", "register"]

@@ -18,17 +18,30 @@ from torch import Tensor, nn
 from asrpeft.errors import CannotMerge
 from asrpeft.methods.kept import CHANGES, Change, tensors_of
 from asrpeft.methods.layers import EmbeddingLayer, Layer
-from asrpeft.methods.plan import Plan
+from asrpeft.methods.plan import Plan, collect_loss
 from asrpeft.methods.pool import Holder, Pool
 from asrpeft.methods.registry import Description, describe, method, names, register
 from asrpeft.methods.settings import configure, one_of, positive, within
 
 __all__ = [
-    "WEIGHTS", "Description", "LayerAdapter", "Plan", "Pool", "WeightConfig",
+    "WEIGHTS", "Description", "Facts", "LayerAdapter", "Plan", "Pool", "WeightConfig",
     "configure", "describe", "gaussian", "method", "names", "one_of", "positive", "register", "within", "zeros",
 ]  # fmt: skip
 
 WEIGHTS = ("linear", "conv1d", "embedding")
+
+
+@dataclasses.dataclass(frozen=True)
+class Facts:
+    """How one parameter is to be trained.
+
+    Attributes:
+        rate: its learning rate, as a multiple of the adapter's.
+        decay: its weight decay, as a multiple of what the user asked for; None: 1 for matrices, 0 for vectors.
+    """
+
+    rate: float = 1.0
+    decay: float | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,7 +66,7 @@ class LayerAdapter(Holder):
     neutral: ClassVar[bool] = True  # a fresh one changes nothing
     mergeable: ClassVar[bool] = True
     edits_input: ClassVar[bool] = False  # `edit_input` is called before the frozen layer
-    tries: ClassVar[tuple[dict[str, Any], ...]] = ({},)  # settings that the common tests try, each on every kind of layer
+    tries: ClassVar[tuple[dict[str, Any], ...]] = ({},)  # small settings that the common tests try, each on every kind of layer
 
     @dataclasses.dataclass(frozen=True)
     class Config:
@@ -96,6 +109,16 @@ class LayerAdapter(Holder):
         return None
 
     @classmethod
+    def rate(cls, config: Any, width: int) -> float:
+        """AdamW's peak learning rate unless told, on a base of `width` dimensions."""
+        return cls.lr
+
+    @classmethod
+    def facts(cls, config: Any, name: str) -> Facts:
+        """What the optimiser should know of the parameter `name` of a piece (`b`), or of the pool (`shared.b_linear_64x64`)."""
+        return Facts()
+
+    @classmethod
     def report(cls, pieces: dict[str, LayerAdapter]) -> dict[str, Any]:
         """What `asrpeft adapter inspect` tells about a trained adapter of this method beyond its sizes."""
         return {}
@@ -126,6 +149,11 @@ class LayerAdapter(Holder):
         db = self.delta_bias()
         return w + self.delta(w), b if db is None or b is None else b + db
 
+    def literal(self, w: Tensor, b: Tensor | None) -> tuple[Tensor, Tensor | None] | None:
+        """W' and b' once more, as literally by the paper's formula as it can be written, however slow: what the common tests
+        hold `merged` to. None where there is nothing that would not be the same code again."""
+        return None
+
     def change(self, layer: Layer, dtype: torch.dtype) -> Change:
         """(ΔW, Δb) in `dtype`, made in float32 or wider whatever the base's dtype or autocast is: a small difference of
         large products (PiSSA's s(BA − B₀A₀)) has no digits left in bfloat16. Kept while nothing it depends on changes."""
@@ -143,6 +171,11 @@ class LayerAdapter(Holder):
                 new_w, new_b = self.merged(w, b)
                 dw, db = new_w - w, None if b is None or new_b is None else new_b - b
             return dw.to(dtype), None if db is None else db.to(dtype)
+
+    def add_loss(self, value: Tensor) -> None:
+        """Called in `forward`, in training: a scalar (a mean over the rows at hand) to add to the loss, for penalties that read
+        activations, such as the load balance of a mixture. Weigh it yourself."""
+        collect_loss(self, value)
 
     def train(self, mode: bool = True) -> LayerAdapter:
         CHANGES.forget(self)

@@ -66,6 +66,16 @@ class Layer:
         """What a layer of this kind with the matrix `w` and no bias gives for `x`: linear in `w`."""
         raise NotImplementedError
 
+    def gradient(self, x: Tensor, g: Tensor) -> Tensor:
+        """The gradient (out, in·k) of a frozen weight: of ⟨g, y⟩, where the layer gave y for x and g is dL/dy."""
+        with torch.enable_grad():
+            w = torch.zeros(self.shape, dtype=g.dtype, device=g.device, requires_grad=True)  # `run` is linear in it
+            return torch.autograd.grad(self.run(x, w), w, g)[0]
+
+    def columns(self, x: Tensor) -> Tensor:
+        """(n, in·k): the vectors that the matrix multiplies, out of what the layer reads."""
+        raise CannotAttach(f"{self.path!r}, of kind {self.kind}, has no input vectors; narrow `where` to linear layers and convolutions.")
+
     def channels(self, v: Tensor) -> Tensor:
         """`v` (out,), shaped to multiply or add to this layer's output."""
         return v
@@ -92,6 +102,9 @@ class LinearLayer(Layer):
     def run(self, x, w):
         return F.linear(x, _like(w, x))
 
+    def columns(self, x):
+        return x.flatten(0, -2)
+
 
 class Conv1dLayer(Layer):
     kind = "conv1d"
@@ -114,6 +127,13 @@ class Conv1dLayer(Layer):
         conv = self.module
         w = _like(w, x).reshape(w.shape[0], -1, conv.kernel_size[0])
         return F.conv1d(x, w, None, conv.stride, conv.padding, conv.dilation, conv.groups)
+
+    def columns(self, x):
+        conv = self.module
+        if self.grouped:
+            return super().columns(x)
+        flat = {"dilation": (1, conv.dilation[0]), "padding": (0, conv.padding[0]), "stride": (1, conv.stride[0])}
+        return F.unfold(x[:, :, None], (1, conv.kernel_size[0]), **flat).mT.flatten(0, 1)
 
     @torch.no_grad()
     def write(self, w, b):

@@ -2,29 +2,85 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Protocol
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
+
+from asrpeft.methods.layers import Layer
 
 if TYPE_CHECKING:
     from asrpeft.adapters.adapter import Adapter
 
 
+class Passes(Protocol):
+    """Passes of training data through the base alone, for a start that is made from data: all processes' data, in all of them
+    the same result. The data are those of the run's first steps."""
+
+    def moments(self, batches: int) -> dict[str, Tensor]:
+        """By path, the uncentred covariance of a layer's inputs, mean of x xᵀ (in·k, in·k), over frames and tokens that are real."""
+
+    def gradients(self, batches: int) -> dict[str, Tensor]:
+        """By path, the gradient of an utterance's summed loss with respect to the frozen weight as a matrix (out, in·k)."""
+
+    def visit(self, see: Callable[[Layer, Tensor, Tensor, Tensor | None], None], batches: int, *, gradients: bool = False) -> int:
+        """Call `see(layer, x, y, g)` for every layer of the adapter and every batch of this process: what the layer read and gave,
+        and dL/dy where `gradients` are asked for. Use `sum` on what is gathered. Returns how many utterances this process passed."""
+
+    def sum(self, tensor: Tensor) -> Tensor:
+        """A tensor summed over the processes."""
+
+
 class Plan:
-    """The default does nothing. For each step the loop calls, in this order:
+    """The default does nothing. Before the first step the loop calls `before`, and for each step, in this order:
 
-        forward, backward  →  sum over processes  →  `penalty`'s gradient  →  clip  →  optimiser  →  `after_step`
+        forward, backward  →  sum over processes  →  `penalty`'s gradient  →  `before_step`  →  clip  →  optimiser  →  `after_step`
 
-    A plan's state that must survive an interruption lives in the adapter: `piece.remember(…)`, `adapter.pool.remember(…)`.
-    All that it decides by is the same in every process, so decisions do not diverge.
+    A plan's state that must survive an interruption lives in the adapter: `piece.remember(…)`, `adapter.pool.remember(…)`. What
+    it decides by, gradients included, is the same in every process, so that ranks and masks do not diverge. Shapes of
+    parameters stay as they are while training: a rank that falls is a mask, and `LayerAdapter.compact` cuts it out at the end.
     """
 
+    def before(self, adapter: Adapter, passes: Passes) -> None:
+        """Called once, before the first step of a run and not when it is resumed. What it leaves in parameters and kept
+        tensors is the start."""
+
     def penalty(self, adapter: Adapter) -> Tensor | None:
-        """A scalar to add to the loss, or None."""
+        """A scalar to add to the loss, or None. (For penalties on activations see `LayerAdapter.add_loss`.)"""
         return None
 
-    def after_step(self, adapter: Adapter, *, step: int, total_steps: int, lr: float) -> None:
-        """Called after optimiser step `step` (from 0) of `total_steps`, taken with learning rate `lr`."""
+    def before_step(self, adapter: Adapter, *, step: int, progress: float) -> None:
+        """Called before optimiser step `step` (from 0), with every `parameter.grad` in place, to read or to change.
+
+        Args:   progress: the share of the run that is done, 0 … 1, whether steps, epochs or minutes were planned.
+        """
+
+    def after_step(self, adapter: Adapter, *, step: int, progress: float, lr: float) -> None:
+        """Called after optimiser step `step` (from 0), taken with learning rate `lr`; gradients are still there."""
 
     def finish(self, adapter: Adapter) -> None:
         """Called after the last step, for the weights of that step and for those that the development data chose."""
+
+
+# -- losses that a forward pass leaves ------------------------------------------------------------------------------------
+_LOSSES: ContextVar[list[Tensor] | None] = ContextVar("asrpeft_losses", default=None)
+
+
+def collect_loss(piece: nn.Module, value: Tensor) -> None:
+    losses = _LOSSES.get()
+    if losses is not None and piece.training and torch.is_grad_enabled():
+        losses.append(value)
+
+
+@contextmanager
+def collected() -> Iterator[list[Tensor]]:
+    """Within the block (a forward pass), what pieces `add_loss`. What a checkpointed layer adds when it is computed again in the
+    backward pass comes after the block and is not counted twice."""
+    token = _LOSSES.set([])
+    try:
+        yield _LOSSES.get()
+    finally:
+        _LOSSES.reset(token)

@@ -24,6 +24,7 @@ from asrpeft import interruption
 from asrpeft.audio.augment import generator
 from asrpeft.corpus import Corpus, Skipped
 from asrpeft.errors import BadCorpus, BadInput, Failure
+from asrpeft.methods.plan import collected
 from asrpeft.recognizer import Recognizer
 from asrpeft.training import checkpoints, memory, reading
 from asrpeft.training.checkpoints import State
@@ -34,6 +35,7 @@ from asrpeft.training.frozen import only, trained_parameters, training_mode
 from asrpeft.training.guard import Guard
 from asrpeft.training.optimizer import adamw, learning_rate, set_rate
 from asrpeft.training.options import TrainingOptions, differences
+from asrpeft.training.passes import RunPasses
 from asrpeft.training.precision import autocast
 from asrpeft.training.schedules import rate
 from asrpeft.training.steps import Steps
@@ -177,8 +179,8 @@ class Run:
             raise BadInput("With --keep last nothing is chosen, so that --max-loss can refuse nothing. Keep one of the two.")
         self.dev_score, self.guard, self.keep = dev_score, guard, keep
         self.steps = Steps(self.examples, options)
-        self.lr = learning_rate(self.adapter.method, options)
-        self.optimizer = adamw(self.trained, options, lr=self.lr)
+        self.lr = learning_rate(self.adapter.method, options, config=self.adapter.config, width=recognizer.base.config.d_model)
+        self.optimizer = adamw(self.trained, options, lr=self.lr, facts=self.adapter.facts)
         self.plan = self.adapter.plan()
         self.checkpoint, self.identity = checkpoint, checkpoints.identity(self.adapter, data, dev)
         if guard is not None:
@@ -199,6 +201,11 @@ class Run:
         """Each process on its own device, all with the same weights to start from."""
         if self.accelerator.num_processes > 1:
             self.recognizer.to(self.accelerator.device)
+        self._level()
+
+    def _level(self) -> None:
+        """Every process has the adapter of the first."""
+        if self.accelerator.num_processes > 1:
             with torch.no_grad():
                 for tensor in self.adapter.state_dict(keep_vars=True).values():
                     told = broadcast(tensor.byte() if tensor.dtype == torch.bool else tensor.detach().clone())
@@ -237,6 +244,11 @@ class Run:
             )
         )
         memory.reset_peak(self.recognizer.device)
+        if self.plan is not None and not self.state.step:
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(generator(self.options.seed, "before").initial_seed())
+                self.plan.before(self.adapter, RunPasses(self))
+            self._level()
         self._clock = time.monotonic()
         try:
             # Many processes end after the same step: none may leave the others waiting for its gradients.
@@ -290,11 +302,11 @@ class Run:
         self._note_skipped(data.skipped)
         units = self._sum([*self.loss.units(data.batches, self.adapter), sum(batch.utterances for batch in data.batches), interruption.pending()])
         self._stop, rows = bool(units.pop()) and self.accelerator.num_processes > 1, round(units.pop())
-        loss = self.gradient(data, units) if any(units) else 0.0
+        loss = self.gradient(data, units, rows) if any(units) else 0.0
         if any(units) and self._gradient_is_finite(loss):
             self.optimizer.step()
             if self.plan is not None:
-                self.plan.after_step(self.adapter, step=state.step, total_steps=self._total_steps(), lr=share * self.lr)
+                self.plan.after_step(self.adapter, step=state.step, progress=self._done(state.step + 1), lr=share * self.lr)
         self.optimizer.zero_grad(set_to_none=True)
         state.step, state.rows = state.step + 1, state.rows + rows
         state.epoch, state.position = data.key.epoch, data.key.position + 1
@@ -303,8 +315,11 @@ class Run:
             raise BadCorpus(f"Of {len(self.examples)} utterances none could be read. {_reasons(self.skipped())}")
         self._tell(loss, share)
 
-    def gradient(self, data: StepData, units: Sequence[float]) -> float:
-        """Leave the gradient of the whole step, over all processes, in the parameters; returns the loss per unit."""
+    def gradient(self, data: StepData, units: Sequence[float], rows: int) -> float:
+        """Leave the gradient of the whole step, over all processes, in the parameters; returns the loss per unit.
+
+        Args:   units, rows: of the step, over all processes.
+        """
         device, total = self.recognizer.device, 0.0
         torch.manual_seed(
             generator(self.options.seed, "step", self.state.step, self.accelerator.process_index).initial_seed()
@@ -314,17 +329,21 @@ class Run:
         ):
             for batch in data.batches:
                 batch = batch.to(device)
-                with autocast(self.options.precision, device, self.recognizer.dtype):
+                with autocast(self.options.precision, device, self.recognizer.dtype), collected() as added:
                     output = self.recognizer(
                         batch.features, batch.frames, batch.tokens if self.loss.needs_decoder else None, route=self.name
                     )
                     loss = self.loss.value(output, batch, self.adapter, units)
+                if added:  # means over the rows at hand, so a batch weighs as many as it has
+                    loss = loss + sum(added) * (len(batch) / rows)
                 loss.backward()
                 total += float(loss.detach())
         self._sum_gradients()
         penalty = self.plan.penalty(self.adapter) if self.plan is not None else None
         if penalty is not None:  # the same in every process: after the sum
             penalty.backward()
+        if self.plan is not None:
+            self.plan.before_step(self.adapter, step=self.state.step, progress=self._done(self.state.step))
         return self._sum([total])[0]
 
     def _gradient_is_finite(self, loss: float) -> bool:
@@ -373,9 +392,9 @@ class Run:
         """Seconds in the loop; the mean over processes, which must all stop at once."""
         return self._sum([self.state.seconds])[0] / self.accelerator.num_processes
 
-    def _total_steps(self) -> int:
-        """Planned steps; where time is planned, as many as there will be at this pace."""
-        return self.state.total or max(self.state.step + 1, round((self.state.step + 1) / max(self._progress(), 1e-3)))
+    def _done(self, steps: int) -> float:
+        """The share of the run that is done after `steps` steps."""
+        return min(1.0, steps / self.state.total if self.state.total is not None else self._progress())
 
     def _last(self) -> bool:
         if self.state.total is not None:

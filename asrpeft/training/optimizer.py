@@ -5,20 +5,21 @@ Source: Loshchilov & Hutter, 2019, https://arxiv.org/abs/1711.05101.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import torch
 from torch import nn
 
-from asrpeft.methods import LayerAdapter
+from asrpeft.methods import Facts, LayerAdapter
 from asrpeft.training.options import TrainingOptions
 
 HEAD_LR = 1e-3
 
 
-def learning_rate(cls: type[LayerAdapter], options: TrainingOptions) -> float:
-    """The peak rate: what was asked for, or the method's own."""
-    return options.lr if options.lr is not None else cls.lr
+def learning_rate(cls: type[LayerAdapter], options: TrainingOptions, *, config: Any, width: int) -> float:
+    """The peak rate: what was asked for, or the method's own for its settings and the width of the base."""
+    return options.lr if options.lr is not None else cls.rate(config, width)
 
 
 def head_rate(options: TrainingOptions, *, lr: float) -> float:
@@ -27,19 +28,23 @@ def head_rate(options: TrainingOptions, *, lr: float) -> float:
     return options.head_lr if options.head_lr is not None else max(lr, HEAD_LR)
 
 
-def adamw(trained: Mapping[str, nn.Parameter], options: TrainingOptions, *, lr: float) -> torch.optim.AdamW:
+def adamw(
+    trained: Mapping[str, nn.Parameter], options: TrainingOptions, *, lr: float, facts: Callable[[str], Facts] = lambda name: Facts()
+) -> torch.optim.AdamW:
     """
     Args:   trained: by name in the adapter; those below `ctc.` are the head's.
-    Note:   no decay on vectors: s2lora's coefficients have a penalty of their own, ia3's scales rest at one, biases at any value.
+            facts: what the method says of a parameter, by that name (see `Adapter.facts`).
+    Note:   no decay on vectors unless the method says otherwise: s2lora's coefficients have a penalty of their own, ia3's
+            scales rest at one, biases at any value.
     """
-
-    def group(head: bool, matrices: bool) -> dict:
-        chosen = [p for name, p in trained.items() if name.startswith("ctc.") == head and (p.ndim > 1) == matrices]
-        peak = head_rate(options, lr=lr) if head else lr
-        return {"params": chosen, "lr": peak, "peak": peak, "weight_decay": options.weight_decay if matrices else 0.0}
-
-    groups = [group(head, matrices) for head in (False, True) for matrices in (True, False)]
-    return torch.optim.AdamW([g for g in groups if g["params"]], betas=(0.9, 0.98))
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    for name, parameter in trained.items():
+        head = name.startswith("ctc.")
+        told = Facts() if head else facts(name)
+        peak = head_rate(options, lr=lr) if head else lr * told.rate
+        decay = options.weight_decay * (float(parameter.ndim > 1) if told.decay is None else told.decay)
+        groups.setdefault((peak, decay), []).append(parameter)
+    return torch.optim.AdamW([{"params": held, "lr": peak, "peak": peak, "weight_decay": decay} for (peak, decay), held in groups.items()], betas=(0.9, 0.98))
 
 
 def set_rate(optimizer: torch.optim.Optimizer, share: float) -> None:

@@ -13,7 +13,7 @@ from asrpeft.methods import LayerAdapter, Pool, configure, method, names
 from asrpeft.methods.layers import Layer, layer_of
 from tests.bases import tiny_recognizer
 
-ROWS, TOKENS, DIM = 3, 4, 6
+ROWS, TOKENS, DIM = 3, 4, 8  # 8 inputs can be halved three times: methods that work by blocks have second and third ones
 SMALL = {"rank": 2, "tokens": 3}  # settings that keep everything tiny, where a method has them
 
 
@@ -36,19 +36,25 @@ LAYERS = {
 
 
 def small(name: str, **more) -> dict:
-    """Tiny settings for a method, of those that it has."""
-    has = vars(configure(method(name), {}))
-    return {key: value for key, value in SMALL.items() if key in has} | more
+    """Tiny settings for a method: the first that it wants tried, or of the usual ones those that it has."""
+    cls = method(name)
+    has = vars(configure(cls, {}))
+    return {key: value for key, value in SMALL.items() if key in has} | cls.tries[0] | more
 
 
-def pairs() -> list[tuple[str, str]]:
-    """Every method with every kind of layer that it acts on."""
+def pairs() -> list[tuple[str, str, dict]]:
+    """Every method with every kind of layer that it acts on, under each of the settings that it wants tried."""
     found = []
     for name in names():
-        cls = method(name)
-        config = configure(cls, small(name))
-        found += [(name, kind) for kind in LAYERS if cls.fits(make_layer(kind), config)]
+        for tried in method(name).tries:
+            config = configure(method(name), small(name, **tried))
+            found += [(name, kind, tried) for kind in LAYERS if method(name).fits(make_layer(kind), config)]
     return found
+
+
+def shown(value) -> str:
+    """An id of a test case."""
+    return ",".join(f"{k}={v}" for k, v in value.items()) or "default" if isinstance(value, dict) else str(value).replace(" ", "_")
 
 
 def make_layer(kind: str, dtype: torch.dtype = torch.float32) -> Layer:
@@ -94,6 +100,11 @@ class Bench:
     def trained(self) -> list[nn.Parameter]:
         return [p for name in self.pieces for part in (self.pieces[name], self.pools[name]) for p in part.parameters() if p.requires_grad]
 
+    def train(self) -> Bench:
+        for part in (*self.pieces.values(), *self.pools.values()):
+            part.train()
+        return self
+
     def stir(self) -> Bench:
         for seed, name in enumerate(self.pieces):
             stir(self.pieces[name], seed + 1)
@@ -101,14 +112,15 @@ class Bench:
         return self
 
 
-def bench(name: str, kind: str, *, dtype: torch.dtype = torch.float32, seed: int = 0, **settings) -> Bench:
+def bench(name: str, kind: str, tried: dict, *, dtype: torch.dtype = torch.float32, seed: int = 0) -> Bench:
+    """In evaluation mode, as attached adapters are outside training."""
     torch.manual_seed(seed)
     layer = make_layer(kind, dtype)
     site = site_for(layer, Ambient())
     cls = method(name)
-    config = configure(cls, small(name, **settings))
-    pools = {letter: Pool() for letter in "pq"}
-    pieces = {letter: cls(layer, config, pools[letter]) for letter in "pq"}
+    config = configure(cls, small(name, **tried))
+    pools = {letter: Pool([layer]) for letter in "pq"}
+    pieces = {letter: cls(layer, config, pools[letter]).eval() for letter in "pq"}
     for letter, piece in pieces.items():
         site.add(letter, piece)
     x = LAYERS[kind][2]()

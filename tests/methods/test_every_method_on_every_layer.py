@@ -8,12 +8,12 @@ from torch.testing import assert_close
 
 from asrpeft.errors import CannotAttach, CannotMerge
 from asrpeft.methods import method
-from tests.methods.cases import bench, make_layer, pairs
+from tests.methods.cases import bench, make_layer, pairs, shown
 
 PAIRS = pairs()
 MERGEABLE = [pair for pair in PAIRS if method(pair[0]).mergeable]
-each = pytest.mark.parametrize("name, kind", PAIRS, ids=lambda v: v.replace(" ", "_"))
-each_mergeable = pytest.mark.parametrize("name, kind", MERGEABLE, ids=lambda v: v.replace(" ", "_"))
+each = pytest.mark.parametrize("name, kind, tried", PAIRS, ids=shown)
+each_mergeable = pytest.mark.parametrize("name, kind, tried", MERGEABLE, ids=shown)
 
 
 def close(a, b, **tolerance):
@@ -26,8 +26,8 @@ def far(a, b) -> bool:
 
 
 @each
-def test_a_new_adapter_changes_nothing(name, kind):
-    b = bench(name, kind)
+def test_a_new_adapter_changes_nothing(name, kind, tried):
+    b = bench(name, kind, tried)
     plain = b.run()
     if method(name).neutral:
         for got, want in zip(b.run("ppp"), plain):
@@ -37,14 +37,14 @@ def test_a_new_adapter_changes_nothing(name, kind):
 
 
 @each
-def test_a_trained_adapter_changes_the_output(name, kind):
-    b = bench(name, kind).stir()
+def test_a_trained_adapter_changes_the_output(name, kind, tried):
+    b = bench(name, kind, tried).stir()
     assert far(b.run("ppp"), b.run()) and far(b.run("ppp"), b.run("qqq"))
 
 
 @each
-def test_outside_a_route_the_layer_is_the_frozen_one(name, kind):
-    b = bench(name, kind)
+def test_outside_a_route_the_layer_is_the_frozen_one(name, kind, tried):
+    b = bench(name, kind, tried)
     bare = make_layer(kind)
     bare.module.load_state_dict(b.layer.module.state_dict())
     b.stir()
@@ -52,8 +52,8 @@ def test_outside_a_route_the_layer_is_the_frozen_one(name, kind):
 
 
 @each_mergeable
-def test_merged_equals_routed_and_unmerge_restores_every_bit(name, kind):
-    b = bench(name, kind).stir()
+def test_merged_equals_routed_and_unmerge_restores_every_bit(name, kind, tried):
+    b = bench(name, kind, tried).stir()
     routed, before = b.run("ppp"), [t.clone() for t in b.layer.tensors()]
     b.site.merge("p")
     close(b.run(), routed, atol=1e-5, rtol=1e-5)
@@ -65,8 +65,8 @@ def test_merged_equals_routed_and_unmerge_restores_every_bit(name, kind):
 
 @pytest.mark.parametrize("dtype, tolerance", [(torch.float64, 1e-6), (torch.bfloat16, 0.05), (torch.float16, 0.01)], ids=["float64", "bfloat16", "float16"])
 @each_mergeable
-def test_merged_equals_routed_in_other_dtypes_of_the_base(name, kind, dtype, tolerance):
-    b = bench(name, kind, dtype=dtype).stir()
+def test_merged_equals_routed_in_other_dtypes_of_the_base(name, kind, tried, dtype, tolerance):
+    b = bench(name, kind, tried, dtype=dtype).stir()
     routed, before = b.run("ppp"), [t.clone() for t in b.layer.tensors()]
     assert all(y.dtype == dtype for y in routed) and all(p.dtype == torch.float32 for p in b.trained())
     b.site.merge("p")
@@ -78,9 +78,9 @@ def test_merged_equals_routed_in_other_dtypes_of_the_base(name, kind, dtype, tol
 
 
 @each_mergeable
-def test_merging_into_half_precision_rounds_once(name, kind):
+def test_merging_into_half_precision_rounds_once(name, kind, tried):
     """The sum is formed in float32, so the merged weight is the nearest half-precision number to the true one."""
-    b = bench(name, kind, dtype=torch.bfloat16).stir()
+    b = bench(name, kind, tried, dtype=torch.bfloat16).stir()
     bias = b.layer.bias
     want, _ = b.pieces["p"].merged(b.layer.matrix.float(), None if bias is None else bias.float())
     b.site.merge("p")
@@ -88,25 +88,26 @@ def test_merging_into_half_precision_rounds_once(name, kind):
 
 
 @each
-def test_a_row_of_a_mixed_batch_equals_that_row_alone(name, kind):
-    b = bench(name, kind).stir()
-    mixed = b.run("p-q")
-    for i, letter in enumerate("p-q"):
-        alone = b.run(letter, rows=[i])
-        close([y[i : i + 1] for y in mixed], alone, atol=1e-6, rtol=1e-5)
+def test_a_row_of_a_mixed_batch_equals_that_row_alone(name, kind, tried):
+    b = bench(name, kind, tried).stir()
+    for route in ("p-q", "pqp"):  # rows of their own, and rows that share an adapter
+        mixed = b.run(route)
+        for i, letter in enumerate(route):
+            alone = b.run(letter, rows=[i])
+            close([y[i : i + 1] for y in mixed], alone, atol=1e-6, rtol=1e-5)
 
 
 @each
-def test_all_rows_on_one_adapter_equals_one_name_for_all(name, kind):
-    b = bench(name, kind).stir()
+def test_all_rows_on_one_adapter_equals_one_name_for_all(name, kind, tried):
+    b = bench(name, kind, tried).stir()
     close(b.run("qqq"), b.run(("q",) * 3))
     with b.site.ambient.set():
         close(b.run(["q", "q", "q"]), b.run("qqq"))
 
 
 @each
-def test_only_adapter_parameters_get_gradient_and_every_one_does_within_two_steps(name, kind):
-    b = bench(name, kind)
+def test_only_adapter_parameters_get_gradient_and_every_one_does_within_two_steps(name, kind, tried):
+    b = bench(name, kind, tried)
     seen: set[int] = set()
     optimizer = torch.optim.SGD(b.trained(), lr=0.1)
     for _ in range(2):
@@ -120,16 +121,16 @@ def test_only_adapter_parameters_get_gradient_and_every_one_does_within_two_step
 
 
 @each
-def test_the_parameter_count_equals_the_formula(name, kind):
-    b = bench(name, kind)
+def test_the_parameter_count_equals_the_formula(name, kind, tried):
+    b = bench(name, kind, tried)
     cls, config = method(name), b.pieces["p"].config
     trained = [p for part in (b.pieces["p"], b.pools["p"]) for p in part.parameters() if p.requires_grad]
     assert sum(p.numel() for p in trained) == cls.size(config, b.layer) + cls.shared_size(config, [b.layer])
 
 
 @each
-def test_autocast_gives_what_float32_gives(name, kind):
-    b = bench(name, kind).stir()
+def test_autocast_gives_what_float32_gives(name, kind, tried):
+    b = bench(name, kind, tried).stir()
     exact = b.run("p-q")
     with torch.autocast("cpu", torch.bfloat16):
         frozen, cast = b.run(), b.run("p-q")
@@ -142,8 +143,37 @@ def test_autocast_gives_what_float32_gives(name, kind):
 
 
 @each
-def test_taking_the_adapters_away_leaves_no_hook(name, kind):
-    b = bench(name, kind).stir()
+@torch.no_grad()
+def test_in_evaluation_the_same_comes_twice_and_is_what_training_without_dropout_computes(name, kind, tried):
+    """Nothing is random in evaluation, and a change of weight that is kept from the first time is the one that training makes."""
+    b = bench(name, kind, tried).stir()
+    torch.manual_seed(1)
+    first = b.run("p-q")
+    torch.manual_seed(2)
+    assert all(map(torch.equal, b.run("p-q"), first))
+    with torch.enable_grad():
+        close([y.detach() for y in b.run("p-q")], first, atol=1e-6, rtol=1e-5)
+    b.stir()
+    assert far(b.run("p-q"), first), "what was kept was not made anew after a step"
+
+
+@each_mergeable
+@torch.no_grad()
+def test_the_merged_weight_is_that_of_the_equation_written_literally(name, kind, tried):
+    b = bench(name, kind, tried, dtype=torch.float64).stir()
+    piece = b.pieces["p"].double()
+    b.pools["p"].double()
+    want = piece.literal(*b.layer.wide())
+    if want is None:
+        pytest.skip(f"{name} gives no literal reference of its equation")
+    got = piece.merged(*b.layer.wide())
+    assert_close(got[0], want[0], atol=1e-9, rtol=1e-7)
+    assert got[1] is want[1] or bool((got[1] - want[1]).abs().max() < 1e-9)
+
+
+@each
+def test_taking_the_adapters_away_leaves_no_hook(name, kind, tried):
+    b = bench(name, kind, tried).stir()
     before = b.run()
     b.site.remove("p")
     close(b.run("-q-"), [torch.where(torch.tensor([False, True, False]).view(3, *[1] * (y.dim() - 1)), q, y)
@@ -153,9 +183,9 @@ def test_taking_the_adapters_away_leaves_no_hook(name, kind):
     assert all(not m._forward_hooks and not m._forward_pre_hooks for m in modules)
 
 
-@pytest.mark.parametrize("name", sorted({name for name, kind in PAIRS if kind == "embedding"}))
+@pytest.mark.parametrize("name", sorted({name for name, kind, _ in PAIRS if kind == "embedding"}))
 def test_told_so_an_embeddings_change_leaves_the_tied_head_alone_and_then_cannot_be_merged(name):
-    both, alone = bench(name, "embedding").stir(), bench(name, "embedding", head=False).stir()
+    both, alone = bench(name, "embedding", {}).stir(), bench(name, "embedding", {"head": False}).stir()
     plain = alone.run()
     assert torch.equal(alone.run("ppp")[0], both.run("ppp")[0])
     assert torch.equal(alone.run("ppp")[1], plain[1]) and far(both.run("ppp")[1:], plain[1:])

@@ -12,7 +12,7 @@ from torch.testing import assert_close
 from asrpeft.methods import LayerAdapter, Pool
 from asrpeft.methods.base import gaussian
 from asrpeft.methods.kept import CHANGES, Kept
-from tests.methods.cases import batch, make_layer, pass_through, recognizer, stir
+from tests.methods.cases import DIM, batch, make_layer, pass_through, recognizer, stir
 from tests.methods.planted import planted
 
 
@@ -150,10 +150,10 @@ def test_a_small_move_of_large_factors_survives_bfloat16(move):
     noise = torch.Generator().manual_seed(0)
     for parameter in (piece.a, piece.b):
         parameter.mul_(1 + move * torch.randn(parameter.shape, generator=noise))
-    x = torch.randn(3, 4, 6, generator=noise)
+    x = torch.randn(3, 4, DIM, generator=noise)
     exact = x.double() @ piece.delta(None).double().T
     with torch.autocast("cpu", torch.bfloat16):
-        got = piece(x, torch.zeros(3, 4, 6, dtype=torch.bfloat16), layer)
+        got = piece(x, torch.zeros(3, 4, DIM, dtype=torch.bfloat16), layer)
     assert float((got.double() - exact).norm() / exact.norm()) < 0.01
 
 

@@ -61,7 +61,7 @@ def test_the_proximal_step_is_the_soft_threshold():
     adapter = recognizer().adapt("s2lora", name="a", where="conv1", rank=4)
     piece = adapter.pieces_of("s2lora")[0]
     piece.s.data = torch.tensor([0.5, -0.5, 0.04, -0.05])
-    ProximalL1(0.5).after_step(adapter, step=0, total_steps=1, lr=0.1)
+    ProximalL1(0.5).after_step(adapter, step=0, progress=1.0, lr=0.1)
     assert_close(piece.s.data, torch.tensor([0.45, -0.45, 0.0, 0.0]))
 
 
@@ -83,7 +83,7 @@ def test_training_reaches_exact_zeros_where_a_layer_has_nothing_to_learn_and_say
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-        plan.after_step(adapter, step=step, total_steps=steps, lr=lr)
+        plan.after_step(adapter, step=step, progress=step / steps, lr=lr)
     assert float((idle.s == 0).float().mean()) > 0.5, "the proximal steps alone leave exact zeros"
     plan.finish(adapter)
     assert_close(learns.delta(None), target, atol=0.35, rtol=0.0)

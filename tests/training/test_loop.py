@@ -164,8 +164,11 @@ def test_the_plan_is_told_of_every_step_and_of_the_end(monkeypatch):
         def penalty(self, adapter):
             return 0.1 * sum(p.square().sum() for p in adapter.parameters())
 
-        def after_step(self, adapter, *, step, total_steps, lr):
-            told.append((step, total_steps, lr))
+        def before_step(self, adapter, *, step, progress):
+            told.append((step, progress, all(p.grad is not None for p in adapter.parameters())))
+
+        def after_step(self, adapter, *, step, progress, lr):
+            told.append((step, progress, lr))
 
         def finish(self, adapter):
             told.append("finish")
@@ -174,7 +177,7 @@ def test_the_plan_is_told_of_every_step_and_of_the_end(monkeypatch):
     monkeypatch.setattr(methods.method("lora"), "plan", classmethod(lambda cls, config: Spy()))
     recognizer.adapt("lora", name="x", lang="en")
     run(recognizer, steps=3, lr=0.1, schedule="constant", warmup=0.0)
-    assert told == [(0, 3, 0.1), (1, 3, 0.1), (2, 3, 0.1), "finish"]
+    assert told == [(0, 0.0, True), (0, 1 / 3, 0.1), (1, 1 / 3, True), (1, 2 / 3, 0.1), (2, 2 / 3, True), (2, 1.0, 0.1), "finish"]
 
 
 def test_a_penalty_pulls_the_weights(monkeypatch):

@@ -21,6 +21,7 @@ class IA3(LayerAdapter):
     where = "k_proj,v_proj,fc2"
     lr = 5e-3
     edits_input = True
+    tries = ({}, {"feedforward": ("q_proj",)})
 
     @dataclass(frozen=True)
     class Config(WeightConfig):

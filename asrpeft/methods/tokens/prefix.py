@@ -25,6 +25,7 @@ class Prefix(LayerAdapter):
     lr = 1e-2
     neutral = False
     mergeable = False
+    tries = ({"tokens": 3}, {"tokens": 2, "mlp": 5})
 
     @dataclass(frozen=True)
     class Config:

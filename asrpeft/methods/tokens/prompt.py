@@ -25,6 +25,7 @@ class Prompt(LayerAdapter):
     lr = 1e-2
     neutral = False
     mergeable = False
+    tries = ({"tokens": 3}, {"tokens": 2, "start": "random"})
 
     @dataclass(frozen=True)
     class Config:

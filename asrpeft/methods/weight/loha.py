@@ -10,11 +10,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
+
 from asrpeft.methods.base import LayerAdapter, WeightConfig, gaussian, positive, register, zeros
 
 
 @register("loha")
 class LoHa(LayerAdapter):
+    tries = ({"rank": 2}, {"rank": 3, "alpha": 2.0})
+
     @dataclass(frozen=True)
     class Config(WeightConfig):
         rank: int = 8
@@ -36,3 +40,7 @@ class LoHa(LayerAdapter):
 
     def delta(self, w):
         return self.s * (self.b1 @ self.a1) * (self.b2 @ self.a2)
+
+    def literal(self, w, b):
+        made = torch.stack([torch.stack([(self.b1[i] @ self.a1[:, j]) * (self.b2[i] @ self.a2[:, j]) for j in range(w.shape[1])]) for i in range(len(w))])
+        return w + self.config.alpha / self.config.rank * made, b

@@ -22,6 +22,8 @@ from asrpeft.methods.base import LayerAdapter, WeightConfig, gaussian, positive,
 
 @register("lora")
 class LoRA(LayerAdapter):
+    tries = ({"rank": 2}, {"rank": 3, "scale": "rs", "dropout": 0.5})
+
     @dataclass(frozen=True)
     class Config(WeightConfig):
         rank: int = 8

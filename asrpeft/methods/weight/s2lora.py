@@ -32,7 +32,7 @@ class ProximalL1(Plan):
         self.sparsity, self.prune = sparsity, prune
 
     @torch.no_grad()
-    def after_step(self, adapter, *, step, total_steps, lr):
+    def after_step(self, adapter, *, step, progress, lr):
         for piece in adapter.pieces_of("s2lora"):
             piece.s.copy_(torch.sign(piece.s) * (piece.s.abs() - lr * self.sparsity).clamp(min=0))
 
@@ -50,6 +50,7 @@ class S2LoRA(LayerAdapter):
     # A layer's few coefficients start at zero and are shrunk at every step: LoRA's 1e-3 hardly moves them. On the demo's
     # Swahili, 274 steps, dev WER by rate: 1e-3 98 %, 4e-3 90 %, 1.5e-2 81 % (and 5e-2 67 %, on that small base).
     lr = 1.5e-2
+    tries = ({"rank": 2}, {"rank": 3, "share": "stack"})
 
     @dataclass(frozen=True)
     class Config(WeightConfig):

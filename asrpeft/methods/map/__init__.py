@@ -1,0 +1,1 @@
+"""Weight maps: W' as a function of W, multiplicative or normalizing."""

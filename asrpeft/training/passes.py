@@ -1,0 +1,113 @@
+"""Passes of training data through the base alone, for methods whose start is made from data. See `asrpeft.methods.plan`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import ExitStack
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from asrpeft.errors import BadCorpus
+from asrpeft.methods.layers import Layer
+from asrpeft.recognizer.recognizer import IGNORED
+from asrpeft.training.batches import share
+from asrpeft.training.examples import Batch, StepKey
+
+if TYPE_CHECKING:
+    from asrpeft.training.loop import Run
+
+See = Callable[[Layer, Tensor, Tensor, Tensor | None], None]
+
+
+class RunPasses:
+    """The passes of a run: over the batches of its first steps, each process over its share of their rows."""
+
+    def __init__(self, run: Run):
+        self._run, self._layers = run, [layer for layer, _ in run.adapter.placed() if layer.tensors()]
+
+    def moments(self, batches: int) -> dict[str, Tensor]:
+        sums: dict[str, Tensor] = {}
+        counts: dict[str, float] = {}
+
+        def see(layer: Layer, x: Tensor, y: Tensor, g: Tensor | None) -> None:
+            columns = layer.columns(x).double()
+            sums[layer.path] = sums.get(layer.path, 0) + columns.T @ columns
+            counts[layer.path] = counts.get(layer.path, 0) + int(columns.any(dim=1).sum())
+
+        self.visit(see, batches)
+        found = {layer.path: sums.get(layer.path, torch.zeros(layer.shape[1], layer.shape[1], dtype=torch.float64)) for layer in self._layers}
+        total = self.sum(torch.tensor([float(counts.get(path, 0)) for path in found], dtype=torch.float64))
+        return {path: (self.sum(c) / max(1.0, float(n))).float() for (path, c), n in zip(found.items(), total)}
+
+    def gradients(self, batches: int) -> dict[str, Tensor]:
+        found = {layer.path: torch.zeros(layer.shape, device=layer.matrix.device) for layer in self._layers}
+
+        def see(layer: Layer, x: Tensor, y: Tensor, g: Tensor | None) -> None:
+            found[layer.path] += layer.gradient(x, g).float()
+
+        rows = self.sum(torch.tensor(float(self.visit(see, batches, gradients=True))))
+        return {path: self.sum(g) / max(1.0, float(rows)) for path, g in found.items()}
+
+    def visit(self, see: See, batches: int, *, gradients: bool = False) -> int:
+        run, rank, of = self._run, self._run.accelerator.process_index, self._run.accelerator.num_processes
+        seen = epoch = rows = 0
+        while seen < batches:
+            steps = run.steps.epoch(epoch)
+            if not steps or epoch > batches:
+                raise BadCorpus("No batch of the training data can be read, so no start can be made from them.")
+            for key in steps:
+                own = StepKey(key.epoch, key.position, tuple(tuple(share(rows, rank=rank, of=of)) for rows in key.batches))
+                data = run.examples[own]
+                for batch in data.batches[: batches - seen]:
+                    self._pass(batch, see, gradients)
+                    rows += len(batch)
+                seen += len(key.batches)
+                if seen >= batches:
+                    return rows
+            epoch += 1
+        return rows
+
+    def _pass(self, batch: Batch, see: See, gradients: bool) -> None:
+        run, found = self._run, []
+        batch = batch.to(run.recognizer.device)
+        ones = [1.0] * len(run.loss.units([batch], run.adapter))  # the loss is summed: processes divide by all rows at the end
+
+        def hook(layer: Layer) -> Callable:
+            def seen(module, args, kwargs, y):
+                tap = torch.zeros_like(y, requires_grad=True) if gradients else None
+                found.append((layer, _real(layer, layer.input(args, kwargs).detach(), batch), y.detach(), tap))
+                return y if tap is None else y + tap
+
+            return seen
+
+        with ExitStack() as stack:
+            for layer in self._layers:
+                handle = layer.module.register_forward_hook(hook(layer), with_kwargs=True)
+                stack.callback(handle.remove)
+            with torch.set_grad_enabled(gradients):
+                output = run.recognizer(batch.features, batch.frames, batch.tokens if run.loss.needs_decoder else None, route=None)
+                if gradients:
+                    loss = run.loss.value(output, batch, run.adapter, ones)
+        taps = [tap for *_, tap in found]
+        grads = torch.autograd.grad(loss, taps, allow_unused=True, materialize_grads=True) if gradients else taps
+        with torch.no_grad():
+            for (layer, x, y, _), g in zip(found, grads):
+                see(layer, x, y, g)
+
+    def sum(self, tensor: Tensor) -> Tensor:
+        accelerator = self._run.accelerator
+        return tensor if accelerator.num_processes == 1 else accelerator.reduce(tensor.to(accelerator.device), "sum")
+
+
+def _real(layer: Layer, x: Tensor, batch: Batch) -> Tensor:
+    """`x` with zeros where a row has no frame or no token: what is computed there means nothing."""
+    if x.dim() != 3 or layer.kind == "conv1d":
+        return x  # tokens, or features that are zero there already
+    reads_frames = layer.path.startswith("encoder.") or (".encoder_attn." in layer.path and layer.leaf in ("k_proj", "v_proj"))
+    if reads_frames:
+        lengths = batch.frames
+    else:
+        lengths = ((batch.labels != IGNORED) * torch.arange(1, batch.labels.shape[1] + 1, device=x.device)).amax(dim=1)
+    return x * (torch.arange(x.shape[1], device=x.device) < lengths.to(x.device)[:, None])[..., None]
