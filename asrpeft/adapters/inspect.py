@@ -28,7 +28,8 @@ class SiteReport:
 
     Attributes:
         parameters: numbers of its own in the file; shared ones are counted in `Inspection.shared_parameters`.
-        delta_norm: Frobenius norm of the change of the weight (and bias), or of the virtual tokens; None without a base.
+        delta_norm: Frobenius norm of the change of the weight (and bias), or of the virtual tokens; None without a base,
+            and for edits of activations, whose size depends on what goes in.
         relative: `delta_norm` over the norm of the frozen weight; None without a base or a weight.
     """
 
