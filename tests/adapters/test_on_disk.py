@@ -191,7 +191,7 @@ BROKEN = {
     "unknown setting": (lambda f: edit(f, config={"rank": 2, "evil": 1}), "no setting 'evil'"),
     "rank is text": (lambda f: edit(f, config={"rank": "two"}), "whole number"),
     "rank is infinite": (lambda f: edit(f, config={"rank": float("inf")}), "whole number"),
-    "alpha is not a number": (lambda f: edit(f, config={"rank": 2, "alpha": float("nan")}), "alpha must be"),
+    "alpha is not a number": (lambda f: edit(f, config={"rank": 2, "alpha": float("nan")}), "alpha=nan is not a number"),
     "a rank of a billion": (lambda f: edit(f, config={"rank": 10**9}), "describes .* numbers and the file holds"),
     "a rank beyond any integer": (lambda f: edit(f, config={"rank": 10**40}), "describes .* numbers and the file holds"),
     "another rank": (lambda f: edit(f, config={"rank": 1}), "wrong shape"),
