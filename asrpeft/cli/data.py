@@ -60,12 +60,12 @@ def check(data: Corpora, columns: o.Columns = None, strict: o.Strict = False, js
     else:
         for doubt in doubts:
             of = f" of {count(found.listened)}" if doubt.kind == "no speech heard" else ""
-            say(f"{count(doubt.rows)}{of} row{'s' if doubt.rows != 1 else ''}: {doubt.told}")
+            say(f"{count(doubt.rows)}{of} {'row' if doubt.rows == 1 and not of else 'rows'}: {doubt.told}")
             for id_, detail in doubt.examples:
                 say(f"    {id_}" + (f": {detail}" if detail else ""))
             if doubt.rows > len(doubt.examples):
                 say(f"    and {count(doubt.rows - len(doubt.examples))} more")
-        say(f"{count(tally.utterances)} utterances can be used, {count(tally.skipped)} cannot." + (f" {len(doubts)} kinds of doubt." if doubts else ""))
+        say(f"{count(tally.utterances)} utterances can be used, {count(tally.skipped)} cannot." + (f" {len(doubts)} kind{'s' * (len(doubts) > 1)} of doubt." if doubts else ""))
     if tally.skipped:
         raise typer.Exit(1)
 

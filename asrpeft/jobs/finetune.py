@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -364,7 +365,10 @@ def mixture(data: Corpus) -> str | None:
     if len(parts) == 1 and parts[0].weight == 1:
         return None
     told = (f"{part.drawn:,.0f} of {part.name}" + (f" ({part.utterances:,} utterances, weight {part.weight:g})" if part.weight != 1 else "") for part in parts)
-    return f"Drawn in an epoch: {', '.join(told)}."
+    met = Counter(speaker for speaker, _ in {(u.speaker, u.corpus) for u in data} if speaker is not None)
+    speakers = sorted(speaker for speaker, corpora in met.items() if corpora > 1)
+    alike = f" Speakers who are called alike in several corpora count as one: {', '.join(speakers[:3])}{', …' * (len(speakers) > 3)}." if speakers else ""
+    return f"Drawn in an epoch: {', '.join(told)}.{alike}"
 
 
 def quiet(data: Corpus, *, seed: int) -> str | None:
