@@ -67,7 +67,7 @@ def test_from_python_the_step_is_finished_first_too(tmp_path, whole, number, rai
 
 
 def test_a_look_at_the_development_data_is_not_waited_for_and_is_taken_on_resuming(tmp_path, whole, monkeypatch):
-    looks, real = [], job.dev_wer
+    looks, real = [], job.dev_rates
 
     def interrupted(*args, **kwargs):
         looks.append(1)
@@ -76,12 +76,12 @@ def test_a_look_at_the_development_data_is_not_waited_for_and_is_taken_on_resumi
             raise AssertionError("it went on")
         return real(*args, **kwargs)
 
-    monkeypatch.setattr(job, "dev_wer", interrupted)
+    monkeypatch.setattr(job, "dev_rates", interrupted)
     with pytest.raises(KeyboardInterrupt):
         run(tmp_path / "a")
     state = checkpoints.read(tmp_path / "a.checkpoint").state
     assert state.step == 10 and state.due and len(state.looks) == 1
-    monkeypatch.setattr(job, "dev_wer", real)
+    monkeypatch.setattr(job, "dev_rates", real)
     same(*run(tmp_path / "a", resume=True), whole)
 
 

@@ -1,0 +1,10 @@
+"""What holds for all tests, wherever they are started from."""
+
+import signal
+
+
+def pytest_configure() -> None:
+    """Ctrl-C interrupts. A shell that starts something in the background, as some runners of tests do, has it ignored, and
+    every process started from there inherits that: tests of interruption would wait for what never comes."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
