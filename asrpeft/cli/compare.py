@@ -9,13 +9,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from asrpeft import destination
+from asrpeft.cli import command
 from asrpeft.cli import options as o
 from asrpeft.cli.finetune import Accumulate, Augment, BatchSeconds, Epochs, HeadLr, Loss, Lr, Minutes, Precision, Schedule, Steps, TrainContext, Where
 from asrpeft.cli.output import console, count, duration, interval, per_cent, print_json, size, table, tell, teller
 from asrpeft.errors import BadInput
 
+_NOTHING: dict[str, Any] = {}
+
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from asrpeft.jobs.amounts import Curve
     from asrpeft.jobs.compare import Contest
@@ -72,6 +75,7 @@ def compare(
     from asrpeft.cli.training_progress import told
     from asrpeft.jobs.amounts import amounts as grow
     from asrpeft.jobs.compare import contest
+    from asrpeft.jobs.provenance import run_of
     from asrpeft.methods import names
     from asrpeft.training import TrainingOptions
 
@@ -91,18 +95,19 @@ def compare(
         destination.check(out)
     corpora = [None if not d else o.read_corpus(d, columns=columns, weights=d is data, quiet=quiet) for d in (data, eval_data, dev_data)]
     recognizer = o.load_model(model, device=device, dtype=dtype, threads=threads, say=say)
+    made_by = run_of(recognizer, {}, command=command.line())
     if amounts is not None:
         with told(quiet=quiet, say=say) as progress:
             grown = grow(recognizer, corpora[0], corpora[1], fractions=fractions(amounts), method=wanted[0], options=given, where=where,
                          settings=own.get(wanted[0]), lang=lang, dev=corpora[2], out=out, resume=resume, overwrite=overwrite,
                          decoding=o.search(beams, ctc_weight), overlap="tell" if allow_overlap else "refuse", progress=progress,
-                         done=None if out is None else lambda found: keep_curve(found, out, say))  # fmt: skip
+                         done=None if out is None else lambda found: keep_curve(found, out, say, made_by))  # fmt: skip
         show_curve(grown, out, as_json=json, say=say)
         return
     with told(quiet=quiet, say=say) as progress:
         found = contest(recognizer, corpora[0], corpora[1], methods=wanted, options=given, where=where, settings=own, lang=lang, dev=corpora[2], out=out,
                         resume=resume, overwrite=overwrite, decoding=o.search(beams, ctc_weight), overlap="tell" if allow_overlap else "refuse",
-                        progress=progress, done=None if out is None else lambda found: keep(found, out, say))  # fmt: skip
+                        progress=progress, done=None if out is None else lambda found: keep(found, out, say, made_by))  # fmt: skip
     if out is not None:
         say(f"Table and plot: {out / 'compare.csv'}, {out / 'compare.json'}, {out / 'compare.svg'}")
     if json:
@@ -150,31 +155,31 @@ def show_curve(found: Curve, out: Path | None, *, as_json: bool, say: Callable[[
     tell_notes(found, [point.test for point in found.points])
 
 
-def keep(found: Contest, out: Path, say: Callable[[str], None]) -> None:
+def keep(found: Contest, out: Path, say: Callable[[str], None], run: Mapping[str, Any] = _NOTHING) -> None:
     """compare.csv, compare.json and compare.svg of what is done so far. That they cannot be written ends nothing: more is to come."""
     try:
-        _keep(out / "compare", found.rows(), found.to_json())
+        _keep(out / "compare", found.rows(), found.to_json() | {"run": dict(run)})
         draw(found, out / "compare.svg")
     except OSError as error:
         say(f"The table of what is done so far could not be kept: {error}")
 
 
-def keep_curve(found: Curve, out: Path, say: Callable[[str], None]) -> None:
+def keep_curve(found: Curve, out: Path, say: Callable[[str], None], run: Mapping[str, Any] = _NOTHING) -> None:
     """curve.csv, curve.json, and curve.html with everything about every amount so far; as `keep`."""
     try:
-        _keep(out / "curve", found.rows(), found.to_json())
-        _page(found, out / "curve.html")
+        _keep(out / "curve", found.rows(), found.to_json() | {"run": dict(run)})
+        _page(found, out / "curve.html", run)
     except OSError as error:
         say(f"The table of what is done so far could not be kept: {error}")
 
 
-def _page(found: Curve, path: Path) -> None:
+def _page(found: Curve, path: Path, run: Mapping[str, Any]) -> None:
     from asrpeft.files import replace_file
     from asrpeft.scoring import report as layouts
 
     scores = [found.base.score, *(point.system.score for point in found.points)]
     made = layouts.make(scores, comparisons=[point.test for point in found.points], title="Amounts of adaptation data", curve=found.amounts,
-                        amount_unit="minutes")  # fmt: skip
+                        amount_unit="minutes", run=run)  # fmt: skip
     replace_file(path, layouts.html(made))
 
 

@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
+import re
+import time
+from collections.abc import Sequence
+from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
+from urllib.parse import quote
 
 import typer
 
 from asrpeft import destination
+from asrpeft.cli import command
 from asrpeft.cli import options as o
-from asrpeft.cli.output import console, print_json, teller
+from asrpeft.cli.output import console, count, counted, print_json, teller
+from asrpeft.errors import AsrpeftError, BadInput
 
 if TYPE_CHECKING:
     from asrpeft.corpus import Corpus, Utterance
     from asrpeft.jobs.evaluate import Evaluation
     from asrpeft.scoring.report import Report
 
-_PLAYERS = 60  # recordings that go into the HTML page: each is some tens of kilobytes
+_PLAYERS, _PLAYED_BYTES = 60, 30_000_000  # recordings that go into the HTML page: each is some tens of kilobytes
+_OURS = re.compile(r"report\.(html|md|json)|tables|.+\.(trn|pra|sys)")
 
 
 def add_to(app: typer.Typer) -> None:
@@ -60,7 +68,8 @@ def evaluate(
     guard: Guard = None,
     guard_lang: GuardLang = None,
     max_loss: MaxLoss = 3.0,
-    out: Annotated[Path | None, typer.Option("--out", help="A folder for report.html, report.md, report.json and sclite files.")] = None,
+    out: Annotated[Path | None, typer.Option("--out", help="A folder for report.html, report.md, report.json, sclite files, and tables/: a CSV and a JSON file for every picture.")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the report that is in --out, with all files that belong to it.")] = False,
     columns: o.Columns = None,
     strict: o.Strict = False,
     force: o.Force = False,
@@ -92,12 +101,14 @@ def evaluate(
 
     say = teller(quiet=quiet, as_json=json)
     if out is not None:
-        destination.check(out)
+        check_place(out, overwrite=overwrite)
     corpus = o.read_corpus(data, columns=columns, strict=strict, quiet=quiet)
     train = None if train_data is None else o.read_corpus(train_data, columns=columns)
 
     from asrpeft.jobs.checks import Checks, phrases  # from here on the recognizer's libraries are needed, which take seconds
     from asrpeft.jobs.evaluate import evaluate as run
+    from asrpeft.jobs.evaluate import plan
+    from asrpeft.jobs.provenance import run_of
     from asrpeft.jobs.voices import Voices
 
     checks = Checks(
@@ -115,21 +126,33 @@ def evaluate(
     wanted = [column for text in by or [] for column in text.split(",") if column]
     if len(corpus.parts) > 1 and "corpus" not in wanted:
         wanted.append("corpus")
+    systems = 1 + len(names) + (voices is not None)
+    whole = plan(corpus, systems, checks, guarded_by=1 + len(names), full=(context or recognizer.context_for(names[0] if names else None)) == "full")
+    say(f"{count(whole.utterances)} utterances to transcribe: {count(len(corpus))} of {corpus.name}, {counted(systems, 'system')}, {counted(whole.passes, 'pass', 'passes')} in all.")
+    began = time.monotonic()
+
+    def told(done: int, total: int, what: str) -> None:
+        share = whole.share(done)
+        advance(done, total, what, remaining_s=(time.monotonic() - began) * (1 - share) / share if share else None)
+
     with bar("evaluating", quiet=quiet) as advance:
         found = run(
             recognizer, corpus, adapters=names, voices=voices, lang=lang, proxy_lang=proxy_lang, task=task, context=context, batch_size=batch_size,
             normaliser=normaliser, by=wanted, cap=cap, checks=checks, options=o.search(beams, ctc_weight), seed=seed, strict=strict,
-            train=train, overlap="tell" if allow_overlap else "refuse", progress=advance,
+            train=train, overlap="tell" if allow_overlap else "refuse", progress=told,
         )  # fmt: skip
-    report = contents(found, title=corpus.name)
+    made_by = run_of(recognizer, dict(zip(names, adapter or ())), command=command.line())
+    if speakers is not None:
+        made_by["speakers"] = str(speakers)
+    report = replace(contents(found, title=corpus.name), run=made_by)
     if json:  # before anything is written: a full disk must not cost what was measured
-        print_json(found.to_json())
+        print_json(found.to_json() | {"run": made_by})
     else:
         from asrpeft.scoring import report as layouts
 
         layouts.show(report, console())
     if out is not None:
-        write(report, found, corpus, out)
+        write(report, found, corpus, out, overwrite=overwrite)
     if json:
         return
     for note in found.notes:
@@ -160,32 +183,73 @@ def contents(found: Evaluation, *, title: str) -> Report:
     )  # fmt: skip
 
 
-def write(report: Report, found: Evaluation, corpus: Corpus, out: Path) -> None:
-    """report.html, report.md, report.json and, per system, NIST trn/pra/sys files."""
+def check_place(out: Path, *, overwrite: bool) -> None:
+    """Raises: BadInput, before anything is read, if the folder cannot be written or holds a report that is not to be replaced."""
+    destination.check(out, replaced=True, ours=_ours(out))
+    if out.is_dir() and any(out.iterdir()) and not overwrite:
+        raise BadInput(f"{str(out)!r} exists already. Choose another --out, or --overwrite.")
+
+
+def _ours(out: Path) -> set[str]:
+    """Of the names in a folder, those that a report has."""
+    return {one.name for one in out.iterdir() if _OURS.fullmatch(one.name)} if out.is_dir() else set()
+
+
+def write(report: Report, found: Evaluation, corpus: Corpus, out: Path, *, overwrite: bool = False) -> None:
+    """report.html, report.md, report.json, the tables of its pictures and, per system, NIST trn/pra/sys files. The folder is
+    replaced as a whole: what an earlier report told of other systems goes with it."""
     from json import dumps
 
-    from asrpeft.files import replace_file
+    from asrpeft.files import replace_folder
     from asrpeft.scoring import report as layouts
-    from asrpeft.scoring.report import sclite
+    from asrpeft.scoring.report import sclite, values
 
-    heard = {one.id for one in found.systems[0].transcripts.utterances}
-    audio = {one.id: sound_of(one) for one in [u for u in corpus if u.id in heard][:_PLAYERS]}
-    replace_file(out / "report.html", layouts.html(report, audio=audio))
-    replace_file(out / "report.md", layouts.markdown(report))
-    replace_file(out / "report.json", dumps(found.to_json(rows=True), ensure_ascii=False, indent=1) + "\n")
-    for one in found.systems:
-        sclite.write(one.score, out / one.score.name)
+    by_id = {one.id: one for one in found.systems[0].transcripts.utterances}
+    audio, silent = sounds([by_id[one] for one in layouts.listed(report) if one in by_id])
+    told = found.to_json(rows=True) | {"run": dict(report.run)}
+
+    def fill(folder: Path) -> None:
+        (folder / "report.html").write_text(layouts.html(report, audio=audio, no_player=silent), encoding="utf-8")
+        (folder / "report.md").write_text(layouts.markdown(report), encoding="utf-8")
+        (folder / "report.json").write_text(dumps(told, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+        (folder / "tables").mkdir()
+        for name, rows in values.tables(report):
+            place = folder / "tables" / quote(name, safe=" @+=,()")
+            Path(f"{place}.csv").write_text(values.as_csv(rows), encoding="utf-8")
+            Path(f"{place}.json").write_text(values.as_json(rows), encoding="utf-8")
+        for one in found.systems:
+            sclite.write(one.score, folder / one.score.name)
+
+    replace_folder(out, fill, overwrite=overwrite, ours=_ours(out))
+
+
+def sounds(utterances: Sequence[Utterance]) -> tuple[dict[str, bytes], dict[str, str]]:
+    """(recordings to put into the page, why the others have none), by id: the first that fit, in the order given."""
+    found: dict[str, bytes] = {}
+    silent: dict[str, str] = {}
+    for one in utterances:
+        if len(found) == _PLAYERS or sum(map(len, found.values())) > _PLAYED_BYTES:
+            silent[one.id] = f"the page holds {len(found)} recordings, those with most errors"
+            continue
+        try:
+            found[one.id] = sound_of(one)
+        except (AsrpeftError, OSError) as error:
+            silent[one.id] = f"the recording cannot be read any more ({error})"
+    return found, silent
 
 
 def sound_of(utterance: Utterance) -> bytes:
-    """The file that holds an utterance; a file of its own (FLAC) where it is a part of a longer one."""
+    """The file that holds an utterance; one made for it (FLAC) where it is a part of a longer one, or of a kind that browsers do not play."""
     import soundfile
 
     from asrpeft.audio import SAMPLE_RATE
+    from asrpeft.scoring.report import playable
 
-    if utterance.audio.start or utterance.audio.duration is not None:
-        out = BytesIO()
-        soundfile.write(out, utterance.samples(), SAMPLE_RATE, format="FLAC", subtype="PCM_16")
-        return out.getvalue()
-    source = utterance.audio.read()
-    return source if isinstance(source, bytes) else source.read_bytes()
+    if not utterance.audio.start and utterance.audio.duration is None:
+        source = utterance.audio.read()
+        whole = source if isinstance(source, bytes) else source.read_bytes()
+        if playable(whole):
+            return whole
+    out = BytesIO()
+    soundfile.write(out, utterance.samples(), SAMPLE_RATE, format="FLAC", subtype="PCM_16")
+    return out.getvalue()

@@ -105,6 +105,11 @@ def count(n: int) -> str:
     return f"{n:,}"
 
 
+def counted(n: int, one: str, several: str | None = None) -> str:
+    """(1, "system") → `1 system`, (2, "system") → `2 systems`."""
+    return f"{n:,} {one if n == 1 else several or one + 's'}"
+
+
 def size(n_bytes: float) -> str:
     for unit in ("B", "kB", "MB"):
         if n_bytes < 1000:

@@ -7,12 +7,14 @@ import io
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
+from itertools import accumulate
 from typing import Any
 
 import soundfile
 import torch
 
-from asrpeft.audio import SAMPLE_RATE
+from asrpeft.audio import MAX_SECONDS, SAMPLE_RATE
 from asrpeft.audio import conditions as disturbances
 from asrpeft.corpus import AudioRef, Corpus, Skipped, Utterance
 from asrpeft.corpus.traces import Overlap
@@ -186,9 +188,8 @@ def evaluate(
         proxy_lang = _proxy(recognizer, spoken_in.wanted, every)
         if proxy_lang is not None and base:
             notes.append(f"The base has no token for the language and was told {proxy_lang!r} instead.")
-    silent = len(checks.nonspeech) if checks.nonspeech is not None else 0
     guarded = (1 + len(adapters)) * len(checks.guard) if checks.guard is not None else 0
-    tell = _Parts(progress, len(names) * (len(corpus) * (1 + len(under)) + silent) + guarded)
+    tell = _Parts(progress, plan(corpus, len(names), checks, guarded_by=1 + len(adapters)).utterances)
 
     def hear(name: Chosen, spoken: Corpus, what: str = "", **changes: Any) -> Transcripts:
         label = _label(name)
@@ -279,6 +280,46 @@ def _languages(recognizer: Recognizer, corpus: Corpus, names: Sequence[Chosen], 
         return lambda utterance: utterance.lang or own(name, utterance) or common
 
     return _Spoken(by, {*said, common}, (said.most_common(1)[0][0] if said else None) or common)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What an evaluation will transcribe.
+
+    Attributes:
+        passes: how often a corpus is gone through.
+        costs: of every utterance of every pass, in the order they are transcribed (each pass from short to long): what it
+            takes, about, in seconds of audio.
+    """
+
+    passes: int
+    costs: tuple[float, ...] = field(repr=False)
+
+    @property
+    def utterances(self) -> int:
+        return len(self.costs)
+
+    @cached_property
+    def _sums(self) -> tuple[float, ...]:
+        return tuple(accumulate(self.costs, initial=0.0))
+
+    def share(self, done: int) -> float:
+        """The part of the work that is done after so many utterances, 0 to 1: the last ones of a pass take longest."""
+        return self._sums[min(done, self.utterances)] / self._sums[-1] if self.costs else 1.0
+
+
+def plan(corpus: Corpus, systems: int, checks: Checks = NOTHING_MORE, *, guarded_by: int = 0, full: bool = False) -> Plan:
+    """What `evaluate` transcribes for so many systems; `guarded_by`: of how many on the guard data; `full`: at 30 s each."""
+
+    def costs(of: Corpus, speed: float = 1.0) -> list[float]:
+        # The encoder reads the context, the decoder what was said; a second for what every utterance takes.
+        return [1.0 + seconds + (MAX_SECONDS if full else seconds) for seconds in sorted(u.duration / speed for u in of)]
+
+    parts = [costs(corpus)] * systems
+    parts += [costs(checks.nonspeech)] * systems if checks.nonspeech is not None else []
+    parts += [costs(corpus, one.speed) for one in disturbances.conditions(checks.conditions) for _ in range(systems)]
+    parts += [costs(checks.guard)] * guarded_by if checks.guard is not None else []
+    return Plan(len(parts), tuple(cost for part in parts for cost in part))
 
 
 def heard_before(recognizer: Recognizer, name: str | None, heard: Transcripts, corpus: Corpus, *, seed: int = 0) -> System:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import platform
 import re
+from collections.abc import Mapping
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,6 +15,7 @@ import transformers
 import asrpeft
 from asrpeft.corpus import Corpus
 from asrpeft.jobs.evaluate import Evaluation
+from asrpeft.recognizer import Recognizer
 from asrpeft.training import Trained
 from asrpeft.training.checkpoints import corpus_key
 
@@ -40,6 +43,25 @@ def without_paths(reason: str) -> str:
     return _PATH.sub(lambda found: found[1] or found[2], reason)
 
 
+def versions() -> dict[str, str]:
+    return {"asrpeft": asrpeft.__version__, "torch": torch.__version__, "transformers": transformers.__version__, "python": platform.python_version()}
+
+
+def run_of(recognizer: Recognizer, adapters: Mapping[str, str | Path], *, command: str | None = None) -> dict[str, Any]:
+    """What a report says of how it came about: `run` of its JSON.
+
+    Args:   adapters: the folder of each adapter, by its name.   command: as it was typed.
+    """
+    manifests = {name: recognizer.adapters[name].manifest for name in adapters}
+    return {
+        "date": datetime.now(UTC).isoformat(timespec="seconds"), "command": command,
+        "base": {"id": recognizer.info.id, "fingerprint": recognizer.adapters.fingerprint},
+        "adapters": [{"name": name, "folder": str(folder), "method": manifests[name].method, "language": manifests[name].language,
+                      "trained": manifests[name].training.get("date")} for name, folder in adapters.items()],
+        "versions": versions(),
+    }  # fmt: skip
+
+
 def provenance(trained: Trained) -> dict[str, Any]:
     return {
         "finished": {
@@ -50,7 +72,7 @@ def provenance(trained: Trained) -> dict[str, Any]:
             "dropped": trained.dropped, "n_skipped": len(trained.skipped),
             "skipped": [{"id": without_paths(s.id), "reason": without_paths(s.reason)} for s in trained.skipped[:SKIPPED]],
         },
-        "versions": {"asrpeft": asrpeft.__version__, "torch": torch.__version__, "transformers": transformers.__version__, "python": platform.python_version()},
+        "versions": versions(),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
     }  # fmt: skip
 

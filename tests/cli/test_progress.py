@@ -44,3 +44,18 @@ def test_lines_are_ten_seconds_apart_and_quiet_prints_none(clock, capsys):
                 clock.now += 1
                 advance(done, None)
     assert capsys.readouterr().err.splitlines() == ["work: 9 ", "work: 19 ", "work: 29 "]
+
+
+def test_work_that_tells_nothing_for_long_is_seen_to_be_alive(monkeypatch, capsys):
+    import time
+
+    monkeypatch.setattr(progress.sys.stderr, "isatty", lambda: False, raising=False)
+    monkeypatch.setattr(progress, "_SILENT_S", 0.02)
+    monkeypatch.setattr(progress, "_LOOK_EVERY_S", 0.01)
+    with progress.bar("evaluating") as advance:
+        advance(3, 8, "base, noise")
+        time.sleep(0.3)
+    said = capsys.readouterr().err
+    assert "evaluating: still at work, 0:00 since it began; 3/8 base, noise" in said
+    time.sleep(0.05)
+    assert capsys.readouterr().err == ""  # and ends with the work

@@ -10,7 +10,7 @@ contents.to_json()
 
 from asrpeft.scoring.report.card import markdown
 from asrpeft.scoring.report.contents import Amount, Condition, Report, make
-from asrpeft.scoring.report.page import html
+from asrpeft.scoring.report.page import html, listed, playable
 from asrpeft.scoring.report.terminal import render, show
 
-__all__ = ["Amount", "Condition", "Report", "html", "make", "markdown", "render", "show"]
+__all__ = ["Amount", "Condition", "Report", "html", "listed", "make", "markdown", "playable", "render", "show"]

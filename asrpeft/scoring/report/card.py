@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from asrpeft.scoring.report.contents import Report
-from asrpeft.scoring.report.tables import Table, notes, tables
+from asrpeft.scoring.report.tables import Table, notes, origin, tables
 from asrpeft.scoring.wording import sentence
 
 
@@ -18,6 +18,8 @@ def markdown(report: Report) -> str:
     parts += [_table(table) for table in rest]
     if remarks := notes(report):
         parts.append("## Notes\n\n" + "\n".join(f"- {_escape(note)}" for note in remarks))
+    if (made := origin(report)) is not None:
+        parts.append(_table(made))
     return "\n\n".join(parts) + "\n"
 
 

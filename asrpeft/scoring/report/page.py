@@ -15,7 +15,7 @@ from asrpeft.scoring.alignment import Edit
 from asrpeft.scoring.errors import Score, UtteranceScore, by_id
 from asrpeft.scoring.report.assets import SCRIPT, STYLE
 from asrpeft.scoring.report.contents import Report
-from asrpeft.scoring.report.tables import Table, notes, percent, tables
+from asrpeft.scoring.report.tables import Table, notes, origin, percent, tables
 from asrpeft.scoring.wording import sentence
 
 _HEAD = '<meta charset="utf-8"><meta name="viewport" content="width=device-width,initial-scale=1">'
@@ -26,14 +26,18 @@ _ORDERS = (
     ("file", "as in the corpus"),
 )
 _LOOKS = {"hit": ("same", ""), "substitution": ("s", "S"), "deletion": ("d", "D"), "insertion": ("n", "I")}
+MOST_ROWS = 500
 _SOUNDS = ((b"fLaC", "flac"), (b"OggS", "ogg"), (b"ID3", "mpeg"), (b"\xff\xfb", "mpeg"), (b"RIFF", "wav"))
 
 
-def html(report: Report, *, audio: Mapping[str, bytes] | None = None, most_rows: int = 500) -> str:
+def html(
+    report: Report, *, audio: Mapping[str, bytes] | None = None, no_player: Mapping[str, str] | None = None, most_rows: int = MOST_ROWS
+) -> str:
     """The page as text.
 
     Args:
         audio: by utterance id, files as they are (WAV, FLAC, OGG, MP3, M4A); only those of listed rows are put in.
+        no_player: by utterance id, why it has none; said in its row.
         most_rows: utterances listed, those with most errors of any system first.
     """
     from asrpeft.scoring.report.plots import figures, svg  # draws with matplotlib: only a page waits for it
@@ -54,7 +58,9 @@ def html(report: Report, *, audio: Mapping[str, bytes] | None = None, most_rows:
         parts.append(f'<figure role="img" aria-label="{said}">{drawn}<figcaption>{said}</figcaption></figure>')
     parts.append("</div>")
     parts += [_table(table) for table in rest]
-    parts.append(_utterances(report, audio or {}, most_rows))
+    parts.append(_utterances(report, audio or {}, no_player or {}, most_rows))
+    if (made := origin(report)) is not None:
+        parts.append(_table(made))
     parts.append(f"<script>{SCRIPT}</script></body></html>\n")
     return "\n".join(parts)
 
@@ -74,18 +80,30 @@ def _table(table: Table, *, titled: bool = True) -> str:
     )
 
 
-def _utterances(report: Report, audio: Mapping[str, bytes], most: int) -> str:
+def listed(report: Report, *, most_rows: int = MOST_ROWS) -> list[str]:
+    """The ids of the utterances that a page lists, in its order: those with most errors of any system first."""
+    return [row.id for _, row, _ in _by_errors(report)[:most_rows]]
+
+
+def _by_errors(report: Report) -> list[tuple[int, UtteranceScore, int]]:
+    """(place in the corpus, row of the first system, most errors of any system), the worst first."""
     by_ids = [by_id(score) for score in report.scores]
 
     def errors(row: UtteranceScore) -> int:
         return max((rows[row.id].counts.errors for rows in by_ids if row.id in rows), default=0)
 
-    found = sorted(enumerate(report.scores[0].rows), key=lambda item: -errors(item[1]))
+    found = [(place, row, errors(row)) for place, row in enumerate(report.scores[0].rows)]
+    return sorted(found, key=lambda item: -item[2])
+
+
+def _utterances(report: Report, audio: Mapping[str, bytes], no_player: Mapping[str, str], most: int) -> str:
+    by_ids = [by_id(score) for score in report.scores]
+    found = _by_errors(report)
     cut = f" Of {len(found):,} utterances the {most} with most errors are listed." if len(found) > most else ""
     articles = []
-    for place, row in found[:most]:
+    for place, row, errors in found[:most]:
         versions = [(score, rows[row.id]) for score, rows in zip(report.scores, by_ids, strict=True) if row.id in rows]
-        articles.append(_article(place, row, versions, errors(row), audio.get(row.id)))
+        articles.append(_article(place, row, versions, errors, _player(audio.get(row.id), no_player.get(row.id))))
     options = "".join(f'<option value="{value}">{text}</option>' for value, text in _ORDERS)
     return (
         '<h2>Utterances</h2><p class="key dim"><span class="e s">S</span>another word '
@@ -98,7 +116,7 @@ def _utterances(report: Report, audio: Mapping[str, bytes], most: int) -> str:
 
 
 def _article(
-    place: int, row: UtteranceScore, versions: list[tuple[Score, UtteranceScore]], errors: int, sound: bytes | None
+    place: int, row: UtteranceScore, versions: list[tuple[Score, UtteranceScore]], errors: int, player: str
 ) -> str:
     words = " ".join([row.id, row.speaker or "", row.reference, *(own.hypothesis for _, own in versions)]).lower()
     data = {
@@ -112,7 +130,7 @@ def _article(
         "<article " + " ".join(f'data-{key}="{value}"' for key, value in data.items()) + ">",
         f"<header><b>{escape(row.id)}</b>",
         f"<span>speaker {escape(row.speaker)}</span>" if row.speaker else "",
-        f"<span>{row.counts.words} words</span>{_player(sound)}</header>",
+        f"<span>{row.counts.words} words</span>{player}</header>",
     ]
     for score, own in versions:
         c = own.counts
@@ -134,11 +152,16 @@ def _alignment(edits: list[Edit]) -> str:
     return f'<div class="align" dir="auto">{inside}</div>'
 
 
-def _player(sound: bytes | None) -> str:
+def _player(sound: bytes | None, why_not: str | None) -> str:
     if sound is None:
-        return ""
+        return f'<span class="dim">no player: {escape(why_not)}</span>' if why_not else ""
     kind = next((name for sign, name in _SOUNDS if sound.startswith(sign)), "mp4" if sound[4:8] == b"ftyp" else "wav")
     return f'<audio controls preload="none" src="data:audio/{kind};base64,{base64.b64encode(sound).decode()}"></audio>'
+
+
+def playable(sound: bytes) -> bool:
+    """Whether browsers know this kind of file."""
+    return any(sound.startswith(sign) for sign, _ in _SOUNDS) or sound[4:8] == b"ftyp" or sound[:2] in (b"\xff\xf3", b"\xff\xf2")
 
 
 def _own_ids(drawn: str, prefix: str) -> str:

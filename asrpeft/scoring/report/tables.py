@@ -3,8 +3,9 @@ words."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from asrpeft.scoring.report.contents import Report
 from asrpeft.scoring.wording import counted, p_is, p_value, percent, points, span
@@ -90,6 +91,18 @@ def tables(report: Report) -> Iterator[Table]:
             for name, one in report.calibrations.items()
         )
         yield Table("Confidence", ("system", "words", "right %", "confidence %", "ECE", "Brier", "NCE"), tuple(rows))
+
+
+def origin(report: Report) -> Table | None:
+    """How the report came about, for a page that is read later: one line a fact, a list or a group of facts in one cell."""
+
+    def told(value: Any) -> str:
+        if isinstance(value, Mapping):
+            return ", ".join(f"{key} {told(part)}" for key, part in value.items() if part is not None)
+        return "; ".join(map(told, value)) if isinstance(value, list | tuple) else str(value)
+
+    rows = tuple((key.replace("_", " "), told(value)) for key, value in report.run.items() if value not in (None, [], {}))
+    return Table("How this was made", ("what", ""), rows, 2) if rows else None
 
 
 def systems(report: Report) -> Table:
