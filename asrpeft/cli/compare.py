@@ -179,7 +179,7 @@ def _page(found: Curve, path: Path, run: Mapping[str, Any]) -> None:
 
     scores = [found.base.score, *(point.system.score for point in found.points)]
     made = layouts.make(scores, comparisons=[point.test for point in found.points], title="Amounts of adaptation data", curve=found.amounts,
-                        amount_unit="minutes", run=run)  # fmt: skip
+                        amount_unit="minutes", made_by=run)  # fmt: skip
     replace_file(path, layouts.html(made))
 
 

@@ -144,7 +144,7 @@ def evaluate(
     made_by = run_of(recognizer, dict(zip(names, adapter or ())), command=command.line())
     if speakers is not None:
         made_by["speakers"] = str(speakers)
-    report = replace(contents(found, title=corpus.name), run=made_by)
+    report = replace(contents(found, title=corpus.name), made_by=made_by)
     if json:  # before anything is written: a full disk must not cost what was measured
         print_json(found.to_json() | {"run": made_by})
     else:
@@ -206,7 +206,7 @@ def write(report: Report, found: Evaluation, corpus: Corpus, out: Path, *, overw
 
     by_id = {one.id: one for one in found.systems[0].transcripts.utterances}
     audio, silent = sounds([by_id[one] for one in layouts.listed(report) if one in by_id])
-    told = found.to_json(rows=True) | {"run": dict(report.run)}
+    told = found.to_json(rows=True) | {"run": dict(report.made_by)}
 
     def fill(folder: Path) -> None:
         (folder / "report.html").write_text(layouts.html(report, audio=audio, no_player=silent), encoding="utf-8")

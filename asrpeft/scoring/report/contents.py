@@ -53,7 +53,7 @@ class Report:
     amount_unit: str = "hours"
     extra: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     skipped: tuple[Any, ...] = ()
-    run: Mapping[str, Any] = field(default_factory=dict)  # how it came about: what was run, on which base, when
+    made_by: Mapping[str, Any] = field(default_factory=dict)  # how it came about: what was run, on which base, when
 
     def to_json(self, *, rows: bool = False) -> dict[str, Any]:
         """`{"systems": […], "tests": […], "skipped": […]}` and, where there are any, the other parts under their names.
@@ -88,8 +88,8 @@ class Report:
             ]
         if self.curve:
             made["curve"] = [{self.amount_unit: one.amount, **one.score.to_json()} for one in self.curve]
-        if self.run:
-            made["run"] = dict(self.run)
+        if self.made_by:
+            made["run"] = dict(self.made_by)
         made["skipped"] = [vars(one) if hasattr(one, "__dict__") else one for one in self.skipped]
         return made
 

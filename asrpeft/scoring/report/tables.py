@@ -101,7 +101,7 @@ def origin(report: Report) -> Table | None:
             return ", ".join(f"{key} {told(part)}" for key, part in value.items() if part is not None)
         return "; ".join(map(told, value)) if isinstance(value, list | tuple) else str(value)
 
-    rows = tuple((key.replace("_", " "), told(value)) for key, value in report.run.items() if value not in (None, [], {}))
+    rows = tuple((key.replace("_", " "), told(value)) for key, value in report.made_by.items() if value not in (None, [], {}))
     return Table("How this was made", ("what", ""), rows, 2) if rows else None
 
 
