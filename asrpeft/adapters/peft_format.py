@@ -92,23 +92,27 @@ def _module(path: str) -> str:
 
 
 def _write_lora(adapter: Adapter) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """A start that is subtracted (PiSSA, OLoRA) is written as more ranks: s(BA − B₀A₀) = s [B, −B₀] [A; A₀]."""
     config, tensors = adapter.config, {}
+    started = config.start != "zero"
+    rank, alpha = config.rank * (2 if started else 1), config.alpha * ((2**0.5 if config.scale == "rs" else 2) if started else 1)
     for path, piece in adapter.by_path().items():
         layer, key = adapter.layers[path], _module(path)
+        a = torch.cat([piece.a, piece.a0]) if started else piece.a
+        b = torch.cat([piece.b, -piece.b0], dim=1) if started else piece.b
         if layer.kind == "embedding":
             if getattr(layer, "head", None) is not None and config.head:
                 raise BadInput(f"{adapter.name!r} changes {path} and the output head tied to it, which peft does not. "
                                f"Train with head=False, or export a merged checkpoint.")  # fmt: skip
             if type(layer.module) is not torch.nn.Embedding:
                 raise BadInput(f"peft cannot run LoRA on {path}, a {type(layer.module).__name__}. Export a merged checkpoint.")
-            tensors |= {f"{key}.lora_embedding_A": piece.a, f"{key}.lora_embedding_B": piece.b}
+            tensors |= {f"{key}.lora_embedding_A": a, f"{key}.lora_embedding_B": b}
             continue
-        a, b = piece.a, piece.b
         if layer.kind == "conv1d":
             a, b = a.view(len(a), -1, layer.module.kernel_size[0]), b[:, :, None]
         tensors |= {f"{key}.lora_A.weight": a, f"{key}.lora_B.weight": b}
     return {
-        "peft_type": "LORA", "r": config.rank, "lora_alpha": config.alpha, "use_rslora": config.scale == "rs", "lora_dropout": config.dropout,
+        "peft_type": "LORA", "r": rank, "lora_alpha": alpha, "use_rslora": config.scale == "rs", "lora_dropout": config.dropout,
         "bias": "none", "fan_in_fan_out": False, "init_lora_weights": True,
     }, tensors  # fmt: skip
 

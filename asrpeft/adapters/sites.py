@@ -146,6 +146,9 @@ class WeightSite(Site):
         return y if made is None else made
 
     def mergeable(self, name):
+        if not self.layer.writable:
+            raise CannotMerge(f"{self.layer.path} is quantized, and a sum rounded to its few values would lose {name!r}. Serve it routed, or load the "
+                              f"base in full precision to merge.")  # fmt: skip
         if getattr(self.layer, "head", None) is not None and not all(map(_on_head, self.pieces[name])):
             raise CannotMerge(f"{name!r} changes {self.layer.path} but, with head=False, not the output head that has the same weight. "
                               f"Serve it routed, or train it with head=True.")  # fmt: skip

@@ -42,12 +42,18 @@ class Layer:
 
     @property
     def matrix(self) -> Tensor:
-        """(out, in·k), a view of the frozen weight."""
-        return self.module.weight
+        """(out, in·k), a view of the frozen weight; of a quantized one the numbers that it stands for."""
+        return _dense(self.module.weight)
 
     @property
     def shape(self) -> tuple[int, int]:
         return tuple(self.matrix.shape)
+
+    @property
+    def writable(self) -> bool:
+        """Whether another weight can be put in place of the frozen one: not where that is quantized."""
+        weight = getattr(self.module, "weight", None)
+        return weight is None or (_dense(weight) is weight and weight.is_floating_point())
 
     @property
     def bias(self) -> Tensor | None:
@@ -89,6 +95,12 @@ class Layer:
         self.matrix.copy_(w.view(self.shape))
         if self.bias is not None and b is not None:
             self.bias.copy_(b)
+
+
+def _dense(weight: Tensor) -> Tensor:
+    """A weight as floating-point numbers. Quantized ones are kinds of tensor of their own that can `dequantize` (torchao's)."""
+    plain = type(weight.data) is Tensor and not weight.is_quantized
+    return weight if plain or not hasattr(weight, "dequantize") else weight.dequantize()
 
 
 def _like(w: Tensor, x: Tensor) -> Tensor:

@@ -26,6 +26,8 @@ CASES = {
     "lora on convolutions": ("lora", {"where": "conv", "rank": 3, "alpha": 5.0}),
     "lora on the embedding": ("lora", {"where": "embedding", "rank": 3, "alpha": 5.0, "head": False}),
     "rank-stabilised lora": ("lora", {"where": "all", "rank": 4, "alpha": 6.0, "scale": "rs", "head": False}),
+    "lora from the weight's singular vectors": ("lora", {"where": "attention,conv", "rank": 3, "alpha": 5.0, "start": "pissa"}),
+    "rank-stabilised lora from its columns": ("lora", {"where": "ff", "rank": 3, "alpha": 5.0, "start": "olora", "scale": "rs"}),
     "loha on linear": ("loha", {"where": "attention", "rank": 3, "alpha": 6.0}),
     "loha on convolutions": ("loha", {"where": "conv,fc1", "rank": 3, "alpha": 6.0}),
     "ia3 on keys, values and the second feed-forward's input": ("ia3", {}),

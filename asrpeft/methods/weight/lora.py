@@ -1,10 +1,15 @@
 """LoRA, low-rank adaptation (https://arxiv.org/abs/2106.09685), with rank-stabilised scaling (https://arxiv.org/abs/2312.03732).
 
-    ΔW = s · B A      A (rank, in·k)   B (out, rank)   s = alpha / rank, or alpha / √rank with `scale="rs"`
+    ΔW = s · B A  (or s · (B A − B₀A₀))      A (rank, in·k)   B (out, rank)   s = alpha / rank, or alpha / √rank with `scale="rs"`
 
 B starts at zero, so the adapted model starts as the base; rank·(out + in·k) numbers train per layer. On an Embedding the
 zeros are in A (rank, vocabulary), as in the authors' reference code: with `head=False` only the tokens seen in training move.
 On a Conv1d the unmerged form is two convolutions: the layer's own kernel into `rank` channels, then a kernel of 1.
+
+`start="pissa"` begins at the weight's own largest singular triplets, s·B₀A₀ = U_r S_r V_rᵀ (PiSSA, https://arxiv.org/abs/2404.02948), `start="olora"`
+at the first columns and rows of its QR decomposition (OLoRA, https://arxiv.org/abs/2406.01775). The base weight stays what it is: the start is
+subtracted, and kept in the file, which is then twice as large; it does not decay, which would take the base's best directions away.
+`plus=16` trains B at 16 times the rate of A (LoRA+, https://arxiv.org/abs/2402.12354).
 """
 
 from __future__ import annotations
@@ -16,13 +21,25 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from asrpeft.errors import BadInput
-from asrpeft.methods.base import LayerAdapter, WeightConfig, gaussian, positive, register, zeros
+from asrpeft.methods.base import Facts, LayerAdapter, WeightConfig, gaussian, one_of, positive, register, within, zeros
+
+
+def _pissa(w: torch.Tensor, rank: int) -> tuple[torch.Tensor, torch.Tensor]:
+    u, s, v = torch.linalg.svd(w, full_matrices=False)
+    return u[:, :rank] * s[:rank].sqrt(), s[:rank, None].sqrt() * v[:rank]
+
+
+def _olora(w: torch.Tensor, rank: int) -> tuple[torch.Tensor, torch.Tensor]:
+    q, r = torch.linalg.qr(w)
+    return q[:, :rank], r[:rank]
+
+
+_START = {"pissa": _pissa, "olora": _olora}  # B₀ and A₀, to be divided by √s each
 
 
 @register("lora")
 class LoRA(LayerAdapter):
-    tries = ({"rank": 2}, {"rank": 3, "scale": "rs", "dropout": 0.5})
+    tries = ({"rank": 2}, {"rank": 3, "scale": "rs", "dropout": 0.5}, {"rank": 2, "start": "pissa", "dropout": 0.2}, {"rank": 2, "start": "olora"})
 
     @dataclass(frozen=True)
     class Config(WeightConfig):
@@ -30,19 +47,24 @@ class LoRA(LayerAdapter):
         alpha: float = 16.0  # ΔW is scaled by alpha / rank
         scale: str = "standard"  # or "rs": alpha / √rank, which keeps high ranks trainable
         dropout: float = 0.0  # on the input of A, in training
+        start: str = "zero"  # or "pissa", "olora": factors of the frozen weight, subtracted again
+        plus: float = 1.0  # B's learning rate as a multiple of A's
 
         def __post_init__(self):
-            positive("lora", rank=self.rank, alpha=self.alpha)
-            if self.scale not in ("standard", "rs"):
-                raise BadInput(f"lora: scale={self.scale!r} is neither 'standard' nor 'rs'.")
-            if not 0 <= self.dropout < 1:
-                raise BadInput(f"lora: dropout={self.dropout} is not in [0, 1).")
+            positive("lora", rank=self.rank, alpha=self.alpha, plus=self.plus)
+            one_of("lora", ("standard", "rs"), scale=self.scale)
+            one_of("lora", ("zero", "pissa", "olora"), start=self.start)
+            within("lora", 0, 1, dropout=self.dropout)
 
     def __init__(self, layer, config, pool):
         super().__init__(layer, config, pool)
         (out, inp), r = layer.shape, config.rank
         self.s = config.alpha / (math.sqrt(r) if config.scale == "rs" else r)
-        if layer.kind == "embedding":
+        if config.start != "zero":
+            b, a = _START[config.start](layer.wide()[0].detach().float(), r)
+            self.a, self.b = nn.Parameter(a / self.s**0.5), nn.Parameter(b / self.s**0.5)
+            self.keep("a0", self.a), self.keep("b0", self.b)
+        elif layer.kind == "embedding":
             self.a, self.b = zeros(r, inp), gaussian(out, r)
         else:
             self.a, self.b = nn.Parameter(torch.empty(r, inp)), zeros(out, r)
@@ -52,13 +74,27 @@ class LoRA(LayerAdapter):
     def size(cls, config, layer):
         return config.rank * sum(layer.shape)
 
+    @classmethod
+    def fits(cls, layer, config):
+        return super().fits(layer, config) and (config.start == "zero" or config.rank <= min(layer.shape))
+
+    @classmethod
+    def stored_size(cls, config, layers):
+        return super().stored_size(config, layers) * (1 if config.start == "zero" else 2)
+
+    @classmethod
+    def facts(cls, config, name):
+        return Facts(rate=config.plus if name == "b" else 1.0, decay=None if config.start == "zero" else 0.0)
+
     def delta(self, w):
-        return self.s * (self.b @ self.a)
+        made = self.b @ self.a
+        return self.s * (made if self.config.start == "zero" else made - self.b0 @ self.a0)
 
     def forward(self, x, y, layer):
         if layer.kind != "embedding" and self.config.dropout and self.training:
             x = F.dropout(x, self.config.dropout)
-        if layer.kind == "conv1d" and layer.grouped:  # the ranks mix groups, two thin convolutions cannot
+        # The ranks mix groups, two thin convolutions cannot; the difference from a start needs float32 (see `change`).
+        if self.config.start != "zero" or (layer.kind == "conv1d" and layer.grouped):
             return super().forward(x, y, layer)
         thin = layer.run(x, self.a)
         up = self.b.to(thin.dtype)
@@ -66,4 +102,6 @@ class LoRA(LayerAdapter):
         return y + self.s * wide
 
     def head(self, h, logits, layer):
+        if self.config.start != "zero":
+            return super().head(h, logits, layer)
         return logits + self.s * F.linear(F.linear(h, self.b.T.to(h.dtype)), self.a.T.to(h.dtype))
