@@ -185,14 +185,13 @@ class Adapters(nn.Module):
     def route(self, names: Sequence[str | None] | str | None) -> Iterator[Route]:
         """Let each row of the batches inside the `with` block use the adapter named for it (None: the base alone).
 
-        Args:
-            names: one name a row, or a single name for batches of any size.
-
         A row gets what it would get alone, up to the order of sums: in float32 to about 1e-6 of a logit's size, and to the
         letter in nearly every text. In bfloat16 a logit may move by 0.1 with what shares its batch, and a text with it;
         `asrpeft.decoding.decode_rows` sees to it that texts do not (there is more in its docstring), a forward pass of your
         own has to (batches of one context, the decoder in float32).
 
+        Args:
+            names: one name a row, or a single name for batches of any size.
         Raises: BadRoute for an unknown adapter; while computing, for a batch of another size.
         """
         names = os.fspath(names) if isinstance(names, os.PathLike) else names
