@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from asrpeft.audio import SAMPLE_RATE
@@ -127,6 +127,21 @@ def transcribe_corpus(
         sum(found[place][1] for place in places) / SAMPLE_RATE,
         time.perf_counter() - started,
         tuple(found[place][2] for place in places),
+    )
+
+
+def joined(corpus: Corpus, parts: Sequence[Transcripts]) -> Transcripts:
+    """Transcripts of parts of a corpus, as if it had been transcribed as a whole."""
+    place = {utterance.id: i for i, utterance in enumerate(corpus)}
+    rows = [row for one in parts for row in zip(one.utterances, one.hypotheses, one.languages, strict=True)]
+    rows.sort(key=lambda row: place[row[0].id])
+    return Transcripts(
+        tuple(row[0] for row in rows),
+        tuple(row[1] for row in rows),
+        (*corpus.skipped, *(one for part in parts for one in part.skipped)),
+        sum(one.audio_seconds for one in parts),
+        sum(one.seconds for one in parts),
+        tuple(row[2] for row in rows),
     )
 
 

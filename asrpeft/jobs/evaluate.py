@@ -19,7 +19,7 @@ from asrpeft.audio import conditions as disturbances
 from asrpeft.corpus import AudioRef, Corpus, Skipped, Utterance
 from asrpeft.corpus.traces import Overlap
 from asrpeft.decoding import Options, Transcripts, transcribe_corpus
-from asrpeft.decoding.corpus import BATCH_FRAMES, Chosen, Told, by_id
+from asrpeft.decoding.corpus import BATCH_FRAMES, Chosen, Told, by_id, joined
 from asrpeft.decoding.joint import for_base
 from asrpeft.decoding.language import Detected, check_detection, detect_corpus, summary
 from asrpeft.errors import BadCorpus, BadInput
@@ -182,7 +182,7 @@ def evaluate(
         heard_in = detect_corpus(recognizer, corpus, batch_frames=batch_frames, batch_size=batch_size, autocast=autocast)
         notes.append(f"Languages detected by the base: {summary(heard_in, corpus)}.")
     spoken_in = _languages(recognizer, corpus, names, lang, heard_in)
-    if options.ctc_weight and base and adapters and recognizer.ctc is None:
+    if options.ctc_weight and base and every and recognizer.ctc is None:
         notes.append("The base has no CTC head: its own opinion was all that it was decoded by.")
     if proxy_lang is None:
         proxy_lang = _proxy(recognizer, spoken_in.wanted, every)
@@ -193,6 +193,14 @@ def evaluate(
 
     def hear(name: Chosen, spoken: Corpus, what: str = "", **changes: Any) -> Transcripts:
         label = _label(name)
+        if isinstance(name, Heard) and options.ctc_weight and recognizer.ctc is None:
+            # Those whom the base hears are decoded as the base is, without a head; the others with their adapters' own.
+            parts = [Corpus([u for u in spoken if (name(u) is None) == by_base], name=spoken.name) for by_base in (True, False)]
+            found = [pass_over(chosen, part, label, what, **changes) for chosen, part in zip((None, name), parts) if len(part)]
+            return joined(spoken, found)
+        return pass_over(name, spoken, label, what, **changes)
+
+    def pass_over(name: Chosen, spoken: Corpus, label: str, what: str, **changes: Any) -> Transcripts:
         how: dict[str, Any] = {"lang": spoken_in.by(name), "proxy_lang": proxy_lang, "task": task, "context": context} | changes
         return transcribe_corpus(
             recognizer,

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from asrpeft.adapters.ctc import CTCHead
 from asrpeft.cli.options import voice_of
 from asrpeft.corpus import Corpus
 from asrpeft.decoding import Options, transcribe_corpus
@@ -64,6 +66,20 @@ def test_without_a_pooled_adapter_the_base_hears_everybody_else_in_the_speakers_
     assert set(found.systems[1].transcripts.languages) == {"sw"}
     alone = transcribe_corpus(recognizer, corpus(SECONDS), options=SHORT).texts
     assert [text for u, text in zip(spoken, found.systems[1].transcripts.texts) if u.speaker != "s0"] == [t for u, t in zip(spoken, alone) if u.speaker != "s0"]
+
+
+def test_those_whom_a_base_without_a_ctc_head_hears_are_decoded_without_beside_adapters_that_vote(folder, tmp_path):
+    recognizer, spoken = lively_recognizer(1, source=1500), corpus(SECONDS, broken=(1,))
+    heard = Voices.read(change(folder, tmp_path / "apart", pooled=None)).attach(recognizer, spoken)
+    recognizer.adapters["s0"].ctc = CTCHead(recognizer.base.config.d_model, ["<blank>", *"abcdefghijklmnopqrstuvwxyz "])
+    joint = replace(SHORT, beams=2, ctc_weight=0.5)
+    told = []
+    found = evaluate(recognizer, spoken, voices=heard, options=joint, progress=lambda *step: told.append(step)).system("speakers").transcripts
+    own = transcribe_corpus(recognizer, spoken, adapter="s0", options=joint).texts
+    base = transcribe_corpus(recognizer, spoken, options=replace(joint, ctc_weight=0.0)).texts
+    assert found.texts == [a if u.speaker == "s0" else b for u, a, b in zip(found.utterances, own, base)] and own != base
+    assert [u.id for u in found.utterances] == ["u0", "u2", "u3", "u4", "u5"] and [one.id for one in found.skipped] == ["u1"]
+    assert told[-1][:2] == (12, 12)
 
 
 def test_only_those_who_speak_are_loaded_and_other_columns_and_old_paths_are_followed(folder, tmp_path):
