@@ -63,9 +63,10 @@ def _some(names: Sequence[str]) -> str:
     return f" ({', '.join(names[:3])}{', …' if len(names) > 3 else ''})"
 
 
-def refuse(found: Iterable[Overlap], how: How) -> list[str]:
+def refuse(found: Iterable[Overlap], how: How, *, above: int = 4) -> list[str]:
     """The sentences to tell.
 
+    Args:    above: calls up from a warning to the code that asked for the job.
     Raises: BadInput where recordings are shared, if `how` is "refuse".
     """
     found = list(found)
@@ -75,7 +76,7 @@ def refuse(found: Iterable[Overlap], how: How) -> list[str]:
                        f"two (`asrpeft data split` divides a corpus), or go on knowingly with --allow-overlap.")  # fmt: skip
     said = [sentence for one in found for sentence in told(one)]
     if shared and how == "warn":
-        warnings.warn(told(shared[0])[0], SharedRecordings, stacklevel=4)
+        warnings.warn(told(shared[0])[0], SharedRecordings, stacklevel=above)
     return said
 
 
@@ -118,7 +119,7 @@ def parts_of_a_run(
             if dev is not None and corpus is guard:
                 found.append(overlap(corpus, dev, called=(name, development)))
     found = found if speakers else [replace(one, speakers=()) for one in found]
-    return found, refuse(found, how)
+    return found, refuse(found, how, above=5)  # one more than from an evaluation: the job holds its folder
 
 
 def of_an_evaluation(

@@ -56,8 +56,9 @@ def test_a_run_whose_parts_share_recordings_is_refused_before_it_trains(parts, s
 
 def test_knowingly_it_goes_on_and_says_so_at_both_ends_and_in_the_result(tmp_path):
     events = []
-    with pytest.warns(SharedRecordings, match="4 of the 4 recordings"):
+    with pytest.warns(SharedRecordings, match="4 of the 4 recordings") as warned:
         done = finetune(tiny_recognizer(), TRAIN, dev=DEV, eval_data=renamed(TRAIN[:4], "test"), **HOW, out=tmp_path / "a", progress=events.append)
+    assert warned[0].filename == __file__
     told = json.loads(json.dumps(done.to_json()))
     said = "4 of the 4 recordings of the evaluation data 'test' are in the training data 'train' too"
     assert any(isinstance(e, Message) and said in e.text for e in events) and any(said in note for note in told["eval"]["notes"])
