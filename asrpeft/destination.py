@@ -27,6 +27,7 @@ try:
 except ImportError:  # Windows
     fcntl = None
 
+ADAPTER = {"adapter.json", "adapter.safetensors"}  # what an adapter's folder holds
 _LONGEST = 200  # bytes of a name: file systems take 255, and what lies beside it for a while is called after it
 _CANNOT = "cannot be locked there ({}): take care that no other run writes to it."
 
@@ -64,6 +65,25 @@ def check(out: str | Path, *, replaced: bool = False, ours: Set[str] = frozenset
     except OSError as error:
         raise BadInput(f"{told} cannot be written: {error.strerror or error} in {str(above)!r}. {other}") from None
     return place
+
+
+def check_adapter(out: Path, *, overwrite: bool, resume: bool) -> Path:
+    """Look at the adapter's folder before anything long begins. Returns the file of the run's checkpoint, beside it.
+
+    Raises: BadInput if it cannot be written, or what is there is not to be replaced.
+    """
+    place = check(out, replaced=True, ours=ADAPTER)
+    named = place if out.name == ".." else out
+    checkpoint = named.with_name(f"{named.name}.checkpoint")
+    if place.is_dir() and any(place.iterdir()) and not (overwrite or resume):
+        raise BadInput(
+            f"{str(out)!r} exists already. Choose another --out, --resume the run that made it, or --overwrite."
+        )
+    if checkpoint.exists() and not (overwrite or resume):
+        raise BadInput(
+            f"{str(checkpoint)!r} holds an interrupted run. Go on with --resume, start anew with --overwrite, remove it, or choose another --out."
+        )
+    return checkpoint
 
 
 def _listed(place: Path, told: str) -> list[Path]:

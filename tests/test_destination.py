@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from asrpeft import destination
+from asrpeft.adapters.adapter import MANIFEST, TENSORS
 from asrpeft.cli import main
 from asrpeft.errors import BadInput
 from asrpeft.jobs import finetune as job
@@ -17,7 +18,7 @@ from asrpeft.training import Message, Step
 from tests.bases import tiny_recognizer
 from tests.training.tones import options, tones
 
-OURS = {"adapter.json", "adapter.safetensors"}
+OURS = {MANIFEST, TENSORS}
 
 
 @pytest.fixture
@@ -187,3 +188,7 @@ def test_where_there_are_no_locks_it_is_said_and_the_run_goes_on(here, monkeypat
     told = []
     job.finetune(tiny_recognizer(), tones(4), lang="en", options=options(steps=1), out="a", progress=told.append)
     assert any(isinstance(e, Message) and "No locks available" in e.text for e in told) and Path("a").is_dir()
+
+
+def test_what_an_adapters_folder_holds_is_said_alike_by_who_writes_it_and_who_looks_at_it():
+    assert destination.ADAPTER == OURS

@@ -72,6 +72,8 @@ def compare(
     "minutes", "score": {…}, "test": {…}}]}. --out also gets compare.json (this object), compare.csv (its table) and compare.svg;
     with --amounts curve.json, curve.csv and curve.html. All are written anew after every method or amount.
     """
+    if out is not None:
+        destination.check(out)
     from asrpeft.cli.training_progress import told
     from asrpeft.jobs.amounts import amounts as grow
     from asrpeft.jobs.compare import contest
@@ -91,8 +93,6 @@ def compare(
         if not dot or name not in wanted:
             raise BadInput(f"--set {key}={value}: write METHOD.NAME=VALUE with a method that is compared ({', '.join(wanted)}).")
         own.setdefault(name, {})[setting] = value
-    if out is not None:
-        destination.check(out)
     corpora = [None if not d else o.read_corpus(d, columns=columns, weights=d is data, quiet=quiet) for d in (data, eval_data, dev_data)]
     recognizer = o.load_model(model, device=device, dtype=dtype, threads=threads, say=say)
     made_by = run_of(recognizer, {}, command=command.line())

@@ -97,11 +97,11 @@ def evaluate(
     Recordings that an adapter has on record as trained or chosen on, or that are in --train-data, are refused with status 2
     (--allow-overlap goes on knowingly); known speakers and sentences are told, and stand in "overlap" and "notes".
     """
+    if out is not None:
+        check_place(out, overwrite=overwrite)  # before anything is read, imports included
     from asrpeft.cli.progress import bar
 
     say = teller(quiet=quiet, as_json=json)
-    if out is not None:
-        check_place(out, overwrite=overwrite)
     corpus = o.read_corpus(data, columns=columns, strict=strict, quiet=quiet)
     train = None if train_data is None else o.read_corpus(train_data, columns=columns)
 

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from asrpeft import destination
 from asrpeft.cli import options as o
 from asrpeft.cli.output import console, count, duration, first_process, interval, per_cent, print_json, reason, size, table, tell, teller
 
@@ -115,8 +116,8 @@ def finetune(
     --beams and --ctc-weight say; while training, dev data are decoded greedily. Without
     --max-loss guard data choose nothing, and "passed" is held against 3 points.
     """
+    destination.check_adapter(out, overwrite=overwrite, resume=resume)  # before anything is read, imports included
     from asrpeft.cli.training_progress import told
-    from asrpeft.jobs.finetune import check_out
     from asrpeft.jobs.finetune import finetune as run
     from asrpeft.training import TrainingOptions
 
@@ -128,7 +129,6 @@ def finetune(
         precision=precision, augment=augment, context=context, patience=patience, gradient_checkpointing=gradient_checkpointing, seed=seed,
         nonspeech_share=nonspeech_share, checkpoint_s=60 * checkpoint_minutes, workers=workers,
     )  # fmt: skip
-    check_out(out, overwrite=overwrite, resume=resume)
     corpora = [None if not d else o.read_corpus(d, columns=columns, strict=strict, weights=d is data, quiet=quiet) for d in (data, dev_data, eval_data)]
     guards = [None if d is None else o.read_corpus(d, strict=strict) for d in (guard, guard_dev)]
     silent = None if nonspeech is None else o.read_recordings(nonspeech)

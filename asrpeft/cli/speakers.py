@@ -84,6 +84,7 @@ def speakers(
 
     --json: {"speakers": [{"speaker", "adapter", "enabled", "base": {…}, "pooled": {…}, "own": {…}, "test": {…}}], …}
     """
+    destination.check(out)
     from asrpeft.cli.training_progress import told
     from asrpeft.jobs.speakers import speakers as run
     from asrpeft.training import TrainingOptions
@@ -92,7 +93,6 @@ def speakers(
     given = TrainingOptions(epochs=epochs, steps=steps, minutes=minutes, lr=lr, head_lr=head_lr, loss=loss, batch_seconds=batch_seconds, precision=precision,
                             augment=augment, context=context, patience=patience, seed=seed,
                             nonspeech_share=nonspeech_share, checkpoint_s=60 * checkpoint_minutes, workers=workers)  # fmt: skip
-    destination.check(out)
     corpus = o.read_corpus(data, columns=columns, strict=strict, weights=True, quiet=quiet)
     recognizer = o.load_model(model, device=device, dtype=dtype, threads=threads, say=say)
     with told(quiet=quiet, say=say) as progress:

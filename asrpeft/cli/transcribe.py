@@ -83,6 +83,8 @@ def transcribe(
     --json: {"transcripts": [{"audio", "text", "language", "segments": […], "words": […]}], "skipped": [{"audio", "reason"}],
     "existing": […]}, the last being what --skip-existing left out.
     """
+    if out is not None:
+        destination.check(out)
     from json import loads
 
     from asrpeft.audio.vad import SpeechSettings
@@ -106,8 +108,6 @@ def transcribe(
         raise BadInput("--no-vad looks for no speech, so that the other --vad options mean nothing. Leave out one or the other.")
     speech.detector()  # refuses what contradicts itself before a model is loaded
     say = teller(quiet=quiet, as_json=True)  # what is told besides the text never mixes with it
-    if out is not None:
-        destination.check(out)
     named, missing = sources(audio)
     if missing and strict:
         raise BadInput(missing[0][1])

@@ -118,25 +118,6 @@ def before_and_after(found: Evaluation) -> dict[str, Any]:
     }
 
 
-def check_out(out: Path, *, overwrite: bool, resume: bool) -> Path:
-    """Look at the adapter's folder before anything long begins. Returns the file of the run's checkpoint, beside it.
-
-    Raises: BadInput if it cannot be written, or what is there is not to be replaced.
-    """
-    place = destination.check(out, replaced=True, ours={TENSORS, MANIFEST})
-    named = place if out.name == ".." else out
-    checkpoint = named.with_name(f"{named.name}.checkpoint")
-    if place.is_dir() and any(place.iterdir()) and not (overwrite or resume):
-        raise BadInput(
-            f"{str(out)!r} exists already. Choose another --out, --resume the run that made it, or --overwrite."
-        )
-    if checkpoint.exists() and not (overwrite or resume):
-        raise BadInput(
-            f"{str(checkpoint)!r} holds an interrupted run. Go on with --resume, start anew with --overwrite, remove it, or choose another --out."
-        )
-    return checkpoint
-
-
 @destination.holds
 def finetune(
     recognizer: Recognizer,
@@ -208,7 +189,7 @@ def finetune(
     finished = out is not None and (out / MANIFEST).is_file()
     if keep_weights not in KEEP:
         raise BadInput(f"--keep {keep_weights}: choose {', '.join(KEEP)}.")
-    checkpoint = None if out is None else check_out(out, overwrite=overwrite, resume=resume)
+    checkpoint = None if out is None else destination.check_adapter(out, overwrite=overwrite, resume=resume)
     beside = None if out is None or keep_weights != "both" else checkpoint.with_name(checkpoint.name.removesuffix(".checkpoint") + ".last")
     if beside is not None and beside.exists() and not (overwrite or resume):
         raise BadInput(f"{str(beside)!r} holds the last weights of another run. Choose another --out, --overwrite, or leave them out with --keep best.")
