@@ -11,7 +11,7 @@ import typer
 
 from asrpeft import destination
 from asrpeft.cli import options as o
-from asrpeft.cli.output import print_json, reason, teller, write_text
+from asrpeft.cli.output import duration, print_json, reason, teller, write_text
 from asrpeft.errors import BadAudio, BadInput
 
 
@@ -92,6 +92,7 @@ def transcribe(
     from asrpeft.decoding.cues import CueStyle
     from asrpeft.decoding.writers import SUBTITLES, write
     from asrpeft.files import replace_file
+    from asrpeft.jobs.pace import Pace
     from asrpeft.jobs.sources import sources
     from asrpeft.jobs.transcribe import transcribe as run
 
@@ -127,9 +128,14 @@ def transcribe(
     task = o.task_of(recognizer, [name] if name else [], task)
     o.warn_of_language(recognizer, [name] if name else [], lang)
     options = o.search(beams, ctc_weight, temperature=temperature, seed=seed, timestamps=timestamps)
-    for source in audio:
+    lengths = [length(source) for source in audio] if len(audio) > 1 else [1.0]
+    if len(audio) > 1:
+        say(f"{len(audio):,} recordings, {duration(sum(lengths))} of sound.")
+    pace = Pace(lengths)
+    for number, source in enumerate(audio, 1):
+        which = f" ({number:,} of {len(audio):,}{pace.step()})" if len(audio) > 1 else ""
         try:
-            with bar(Path(source).name, quiet=quiet) as advance:
+            with bar(Path(source).name + which, quiet=quiet) as advance:
                 segments = list(run(recognizer, source, adapter=name, lang=lang, task=task, context=context, vad=vad, speech=speech,
                                     word_times=word_times or subtitles, options=options, prompt=prompt, progress=advance))  # fmt: skip
         except BadAudio as error:
@@ -150,6 +156,16 @@ def transcribe(
                 say(f"{source}:")
             write_text(write(segments, kinds[0], style=style))
     return _end(told, skipped, existing, len(named) + len(missing), json=json)
+
+
+def length(source: str) -> float:
+    """Seconds of a recording, as its header has them; 0 where that is not known, or reading would take what a pipe holds."""
+    from asrpeft.audio import probe
+
+    try:
+        return probe(source) if Path(source).is_file() else 0.0
+    except (BadAudio, OSError):
+        return 0.0  # told when its turn comes
 
 
 def _end(told: list[dict], skipped: list[dict], existing: list[str], total: int, *, json: bool) -> None:

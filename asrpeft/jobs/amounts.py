@@ -18,6 +18,7 @@ from asrpeft.jobs.evaluate import BASE, OPTIONS, System, evaluate, heard_before
 from asrpeft.jobs.finetune import DEV_SHARE, Finetuned, finetune
 from asrpeft.jobs.leakage import How, parts_of_a_run
 from asrpeft.jobs.ledger import Ledger, refuse_taken
+from asrpeft.jobs.pace import Pace
 from asrpeft.methods import configure
 from asrpeft.methods import method as method_named
 from asrpeft.recognizer import Recognizer
@@ -156,11 +157,12 @@ def amounts(
     for name in (BASE, *sorted(finished)):  # another comparison's are refused before anything is trained
         ledger.recall(name, eval_data, **({} if name == BASE else own))
     base, measured = scored(None), []
+    pace = Pace(wanted)
     for fraction in wanted:
         part = data[: max(1, round(fraction * len(data)))]
         minutes = sum(u.duration for u in part) / 60
         name = f"{method}-{fraction:g}"
-        progress(Message(f"-- {fraction:.0%} of the training data: {len(part)} utterances, {minutes:.1f} minutes --"))
+        progress(Message(f"-- {fraction:.0%} of the training data: {len(part)} utterances, {minutes:.1f} minutes{pace.step(counts=name not in finished)} --"))
         try:
             trained = finetune(recognizer, part, method=method, where=where, settings=settings, options=options, lang=lang, dev=dev, name=name,
                                keep_weights="best", check_nonspeech=False, overlap="ignore", resume=resume, overwrite=overwrite,

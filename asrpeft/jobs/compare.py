@@ -19,6 +19,7 @@ from asrpeft.jobs.evaluate import BASE, OPTIONS, Evaluation, System, evaluate, h
 from asrpeft.jobs.finetune import DEV_SHARE, Finetuned, finetune
 from asrpeft.jobs.leakage import How, parts_of_a_run
 from asrpeft.jobs.ledger import Ledger, refuse_taken
+from asrpeft.jobs.pace import Pace
 from asrpeft.methods import configure
 from asrpeft.methods import method as method_named
 from asrpeft.recognizer import Recognizer
@@ -140,12 +141,14 @@ def contest(
         base = heard_before(recognizer, None, kept[BASE][0], eval_data, seed=options.seed)
     measured: list[tuple[Finetuned, System, bool | None, float]] = []
     failed: dict[str, str] = {}
+    pace = Pace([1.0] * len(methods))
     remarks = {"shared": tuple(one for one in shared if one), "notes": tuple(said)}
     found = _contest(base, measured, failed, options.seed, remarks, done)
     try:
         for name in methods:
-            progress(Message(f"-- {name} --"))
             finished = out is not None and (Path(out) / name / MANIFEST).is_file()
+            rest = pace.step(counts=kept[name] is None)
+            progress(Message(f"-- {name} ({methods.index(name) + 1} of {len(methods)}{rest}) --"))
             try:
                 measured.append(_measured(recognizer, data, dev, eval_data, name, where, dict((settings or {}).get(name, {})), own[name], lang, options, out,
                                           resume, overwrite, kept[name] if finished else None, ledger, decoding, progress))  # fmt: skip

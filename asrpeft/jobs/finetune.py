@@ -239,6 +239,9 @@ def finetune(
             if choosing is not None:
                 watched = watch(choosing, max_loss, lambda adapted: dev_wer(
                     recognizer, name if adapted else None, choosing, lang=guard_lang, task=task, options=options))  # fmt: skip
+            if scored := 2 * (len(eval_data or ()) + len(guard or ())):
+                length = f"{options.minutes:g} minutes" if options.minutes else f"{options.steps:,} steps" if options.steps else f"{options.epochs} epochs"
+                progress(Message(f"{len(data):,} utterances to train on for {length}; then base and adapter transcribe {scored:,}."))
             trained = _train(recognizer, adapter, data, dev, options, given, task, watched, silent,
                              "last" if keep_weights == "last" else "best", checkpoint, resume, progress)  # fmt: skip
             recognizer.adapters.describe(name, training=described | provenance(trained) | on_record)

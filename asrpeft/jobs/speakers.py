@@ -18,7 +18,7 @@ from typing import Any
 from urllib.parse import quote
 
 from asrpeft import destination, interruption
-from asrpeft.adapters.adapter import read
+from asrpeft.adapters.adapter import MANIFEST, read
 from asrpeft.corpus import Corpus, Utterance
 from asrpeft.corpus.corpus import sentence_key
 from asrpeft.decoding import Options
@@ -27,15 +27,17 @@ from asrpeft.files import replace_file
 from asrpeft.jobs.evaluate import OPTIONS, evaluate
 from asrpeft.jobs.finetune import Finetuned, dev_wer, finetune
 from asrpeft.jobs.leakage import How, parts_of_a_run
+from asrpeft.jobs.pace import Pace
 from asrpeft.jobs.voices import REPORT
 from asrpeft.recognizer import Recognizer
 from asrpeft.scoring import compare
+from asrpeft.scoring.report.values import as_csv
 from asrpeft.training import Message, Progress, TrainingOptions
 from asrpeft.training.checkpoints import corpus_key
 from asrpeft.training.events import ignore
 
 LONGEST_NAME = 150  # bytes; accented letters take six each, and what lies beside the folder for a while is called after it
-POOLED = "_pooled"
+TABLE, POOLED = "speakers.csv", "_pooled"
 TEST_SHARE, DEV_SHARE = 0.3, 0.15
 PARTS = {"train": "train", "dev": "dev", "validation": "dev", "valid": "dev", "test": "test"}
 
@@ -182,10 +184,12 @@ def speakers(
         )
         init_adapter = together.folder if from_pooled else init_adapter
     results: list[SpeakerResult] = []
+    pace = Pace([len(mine.train) for mine in parts.values()])
     try:
         for number, (speaker, mine) in enumerate(parts.items(), 1):
-            progress(Message(f"Speaker {number} of {len(parts)}: {speaker} ({len(mine.train)} utterances to train on)"))
             folder = out / folder_name(speaker)
+            rest = pace.step(counts=not (resume and (folder / MANIFEST).is_file()))
+            progress(Message(f"Speaker {number} of {len(parts)}: {speaker} ({len(mine.train)} utterances to train on{rest})"))
             try:
                 own = finetune(
                     recognizer,
@@ -236,7 +240,7 @@ def folder_name(speaker: str) -> str:
     if len(safe) > LONGEST_NAME:
         number = hashlib.blake2b(speaker.encode(errors="surrogatepass"), digest_size=6).hexdigest()
         safe = f"{re.sub('%.?$', '', safe[: LONGEST_NAME - 14])}%~{number}"
-    taken = safe.startswith((".", "_")) or safe == REPORT  # hidden, or this job's own
+    taken = safe.startswith((".", "_")) or safe in (REPORT, TABLE)  # hidden, or this job's own
     return f"%{ord(safe[0]):02X}{safe[1:]}" if taken else safe
 
 
@@ -362,8 +366,20 @@ def _measured(recognizer: Recognizer, speaker: str, parts: Parts, own: Finetuned
     )
 
 
+def rows(report: Speakers) -> list[dict[str, Any]]:
+    """The table, one row a speaker: rates of every system on the speaker's test part."""
+    keys = ("wer", "cer", "words", "utterances")
+    return [
+        {"speaker": one.speaker, "enabled": one.enabled, "adapter": one.folder.name, "trained_on": one.utterances["train"],
+         **{f"{name}_{key}": told[key] for name, told in (("base", one.base), ("pooled", one.pooled), ("own", one.own)) if told for key in keys[:2]},
+         **{key: one.own[key] for key in keys[2:]}, "p": one.test["p"], "verdict": one.test["verdict"]}
+        for one in report.speakers
+    ]  # fmt: skip
+
+
 def _write(out: Path, report: Speakers) -> None:
-    """`speakers.json`, its paths relative to itself: the folder may be moved."""
+    """`speakers.json`, its paths relative to itself: the folder may be moved; and its table, `speakers.csv`."""
+    replace_file(out / TABLE, as_csv(rows(report)))
     told = report.to_json()
     for one in (*told["speakers"], *([] if told["pooled"] is None else [told["pooled"]])):
         one["adapter"] = os.path.relpath(one["adapter"], out)

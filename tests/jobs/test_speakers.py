@@ -1,5 +1,6 @@
 """`speakers`: an adapter each, measured on sentences that nothing was chosen on, and resumable."""
 
+import csv
 import json
 
 import pytest
@@ -43,7 +44,11 @@ def test_the_report(tmp_path):
     for one in (*written["speakers"], written["pooled"]):
         one["adapter"] = str(tmp_path / "all" / one["adapter"])
     assert written == told and written["by"] == "speaker"
-    assert {p.name for p in (tmp_path / "all").iterdir()} == {"s0", "s1", "_pooled", "speakers.json"}
+    assert {p.name for p in (tmp_path / "all").iterdir()} == {"s0", "s1", "_pooled", "speakers.json", "speakers.csv"}
+    table = list(csv.DictReader((tmp_path / "all" / "speakers.csv").open(encoding="utf-8", newline="")))
+    assert [(row["speaker"], float(row["own_wer"]), row["enabled"]) for row in table] == [
+        (one["speaker"], one["own"]["wer"], str(one["enabled"])) for one in written["speakers"]
+    ]
 
 
 def test_finished_speakers_are_neither_trained_nor_measured_again(tmp_path, monkeypatch):
@@ -161,7 +166,7 @@ def test_a_speakers_folder_stays_in_its_place(tmp_path, speaker, folder):
 
 
 def test_a_speaker_cannot_take_the_place_of_the_pooled_adapter_or_the_report():
-    assert folder_name("_pooled") != job.POOLED and folder_name("speakers.json") != job.REPORT
+    assert folder_name("_pooled") != job.POOLED and folder_name("speakers.json") != job.REPORT and folder_name("speakers.csv") != job.TABLE
 
 
 @pytest.mark.parametrize("speaker", ["", "\ud800", "é" * 100, "\ud800" * 100])
