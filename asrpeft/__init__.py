@@ -1,50 +1,110 @@
-"""Adapt Whisper-style speech recognisers with a few hundred kilobytes of trained parameters.
+"""Adapt Whisper-style speech recognizers with a few hundred kilobytes of trained parameters.
 
-`load` a base, `read` a corpus, `finetune`, `evaluate`, `transcribe`, `stream`; see the README for an example of each.
-Names are imported when first used, so that `import asrpeft` costs nothing.
+    recognizer = asrpeft.load("openai/whisper-small")
+    result = asrpeft.finetune(recognizer, asrpeft.read("train.jsonl"), lang="sw", out="adapters/sw")
+    print(asrpeft.evaluate(recognizer, asrpeft.read("test.jsonl"), adapters=[result.name]))
+
+`load` a base and `read` a corpus; `finetune`, `speakers` and `compare` train; `evaluate` and `score` measure; `transcribe`
+reads recordings, a `Session` streams. `methods`, `scoring`, `streaming` and `training` hold what else there is of each.
+Names are imported when first used, so that `import asrpeft` costs nothing; type checkers and editors see them as they are.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from asrpeft import methods, scoring, streaming, training
+    from asrpeft.adapters import Adapter
+    from asrpeft.corpus import Corpus, Utterance
+    from asrpeft.corpus.read import read  # and not from the package, where checkers see the module of that name
+    from asrpeft.errors import AsrpeftError
+    from asrpeft.jobs.checks import Checks
+    from asrpeft.jobs.compare import compare
+    from asrpeft.jobs.evaluate import evaluate
+    from asrpeft.jobs.finetune import finetune
+    from asrpeft.jobs.speakers import speakers
+    from asrpeft.jobs.transcribe import transcribe
+    from asrpeft.recognizer import Recognizer
+    from asrpeft.recognizer.load import load
+    from asrpeft.scoring import score
+    from asrpeft.streaming import Event, Policy, Session, stream
+    from asrpeft.training import TrainingOptions
 
 __version__ = "0.1.0"
 
+__all__ = [
+    "Adapter",
+    "AsrpeftError",
+    "Checks",
+    "Corpus",
+    "Event",
+    "Policy",
+    "Recognizer",
+    "Session",
+    "TrainingOptions",
+    "Utterance",
+    "__version__",
+    "adapt",
+    "compare",
+    "evaluate",
+    "finetune",
+    "load",
+    "methods",
+    "read",
+    "score",
+    "scoring",
+    "speakers",
+    "stream",
+    "streaming",
+    "training",
+    "transcribe",
+]
+
+# Where a name lives, for a Python that runs; the imports above say the same to those who only read.
 _HOME = {
-    "load": "asrpeft.recognizer",
-    "Recognizer": "asrpeft.recognizer",
-    "read": "asrpeft.corpus",
-    "Corpus": "asrpeft.corpus",
-    "Utterance": "asrpeft.corpus",
     "Adapter": "asrpeft.adapters",
-    "finetune": "asrpeft.jobs.finetune",
-    "TrainingOptions": "asrpeft.training",
-    "evaluate": "asrpeft.jobs.evaluate",
+    "AsrpeftError": "asrpeft.errors",
     "Checks": "asrpeft.jobs.checks",
-    "transcribe": "asrpeft.jobs.transcribe",
-    "stream": "asrpeft.streaming",
-    "speakers": "asrpeft.jobs.speakers",
+    "Corpus": "asrpeft.corpus",
+    "Event": "asrpeft.streaming",
+    "Policy": "asrpeft.streaming",
+    "Recognizer": "asrpeft.recognizer",
+    "Session": "asrpeft.streaming",
+    "TrainingOptions": "asrpeft.training",
+    "Utterance": "asrpeft.corpus",
+    "compare": "asrpeft.jobs.compare",
+    "evaluate": "asrpeft.jobs.evaluate",
+    "finetune": "asrpeft.jobs.finetune",
+    "load": "asrpeft.recognizer",
+    "read": "asrpeft.corpus",
     "score": "asrpeft.scoring",
+    "speakers": "asrpeft.jobs.speakers",
+    "stream": "asrpeft.streaming",
+    "transcribe": "asrpeft.jobs.transcribe",
 }
-_ROOMS = ("methods", "scoring", "streaming", "training")  # `asrpeft.methods.names()` lists the methods
-__all__ = ["__version__", "adapt", *_HOME]
+_ROOMS = ("methods", "scoring", "streaming", "training")
 
 
-def adapt(recognizer: Any, method: str, *, where: Any = None, name: str, **settings: Any) -> Any:
+def adapt(recognizer: Recognizer, method: str, *, name: str, where: str | Sequence[str] | None = None, lang: str | None = None, **settings: Any) -> Adapter:
     """Attach a fresh adapter of `method` to the layers `where` chooses; `recognizer.route(name)` then uses it.
 
-    Raises: CannotAttach, BadInput.
+    Args:    as `Recognizer.adapt`: `lang` is the adapter's language, `settings` are the method's own (`rank=16`).
+    Raises:  CannotAttach, BadInput.
     """
-    return recognizer.adapt(method, where=where, name=name, **settings)
+    return recognizer.adapt(method, where=where, name=name, lang=lang, **settings)
 
 
-def __getattr__(name: str) -> Any:
-    if name in _ROOMS:
-        return import_module(f"asrpeft.{name}")
-    if name not in _HOME:
-        raise AttributeError(f"module 'asrpeft' has no attribute {name!r}; it has {', '.join(__all__)}")
-    return getattr(import_module(_HOME[name]), name)
+if not TYPE_CHECKING:  # else a misspelt name would pass every checker, as Any
+
+    def __getattr__(name: str) -> Any:
+        if name in _ROOMS:
+            return import_module(f"asrpeft.{name}")
+        if name not in _HOME:
+            raise AttributeError(f"module 'asrpeft' has no attribute {name!r}; it has {', '.join(__all__)}")
+        return getattr(import_module(_HOME[name]), name)
 
 
 def __dir__() -> list[str]:

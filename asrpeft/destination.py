@@ -18,9 +18,12 @@ import time
 from collections.abc import Callable, Iterator, Set
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 from asrpeft.errors import BadInput
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 try:
     import fcntl
@@ -125,18 +128,19 @@ def held(out: str | Path, *, tell: Callable[[str], None]) -> Iterator[None]:
         _held.pop(place, None)
 
 
-def holds(job: Callable[..., Any]) -> Callable[..., Any]:
+def holds(job: Callable[P, R]) -> Callable[P, R]:
     """Let a job with the keywords `out` and `progress` hold the former; of several processes the first one does."""
 
     @functools.wraps(job)
-    def run(*given: Any, out: str | Path | None = None, **told: Any) -> Any:
+    def run(*given: P.args, **told: P.kwargs) -> R:
+        out: Any = told.get("out")
         if out is None or os.environ.get("RANK", "0") != "0":
-            return job(*given, out=out, **told)
+            return job(*given, **told)
         from asrpeft.training.events import Message, ignore
 
-        progress = told.get("progress", ignore)
+        progress: Any = told.get("progress", ignore)
         with held(out, tell=lambda text: progress(Message(text))):
-            return job(*given, out=out, **told)
+            return job(*given, **told)
 
     return run
 

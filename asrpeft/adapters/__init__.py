@@ -17,7 +17,9 @@ _HOME = {"Adapter": "adapter", "Adapters": "container", "Manifest": "adapter", "
 __all__ = ["Adapter", "Adapters", "Manifest", "Route"]
 
 
-def __getattr__(name: str) -> Any:
-    if name not in _HOME:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+if not TYPE_CHECKING:  # else a misspelt name would pass every checker, as Any
+
+    def __getattr__(name: str) -> Any:
+        if name not in _HOME:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)

@@ -75,8 +75,8 @@ def compare(
     if out is not None:
         destination.check(out)
     from asrpeft.cli.training_progress import told
+    from asrpeft.jobs import compare as job
     from asrpeft.jobs.amounts import amounts as grow
-    from asrpeft.jobs.compare import contest
     from asrpeft.jobs.provenance import run_of
     from asrpeft.methods import names
     from asrpeft.training import TrainingOptions
@@ -105,7 +105,7 @@ def compare(
         show_curve(grown, out, as_json=json, say=say)
         return
     with told(quiet=quiet, say=say) as progress:
-        found = contest(recognizer, corpora[0], corpora[1], methods=wanted, options=given, where=where, settings=own, lang=lang, dev=corpora[2], out=out,
+        found = job.compare(recognizer, corpora[0], corpora[1], methods=wanted, options=given, where=where, settings=own, lang=lang, dev=corpora[2], out=out,
                         resume=resume, overwrite=overwrite, decoding=o.search(beams, ctc_weight), overlap="tell" if allow_overlap else "refuse",
                         progress=progress, done=None if out is None else lambda found: keep(found, out, say, made_by))  # fmt: skip
     if out is not None:

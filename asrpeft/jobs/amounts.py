@@ -108,7 +108,7 @@ def amounts(
     whole, choose for all. Epochs make short runs of small parts; `steps` makes all runs as long.
 
     Args:    fractions: over 0 and at most 1.   out: a folder for the adapters, one below it a fraction.
-             resume, overwrite: as `asrpeft.jobs.compare.contest`.   decoding: how `eval_data` are decoded.
+             resume, overwrite: as `asrpeft.jobs.compare.compare`.   decoding: how `eval_data` are decoded.
              overlap: as in `finetune`.   done: told of the curve so far, after every amount.
     Raises:  BadInput for fractions that are none; as `finetune`.
     """

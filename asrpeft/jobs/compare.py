@@ -78,7 +78,7 @@ class Contest:
 
 
 @destination.holds
-def contest(
+def compare(
     recognizer: Recognizer,
     data: Corpus,
     eval_data: Corpus,

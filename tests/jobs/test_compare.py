@@ -10,7 +10,7 @@ from asrpeft import interruption
 from asrpeft.cli.compare import keep
 from asrpeft.errors import BadInput, Failure
 from asrpeft.jobs import compare as job
-from asrpeft.jobs.compare import contest
+from asrpeft.jobs.compare import compare
 from tests.bases import tiny_recognizer
 from tests.training.tones import options, tones
 
@@ -20,7 +20,7 @@ def test_what_cannot_run_is_told_before_anything_trains(tmp_path):
     (tmp_path / "ia3").mkdir()
     for changes, why in (({}, "ia3.*exists already"), ({"settings": {"ia3": {"nope": 1}}}, "nope")):
         with pytest.raises(BadInput, match=why):
-            contest(tiny_recognizer(), tones(6), tones(2), **given, **changes)
+            compare(tiny_recognizer(), tones(6), tones(2), **given, **changes)
     assert not (tmp_path / "lora").exists()
 
 
@@ -35,7 +35,7 @@ def test_a_method_that_fails_is_reported_and_the_others_are_scored(monkeypatch):
 
     monkeypatch.setattr(job, "finetune", finetune)
     recognizer = tiny_recognizer()
-    found = contest(recognizer, tones(8), tones(2), methods=["lora", "ia3", "bitfit"], options=options(steps=1), lang="en")
+    found = compare(recognizer, tones(8), tones(2), methods=["lora", "ia3", "bitfit"], options=options(steps=1), lang="en")
     assert [entry.trained.method for entry in found.entries] == ["lora", "bitfit"] and found.failed == {"ia3": "no memory is left"}
     assert len(recognizer.adapters) == 0
 
@@ -61,7 +61,7 @@ def failing(monkeypatch, error, only=("ia3",)):
 @pytest.mark.parametrize("error", [OSError("no space"), ValueError("odd"), KeyError("x"), BadInput("not so"), torch.OutOfMemoryError("full")])
 def test_whatever_happens_to_one_method_costs_only_that_method(monkeypatch, error):
     failing(monkeypatch, error)
-    found = contest(tiny_recognizer(), tones(8), tones(2), methods=["ia3", "lora"], **GIVEN)
+    found = compare(tiny_recognizer(), tones(8), tones(2), methods=["ia3", "lora"], **GIVEN)
     assert [entry.trained.method for entry in found.entries] == ["lora"] and found.failed["ia3"] == str(error)
     assert [row["method"] for row in found.rows()] == ["base", "lora", "ia3"] and found.rows()[-1]["failed"] == str(error)
 
@@ -69,7 +69,7 @@ def test_whatever_happens_to_one_method_costs_only_that_method(monkeypatch, erro
 def test_a_comparison_in_which_all_fail_is_a_failure(monkeypatch):
     failing(monkeypatch, OSError("no space"), only=("ia3", "lora"))
     with pytest.raises(Failure, match="ia3: no space; lora: no space"):
-        contest(tiny_recognizer(), tones(8), tones(2), methods=["ia3", "lora"], **GIVEN)
+        compare(tiny_recognizer(), tones(8), tones(2), methods=["ia3", "lora"], **GIVEN)
 
 
 def test_the_table_is_kept_after_the_base_and_after_every_method(tmp_path, monkeypatch):
@@ -80,7 +80,7 @@ def test_the_table_is_kept_after_the_base_and_after_every_method(tmp_path, monke
         seen.append([row["method"] for row in csv.DictReader((tmp_path / "compare.csv").open(encoding="utf-8"))])
 
     failing(monkeypatch, OSError("no space"))
-    contest(tiny_recognizer(), tones(8), tones(2), methods=["lora", "ia3", "bitfit"], done=done, **GIVEN)
+    compare(tiny_recognizer(), tones(8), tones(2), methods=["lora", "ia3", "bitfit"], done=done, **GIVEN)
     assert seen == [["base"], ["base", "lora"], ["base", "lora", "ia3"], ["base", "lora", "bitfit", "ia3"]]
     told = json.loads((tmp_path / "compare.json").read_text(encoding="utf-8"))
     assert [one["method"] for one in told["methods"]] == ["lora", "bitfit"] and told["failed"] == {"ia3": "no space"}
@@ -91,15 +91,15 @@ def test_the_table_is_kept_after_the_base_and_after_every_method(tmp_path, monke
 
 def test_resuming_trains_and_decodes_only_what_is_not_done_and_ends_with_the_same_table(tmp_path, monkeypatch):
     methods = ["lora", "ia3"]
-    whole = contest(tiny_recognizer(), tones(8), tones(3), methods=methods, out=tmp_path / "whole", **GIVEN).to_json()
+    whole = compare(tiny_recognizer(), tones(8), tones(3), methods=methods, out=tmp_path / "whole", **GIVEN).to_json()
     with monkeypatch.context() as patched:
         failing(patched, OSError("no space"))
-        contest(tiny_recognizer(), tones(8), tones(3), methods=methods, out=tmp_path / "a", **GIVEN)
+        compare(tiny_recognizer(), tones(8), tones(3), methods=methods, out=tmp_path / "a", **GIVEN)
     with pytest.raises(BadInput, match="lora.*exists already.*--resume"):
-        contest(tiny_recognizer(), tones(8), tones(3), methods=methods, out=tmp_path / "a", **GIVEN)
+        compare(tiny_recognizer(), tones(8), tones(3), methods=methods, out=tmp_path / "a", **GIVEN)
     decoded, steps, real = [], [], job.evaluate
     monkeypatch.setattr(job, "evaluate", lambda recognizer, corpus, **how: decoded.append(how["adapters"]) or real(recognizer, corpus, **how))
-    again = contest(tiny_recognizer(), tones(8), tones(3), methods=methods, out=tmp_path / "a", resume=True, progress=steps.append, **GIVEN).to_json()
+    again = compare(tiny_recognizer(), tones(8), tones(3), methods=methods, out=tmp_path / "a", resume=True, progress=steps.append, **GIVEN).to_json()
     assert decoded == [["ia3"], ["ia3"]] and not again["failed"]  # routed and merged; neither the base nor lora
     assert any("was finished before" in getattr(event, "text", "") for event in steps)
     for one, other in zip(whole["methods"], again["methods"], strict=True):
@@ -119,23 +119,23 @@ def test_resuming_trains_and_decodes_only_what_is_not_done_and_ends_with_the_sam
     ],
 )
 def test_a_comparison_of_other_settings_is_not_resumed(tmp_path, changes, told):
-    contest(tiny_recognizer(), tones(8), tones(2), methods=["lora"], out=tmp_path, **GIVEN)
+    compare(tiny_recognizer(), tones(8), tones(2), methods=["lora"], out=tmp_path, **GIVEN)
     with pytest.raises(BadInput, match=told):
-        contest(tiny_recognizer(), tones(8), tones(2), methods=["lora"], out=tmp_path, resume=True, **(GIVEN | changes))
+        compare(tiny_recognizer(), tones(8), tones(2), methods=["lora"], out=tmp_path, resume=True, **(GIVEN | changes))
     with pytest.raises(BadInput, match="--out"):
-        contest(tiny_recognizer(), tones(8), tones(2), methods=["lora"], resume=True, **GIVEN)
+        compare(tiny_recognizer(), tones(8), tones(2), methods=["lora"], resume=True, **GIVEN)
 
 
 def test_damaged_transcripts_are_named_and_overwriting_begins_anew(tmp_path):
-    contest(tiny_recognizer(), tones(8), tones(2), methods=["lora"], out=tmp_path, **GIVEN)
+    compare(tiny_recognizer(), tones(8), tones(2), methods=["lora"], out=tmp_path, **GIVEN)
     (tmp_path / "transcripts" / "lora.json").write_text('{"name": "lora"}')
     with pytest.raises(BadInput, match="lora.json.*Remove it"):
-        contest(tiny_recognizer(), tones(8), tones(2), methods=["lora"], out=tmp_path, resume=True, **GIVEN)
-    assert contest(tiny_recognizer(), tones(8), tones(2), methods=["lora"], out=tmp_path, overwrite=True, **GIVEN).entries
+        compare(tiny_recognizer(), tones(8), tones(2), methods=["lora"], out=tmp_path, resume=True, **GIVEN)
+    assert compare(tiny_recognizer(), tones(8), tones(2), methods=["lora"], out=tmp_path, overwrite=True, **GIVEN).entries
 
 
 def test_ctrl_c_says_how_many_methods_are_kept(tmp_path, monkeypatch):
     failing(monkeypatch, interruption.Interrupted(2))
     with pytest.raises(interruption.Interrupted) as ended:
-        contest(tiny_recognizer(), tones(8), tones(2), methods=["lora", "ia3"], out=tmp_path, **GIVEN)
+        compare(tiny_recognizer(), tones(8), tones(2), methods=["lora", "ia3"], out=tmp_path, **GIVEN)
     assert ended.value.resumes and "1 of 2 methods are done" in " ".join(ended.value.__notes__)

@@ -10,7 +10,7 @@ from asrpeft.adapters.inspect import inspect
 from asrpeft.corpus import Corpus
 from asrpeft.errors import BadInput
 from asrpeft.jobs.amounts import amounts
-from asrpeft.jobs.compare import contest
+from asrpeft.jobs.compare import compare
 from asrpeft.jobs.evaluate import evaluate
 from asrpeft.jobs.finetune import finetune
 from asrpeft.jobs.leakage import SharedRecordings
@@ -163,14 +163,14 @@ def test_an_adapter_that_goes_on_from_another_remembers_what_that_one_heard(trai
 @pytest.mark.parametrize("job", ["compare", "amounts"])
 def test_contests_and_curves_refuse_what_a_run_refuses_before_anything_is_computed(job, monkeypatch):
     monkeypatch.setattr(f"asrpeft.jobs.{job}.evaluate", lambda *given, **how: pytest.fail("computed"))
-    run = {"compare": lambda **how: contest(tiny_recognizer(), TRAIN, TRAIN, methods=["lora"], **how),
+    run = {"compare": lambda **how: compare(tiny_recognizer(), TRAIN, TRAIN, methods=["lora"], **how),
            "amounts": lambda **how: amounts(tiny_recognizer(), TRAIN, TRAIN, fractions=[1.0], **how)}[job]  # fmt: skip
     with pytest.raises(BadInput, match="recordings of the evaluation data 'train' are in the training data"):
         run(dev=DEV, overlap="refuse", **HOW)
 
 
 def test_a_contest_says_what_is_shared(tmp_path):
-    found = contest(tiny_recognizer(), TRAIN, part(8, 2, name="test", speaker="train"), methods=["ia3"], dev=DEV, overlap="refuse", **HOW)
+    found = compare(tiny_recognizer(), TRAIN, part(8, 2, name="test", speaker="train"), methods=["ia3"], dev=DEV, overlap="refuse", **HOW)
     assert any("speakers" in note for note in found.to_json()["notes"]) and found.to_json()["overlap"]
 
 

@@ -48,7 +48,7 @@ def told_by(job: str, recognizer, tmp_path) -> list[dict]:
         return [one.to_json() for one in evaluate_job.evaluate(recognizer, spoken(), adapters=["sw"], lang="en").tests]
     if job == "amounts":
         return [point["test"] for point in amounts_job.amounts(recognizer, tones(8), spoken(), fractions=[1.0], **how).to_json()["amounts"]]
-    return [entry["test"] for entry in compare_job.contest(recognizer, tones(8), spoken(), methods=["lora"], **how).to_json()["methods"]]
+    return [entry["test"] for entry in compare_job.compare(recognizer, tones(8), spoken(), methods=["lora"], **how).to_json()["methods"]]
 
 
 @pytest.mark.parametrize("job", ["finetune", "evaluate", "compare", "amounts"])
