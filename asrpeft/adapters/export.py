@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors.torch import save_file
 from transformers import WhisperFeatureExtractor
 
@@ -31,7 +32,8 @@ def export_merged(recognizer: Any, name: str, folder: str | Path, *, overwrite: 
 
     Args:
         recognizer: a `Recognizer`, nothing merged into it.
-    Raises: CannotMerge if the method has no weight form or another adapter is merged; BadInput if the folder is taken.
+    Raises: CannotMerge if the method has no weight form, another adapter is merged, or the merged weights are not finite
+        numbers; BadInput if the folder is taken; OSError where it cannot be written.
     """
     adapters, manifest = recognizer.adapters, recognizer.adapters[name].manifest
     if not hasattr(recognizer.tokenizer, "save_pretrained"):
@@ -42,10 +44,23 @@ def export_merged(recognizer: Any, name: str, folder: str | Path, *, overwrite: 
             raise CannotMerge(f"{', '.join(adapters.merged)} is merged already. Call unmerge() first.")
         adapters.merge(name)
     try:
+        _check_finite(recognizer, name)
         return replace_folder(Path(folder), lambda into: _write(recognizer, name, manifest, into), overwrite=overwrite, ours=FILES)
     finally:
         if not already:
             adapters.unmerge()
+
+
+def _check_finite(recognizer: Any, name: str) -> None:
+    """Raises: CannotMerge where the weights that `name` was merged into, or its CTC head, are not finite numbers."""
+    places = {path: site.layer.tensors() for path, site in recognizer.adapters.sites.items() if name in site.pieces}
+    head = recognizer.ctc_head(name)
+    places |= {} if head is None else {"the CTC head": list(head.parameters())}
+    bad = [path for path, tensors in places.items() if not all(bool(tensor.isfinite().all()) for tensor in tensors)]
+    if bad:
+        half = recognizer.dtype == torch.float16
+        remedy = "float16 ends at 65,504: merge with --dtype float32" if half else "its training diverged: train it again with a lower --lr"
+        raise CannotMerge(f"{name!r} is not merged: {', '.join(bad[:3])} would hold values that are not finite numbers. Perhaps {remedy}.")
 
 
 def _write(recognizer: Any, name: str, manifest: Any, into: Path) -> None:

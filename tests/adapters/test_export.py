@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import resource
 
 import numpy as np
 import pytest
@@ -137,6 +138,32 @@ def test_what_cannot_be_exported_is_refused_and_leaves_nothing(folder, tmp_path)
     with pytest.raises(BadInput, match="thesis.tex"):
         export_merged(model, "a", tmp_path / "taken", overwrite=True)
     assert model.adapters.merged == () and sorted(p.name for p in tmp_path.iterdir()) == ["b", "taken"]
+
+
+@pytest.mark.parametrize("dtype, by, why", [("float32", float("nan"), "training diverged"), ("float16", 1e5, "merge with --dtype float32")])
+def test_weights_that_are_not_finite_are_not_written(dtype, by, why, folder, tmp_path):
+    model = load(folder, device="cpu", dtype=dtype)
+    adapter = model.adapt("full", name="a", where="fc1")
+    before = {n: t.clone() for n, t in model.base.state_dict().items()}
+    with torch.no_grad():
+        next(iter(adapter.pieces.values())).dw[0, 0] = by
+    with pytest.raises(CannotMerge, match=f"layers.*fc1 would hold values that are not finite.*{why}"):
+        export_merged(model, "a", tmp_path / "m")
+    assert not (tmp_path / "m").exists() and model.adapters.merged == ()
+    assert all(torch.equal(t, before[n]) for n, t in model.base.state_dict().items())
+
+
+def test_a_full_disk_ends_a_merge_with_a_message_and_leaves_nothing(folder, tmp_path):
+    model = load(folder, device="cpu")
+    stir(model.adapt("lora", name="a"))
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, limits[1]))
+    try:
+        with pytest.raises(OSError, match="'.*m' cannot be written: .*Make room"):
+            export_merged(model, "a", tmp_path / "m")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert not list(tmp_path.iterdir()) and model.adapters.merged == ()
 
 
 def test_a_half_precision_base_is_exported_in_half_precision(folder, tmp_path):
