@@ -264,7 +264,8 @@ class Adapter(nn.Module):
         own = dict(self.tensors()[1])
         missing, extra = own.keys() - tensors.keys(), tensors.keys() - own.keys()
         if missing or extra:
-            raise BadAdapter(f"{source} does not hold what its manifest says: missing {sorted(missing)[:3]}, unknown {sorted(extra)[:3]}.")
+            told = ([name[:80] for name in sorted(names)[:3]] for names in (missing, extra))
+            raise BadAdapter("{} does not hold what its manifest says: missing {}, unknown {}.".format(source, *told))
         wrong = [f"{n} {tuple(tensors[n].shape)} instead of {tuple(t.shape)}" for n, t in own.items() if tensors[n].shape != t.shape]
         if wrong:
             raise BadAdapter(f"{source} has tensors of the wrong shape: {'; '.join(wrong[:3])}.")
@@ -272,6 +273,8 @@ class Adapter(nn.Module):
         if other:
             raise BadAdapter(f"{source} has numbers of the wrong kind: {'; '.join(other[:3])}.")
         places = {f"sites.{path}.{n}": t for path, piece in self.by_path().items() for n, t in piece.stored().items()} | self._shared()
+        if lacking := sorted(places.keys() - tensors.keys()):  # of what trains only, and is dropped when an adapter is saved
+            raise BadAdapter(f"{source} does not hold what its manifest says: its settings ask for {lacking[0][:80]}, which no saved adapter has.")
         with torch.no_grad():
             for name, place in places.items():
                 place.copy_(tensors[name])

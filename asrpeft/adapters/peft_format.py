@@ -258,7 +258,7 @@ _PART = re.compile(r"(?P<path>.+)\.(?P<part>lora_[AB]\.weight|lora_embedding_[AB
 def _split(key: str, folder: Path) -> tuple[str, str]:
     found = _PART.match(key.removeprefix(PREFIX))
     if found is None:
-        raise BadAdapter(f"{str(folder)!r} holds a tensor {key!r} that asrpeft does not know.")
+        raise BadAdapter(f"{str(folder)!r} holds a tensor {key[:80]!r} that asrpeft does not know.")
     return found["path"].removeprefix("model."), found["part"]
 
 

@@ -89,7 +89,10 @@ def load(model: str | Path | None = None, *, device: str = "auto", dtype: str = 
         for part in (base.model.decoder, base.proj_out):  # one tensor where they are tied
             part.float()
     info, ctc = _beside(place, str(model), base.config.d_model)
-    return Recognizer(base.to(target), tokenizer, info, ctc=None if ctc is None else ctc.to(target))
+    made = Recognizer(base.to(target), tokenizer, info, ctc=None if ctc is None else ctc.to(target))
+    if lost := sorted(set(info.slots) - set(made.languages)):
+        raise BadInput(f"{INFO} in {str(place)!r} names the language token {lost[0][:40]!r}, which the base does not have. Copy the model again.")
+    return made
 
 
 def _pretrained(model: str, dtype: torch.dtype) -> tuple[WhisperForConditionalGeneration, WhisperTokenizer]:
@@ -108,14 +111,30 @@ def _pretrained(model: str, dtype: torch.dtype) -> tuple[WhisperForConditionalGe
     except AsrpeftError:
         raise
     except Exception as error:  # whatever transformers makes of files that it would not have written
-        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise BadInput(not_loaded(model, first[:500])) from None
+        raise BadInput(not_loaded(model, " ".join(str(error).split())[:300] or type(error).__name__)) from None
     lacking = sorted(set(report["missing_keys"]) - {"proj_out.weight"})
     if lacking:
         raise BadInput(f"{model!r} lacks {len(lacking)} of the model's tensors ({', '.join(lacking[:3])}): the checkpoint is incomplete. Copy it again.")
+    _check_tables(base, model)
     if len(tokenizer) < 100:
         raise BadInput(f"{model!r} has no usable tokenizer ({len(tokenizer)} tokens). Put its tokenizer files beside config.json.")
     return base, tokenizer
+
+
+def _check_tables(base: WhisperForConditionalGeneration, model: str) -> None:
+    """Raises: BadInput for a generation config whose tables of tokens are none."""
+    told = base.generation_config
+
+    def is_token(value: object) -> bool:
+        return type(value) is int and 0 <= value < base.config.vocab_size
+
+    for name in ("lang_to_id", "task_to_id"):
+        table = getattr(told, name, None)
+        if table and not (isinstance(table, dict) and all(isinstance(key, str) and is_token(value) for key, value in table.items())):
+            raise BadInput(f"{model!r} has a generation_config.json whose {name} is no table of tokens and their numbers. Copy it again, or take it out.")
+    single = getattr(told, "no_timestamps_token_id", None)
+    if single is not None and not is_token(single):
+        raise BadInput(f"{model!r} has a generation_config.json whose no_timestamps_token_id is {str(single)[:40]!r}. Copy it again, or take it out.")
 
 
 def _beside(place: Path, model: str, dim: int) -> tuple[BaseInfo, CTCHead | None]:

@@ -170,6 +170,26 @@ def test_whatever_a_config_says_is_refused_with_a_reason_or_does_not_matter(fold
         assert model.base.config.d_model == 16
 
 
+TABLES = [
+    {"lang_to_id": "("}, {"lang_to_id": 1}, {"lang_to_id": {"<|en|>": "258"}}, {"lang_to_id": ["<|en|>"]}, {"lang_to_id": {"<|en|>": 10**9}},
+    {"task_to_id": 10**18}, {"task_to_id": {"translate": -1}}, {"no_timestamps_token_id": [267]}, {"no_timestamps_token_id": 10**400},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("change", TABLES, ids=lambda change: str(change)[:40])
+def test_tables_of_tokens_that_are_none_are_refused(folder, change):
+    path = folder / "generation_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    with pytest.raises(BadInput, match=f"{next(iter(change))} is .*take it out|cannot be loaded"):
+        load(folder, device="cpu")
+
+
+def test_a_learned_language_in_the_place_of_no_token_is_refused(folder):
+    (folder / "asrpeft.json").write_text(json.dumps({"language_slots": {"<|xx|>": "klingon"}}))
+    with pytest.raises(BadInput, match="the language token '<.xx.>', which the base does not have"):
+        load(folder, device="cpu")
+
+
 def test_a_base_without_language_tables_takes_them_from_its_tokenizer(folder):
     told = json.loads((folder / "generation_config.json").read_text())
     for key in ("lang_to_id", "no_timestamps_token_id", "task_to_id"):
