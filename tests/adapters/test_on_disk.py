@@ -16,6 +16,7 @@ from asrpeft.adapters.adapter import FORMAT, MANIFEST, TENSORS, Manifest, read
 from asrpeft.adapters.ctc import CTCHead
 from asrpeft.adapters.fingerprint import fingerprint, same, same_shape
 from asrpeft.errors import AsrpeftError, BadAdapter, BadInput, Failure, WrongBase
+from asrpeft.methods import configure, method
 from tests.bases import tiny_base, tiny_recognizer
 from tests.methods.cases import batch, pass_through, recognizer, stir
 
@@ -47,7 +48,7 @@ def test_a_manifest_comes_back_as_it_was(tmp_path):
     folder = adapter.save(tmp_path / "ä b", scores={"wer": 0.25})
     told, _ = read(folder)
     assert told == Manifest(
-        method="lora", config={"head": True, "rank": 3, "alpha": 16.0, "scale": "standard", "dropout": 0.0}, where=["encoder.layers.{0..1}.fc1", "conv"],
+        method="lora", config=dict(vars(configure(method("lora"), {"rank": 3}))), where=["encoder.layers.{0..1}.fc1", "conv"],
         base_id="tiny", base_fingerprint=model.adapters.fingerprint,
         sites=["encoder.conv1", "encoder.conv2", "encoder.layers.0.fc1", "encoder.layers.1.fc1"], format=FORMAT, language="sw", task="translate",
         context="auto", training={"steps": 7, "seconds": 1.5}, scores={"wer": 0.25},
