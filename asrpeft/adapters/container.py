@@ -17,7 +17,7 @@ from asrpeft.adapters.attention import NAME as ATTENTION
 from asrpeft.adapters.attention import watch
 from asrpeft.adapters.ctc import CTCHead
 from asrpeft.adapters.fingerprint import fingerprint
-from asrpeft.adapters.routing import Ambient, Route
+from asrpeft.adapters.routing import Ambient, Route, Term, summed
 from asrpeft.adapters.sites import Site, site_for, sweep
 from asrpeft.errors import BadAdapter, BadInput, BadRoute, CannotAttach, CannotMerge
 from asrpeft.methods import configure, method
@@ -171,7 +171,7 @@ class Adapters(nn.Module):
     def detach(self, name: str) -> Adapter:
         """Take an adapter off the base. With the last one gone, the base runs as it did before any was attached."""
         adapter = self[name]
-        if name in self.merged:
+        if any(name in dict(self._terms(merged)) for merged in self.merged):
             self.unmerge()
         for path in [path for path, site in self.sites.items() if name in site.pieces]:
             self.sites[path].remove(name)
@@ -191,14 +191,15 @@ class Adapters(nn.Module):
         own has to (batches of one context, the decoder in float32).
 
         Args:
-            names: one name a row, or a single name for batches of any size.
+            names: one name a row, or a single name for batches of any size. A name may be a sum of adapters of any methods,
+                `sw+0.5*speaker-12`: each adds its change to what the frozen layer gives, and none sees the others' there, so
+                the order does not matter, except that virtual tokens stand in the order of the names.
         Raises: BadRoute for an unknown adapter; while computing, for a batch of another size.
         """
         names = os.fspath(names) if isinstance(names, os.PathLike) else names
         route = names if isinstance(names, Route) else Route(names if names is None or isinstance(names, str) else tuple(names))
+        route = self.resolve(route)
         for name in route.wanted:
-            if name is not None:
-                self[name]
             if self.merged and name not in self.merged:
                 what = "rows cannot have the base alone" if name is None else f"{name!r} cannot be routed"
                 raise BadRoute(f"{', '.join(self.merged)} is merged into the base, so {what}. Call unmerge() first.")
@@ -206,29 +207,48 @@ class Adapters(nn.Module):
         with self.ambient.set(route=route):
             yield route
 
+    def resolve(self, route: Route) -> Route:
+        """The route with what its sums stand for. Raises: BadRoute for an unknown adapter, or for a part of virtual tokens."""
+        sums = {name: self._terms(name) for name in route.distinct}
+        return Route(route.names, {name: terms for name, terms in sums.items() if terms != ((name, 1.0),)})
+
+    def _terms(self, name: str) -> tuple[Term, ...]:
+        is_sum = isinstance(name, str) and name not in self and ("+" in name or "*" in name)
+        terms = summed(name) if is_sum else ((name, 1.0),)
+        for each, weight in terms:
+            if weight != 1.0 and any(not layer.tensors() for layer, _ in self[each].placed()):
+                raise BadRoute(f"{each!r} has virtual tokens: they are there or not, and cannot be taken {weight:g} times.")
+            self[each]
+        return terms
+
+    def lead(self, name: str) -> Adapter:
+        """The adapter of that name, or of a sum the first: whose language, task and context hold."""
+        return self[self._terms(name)[0][0]]
+
     def check_rows(self, n_rows: int) -> None:
         """Raises: BadRoute if the route in force is for another number of rows, wherever its adapters act."""
         self.ambient.call.route.groups(n_rows, next(self.base.parameters()).device)
 
     # -- merge ---------------------------------------------------------------------------------------------------------
     def merge(self, name: str) -> None:
-        """Fold an adapter into the base's weights: no cost at inference, and no other route until `unmerge`.
+        """Fold an adapter (or a sum, see `route`) into the base's weights: no cost at inference, and no other route until `unmerge`.
 
         In float32 the texts are those of the routed adapter. In bfloat16 each changed weight is rounded anew, which moves a
         text as often as the rounding of the base itself did: 5 to 11 of 100 on data/mini.
 
         Raises: CannotMerge if the method has no weight form, or another adapter is merged; the base is then as it was.
         """
-        adapter = self[name]
+        terms = self._terms(name)
         if self.merged:
             raise CannotMerge(f"{', '.join(self.merged)} is merged already. Call unmerge() first.")
-        if not adapter.method.mergeable:
-            raise CannotMerge(f"{adapter.method.name} acts on activations and has no weight form: serve it routed.")
-        places = [site for site in self.sites.values() if name in site.pieces]
+        for each, _ in terms:
+            if not self[each].method.mergeable:
+                raise CannotMerge(f"{self[each].method.name} acts on activations and has no weight form: serve it routed.")
+        places = [site for site in self.sites.values() if site.of(terms)]
         self.merged = (name,)
         try:
             for site in places:
-                site.merge(name)
+                site.merge(name, terms)
         except BaseException:
             self.unmerge()
             raise

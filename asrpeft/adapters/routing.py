@@ -8,7 +8,8 @@ pass, perhaps after the `with` block has ended or on another thread.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator, Sequence
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
@@ -20,6 +21,18 @@ from torch import Tensor, nn
 from asrpeft.errors import BadRoute
 
 Rows = Tensor | None  # indices of rows, or None for all of them
+Term = tuple[str, float]  # an adapter in a sum, and its weight
+
+
+def summed(text: str) -> tuple[Term, ...]:
+    """`sw+0.5*speaker-12` → (("sw", 1.0), ("speaker-12", 0.5)); weights may be negative (`a+-0.5*b`).
+
+    Raises: BadRoute for what is no sum of names.
+    """
+    found = [re.fullmatch(r"\s*(?:(-?\d*\.?\d+)\s*\*)?\s*([^*]*[^*\s])\s*", part) for part in text.split("+")]
+    if not all(found) or len({match[2] for match in found}) < len(found):
+        raise BadRoute(f"{text!r} is no sum of adapters: write it as sw+0.5*speaker-12, each name once.")
+    return tuple((match[2], float(match[1] or 1.0)) for match in found)
 
 
 @dataclass(frozen=True)
@@ -27,6 +40,7 @@ class Route:
     """`names`: one adapter name (or None, the base) for each row; or a single one for however many rows there are."""
 
     names: tuple[str | None, ...] | str | None
+    sums: Mapping[str, tuple[Term, ...]] = field(default_factory=dict)  # names that stand for several adapters
     _groups: dict = field(default_factory=dict, repr=False, compare=False)
 
     def groups(self, n_rows: int, device: torch.device) -> list[tuple[str, Rows]]:
@@ -52,7 +66,11 @@ class Route:
 
     def take(self, rows: Sequence[int]) -> Route:
         """The route of a batch made of these rows of this one (rows may repeat, as beams do)."""
-        return self if self.names is None or isinstance(self.names, str) else Route(tuple(self.names[i] for i in rows))
+        return self if self.names is None or isinstance(self.names, str) else Route(tuple(self.names[i] for i in rows), self.sums)
+
+    def terms(self, name: str) -> tuple[Term, ...]:
+        """The adapters that a row's name stands for, with their weights: itself, unless it is a sum."""
+        return self.sums.get(name, ((name, 1.0),))
 
     @property
     def distinct(self) -> list[str]:

@@ -6,14 +6,14 @@ The base's module tree is left as it is: a site puts forward hooks on the frozen
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
 from transformers.modeling_outputs import BaseModelOutputWithPastAndCrossAttentions
 
 from asrpeft.adapters.attention import PrefixSource, watch
-from asrpeft.adapters.routing import Ambient, Route
+from asrpeft.adapters.routing import Ambient, Route, Term
 from asrpeft.errors import BadInput, BadRoute, CannotMerge
 from asrpeft.methods.base import LayerAdapter
 from asrpeft.methods.layers import Layer
@@ -50,6 +50,9 @@ def sweep(base: nn.Module) -> None:
                 module._forward_pre_hooks_with_kwargs.pop(key, None)
 
 
+Pieces = tuple[list[LayerAdapter], float]  # what one adapter of a sum has at a place, and its weight
+
+
 class Site:
     """One place. `pieces[name]` are the pieces that adapter `name` has here, applied in order."""
 
@@ -79,22 +82,29 @@ class Site:
             handle.remove()
         self._hooks = []
 
-    def _here(self, route: Route, n_rows: int, device: torch.device) -> Iterable[tuple[list[LayerAdapter], Tensor | None]]:
+    def _here(self, route: Route, n_rows: int, device: torch.device) -> Iterable[tuple[list[Pieces], Tensor | None]]:
         for name, rows in route.groups(n_rows, device):
             if name in self.merged:
                 continue
             if self.merged:
                 raise BadRoute(f"Adapter {', '.join(self.merged)!r} is merged into the base, so rows cannot be routed to {name!r}. Call unmerge() first.")
-            if name in self.pieces:
-                yield self.pieces[name], rows
+            terms = self.of(route.terms(name))
+            if terms:
+                yield terms, rows
+
+    def of(self, terms: Sequence[Term]) -> list[Pieces]:
+        """What the adapters of a sum have here: (pieces, weight) of each."""
+        return [(self.pieces[name], weight) for name, weight in terms if name in self.pieces]
 
     def mergeable(self, name: str) -> None:
         """Raises: CannotMerge if what `name` has here cannot be folded into a weight."""
         raise CannotMerge(f"{self.pieces[name][0].name} at {self.layer.path} cannot be merged into a weight: serve it routed.")
 
-    def merge(self, name: str) -> None:
-        """Fold what `name` has here into the frozen layer."""
-        self.mergeable(name)
+    def merge(self, name: str, terms: Sequence[Term] = ()) -> None:
+        """Fold what `name` (an adapter, or the sum of `terms`) has here into the frozen layer."""
+        for each, _ in terms or ((name, 1.0),):
+            if each in self.pieces:
+                self.mergeable(each)
 
     def unmerge(self) -> None:
         """Restore every bit of the frozen layer."""
@@ -116,13 +126,18 @@ class WeightSite(Site):
 
     def _before(self, module: nn.Module, args: tuple) -> tuple:
         x = args[0]
-        for pieces, rows in self._here(self.ambient.call.route, len(x), x.device):
-            edited = x if rows is None else x[rows]
-            for piece in pieces:
-                edited = piece.edit_input(edited, self.layer)
-            edited = edited.to(x.dtype)  # as in `_apply`: nothing that follows may widen
+        for terms, rows in self._here(self.ambient.call.route, len(x), x.device):
+            if not _single(terms):
+                continue  # the input that one adapter of a sum edits is not the others': see `_sum`
+            edited = self._edited(terms[0][0], x if rows is None else x[rows])
             x = edited if rows is None else x.index_copy(0, rows, edited)
         return (x, *args[1:])
+
+    def _edited(self, pieces: list[LayerAdapter], x: Tensor) -> Tensor:
+        edited = x
+        for piece in pieces:
+            edited = piece.edit_input(edited, self.layer)
+        return edited.to(x.dtype)  # as in `_apply`: nothing that follows may widen
 
     def _after(self, module: nn.Module, args: tuple, kwargs: dict, y: Tensor) -> Tensor:
         return self._apply(self.layer.input(args, kwargs), y, lambda piece: piece)
@@ -132,10 +147,13 @@ class WeightSite(Site):
 
     def _apply(self, x: Tensor, y: Tensor, how: Callable[[LayerAdapter], Callable]) -> Tensor:
         made: Tensor | None = None
-        for pieces, rows in self._here(self.ambient.call.route, len(x), x.device):
+        for terms, rows in self._here(self.ambient.call.route, len(x), x.device):
             own_x, own_y = (x, y) if rows is None else (x[rows], y[rows])
-            for piece in pieces:
-                own_y = how(piece)(own_x, own_y, self.layer)
+            if _single(terms):
+                for piece in terms[0][0]:
+                    own_y = how(piece)(own_x, own_y, self.layer)
+            else:
+                own_y = self._sum(terms, own_x, own_y, how)
             # Under autocast a float32 embedding gives a float32 sum where the frozen output is float32 too; in a
             # half-precision base the sum must not widen what follows.
             own_y = own_y.to(y.dtype)
@@ -144,6 +162,21 @@ class WeightSite(Site):
             made = y.clone() if made is None else made  # one copy, however many adapters the rows are spread over
             made.index_copy_(0, rows, own_y)
         return y if made is None else made
+
+    def _sum(self, terms: list[Pieces], x: Tensor, y: Tensor, how: Callable[[LayerAdapter], Callable]) -> Tensor:
+        """y + Σ weight · (what the adapter makes of the frozen layer alone − y): no adapter sees another's change, so their
+        order does not matter, and merging adds their changes of the weight in the same way."""
+        total = y
+        for pieces, weight in terms:
+            own_x, own_y = x, y
+            if y.shape[:-1] == x.shape[:-1] and any(piece.edits_input for piece in pieces) and how(pieces[0]) is pieces[0]:
+                w, b = self.layer.matrix, self.layer.bias
+                own_x = self._edited(pieces, x)
+                own_y = self.layer.run(own_x, w) if b is None else self.layer.run(own_x, w) + self.layer.channels(b).to(y.dtype)
+            for piece in pieces:
+                own_y = how(piece)(own_x, own_y, self.layer)
+            total = total + weight * (own_y - y)
+        return total
 
     def mergeable(self, name):
         if not self.layer.writable:
@@ -154,24 +187,39 @@ class WeightSite(Site):
                               f"Serve it routed, or train it with head=True.")  # fmt: skip
 
     @torch.no_grad()
-    def merge(self, name: str) -> None:
-        self.mergeable(name)
+    def merge(self, name, terms=()):
+        super().merge(name, terms)
         if not self.backup:
             self.backup = [tensor.clone() for tensor in self.layer.tensors()]
         # In float32 at least, then one rounding to the base's dtype.
         wide = torch.promote_types(self.layer.matrix.dtype, torch.float32)
         w = self.layer.matrix.to(wide)
         b = None if self.layer.bias is None else self.layer.bias.to(wide)
-        for piece in self.pieces[name]:
-            w, b = piece.merged(w, b)
+        held = self.of(terms or ((name, 1.0),))
+        if _single(held):
+            w, b = self._merged(held[0][0], w, b)
+        else:
+            own = [(*self._merged(pieces, w, b), weight) for pieces, weight in held]
+            w, b = w + sum(weight * (new - w) for new, _, weight in own), None if b is None else b + sum(weight * (new - b) for _, new, weight in own)
         self.layer.write(w, b)
         self.merged = (*self.merged, name)
+
+    @staticmethod
+    def _merged(pieces: list[LayerAdapter], w: Tensor, b: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        for piece in pieces:
+            w, b = piece.merged(w, b)
+        return w, b
 
     @torch.no_grad()
     def unmerge(self) -> None:
         for tensor, kept in zip(self.layer.tensors(), self.backup):
             tensor.copy_(kept)
         self.backup, self.merged = [], ()
+
+
+def _single(terms: list[Pieces]) -> bool:
+    """Whether it is one adapter as it is, and no sum."""
+    return len(terms) == 1 and terms[0][1] == 1.0
 
 
 def _on_head(piece: LayerAdapter) -> bool:
@@ -196,8 +244,8 @@ class AttentionSite(Site, PrefixSource):
 
     def prefixes(self, n_rows, like):
         found = [(torch.cat([k for k, _ in kv], dim=1), torch.cat([v for _, v in kv], dim=1), rows)
-                 for pieces, rows in self._here(self.ambient.call.route, n_rows, like.device)
-                 for kv in [[piece.rows() for piece in pieces]]]  # fmt: skip
+                 for terms, rows in self._here(self.ambient.call.route, n_rows, like.device)
+                 for kv in [[piece.rows() for pieces, _ in terms for piece in pieces]]]  # fmt: skip
         if not found:
             return None
         length = max(k.shape[1] for k, _, _ in found)
@@ -229,8 +277,8 @@ class DecoderSite(Site):
 
     def _lengths(self, n_rows: int, device: torch.device) -> Tensor:
         lengths = torch.zeros(n_rows, dtype=torch.long, device=device)
-        for pieces, rows in self._here(self.ambient.call.route, n_rows, device):
-            lengths[slice(None) if rows is None else rows] = sum(len(piece.rows()[0]) for piece in pieces)
+        for terms, rows in self._here(self.ambient.call.route, n_rows, device):
+            lengths[slice(None) if rows is None else rows] = sum(len(piece.rows()[0]) for pieces, _ in terms for piece in pieces)
         return lengths
 
     def _before(self, decoder: nn.Module, args: tuple, kwargs: dict) -> tuple[tuple, dict]:
@@ -259,8 +307,8 @@ class DecoderSite(Site):
                 raise BadInput(f"{longest} prompt rows and {n_tokens} tokens exceed the decoder's {decoder.max_target_positions} positions.")
             embeds = decoder.embed_tokens(ids) if embeds is None else embeds
             front = embeds.new_zeros(n_rows, longest, embeds.shape[2])
-            for pieces, rows in self._here(self.ambient.call.route, n_rows, device):
-                own = torch.cat([piece.rows()[0] for piece in pieces]).to(embeds.dtype)
+            for terms, rows in self._here(self.ambient.call.route, n_rows, device):
+                own = torch.cat([piece.rows()[0] for pieces, _ in terms for piece in pieces]).to(embeds.dtype)
                 index = torch.arange(n_rows, device=device) if rows is None else rows
                 own = nn.functional.pad(own, (0, 0, longest - len(own), 0)).expand(len(index), -1, -1)
                 front = front.index_copy(0, index, own)

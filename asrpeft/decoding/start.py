@@ -71,7 +71,8 @@ def prompt_rows(recognizer: Recognizer, route: Route) -> int:
     site = recognizer.adapters.sites.get("decoder")
     if site is None:
         return 0
-    return max((sum(len(piece.rows()[0]) for piece in site.pieces.get(name, ())) for name in route.distinct), default=0)
+    route = recognizer.adapters.resolve(route)
+    return max((sum(len(piece.rows()[0]) for pieces, _ in site.of(route.terms(name)) for piece in pieces) for name in route.distinct), default=0)
 
 
 def check_prompts(recognizer: Recognizer, prompts: Sequence[Sequence[int]], n_rows: int) -> None:

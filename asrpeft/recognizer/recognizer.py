@@ -161,7 +161,7 @@ class Recognizer(nn.Module):
         Raises: BadInput for an unknown language or task, or where a multilingual base is not told the language.
         """
         tokens = [self.start]
-        manifest = self.adapters[adapter].manifest if adapter is not None else None
+        manifest = self.adapters.lead(adapter).manifest if adapter is not None else None
         if lang is None:
             lang = self.language_for(adapter)
         if self.multilingual:
@@ -244,30 +244,30 @@ class Recognizer(nn.Module):
 
     def language_for(self, adapter: str | None) -> str | None:
         """The language that an adapter was trained for, or the base was by the adapter merged into it; None: nobody says."""
-        own = None if adapter is None else self.adapters[adapter].manifest.language
+        own = None if adapter is None else self.adapters.lead(adapter).manifest.language
         return own or self.info.language
 
     def task_for(self, adapter: str | None) -> str:
         """The task that an adapter, or a merged base, was trained for."""
-        return self.info.task if adapter is None else self.adapters[adapter].manifest.task
+        return self.info.task if adapter is None else self.adapters.lead(adapter).manifest.task
 
     def context_for(self, adapter: str | None) -> str:
         """The audio context to decode with: what the adapter was trained for; `full` for a base never tuned to less."""
         if adapter is not None:
-            return self.adapters[adapter].manifest.context
+            return self.adapters.lead(adapter).manifest.context
         if self.info.context is not None:
             return self.info.context
         return "auto" if "auto" in self.info.contexts else "full"
 
     def decode_by(self, adapter: str | None) -> str:
         """`attention`: the decoder writes; `ctc`: the head that was trained without one does."""
-        return self.info.decode_by if adapter is None else self.adapters[adapter].manifest.decode_by
+        return self.info.decode_by if adapter is None else self.adapters.lead(adapter).manifest.decode_by
 
     def check_context(self, context: str, adapter: str | None) -> None:
         """Raises: BadInput where a model would be run on a context it was never trained for."""
         if context not in CONTEXTS:
             raise BadInput(f"There is no audio context {context!r}; choose 'full' or 'auto'.")
-        trained = self.info.contexts if adapter is None else (*self.info.contexts, self.adapters[adapter].manifest.context)
+        trained = self.info.contexts if adapter is None else (*self.info.contexts, self.adapters.lead(adapter).manifest.context)
         if context == "auto" and "auto" not in trained:
             who = f"The adapter {adapter!r}" if adapter else f"The base {self.info.id}"
             raise BadInput(f"{who} was never trained on short audio contexts and would repeat itself endlessly. Use --context full, "
@@ -310,5 +310,5 @@ class Recognizer(nn.Module):
 
     def ctc_head(self, adapter: str | None) -> CTCHead | None:
         """The CTC head that goes with an adapter: its own, or the base's."""
-        own = self.adapters[adapter].ctc if adapter is not None else None
+        own = self.adapters.lead(adapter).ctc if adapter is not None else None
         return own if own is not None else self.ctc
