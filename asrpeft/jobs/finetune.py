@@ -240,8 +240,8 @@ def finetune(
                 watched = watch(choosing, max_loss, lambda adapted: dev_wer(
                     recognizer, name if adapted else None, choosing, lang=guard_lang, task=task, options=options))  # fmt: skip
             if scored := 2 * (len(eval_data or ()) + len(guard or ())):
-                length = f"{options.minutes:g} minutes" if options.minutes else f"{options.steps:,} steps" if options.steps else f"{options.epochs} epochs"
-                progress(Message(f"{len(data):,} utterances to train on for {length}; then base and adapter transcribe {scored:,}."))
+                unit, n = next((unit, n) for unit in ("minutes", "steps", "epochs") if (n := getattr(options, unit)) is not None)
+                progress(Message(f"{len(data):,} utterances to train on ({unit}: {n:g}), then {scored:,} to transcribe, by base and adapter."))
             trained = _train(recognizer, adapter, data, dev, options, given, task, watched, silent,
                              "last" if keep_weights == "last" else "best", checkpoint, resume, progress)  # fmt: skip
             recognizer.adapters.describe(name, training=described | provenance(trained) | on_record)

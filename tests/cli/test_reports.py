@@ -79,6 +79,22 @@ def test_it_is_told_before_the_work_how_much_there_is(base, speech):
         assert "24 utterances to transcribe: 4 of" in text and "2 systems, 6 passes in all" in text
 
 
+def test_finetune_says_what_it_will_train_on_and_transcribe(base, speech):
+    rows = (speech / "test.jsonl").read_text(encoding="utf-8").splitlines(keepends=True)
+    for name, part in (("train", rows[:2]), ("held", rows[2:])):
+        (speech / f"{name}.jsonl").write_text("".join(part), encoding="utf-8")
+    data = ("--data", speech / "train.jsonl", "--dev-data", speech / "held.jsonl", "--eval-data", speech / "held.jsonl", "--allow-overlap")
+    shown, _ = asrpeft("finetune", *data, "--steps", "1", "--augment", "none", "--out", speech / "sw")
+    assert "2 utterances to train on (steps: 1), then 4 to transcribe, by base and adapter." in shown
+
+
+def test_many_recordings_are_counted_and_measured_before_the_first(base, speech):
+    _, said = asrpeft("transcribe", speech / "0.wav", speech / "3.wav", "--lang", "sw", "--out", speech / "text")
+    assert "2 recordings, 0:01 of sound." in said
+    _, said = asrpeft("transcribe", speech / "0.wav", "--lang", "sw", "--out", speech / "alone")
+    assert "of sound" not in said
+
+
 def test_the_last_utterances_of_a_pass_take_longest():
     spoken = corpus([0.5, 1.0, 6.0])
     told = plan(spoken, 2, Checks(conditions=["speed"]))
