@@ -3,7 +3,7 @@
 import pytest
 
 from asrpeft.jobs import pace
-from asrpeft.jobs.compare import contest
+from asrpeft.jobs.compare import compare
 from asrpeft.training import Message
 from tests.bases import tiny_recognizer
 from tests.training.tones import options, tones
@@ -39,6 +39,6 @@ def test_times_are_no_finer_than_anybody_can_know(seconds, words):
 
 def test_a_comparison_says_where_it_is_and_how_long_the_rest_takes():
     told = []
-    contest(tiny_recognizer(), tones(8), tones(2), methods=["lora", "ia3"], options=options(steps=1), lang="en", progress=told.append)
+    compare(tiny_recognizer(), tones(8), tones(2), methods=["lora", "ia3"], options=options(steps=1), lang="en", progress=told.append)
     first, second = (event.text for event in told if isinstance(event, Message) and event.text.startswith("-- "))
     assert first == "-- lora (1 of 2) --" and second.startswith("-- ia3 (2 of 2, about ") and second.endswith(" to go) --")
