@@ -198,7 +198,7 @@ def _measured(recognizer: Recognizer, data: Corpus, dev: Corpus, eval_data: Corp
 
 def _train(recognizer: Recognizer, data: Corpus, dev: Corpus, name: str, where: str | None, settings: Mapping[str, Any], lang: str | None,
            options: TrainingOptions, out: str | Path | None, resume: bool, overwrite: bool, progress: Progress) -> Finetuned:  # fmt: skip
-    run = {"resume": resume, "overwrite": overwrite,
+    run: dict[str, Any] = {"resume": resume, "overwrite": overwrite,
            "options": options, "method": name, "settings": settings, "lang": lang, "dev": dev, "name": name, "progress": progress,
            "keep_weights": "best", "check_nonspeech": False, "overlap": "ignore", "out": None if out is None else Path(out) / name}  # fmt: skip
     try:

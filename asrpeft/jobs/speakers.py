@@ -173,8 +173,9 @@ def speakers(
     _, said = parts_of_a_run(data=train, dev=dev, eval_data=test, parent=parent, speakers=False, how=overlap)
     for sentence in said:
         progress(Message(sentence))
-    common = dict(options=options, keep_weights="best", check_nonspeech=False, overlap="ignore", record=record, method=method, where=where, settings=settings,
-                  lang=lang, proxy_lang=proxy_lang, task=task, resume=resume, overwrite=overwrite, progress=progress)  # fmt: skip
+    common: dict[str, Any] = dict(options=options, keep_weights="best", check_nonspeech=False, overlap="ignore", record=record, method=method,
+                                  where=where, settings=settings, lang=lang, proxy_lang=proxy_lang, task=task, resume=resume,
+                                  overwrite=overwrite, progress=progress)  # fmt: skip
     together = None
     if pooled or from_pooled:
         progress(Message(f"All {len(parts)} speakers together"))
