@@ -9,7 +9,8 @@ On a Conv1d the unmerged form is two convolutions: the layer's own kernel into `
 `start="pissa"` begins at the weight's own largest singular triplets, s·B₀A₀ = U_r S_r V_rᵀ (PiSSA, https://arxiv.org/abs/2404.02948), `start="olora"`
 at the first columns and rows of its QR decomposition (OLoRA, https://arxiv.org/abs/2406.01775). The base weight stays what it is: the start is
 subtracted, and kept in the file, which is then twice as large; it does not decay, which would take the base's best directions away.
-`plus=16` trains B at 16 times the rate of A (LoRA+, https://arxiv.org/abs/2402.12354).
+`plus=16` trains B at 16 times the rate of A (LoRA+, https://arxiv.org/abs/2402.12354). `train="B"` keeps A at its random start and trains B
+alone, rank·out numbers and about as good (https://arxiv.org/abs/2402.16842); `train="A"` is the mirror, the weaker one there.
 """
 
 from __future__ import annotations
@@ -39,7 +40,8 @@ _START = {"pissa": _pissa, "olora": _olora}  # B₀ and A₀, to be divided by �
 
 @register("lora")
 class LoRA(LayerAdapter):
-    tries = ({"rank": 2}, {"rank": 3, "scale": "rs", "dropout": 0.5}, {"rank": 2, "start": "pissa", "dropout": 0.2}, {"rank": 2, "start": "olora"})
+    tries = ({"rank": 2}, {"rank": 3, "scale": "rs", "dropout": 0.5}, {"rank": 2, "start": "pissa", "dropout": 0.2}, {"rank": 2, "start": "olora", "train": "B"},
+             {"rank": 2, "train": "A"})  # fmt: skip
 
     @dataclass(frozen=True)
     class Config(WeightConfig):
@@ -49,11 +51,13 @@ class LoRA(LayerAdapter):
         dropout: float = 0.0  # on the input of A, in training
         start: str = "zero"  # or "pissa", "olora": factors of the frozen weight, subtracted again
         plus: float = 1.0  # B's learning rate as a multiple of A's
+        train: str = "AB"  # or A, B: the other one stays as it starts
 
         def __post_init__(self):
             positive("lora", rank=self.rank, alpha=self.alpha, plus=self.plus)
             one_of("lora", ("standard", "rs"), scale=self.scale)
             one_of("lora", ("zero", "pissa", "olora"), start=self.start)
+            one_of("lora", ("AB", "A", "B"), train=self.train)
             within("lora", 0, 1, dropout=self.dropout)
 
     def __init__(self, layer, config, pool):
@@ -64,15 +68,19 @@ class LoRA(LayerAdapter):
             b, a = _START[config.start](layer.wide()[0].detach().float(), r)
             self.a, self.b = nn.Parameter(a / self.s**0.5), nn.Parameter(b / self.s**0.5)
             self.keep("a0", self.a), self.keep("b0", self.b)
-        elif layer.kind == "embedding":
+        elif config.train == "A" or (config.train == "AB" and layer.kind == "embedding"):
             self.a, self.b = zeros(r, inp), gaussian(out, r)
         else:
             self.a, self.b = nn.Parameter(torch.empty(r, inp)), zeros(out, r)
             nn.init.kaiming_uniform_(self.a, a=math.sqrt(5))
+        for name in {"A": "b", "B": "a"}.get(config.train, ""):
+            frozen = self._parameters.pop(name)
+            self.keep(name, frozen)
 
     @classmethod
     def size(cls, config, layer):
-        return config.rank * sum(layer.shape)
+        out, inp = layer.shape
+        return config.rank * (out * ("B" in config.train) + inp * ("A" in config.train))
 
     @classmethod
     def fits(cls, layer, config):
@@ -80,7 +88,7 @@ class LoRA(LayerAdapter):
 
     @classmethod
     def stored_size(cls, config, layers):
-        return super().stored_size(config, layers) * (1 if config.start == "zero" else 2)
+        return config.rank * sum(sum(layer.shape) for layer in layers) * (1 if config.start == "zero" else 2)
 
     @classmethod
     def facts(cls, config, name):

@@ -1,0 +1,137 @@
+"""LoKr, FourierFT, HRA, RoAd, LN tuning and PiSSA against Hugging Face `peft`: the same outputs and the same gradients for
+the same tensors; and what single methods promise beyond the common tests."""
+
+from __future__ import annotations
+
+import warnings
+
+import pytest
+import torch
+from torch.testing import assert_close
+
+from asrpeft.adapters.peft_format import write_peft
+from asrpeft.errors import BadInput
+from asrpeft.methods import Pool, configure, method
+from tests.methods.cases import make_layer, recognizer, stir
+from tests.methods.test_agreement_with_peft import given, our_logits, ours, peft_logits
+
+peft = pytest.importorskip("peft", reason="peft is in the extra `test`")
+WHERE = ["q_proj", "fc1", "fc2"]
+
+
+def set_to(theirs: dict, name: str, tensor: torch.Tensor) -> torch.nn.Parameter:
+    theirs[name] = torch.nn.Parameter(tensor.detach().clone())
+    return theirs[name]
+
+
+def lokr(theirs, piece, layer):
+    d = [(theirs.lokr_w2, piece.d)] if piece.d1 is None else [(theirs.lokr_w2_a, piece.d1), (theirs.lokr_w2_b, piece.d2)]
+    return [(set_to(held, "a", own), own, lambda g: g) for held, own in [(theirs.lokr_w1, piece.c), *d]]
+
+
+def fourierft(theirs, piece, layer):
+    theirs.indices["a"] = torch.stack([piece.at // layer.shape[1], piece.at % layer.shape[1]])
+    return [(set_to(theirs.fourierft_spectrum, "a", piece.c), piece.c, lambda g: g)]
+
+
+def hra(theirs, piece, layer):
+    return [(set_to(theirs.hra_u, "a", piece.u.T), piece.u, lambda g: g.T)]
+
+
+def road(theirs, piece, layer):
+    pairs = (theirs.road_theta, piece.theta, 0), (theirs.road_alpha, piece.g, 1)
+    return [(set_to(held, "a", own + at), own, lambda g: g) for held, own, at in pairs]
+
+
+def ln(theirs, piece, layer):
+    norm = theirs.ln_tuning_layers["a"]
+    norm.weight.data, norm.bias.data = (layer.module.weight + piece.dw).detach(), (layer.module.bias + piece.db).detach()
+    return [(norm.weight, piece.dw, lambda g: g), (norm.bias, piece.db, lambda g: g)]
+
+
+def started(theirs, piece, layer):
+    """Their base keeps the residual that their start leaves; with the same vectors but for signs, so does ours."""
+    theirs_start = theirs.lora_B.a.weight @ theirs.lora_A.a.weight
+    assert_close(theirs_start, piece.b0 @ piece.a0, atol=1e-5, rtol=1e-5)
+    theirs.lora_A.a.weight.data, theirs.lora_B.a.weight.data = piece.a.detach().clone(), piece.b.detach().clone()
+    return [(theirs.lora_A.a.weight, piece.a, lambda g: g), (theirs.lora_B.a.weight, piece.b, lambda g: g)]
+
+
+CASES = {
+    "lokr, a product": ("lokr", lokr, {"rank": 1, "alpha": 3.0}, lambda: peft.LoKrConfig(r=1, alpha=3, target_modules=WHERE)),
+    "lokr, a whole matrix": ("lokr", lokr, {"rank": 4, "alpha": 3.0}, lambda: peft.LoKrConfig(r=4, alpha=3, target_modules=WHERE)),
+    "fourierft": ("fourierft", fourierft, {"coefficients": 30}, lambda: peft.FourierFTConfig(n_frequency=30, scaling=150.0, target_modules=WHERE)),
+    "hra": ("hra", hra, {"rank": 4}, lambda: peft.HRAConfig(r=4, target_modules=WHERE)),
+    "road 1": ("road", road, {"group": 4}, lambda: peft.RoadConfig(variant="road_1", group_size=4, target_modules=WHERE)),
+    "road 2": ("road", road, {"group": 8, "entries": 2}, lambda: peft.RoadConfig(variant="road_2", group_size=8, target_modules=WHERE)),
+    "road 4": ("road", road, {"group": 4, "entries": 4}, lambda: peft.RoadConfig(variant="road_4", group_size=4, target_modules=WHERE)),
+    "ln": ("ln", ln, {"where": "*final_layer_norm"}, lambda: peft.LNTuningConfig(target_modules=r".*final_layer_norm")),
+    "pissa": ("lora", started, {"rank": 3, "alpha": 5.0, "start": "pissa"}, lambda: peft.LoraConfig(r=3, lora_alpha=5, init_lora_weights="pissa", target_modules=WHERE)),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_peft_gives_the_same_outputs_and_gradients_for_the_same_tensors(case):
+    name, fill, settings, config = CASES[case]
+    model = recognizer()
+    adapter = stir(model.adapt(name, name="a", **{"where": WHERE} | settings), by=0.1).double()
+    base = recognizer().base.float()  # their starts refuse double precision
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        theirs = peft.get_peft_model(base, config(), adapter_name="a").double().eval()
+    modules = dict(theirs.base_model.model.named_modules())
+    same = [pair for path, piece in adapter.by_path().items() for pair in fill(modules[f"model.{path}"], piece, adapter.layers[path])]
+    want = theirs.base_model.model(**given()).logits
+    with model.route("a"):
+        got = model.base(**given()).logits
+    assert (want - our_logits(model, None)).abs().max() > 1e-2
+    rough = {"atol": 2e-5, "rtol": 2e-4} if name in ("fourierft", "lora") else {"atol": 1e-7, "rtol": 1e-6}  # where they are in float32
+    assert_close(got, want, **rough)
+    for logits in (got, want):
+        logits.square().mean().backward()
+    assert len(same) >= len(adapter.by_path()) > 0
+    for their, our, shaped in same:
+        assert our.grad.abs().max() > 0
+        assert_close(shaped(our.grad), their.grad, **rough)
+
+
+@pytest.mark.parametrize("settings", [{"start": "pissa"}, {"start": "olora", "scale": "rs", "train": "B"}, {"train": "B"}], ids=lambda s: "-".join(s.values()))
+def test_a_lora_with_a_start_is_written_for_peft_as_the_plain_lora_that_it_is(settings, tmp_path):
+    model, adapter = ours("lora", {"where": "attention,conv", "rank": 3, "alpha": 5.0} | settings)
+    write_peft(adapter, tmp_path / "a")
+    assert_close(peft_logits(tmp_path / "a"), our_logits(model, "a"), atol=1e-5, rtol=1e-5)
+
+
+def test_pissa_starts_at_the_leading_singular_vectors_and_its_residual_is_the_rest():
+    layer = make_layer("linear")
+    piece = method("lora")(layer, configure(method("lora"), {"rank": 2, "start": "pissa"}), Pool([layer]))
+    left = torch.linalg.svdvals(layer.matrix)
+    assert_close(torch.linalg.svdvals(layer.matrix - piece.s * piece.b @ piece.a)[:3], left[2:5], atol=1e-5, rtol=1e-5)
+
+
+def test_reflections_start_in_pairs_so_an_odd_number_is_refused():
+    with pytest.raises(BadInput, match="hra: rank=3 is odd.*4 would work"):
+        configure(method("hra"), {"rank": 3})
+
+
+def test_ether_is_a_reflection_whatever_its_vectors_are():
+    layer = make_layer("linear")
+    piece = method("ether")(layer, configure(method("ether"), {"blocks": 2}), Pool([layer]))
+    for by in (0.0, 10.0):
+        turned = stir(piece, by=by).merged(torch.eye(8), None)[0].detach()
+        assert_close(turned @ turned.T, torch.eye(8), atol=1e-5, rtol=0)
+        assert_close((turned - torch.eye(8)).norm(), torch.tensor(8.0).sqrt())  # 2 a block, wherever its plane lies
+
+
+@pytest.mark.parametrize("how", ["fastfood", "shared"])
+def test_the_columns_of_the_random_subspace_have_length_one(how):
+    layer = make_layer("strided conv1d")
+    pool = Pool([layer])
+    piece = method("intrinsic")(layer, configure(method("intrinsic"), {"dimensions": 64, "how": how, "structured": False}), pool)
+    columns = []
+    for unit in torch.eye(64):
+        pool["z"].data.copy_(unit)
+        columns.append(piece.moved(8 * 24).detach())
+    p = torch.stack(columns)
+    assert 0.8 < float(p.square().sum(dim=1).mean()) < 1.25
+    assert torch.linalg.matrix_rank(p) >= 60
