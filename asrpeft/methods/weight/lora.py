@@ -40,8 +40,10 @@ _START = {"pissa": _pissa, "olora": _olora}  # B₀ and A₀, to be divided by �
 
 @register("lora")
 class LoRA(LayerAdapter):
-    tries = ({"rank": 2}, {"rank": 3, "scale": "rs", "dropout": 0.5}, {"rank": 2, "start": "pissa", "dropout": 0.2}, {"rank": 2, "start": "olora", "train": "B"},
-             {"rank": 2, "train": "A"})  # fmt: skip
+    tries = (
+        {"rank": 2}, {"rank": 3, "scale": "rs", "dropout": 0.5}, {"rank": 2, "start": "pissa", "dropout": 0.2},
+        {"rank": 2, "start": "olora", "train": "B"}, {"rank": 2, "alpha": 2.0, "train": "A"},
+    )  # fmt: skip
 
     @dataclass(frozen=True)
     class Config(WeightConfig):
