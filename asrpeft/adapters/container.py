@@ -216,7 +216,7 @@ class Adapters(nn.Module):
         is_sum = isinstance(name, str) and name not in self and ("+" in name or "*" in name)
         terms = summed(name) if is_sum else ((name, 1.0),)
         for each, weight in terms:
-            if weight != 1.0 and any(not layer.tensors() for layer, _ in self[each].placed()):
+            if weight != 1.0 and any(layer.kind in ("attention", "decoder") for layer, _ in self[each].placed()):
                 raise BadRoute(f"{each!r} has virtual tokens: they are there or not, and cannot be taken {weight:g} times.")
             self[each]
         return terms

@@ -1,7 +1,7 @@
 """`where`: the pattern that chooses the layers an adapter acts on.
 
 A pattern is a comma-separated list (or a list) of parts, each one of:
-  a group     `attention` (q, k, v and out projections), `conv`, `ff`, `embedding`, `norm`, `linear`, `all`
+  a group     `attention` (q, k, v and out projections), `conv`, `ff`, `embedding`, `norm`, `linear`, `block` (whole layers), `all`
   a name      `q_proj`, `fc2`, `conv1`, `encoder_attn`: the layers of that name, or all below it
   a glob      `decoder.*.q_proj`, `encoder.layers.{0..3}.*`, `encoder.layers.{0,5}.fc1`
   a subtree   `encoder`, `encoder.layers.{0..3}`: every layer below
@@ -28,6 +28,7 @@ GROUPS = {
     "embedding": lambda layer: layer.kind == "embedding",
     "norm": lambda layer: layer.kind == "norm",
     "linear": lambda layer: layer.kind == "linear",
+    "block": lambda layer: layer.kind == "block",
     "all": lambda layer: True,
 }
 
@@ -68,7 +69,7 @@ def _matches(part: str, layer: Layer) -> bool:
         return GROUPS[part](layer) and layer.leaf != _POSITIONS
     if any(fnmatchcase(layer.path, pattern) for pattern in expand(part)):
         return layer.leaf != _POSITIONS or _POSITIONS in part
-    if layer.leaf == part:
+    if layer.leaf == part and not part.isdigit():
         return True
     if layer.leaf != _POSITIONS and not part.isdigit() and part in layer.path.split("."):
         return True
@@ -89,7 +90,7 @@ def select(layers: Sequence[Layer], where: str | Sequence[str]) -> list[Layer]:
     for part in split(where):
         matched = {layer.path for layer in matching(part, layers)}
         if not matched:
-            leaves = sorted({layer.leaf for layer in layers if layer.leaf != _POSITIONS})
+            leaves = sorted({layer.leaf for layer in layers if layer.leaf != _POSITIONS and not layer.leaf.isdigit()})
             raise CannotAttach(f"`where` part {part!r} matches no layer this method can act on. Groups: {', '.join(GROUPS)}; "
                                f"layers: {', '.join(leaves)}; or a glob such as decoder.*.q_proj.")  # fmt: skip
         chosen = chosen - matched if part.startswith("-") else chosen | matched

@@ -7,7 +7,7 @@
     Embedding  y = W[:, token]                  matrix = weightᵀ                    (dim, vocabulary)
     LayerNorm  y = W x̂ + b, x̂ normalised        matrix = weight as a column         (dim, 1)
 
-`Attention` and `DecoderInput` have no matrix: virtual tokens enter there.
+`Attention` and `DecoderInput` have no matrix: virtual tokens enter there. Nor has `Block`, whose hidden states are edited.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class Layer:
 
     Attributes:
         path: its name in the base, without the leading `model.`: `decoder.layers.0.self_attn.q_proj`.
-        kind: `linear`, `conv1d`, `embedding`, `norm`, `attention` or `decoder`.
+        kind: `linear`, `conv1d`, `embedding`, `norm`, `attention`, `decoder` or `block`.
         module: the frozen module itself.
     """
 
@@ -239,11 +239,35 @@ class DecoderInput(Layer):
         return []
 
 
+class Block(Layer):
+    """A whole layer of the encoder or the decoder: hidden states (rows, frames or tokens, dim) in, and out."""
+
+    kind = "block"
+
+    @property
+    def number(self) -> int:
+        """Which one of its stack it is, from 0."""
+        return int(self.leaf)
+
+    @property
+    def shape(self):
+        return (self.module.embed_dim, 0)
+
+    @property
+    def bias(self):
+        return None
+
+    def tensors(self):
+        return []
+
+
 POSITIONS = "embed_positions"
 _KINDS: tuple[tuple[type[nn.Module], type[Layer]], ...] = (
     (nn.Linear, LinearLayer), (nn.Conv1d, Conv1dLayer), (nn.Embedding, EmbeddingLayer), (nn.LayerNorm, NormLayer),
 )  # fmt: skip
-_WHISPER_KINDS: tuple[tuple[str, type[Layer]], ...] = (("WhisperAttention", Attention), ("WhisperDecoder", DecoderInput))
+_WHISPER_KINDS: tuple[tuple[str, type[Layer]], ...] = (
+    ("WhisperAttention", Attention), ("WhisperDecoder", DecoderInput), ("WhisperEncoderLayer", Block), ("WhisperDecoderLayer", Block),
+)  # fmt: skip
 
 
 def _whisper(name: str) -> type[nn.Module] | tuple[()]:

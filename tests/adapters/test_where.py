@@ -9,7 +9,7 @@ from asrpeft.errors import CannotAttach
 from asrpeft.methods.layers import layers_of
 from tests.bases import tiny_base
 
-LAYERS = layers_of(tiny_base(layers=3, source=40))
+LAYERS = [layer for layer in layers_of(tiny_base(layers=3, source=40)) if layer.kind != "block"]  # those have a test of their own
 PROJECTIONS = ("q_proj", "k_proj", "v_proj", "out_proj")
 
 
@@ -73,3 +73,14 @@ def test_braces_and_commas():
     assert expand("a.{0..2}.{x,y}") == [f"a.{i}.{c}" for i in range(3) for c in "xy"]
     assert split("a.{0,1}.b, c") == ["a.{0,1}.b", "c"]
     assert split(["a,b", "c"]) == ["a", "b", "c"]
+
+
+def test_blocks_are_whole_layers_with_their_number_and_no_listing_offers_a_number_as_a_name():
+    from tests.methods.cases import recognizer
+
+    layers = list(recognizer().adapters.layers.values())
+    blocks = select(layers, "block")
+    assert [b.path for b in blocks] == ["encoder.layers.0", "encoder.layers.1", "decoder.layers.0", "decoder.layers.1"]
+    assert [b.number for b in blocks] == [0, 1, 0, 1] and {b.shape for b in blocks} == {(16, 0)}
+    with pytest.raises(CannotAttach, match="layers: conv1"):
+        select(layers, "nothing")
