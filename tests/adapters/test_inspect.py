@@ -26,7 +26,8 @@ def test_every_method_can_be_inspected_with_and_without_its_base(name, tmp_path)
     alone, told = inspect(folder), inspect(folder, adapters=model.adapters)
     for seen in (alone, told):
         assert json.loads(json.dumps(seen.to_json()))["method"] == name
-        assert seen.parameters == adapter.formula_size() and seen.head_parameters == adapter.head_parameters()
+        held = adapter.method.stored_size(adapter.config, list(adapter.layers.values())) + 16  # 16: the language vector
+        assert seen.parameters == held and seen.head_parameters == adapter.head_parameters()
         assert sum(s.parameters for s in seen.sites) + seen.shared_parameters + 16 == seen.parameters  # 16: the language vector
         assert [s.path for s in seen.sites] == list(adapter.layers)
         assert seen.bytes > 4 * seen.parameters and seen.scores == {"wer": 0.5}
