@@ -28,7 +28,7 @@ R = TypeVar("R")
 try:
     import fcntl
 except ImportError:  # Windows
-    fcntl = None
+    fcntl = None  # type: ignore[assignment]
 
 ADAPTER = {"adapter.json", "adapter.safetensors"}  # what an adapter's folder holds
 _LONGEST = 200  # bytes of a name: file systems take 255, and what lies beside it for a while is called after it

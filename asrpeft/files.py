@@ -29,7 +29,7 @@ from asrpeft.errors import BadInput
 try:
     import fcntl
 except ImportError:  # Windows: by the process that the name tells
-    fcntl = None
+    fcntl = None  # type: ignore[assignment]
 
 GRACE_S = 60.0  # between making a temporary and locking it a process of another machine has this long
 _KEPT = 180  # bytes of a name in its temporary's, of the 255 that file systems take

@@ -16,6 +16,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 _SAME_S = 1.0
 
@@ -38,7 +39,7 @@ class Interrupted(BaseException):
 INTERRUPTIONS = (Interrupted, KeyboardInterrupt, SystemExit)
 
 
-def note(error: BaseException, text: str, *, resumes: bool = False) -> None:
+def note(error: Any, text: str, *, resumes: bool = False) -> None:
     """Let an interruption say what was kept; `resumes`: the same run can go on from it."""
     error.add_note(text)
     error.resumes = resumes or getattr(error, "resumes", False)
@@ -55,7 +56,8 @@ class _Listener:
     def __init__(self, raised: Callable[[int], BaseException]):
         self.raised, self.process = raised, os.getpid()
         self.depth, self.told = 0, ""
-        self.count, self.at, self.pending = 0, 0.0, None
+        self.count, self.at = 0, 0.0
+        self.pending: int | None = None
 
     def __call__(self, number: int, _frame: object = None) -> None:
         now = time.monotonic()

@@ -32,7 +32,7 @@ def test_every_tool_of_the_checks_has_one_version():
 
 
 def unclean() -> list[str]:
-    return next((one["module"] for one in PROJECT["tool"]["mypy"]["overrides"] if one.get("ignore_errors")), [])
+    return [module for one in PROJECT["tool"]["mypy"]["overrides"] if one.get("ignore_errors") for module in one["module"] if not module.endswith("*")]
 
 
 @pytest.mark.parametrize("module", unclean())

@@ -6,13 +6,13 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from asrpeft.adapters.ctc import BLANK
+from asrpeft.adapters.ctc import BLANK, CTCHead
 from asrpeft.adapters.digest import difference, digest
 from asrpeft.adapters.fingerprint import readable, same, same_shape
 from asrpeft.adapters.tensors import not_finite, read_tensors
@@ -154,7 +154,8 @@ class Adapter(nn.Module):
         self.pool = Pool(list(self.layers.values()))
         self.pieces = nn.ModuleDict({path.replace(".", "/"): cls(layer, config, self.pool) for path, layer in self.layers.items()})
         self.language: LanguageVector | None = None
-        self.ctc: nn.Module | None = None
+        self._language_layer: Layer  # where it is, once there is one
+        self.ctc: CTCHead | None = None
 
     @property
     def method(self) -> type[LayerAdapter]:
@@ -165,11 +166,11 @@ class Adapter(nn.Module):
         return next(iter(self.pieces.values())).config
 
     def by_path(self) -> dict[str, LayerAdapter]:
-        return {key.replace("/", "."): piece for key, piece in self.pieces.items()}
+        return {key.replace("/", "."): cast(LayerAdapter, piece) for key, piece in self.pieces.items()}
 
     def pieces_of(self, name: str) -> list[LayerAdapter]:
         """The pieces of one method: what that method's plan works on."""
-        return [piece for piece in self.pieces.values() if piece.name == name]
+        return [piece for piece in self.by_path().values() if piece.name == name]
 
     def plan(self) -> Plan | None:
         return self.method.plan(self.config)

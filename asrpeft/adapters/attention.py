@@ -7,6 +7,7 @@ mask; encoder frames that are padding are masked here.
 
 from __future__ import annotations
 
+from typing import Any
 from weakref import ReferenceType, WeakKeyDictionary, ref
 
 import torch
@@ -47,7 +48,7 @@ def _full_mask(module: nn.Module, query: Tensor, key: Tensor) -> Tensor:
     return (mask.tril(k - q) if getattr(module, "is_causal", False) else mask)[None, None]
 
 
-def attention_forward(module: nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, **kwargs):
+def attention_forward(module: nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, **kwargs: Any) -> Any:
     """query (rows, heads, q, head_dim), key and value (rows, heads, k, head_dim) → (rows, q, heads, head_dim), None."""
     ambient, held = _AMBIENT.get(module), _SITES.get(module)
     site = None if held is None else held()

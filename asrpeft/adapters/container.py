@@ -182,7 +182,7 @@ class Adapters(nn.Module):
 
     # -- routing -------------------------------------------------------------------------------------------------------
     @contextmanager
-    def route(self, names: Sequence[str | None] | str | None) -> Iterator[Route]:
+    def route(self, names: Sequence[str | None] | str | Route | None) -> Iterator[Route]:
         """Let each row of the batches inside the `with` block use the adapter named for it (None: the base alone).
 
         A row gets what it would get alone, up to the order of sums: in float32 to about 1e-6 of a logit's size, and to the

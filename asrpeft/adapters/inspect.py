@@ -145,7 +145,7 @@ def _change(path: str, opened: Adapter | None) -> tuple[float | None, float | No
         w = layer.matrix.detach().float().cpu()
         b = None if layer.bias is None else layer.bias.detach().float().cpu()
         new_w, new_b = piece.merged(w, b)
-        moved = (new_w - w).square().sum() + (0 if b is None else (new_b - b).square().sum())
+        moved = (new_w - w).square().sum() + (0 if b is None or new_b is None else (new_b - b).square().sum())
         return float(moved.sqrt()), float(moved.sqrt() / w.norm().clamp(min=1e-12))
     try:
         return float(torch.stack([rows.square().sum() for rows in piece.rows()]).sum().sqrt()), None

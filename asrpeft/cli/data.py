@@ -78,7 +78,8 @@ def stats(data: Corpora, columns: o.Columns = None, by: Annotated[str | None, ty
     from asrpeft.corpus.corpus import Tally
 
     reading = o.open_corpus(data, columns=columns)
-    tally, groups = Tally(), Counter()
+    tally = Tally()
+    groups: Counter[str] = Counter()
     with bar("reading", quiet=quiet) as advance:
         for number, item in enumerate(reading.items, 1):
             tally.add(item)

@@ -7,7 +7,7 @@ import sys
 import warnings
 from collections.abc import Sequence
 from importlib import import_module
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import typer
 
@@ -41,7 +41,8 @@ def _version(version: bool = typer.Option(False, "--version", "-V", help="Print 
 
 def spread(arguments: Sequence[str]) -> list[str]:
     """`--set rank=16 alpha=32` → `--set rank=16 --set alpha=32`; other options that take KEY=VALUE likewise."""
-    spread_over, result, key = ("--set", "--columns"), [], None
+    spread_over, key = ("--set", "--columns"), None
+    result: list[str] = []
     for argument in arguments:
         if argument.startswith("-"):
             key = argument if argument in spread_over else None
@@ -91,7 +92,7 @@ def run(arguments: Sequence[str] | None = None) -> None:
 _BadUsage: type[Exception] = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
 
 
-def _explain(error: Exception) -> NoReturn:
+def _explain(error: Any) -> NoReturn:
     """A command that cannot be parsed: how it is used, what was wrong. (Without any argument the help was shown already.)"""
     if type(error).__name__ != "NoArgsIsHelpError":
         context = getattr(error, "ctx", None)

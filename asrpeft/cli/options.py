@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tomllib
+from collections.abc import MutableMapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -221,7 +222,7 @@ def over_recipe(context: typer.Context, settings: list[str] | None, **lengths: A
 
     A length on the command line, in epochs, steps or minutes, takes the place of a recipe's in whatever unit.
     """
-    recipes: dict[str, Any] = context.default_map or {}
+    recipes: MutableMapping[str, Any] = context.default_map or {}
     # By its name: the class is click's, or that of a copy which typer brings along.
     given = {name for name in (*lengths, "settings") if getattr(context.get_parameter_source(name), "name", None) == "COMMANDLINE"}
     if given & set(lengths):

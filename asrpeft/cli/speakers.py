@@ -111,11 +111,11 @@ def speakers(
     heads = ["speaker", "trained on", "tested on", "base WER", *(["pooled WER"] if with_pooled else []), "own WER", "own is", "p", "enabled"]
     console().print(table("Tested on each speaker's own held-out sentences; enabled by their dev sentences", heads, rows))
     # Where WER and CER disagree, or invented words decide. (That a test of one speaker speaks of one speaker is no news.)
-    told = [(one.speaker, note) for one in found.speakers for note in one.test["notes"] if not note.startswith("Decided")]
-    for speaker, note in told[:NOTES]:
+    remarks = [(one.speaker, note) for one in found.speakers for note in one.test["notes"] if not note.startswith("Decided")]
+    for speaker, note in remarks[:NOTES]:
         say(f"{speaker}: {note}")
-    if len(told) > NOTES:
-        say(f"{len(told) - NOTES} more notes like these are in {out / 'speakers.json'}.")
+    if len(remarks) > NOTES:
+        say(f"{len(remarks) - NOTES} more notes like these are in {out / 'speakers.json'}.")
     for speaker, reason in found.skipped:
         say(f"{speaker} was left out: {reason}")
     say(f"Adapters and speakers.json are in {out}.")

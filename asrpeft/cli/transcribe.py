@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -117,7 +117,8 @@ def transcribe(
     audio = [source for source in named if places.get(source) != {}]
     for source in existing:
         say(f"there already: {source}")
-    told, skipped = [], [{"audio": source, "reason": why} for source, why in missing]
+    told: list[dict[str, Any]] = []
+    skipped: list[dict[str, Any]] = [{"audio": source, "reason": why} for source, why in missing]
     for one in skipped:
         say(f"skipped: {one['reason']}")
     if not audio:  # nothing to load a model for
@@ -168,7 +169,7 @@ def length(source: str) -> float:
         return 0.0  # told when its turn comes
 
 
-def _end(told: list[dict], skipped: list[dict], existing: list[str], total: int, *, json: bool) -> None:
+def _end(told: list[dict[str, Any]], skipped: list[dict[str, Any]], existing: list[str], total: int, *, json: bool) -> None:
     if json:
         print_json({"transcripts": told, "skipped": skipped, "existing": existing})
     if skipped:

@@ -48,9 +48,9 @@ def match(columns: Sequence[str], told: Mapping[str, str] | None = None, *, wher
         if role in told:
             continue
         taken = set(found.values())
-        column = next((lower[n] for n in names if n in lower and lower[n] not in taken), None)
-        if column is not None:
-            found[role] = column
+        named = next((lower[n] for n in names if n in lower and lower[n] not in taken), None)
+        if named is not None:
+            found[role] = named
     for role in REQUIRED:
         if role not in found and (role != "text" or need_text):
             raise BadCorpus(f"{where} has no column for the {role} that I can recognise; it has {_listed(columns)}. "

@@ -115,8 +115,8 @@ class Inspection:
     _pairs: Distinct = field(default_factory=Distinct)
     _written: dict[str | None, Counter[str]] = field(default_factory=dict)  # scripts of the rows of a language
     _in: dict[tuple[str | None, str], list[tuple[str, str]]] = field(default_factory=dict)
-    _rates: array = field(default_factory=lambda: array("f"))  # letters a second
-    _long_rates: array = field(default_factory=lambda: array("f"))  # of recordings from SLOW_FROM_S on
+    _rates: array[float] = field(default_factory=lambda: array("f"))  # letters a second
+    _long_rates: array[float] = field(default_factory=lambda: array("f"))  # of recordings from SLOW_FROM_S on
     _fast: list[tuple[float, str, str]] = field(default_factory=list)  # a heap of the fastest, and one of the slowest
     _slow: list[tuple[float, str, str]] = field(default_factory=list)
     _lacking: dict[str, list[tuple[str, str]]] = field(default_factory=lambda: {"no speaker": [], "no language": []})

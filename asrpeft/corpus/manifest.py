@@ -8,6 +8,7 @@ import re
 from collections.abc import Mapping, Sequence
 from math import isfinite
 from pathlib import Path
+from typing import Any
 
 from asrpeft.corpus.corpus import Corpus
 from asrpeft.errors import BadInput
@@ -65,7 +66,7 @@ def write_manifest(corpus: Corpus, path: Path, *, overwrite: bool = False) -> Pa
             stored = path.with_suffix("") / f"{number:06d}{suffix}"
             replace_file(stored, found)
             audio = str(stored.relative_to(path.parent))
-        row = {"id": utterance.id, "audio": audio, "text": utterance.text, "speaker": utterance.speaker, "lang": utterance.lang}
+        row: dict[str, Any] = {"id": utterance.id, "audio": audio, "text": utterance.text, "speaker": utterance.speaker, "lang": utterance.lang}
         if utterance.audio.start or utterance.audio.duration is not None:
             row |= {"start": utterance.audio.start}
         row["duration"] = utterance.duration

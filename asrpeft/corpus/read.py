@@ -104,9 +104,9 @@ def open_corpus(
         readings.append(_reading(one, table, roles, name, weight, strict=strict, limit=limit, need_text=need_text))
     if len(readings) == 1:
         return readings[0]
-    sizes = [reading.size for reading in readings]
+    sizes = [reading.size for reading in readings if reading.size is not None]
     name = title({reading.name: weight for reading, (_, weight) in zip(readings, given, strict=True)})
-    return Reading(name, None if None in sizes else sum(sizes), chain.from_iterable(reading.items for reading in readings))
+    return Reading(name, sum(sizes) if len(sizes) == len(readings) else None, chain.from_iterable(reading.items for reading in readings))
 
 
 def _reading(spec: str, table: Table, roles: Mapping[str, str], name: str, weight: float, *, strict: bool, limit: int | None, need_text: bool) -> Reading:

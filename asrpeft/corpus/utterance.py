@@ -19,9 +19,9 @@ Seconds = float
 
 @dataclass(frozen=True)
 class AudioRef:
-    """Where audio lies: a file, its bytes, or a call that fetches its bytes (a cell of a Parquet file too big to hold)."""
+    """Where audio lies: a file, its bytes, or a call that fetches them (a cell of a Parquet file too big to hold)."""
 
-    source: Path | bytes | Callable[[], bytes] = field(repr=False)
+    source: Path | bytes | Callable[[], Path | bytes] = field(repr=False)
     name: str
     start: Seconds = 0.0
     duration: Seconds | None = None  # of the part that is meant; None: to the end

@@ -36,7 +36,7 @@ def _watched(recognizer: Recognizer, layers: Sequence[int]) -> Iterator[dict[tup
         block = recognizer.base.model.decoder.layers[number].encoder_attn
         for name in ("q_proj", "k_proj"):
 
-            def keep(_module, _args, output, key=(number, name)):
+            def keep(_module: object, _args: object, output: Tensor, key: tuple[int, str] = (number, name)) -> None:
                 if threading.get_ident() == mine:  # other sessions decode with the same layers
                     seen[key] = output
 

@@ -66,7 +66,7 @@ class Options:
     suppress: tuple[int, ...] = ()
     seed: int = 0
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.max_new_tokens is not None and self.max_new_tokens < 1:
             raise BadInput(f"max_new_tokens must be at least 1, got {self.max_new_tokens}.")
         if self.beams < 1:

@@ -11,7 +11,7 @@ Source: Radford et al., 2022, https://arxiv.org/abs/2212.04356, section 2.3.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -92,7 +92,7 @@ def detect_corpus(recognizer: Recognizer, corpus: Corpus, *, batch_frames: int, 
     """The language of each utterance by its id; those that cannot be read are left out."""
     context = recognizer.context_for(None)
 
-    def readable():
+    def readable() -> Iterator[tuple[str, np.ndarray, int]]:
         for utterance in sorted(corpus, key=lambda u: (u.duration, u.id)):
             try:
                 samples = utterance.samples()

@@ -156,7 +156,8 @@ def amounts(
     finished = {f"{method}-{fraction:g}" for fraction in wanted if out is not None and (Path(out) / f"{method}-{fraction:g}" / MANIFEST).is_file()}
     for name in (BASE, *sorted(finished)):  # another comparison's are refused before anything is trained
         ledger.recall(name, eval_data, **({} if name == BASE else own))
-    base, measured = scored(None), []
+    base = scored(None)
+    measured: list[tuple[float, int, float, Finetuned, System]] = []
     pace = Pace(wanted)
     for fraction in wanted:
         part = data[: max(1, round(fraction * len(data)))]

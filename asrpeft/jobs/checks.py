@@ -123,7 +123,7 @@ def examine(
     recognizer: Recognizer, found: Score, heard: Transcripts, checks: Checks, *, normaliser: str | Normaliser, seed: int
 ) -> Findings:
     """What can be said of transcripts without decoding anything more."""
-    chance = {"normaliser": normaliser, "seed": seed}
+    chance: dict[str, Any] = {"normaliser": normaliser, "seed": seed}
     sure = confidences(recognizer, found, heard, normaliser=normaliser)
     given = [one for row in sure for one in row]
     right = [one for row in word_correctness(found) for one in row]

@@ -134,11 +134,11 @@ def compare(
              "where": where, "lang": lang, "decoding": asdict(decoding)}  # fmt: skip
     ledger = Ledger(out, asked, options=options, resume=resume)
     kept = {name: ledger.recall(name, eval_data, **told) for name, told in {BASE: {}, **own}.items()}  # before anything is trained
-    if kept[BASE] is None:
+    if (scored_before := kept[BASE]) is None:
         base = _scored(recognizer, eval_data, None, lang, options, for_base(recognizer, decoding), progress).systems[0]
         ledger.keep(BASE, base.transcripts, {})
     else:
-        base = heard_before(recognizer, None, kept[BASE][0], eval_data, seed=options.seed)
+        base = heard_before(recognizer, None, scored_before[0], eval_data, seed=options.seed)
     measured: list[tuple[Finetuned, System, bool | None, float]] = []
     failed: dict[str, str] = {}
     pace = Pace([1.0] * len(methods))

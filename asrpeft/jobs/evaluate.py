@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import accumulate
-from typing import Any
+from typing import Any, cast
 
 import soundfile
 import torch
@@ -218,7 +218,7 @@ def evaluate(
     systems = []
     for name in names:
         heard = hear(name, corpus)
-        one = _scored(name.label if isinstance(name, Heard) else name, _label(name), heard, corpus, normaliser, by, seed)
+        one = _scored(name if isinstance(name, str | None) else _label(name), _label(name), heard, corpus, normaliser, by, seed)
         found = examine(recognizer, one.score, heard, checks, normaliser=normaliser, seed=seed)
         systems.append(replace(one, findings=found))
     if checks.nonspeech is not None:
@@ -229,7 +229,7 @@ def evaluate(
             if not heard.utterances:
                 raise BadCorpus(f"No recording of {checks.nonspeech.name} could be read: {heard.skipped[0].reason}")
             invented = nonspeech(heard.texts, seconds=heard.audio_seconds, normaliser=normaliser)
-            systems[place] = replace(one, findings=replace(one.findings, nonspeech=invented))
+            systems[place] = replace(one, findings=replace(cast(Findings, one.findings), nonspeech=invented))
     conditions = [Condition(AS_RECORDED, tuple(one.score for one in systems))] if under else []
     for condition in under:
         spoken, scores = disturbed(corpus, condition, seed=seed), []
@@ -249,7 +249,7 @@ def evaluate(
             if one.adapter in adapters:
                 after = before.system(_label(one.adapter)).score
                 kept = Guarded.of(before.system(BASE).score, after, max_loss=checks.max_loss, seed=seed)
-                systems[place] = replace(one, findings=replace(one.findings, guard=kept))
+                systems[place] = replace(one, findings=replace(cast(Findings, one.findings), guard=kept))
     tests = tuple(compare_all([one.score for one in systems], to_first=True, cap=cap, seed=seed)) if base else ()
     detected = None if heard_in is None else dict(Counter(one.language for one in heard_in.values()).most_common())
     return Evaluation(tuple(systems), tests, systems[0].transcripts.skipped, tuple(notes), tuple(conditions), tuple(one for one in shared if one), detected)
@@ -338,8 +338,8 @@ def heard_before(recognizer: Recognizer, name: str | None, heard: Transcripts, c
 
 def _label(name: Chosen) -> str:
     """What a system is called in reports, where nothing else is called as the base is."""
-    if isinstance(name, Heard):
-        return name.label
+    if not isinstance(name, str | None):
+        return str(getattr(name, "label", "speakers"))
     return BASE if name is None else f"{name} (adapter)" if name == BASE else name
 
 
@@ -370,7 +370,7 @@ def check_guard(recognizer: Recognizer, guard: Corpus, lang: str | None, adapter
     if recognizer.multilingual and lang is None and any(u.lang is None for u in guard):
         raise BadInput(f"Say which language the guard data {guard.name!r} are in, with --guard-lang (for example en).")
     for code in {lang} if lang is not None else {u.lang for u in guard}:
-        if recognizer.multilingual and not recognizer.token_for(code):
+        if code is not None and recognizer.multilingual and not recognizer.token_for(code):
             raise BadInput(
                 f"The guard data hold what the base can already do, and the base does not know the language {code!r}."
             )
@@ -413,7 +413,7 @@ def _scored(
         [u.text for u in spoken],
         heard.texts,
         normaliser=normaliser,
-        speakers=[u.speaker for u in spoken] if known else None,
+        speakers=[u.speaker for u in spoken if u.speaker is not None] if known else None,
         ids=[u.id for u in spoken],
         name=label,
         seed=seed,

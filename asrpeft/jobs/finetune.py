@@ -190,7 +190,7 @@ def finetune(
     if keep_weights not in KEEP:
         raise BadInput(f"--keep {keep_weights}: choose {', '.join(KEEP)}.")
     checkpoint = None if out is None else destination.check_adapter(out, overwrite=overwrite, resume=resume)
-    beside = None if out is None or keep_weights != "both" else checkpoint.with_name(checkpoint.name.removesuffix(".checkpoint") + ".last")
+    beside = None if checkpoint is None or keep_weights != "both" else checkpoint.with_name(checkpoint.name.removesuffix(".checkpoint") + ".last")
     if beside is not None and beside.exists() and not (overwrite or resume):
         raise BadInput(f"{str(beside)!r} holds the last weights of another run. Choose another --out, --overwrite, or leave them out with --keep best.")
     for told in (guard, guard_dev):
@@ -207,9 +207,9 @@ def finetune(
     guard, choosing = divide(guard, guard_dev, max_loss, seed=options.seed, progress=progress)
     dev_given = dev is not None
     data, dev = _with_dev(data, dev, options, progress)
-    for told in (mixture(data), quiet(data, seed=options.seed)):
-        if told is not None:
-            progress(Message(told))
+    for remark in (mixture(data), quiet(data, seed=options.seed)):
+        if remark is not None:
+            progress(Message(remark))
     described = {
         "asked": asked, "options": options.to_json(), "data": describe_corpus(data), "dev": None if dev is None else describe_corpus(dev),
         "init_adapter": None if init_adapter is None else str(init_adapter),
@@ -220,7 +220,7 @@ def finetune(
         described["nonspeech"] = describe_corpus(silent)
     if choosing is not None:
         described["guard"] = {"data": describe_corpus(choosing), "max_loss": max_loss}
-    if finished and resume and checkpoint is not None and not checkpoint.exists():
+    if out is not None and finished and resume and checkpoint is not None and not checkpoint.exists():
         adapter, trained = _finished(recognizer, out, name, method, described, options)
         progress(Message(f"{str(out)!r} was finished before: it is loaded, nothing trains."))
     else:
@@ -236,7 +236,7 @@ def finetune(
         if adapter.manifest.training.get("finished") is None:
             on_record = {RECORD: record_of(data, dev, parent, nonspeech=silent)} if record else {}
             watched = None
-            if choosing is not None:
+            if choosing is not None and max_loss is not None:
                 watched = watch(choosing, max_loss, lambda adapted: dev_wer(
                     recognizer, name if adapted else None, choosing, lang=guard_lang, task=task, options=options))  # fmt: skip
             if scored := 2 * (len(eval_data or ()) + len(guard or ())):
@@ -264,7 +264,7 @@ def finetune(
                 seed=options.seed, options=decoding, overlap="ignore", progress=lambda done, total, what: progress(Scoring(done, total, what)),
             )  # fmt: skip
             evaluation = replace(evaluation, notes=(*evaluation.notes, *said))
-        scores = {} if evaluation is None else summary(evaluation, eval_data)
+        scores = {} if evaluation is None or eval_data is None else summary(evaluation, eval_data)
         scores |= {"guard": kept.summary()} if kept is not None and kept.reported is not None else {}
         scores |= {} if unspoken is None else {"nonspeech": unspoken.summary()}
         if scores:
@@ -275,7 +275,7 @@ def finetune(
         recognizer.adapters.detach(name)
         if isinstance(error, Failure) and checkpoint is not None and accelerate.PartialState().is_main_process:
             checkpoint.unlink(missing_ok=True)  # it came to an end, if not a good one: there is nothing to go on with
-        if isinstance(error, interruption.INTERRUPTIONS) and out is not None:
+        if isinstance(error, interruption.INTERRUPTIONS) and out is not None and checkpoint is not None:
             _tell_what_is_kept(error, out, checkpoint)
         raise
     if checkpoint is not None and accelerate.PartialState().is_main_process:
@@ -385,7 +385,8 @@ def _attach(recognizer: Recognizer, name: str, method: str, where: str | None, s
             and recognizer.multilingual
             and recognizer.token_for(lang) is None
         ):
-            slot = (recognizer.token_for(proxy_lang), recognizer.language_token(proxy_lang))
+            number = recognizer.language_token(proxy_lang)  # which refuses what is unknown
+            slot = (str(recognizer.token_for(proxy_lang)), number)
             adapter = recognizer.adapters.add(method, name=name, where=where, settings=settings, language_slot=slot, language=canonical(lang),
                                               task=task, context=options.context)  # fmt: skip
         else:
@@ -395,7 +396,7 @@ def _attach(recognizer: Recognizer, name: str, method: str, where: str | None, s
         if options.terms().needs_head:
             known = adapter.ctc.vocabulary[1:] if adapter.ctc is not None else []
             adapter.ctc = CTCHead.for_texts(
-                recognizer.base.config.d_model, [u.text for u in data] + known, like=adapter.ctc or recognizer.ctc
+                recognizer.base.config.d_model, [*(u.text for u in data), *known], like=adapter.ctc or recognizer.ctc
             )
             adapter.ctc.to(recognizer.device)
             recognizer.adapters.describe(name, ctc_vocabulary=adapter.ctc.vocabulary)
@@ -458,11 +459,10 @@ def _train(recognizer: Recognizer, adapter: Adapter, data: Corpus, dev: Corpus |
     name = adapter.name
     prompt = prompts(recognizer, name, lang=lang, task=task)
     prompt(data[0])  # an unknown language or task is told before any audio is read
-    by_wer = dev is not None  # an adapter trained by CTC alone writes by its head
-    return train(
+    return train(  # an adapter trained by CTC alone is scored too: it writes by its head
         recognizer, name, data, prompt=prompt, options=options, dev=dev, guard=guard, nonspeech=nonspeech, keep=keep_weights,
         checkpoint=checkpoint, resume=resume, progress=progress,
-        dev_score=(lambda: dev_rates(recognizer, name, dev, lang=lang, task=task, options=options)) if by_wer else None,
+        dev_score=None if dev is None else lambda: dev_rates(recognizer, name, dev, lang=lang, task=task, options=options),
     )  # fmt: skip
 
 

@@ -82,7 +82,7 @@ class Kept:
     def to_json(self) -> dict[str, Any]:
         """`guard` of the JSON output."""
         told: dict[str, Any] = {}
-        if self.reported is not None:
+        if self.reported is not None and self.data is not None:
             told = self.reported.to_json() | {"data": describe_corpus(self.data)}
         chosen_by = None
         if self.choosing is not None:
@@ -92,7 +92,7 @@ class Kept:
 
     def summary(self) -> dict[str, Any]:
         """What travels with the adapter."""
-        return {} if self.reported is None else self.reported.gate.to_json() | {"data": describe_corpus(self.data)}
+        return {} if self.reported is None or self.data is None else self.reported.gate.to_json() | {"data": describe_corpus(self.data)}
 
 
 def keep(

@@ -11,7 +11,7 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from asrpeft.corpus import Corpus, Skipped
 from asrpeft.decoding import Hypothesis, Transcripts
@@ -32,7 +32,7 @@ class Ledger:
         self.asked, self.options, self.resume = json.loads(json.dumps(dict(asked))), options, resume
 
     def path(self, name: str) -> Path:
-        return self.folder / f"{name}.json"
+        return cast(Path, self.folder) / f"{name}.json"
 
     def recall(self, name: str, corpus: Corpus, **own: Any) -> tuple[Transcripts, dict[str, Any]] | None:
         """(what was heard in `corpus`, what was told beside it); None where that is not kept.
@@ -86,4 +86,5 @@ def refuse_taken(out: str | Path, names: Iterable[str], *, resume: bool, overwri
 
 def _hypothesis(told: Mapping[str, Any]) -> Hypothesis:
     made = {one.name: told[one.name] for one in fields(Hypothesis) if one.name in told}
-    return Hypothesis(**{key: tuple(value) if isinstance(value, list) else value for key, value in made.items()})
+    values: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in made.items()}
+    return Hypothesis(**values)

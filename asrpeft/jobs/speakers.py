@@ -14,7 +14,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from urllib.parse import quote
 
 from asrpeft import destination, interruption
@@ -98,7 +98,7 @@ class Speakers:
             "own": [s.own for s in self.speakers],
         }
         if all(s.pooled is not None for s in self.speakers):
-            rows["pooled"] = [s.pooled for s in self.speakers]
+            rows["pooled"] = [s.pooled for s in self.speakers if s.pooled is not None]
         rows["enabled"] = [s.own if s.enabled else s.pooled or s.base for s in self.speakers]
         return {name: _wer(scores) for name, scores in rows.items()} if self.speakers else {}
 
@@ -321,6 +321,7 @@ def _measured(recognizer: Recognizer, speaker: str, parts: Parts, own: Finetuned
            "decoding": [decoding.beams, decoding.ctc_weight]}  # fmt: skip
     if lang is None and not any(u.lang for u in parts.test):
         lang = adapter.manifest.language  # what it was trained in, where nobody else says it
+    folder = cast(Path, own.folder)  # `speakers` gave one
     told = adapter.manifest.scores.get("speaker")
     if not isinstance(told, dict) or told.get("key") != key:
         names = {"own": own.name} if together is None else {"pooled": together.name, "own": own.name}
@@ -352,11 +353,11 @@ def _measured(recognizer: Recognizer, speaker: str, parts: Parts, own: Finetuned
         recognizer.adapters.describe(
             own.name, scores=dict(adapter.manifest.scores) | {"speaker": json.loads(json.dumps(told))}
         )
-        adapter.save(own.folder, overwrite=True)
+        adapter.save(folder, overwrite=True)
     sizes = {part: len(getattr(parts, part)) for part in ("train", "dev", "test")}
     return SpeakerResult(
         speaker,
-        own.folder,
+        folder,
         told["enabled"],
         told["base"],
         told.get("pooled"),

@@ -162,7 +162,7 @@ def spoken(
             else:
                 if waiting is not None:
                     yield waiting, tape.between(*waiting).copy()
-                waiting, started = (started, time), None
+                waiting, started = (time if started is None else started, time), None
         now = tape.end / SAMPLE_RATE
         if waiting is not None and now > waiting[0] + join_s + look_back_s and (started is None or started > waiting[0] + join_s):
             yield waiting, tape.between(*waiting).copy()

@@ -85,20 +85,20 @@ class Voices:
         otherwise = None
         if self.pooled is not None and any(one not in self.own for one in speaking):
             otherwise = load(self.pooled, self.pooled.name)
-        return Heard({one: load(self.own[one], self.own[one].name) for one in speaking if one in self.own}, otherwise, self.by)
+        return Heard({one: load(own, own.name) for one in speaking if one is not None and (own := self.own.get(one))}, otherwise, self.by)
 
 
 @dataclass(frozen=True)
 class Heard:
     """Attached adapters, by the speakers whom they hear: what `transcribe_corpus` and `evaluate` are given to choose by."""
 
-    names: Mapping[str, str] = field(repr=False)
+    names: Mapping[str | None, str] = field(repr=False)
     otherwise: str | None = None
     by: str = "speaker"
     label: str = "speakers"  # what the system is called in reports
 
     def __call__(self, utterance: Utterance) -> str | None:
-        return self.names.get(_speaker(utterance, self.by), self.otherwise)
+        return self.names.get(_speaker(utterance, self.by)) or self.otherwise
 
     @property
     def adapters(self) -> tuple[str, ...]:

@@ -17,6 +17,7 @@ import threading
 import weakref
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -27,7 +28,7 @@ Change = tuple[Tensor | None, Tensor | None]  # ΔW (out, in·k) and Δb (out,)
 @dataclass
 class _Entry:
     change: Change
-    state: tuple
+    state: tuple[Any, ...]
     alive: list[Tensor]  # what it was made of, so that no other tensor can come to lie at the same address
     bytes: int
     used: int
@@ -40,7 +41,7 @@ class Kept:
         self.limit, self.bytes = limit, 0
         self._entries: dict[tuple[int, torch.dtype], _Entry] = {}
         self._asked: dict[tuple[int, torch.dtype], int] = {}  # when each was asked for last, kept or not
-        self._alive: dict[int, weakref.ref] = {}
+        self._alive: dict[int, weakref.ref[Any]] = {}
         self._clock = 0
         self._lock = threading.RLock()  # a piece may be collected, and forgotten, while another is admitted
 
@@ -93,7 +94,7 @@ class Kept:
                 del self._asked[key]
                 self._drop(key)
 
-    def _collected(self, piece: int, _: weakref.ref) -> None:
+    def _collected(self, piece: int, _: weakref.ref[Any]) -> None:
         self._forget(piece)
 
     def forget(self, piece: nn.Module) -> None:

@@ -79,8 +79,9 @@ def collect_loss(piece: nn.Module, value: Tensor) -> None:
 def collected() -> Iterator[list[Tensor]]:
     """Within the block (a forward pass), what pieces `add_loss`. What a checkpointed layer adds when it is computed again in the
     backward pass comes after the block and is not counted twice."""
-    token = _LOSSES.set([])
+    losses: list[Tensor] = []
+    token = _LOSSES.set(losses)
     try:
-        yield _LOSSES.get()
+        yield losses
     finally:
         _LOSSES.reset(token)

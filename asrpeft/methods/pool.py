@@ -54,7 +54,7 @@ class Pool(Holder):
         super().__init__()
         self.layers = tuple(layers)
         self.tensors = nn.ParameterDict()
-        self._held: dict[tuple, Tensor] = {}
+        self._held: dict[tuple[Any, ...], Tensor] = {}
 
     def share(self, key: str, make: Callable[[], Tensor], *, trained: bool = True) -> nn.Parameter:
         """The parameter `key`; `make()` gives its start when it is asked for the first time. Untrained ones are stored too."""
@@ -90,7 +90,7 @@ class Pool(Holder):
         return self.__dict__ | {"_held": {}}
 
 
-_DRAWN: WeakValueDictionary[tuple, Tensor] = WeakValueDictionary()  # adapters of one seed have one tensor
+_DRAWN: WeakValueDictionary[tuple[Any, ...], Tensor] = WeakValueDictionary()  # adapters of one seed have one tensor
 
 
 def draw(seed: int, key: str, shape: Sequence[int], how: str = "normal") -> Tensor:

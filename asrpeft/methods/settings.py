@@ -7,6 +7,7 @@ import json
 import math
 import types
 import typing
+from collections.abc import Mapping
 from typing import Any
 
 from asrpeft.errors import BadInput
@@ -19,7 +20,7 @@ def settings_of(cls: Any) -> dict[str, Any]:
     return dict(vars(cls.Config()))
 
 
-def configure(cls: Any, settings: dict[str, Any]) -> Any:
+def configure(cls: Any, settings: Mapping[str, Any]) -> Any:
     """The method's frozen `Config` from `settings`, whose values may be text (as `--set rank=16` gives them).
 
     A setting is of the kind that its annotation says: `int`, `float`, `bool`, `str`, a tuple of these (`2,4`; a bare `tuple` is of
@@ -74,7 +75,7 @@ def _convert(told: str, value: Any, kind: Any) -> Any:
 _PLURALS = {str: "names", int: "whole numbers", float: "numbers", bool: "truth values"}
 
 
-def _pairs(told: str, value: Any) -> dict:
+def _pairs(told: str, value: Any) -> dict[str, Any]:
     """`q_proj:4,fc1:8` as a dictionary."""
     if isinstance(value, str):
         try:

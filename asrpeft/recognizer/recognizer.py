@@ -238,7 +238,7 @@ class Recognizer(nn.Module):
         token = max(untrained, key=lambda token: (token != "<|yue|>", self.languages[token]))
         return token, self.languages[token]
 
-    def route(self, names: Sequence[str | None] | str | None) -> AbstractContextManager[Route]:
+    def route(self, names: Sequence[str | None] | str | Route | None) -> AbstractContextManager[Route]:
         """`with recognizer.route(["sw", None, "speaker-12"]): …` — each row uses its own adapter. See `Adapters.route`."""
         return self.adapters.route(names)
 

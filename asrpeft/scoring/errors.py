@@ -201,7 +201,7 @@ class Score:
     def speakers(self) -> tuple[str, ...]:
         """Speakers in order of first appearance; empty where any row has none."""
         names = dict.fromkeys(row.speaker for row in self.rows)
-        return () if None in names else tuple(names)
+        return () if None in names else tuple(name for name in names if name is not None)
 
     def to_json(self, *, rows: bool = False, **extra: Any) -> dict[str, Any]:
         """One system of `asrpeft evaluate --json`. `extra` adds keys such as audio_seconds; NaN becomes null.
@@ -247,7 +247,7 @@ def score(
     hypotheses: Sequence[str],
     *,
     normaliser: str | Normaliser = DEFAULT,
-    speakers: Sequence[str] | None = None,
+    speakers: Sequence[str | None] | None = None,
     ids: Sequence[str] | None = None,
     name: str = "hypothesis",
     seed: int = 0,
@@ -327,7 +327,7 @@ def score(
         )
     )
     unit, grouped = grouped_counts(rows)
-    intervals = (
+    wer_interval, cer_interval = (
         ratio_interval(
             np.array([getattr(one, errors) for one in grouped]),
             np.array([getattr(one, totals) for one in grouped]),
@@ -344,7 +344,8 @@ def score(
     return Score(
         name,
         total,
-        *intervals,
+        wer_interval,
+        cer_interval,
         unit,
         Raw(raw_total.wer, raw_total.cer),
         rule.label,
@@ -388,12 +389,12 @@ def _count(
         for run in alignment:
             sums[run.kind] += len(run)
         wanted, got = characters(reference, unit=unit), characters(hypothesis, unit=unit)
-        counts.append(Counts(*sums.values(), len(wanted), Levenshtein.distance(wanted, got)))
+        counts.append(Counts(sums["hit"], sums["substitution"], sums["deletion"], sums["insertion"], len(wanted), Levenshtein.distance(wanted, got)))
     return counts
 
 
 def _notes(
-    total: Counts, texts: Sequence[str], utterances: int, speakers: Sequence[str] | None, unit: str
+    total: Counts, texts: Sequence[str], utterances: int, speakers: Sequence[str | None] | None, unit: str
 ) -> tuple[str, ...]:
     notes = []
     share, scripts = spaceless_share(texts)

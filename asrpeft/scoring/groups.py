@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import isfinite, nan
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -132,7 +132,7 @@ def breakdown(
     members: dict[str, list[UtteranceScore]] = {}
     for row, label in zip(score.rows, labels, strict=True):
         members.setdefault(label, []).append(row)
-    level, method = score.wer_interval.level, score.wer_interval.method
+    level, method = score.wer_interval.level, cast(Method, score.wer_interval.method)
     groups = [
         _group(label, rows, level=level, method=method, seed=seed, resamples=resamples)
         for label, rows in members.items()

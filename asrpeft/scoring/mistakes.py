@@ -41,7 +41,7 @@ class Confusions:
 
 def confusions(score: Score, *, top: int = 20) -> Confusions:
     """The `top` most frequent substitutions, deletions and insertions; ties in alphabetical order."""
-    counted: dict[str, Counter] = {
+    counted: dict[str, Counter[tuple[str | None, str | None]]] = {
         "substitution": Counter(),
         "deletion": Counter(),
         "insertion": Counter(),

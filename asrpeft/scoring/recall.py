@@ -9,13 +9,13 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
 from asrpeft.errors import BadInput
 from asrpeft.scoring.errors import MIN_SPEAKERS, Score
-from asrpeft.scoring.intervals import RESAMPLES, Interval, ratio_interval
+from asrpeft.scoring.intervals import RESAMPLES, Interval, Method, ratio_interval
 from asrpeft.scoring.normalise import DEFAULT, Normaliser
 from asrpeft.scoring.normalise import normaliser as find_normaliser
 
@@ -127,13 +127,14 @@ def hotword_recall(
         raise BadInput("no hot word was given; write one word or phrase a line.")
     if empty := [phrase for phrase, words in wanted.items() if not words]:
         raise BadInput(f"hot word {empty[0]!r} has no word left after normaliser {rule.label}; remove or change it.")
-    places, said = [], {"reference": defaultdict(set), "hypothesis": defaultdict(set)}
+    places: list[dict[int, int]] = []
+    said: dict[str, defaultdict[str, set[int]]] = {"reference": defaultdict(set), "hypothesis": defaultdict(set)}
     texts = [(row.reference.split(), row.hypothesis.split()) for row in score.rows]
     for place, row in enumerate(score.rows):
         pairs = [(run.i0 + k, run.j0 + k) for run in row.alignment if run.kind == "hit" for k in range(len(run))]
         places.append(dict(pairs))
-        for side, words in zip(said.values(), texts[place], strict=True):
-            for word in words:
+        for side, spoken in zip(said.values(), texts[place], strict=True):
+            for word in spoken:
                 side[word].add(place)
     found, everything, alarms_of_all = [], [[0, 0] for _ in score.rows], 0
     for phrase, words in wanted.items():
@@ -180,7 +181,7 @@ def _recall(
         here[0] += hits
         here[1] += occurrences
     table = np.array([pair for pair in sums.values() if pair[1]], dtype=np.float64).reshape(-1, 2)
-    kind = {"level": score.wer_interval.level, "method": score.wer_interval.method}
-    interval = ratio_interval(table[:, 0], table[:, 1], resamples=resamples, seed=seed, **kind)
+    like = score.wer_interval
+    interval = ratio_interval(table[:, 0], table[:, 1], resamples=resamples, seed=seed, level=like.level, method=cast(Method, like.method))
     interval = replace(interval, high=min(interval.high, 1.0))  # a share cannot pass 1; its studentised bound can
     return Recall(label, int(table[:, 1].sum()), int(table[:, 0].sum()), interval, unit, alarms)

@@ -29,7 +29,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from math import erfc, nan, sqrt
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import numpy as np
 
@@ -39,6 +39,7 @@ from asrpeft.scoring.errors import MIN_SPEAKERS, Score, UtteranceScore, by_id
 from asrpeft.scoring.intervals import (
     RESAMPLES,
     Interval,
+    Method,
     rate_and_error,
     ratio_interval,
     resample_sums,
@@ -185,7 +186,7 @@ def _compared(a: Score, b: Score, metric: Metric, cap: float | None, seed: int, 
         b.name,
         difference,
         ratio_interval(
-            delta, totals, resamples=resamples, seed=seed, level=a.wer_interval.level, method=a.wer_interval.method
+            delta, totals, resamples=resamples, seed=seed, level=a.wer_interval.level, method=cast(Method, a.wer_interval.method)
         ),
         unit,
         deciding.p,

@@ -62,5 +62,5 @@ def latency(delays: Sequence[float]) -> Latency:
     values = np.asarray(delays, dtype=np.float64)
     if not len(values) or not np.all(np.isfinite(values)):
         raise BadInput("latency needs at least one delay, and every one a finite number of seconds.")
-    quantiles = (float(q) for q in np.quantile(values, [0.5, 0.9, 0.95, 0.99]))
-    return Latency(len(values), float(values.mean()), *quantiles, float(values.max()))
+    p50, p90, p95, p99 = (float(q) for q in np.quantile(values, [0.5, 0.9, 0.95, 0.99]))
+    return Latency(len(values), float(values.mean()), p50, p90, p95, p99, float(values.max()))

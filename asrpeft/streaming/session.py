@@ -76,16 +76,16 @@ class Session:
         """Seconds of audio that are held."""
         return self._policy.kept + len(self._rest) / SAMPLE_RATE
 
-    def feed(self, samples: np.ndarray) -> list[Event]:
+    def feed(self, samples: np.ndarray | torch.Tensor) -> list[Event]:
         """Take (n,) float samples, mono, 16 kHz, any n; give the events that they bring.
 
         Raises: BadAudio for NaN or infinity; BadInput for samples of another kind, or after `close`.
         """
         if self._closed:
             raise BadInput("The stream is closed; open another session for more audio.")
-        samples = as_samples(samples, empty=True)
-        self._fed += len(samples)
-        data = np.concatenate([self._rest, samples])
+        heard = as_samples(samples, empty=True)
+        self._fed += len(heard)
+        data = np.concatenate([self._rest, heard])
         whole = len(data) // BLOCK * BLOCK
         self._rest = data[whole:].copy()
         return [event for at in range(0, whole, BLOCK) for event in self._policy.step(data[at : at + BLOCK].copy())]
@@ -118,7 +118,7 @@ def ear(
     """
     if options.timestamps:
         raise BadInput("A stream has no use for timestamp tokens: the times of its words come from alignment.")
-    told = {"adapter": adapter, "task": task, "context": context, "text_prompt": prompt}
+    told: dict[str, Any] = {"adapter": adapter, "task": task, "context": context, "text_prompt": prompt}
     language = recognizer.language_for(adapter) if lang is None else lang
     if lang == AUTO:
         check_detection(recognizer, [adapter])
@@ -153,7 +153,7 @@ class Ear:
         return [] if silent(found) else list(words)
 
 
-def stream(session: Session, chunks: Iterable[np.ndarray]) -> Iterator[Event]:
+def stream(session: Session, chunks: Iterable[np.ndarray | torch.Tensor]) -> Iterator[Event]:
     """The events of a whole stream, which comes in chunks of samples; an array is a single chunk."""
     for chunk in [chunks] if isinstance(chunks, np.ndarray | torch.Tensor) and chunks.ndim == 1 else chunks:
         yield from session.feed(chunk)

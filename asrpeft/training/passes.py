@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import ExitStack
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from asrpeft.errors import BadCorpus
 from asrpeft.methods.layers import Layer
@@ -74,8 +74,8 @@ class RunPasses:
         batch = batch.to(run.recognizer.device)
         ones = [1.0] * len(run.loss.units([batch], run.adapter))  # the loss is summed: processes divide by all rows at the end
 
-        def hook(layer: Layer) -> Callable:
-            def seen(module, args, kwargs, y):
+        def hook(layer: Layer) -> Callable[..., Tensor]:
+            def seen(module: nn.Module, args: Any, kwargs: Any, y: Tensor) -> Tensor:
                 tap = torch.zeros_like(y, requires_grad=True) if gradients else None
                 found.append((layer, _real(layer, layer.input(args, kwargs).detach(), batch), y.detach(), tap))
                 return y if tap is None else y + tap

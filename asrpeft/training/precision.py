@@ -23,7 +23,7 @@ def has_bf16(device: torch.device) -> bool:
     return False
 
 
-def autocast(precision: str, device: torch.device, dtype: torch.dtype) -> AbstractContextManager:
+def autocast(precision: str, device: torch.device, dtype: torch.dtype) -> AbstractContextManager[object]:
     """The context to compute in.
 
     Args:    dtype: of the base's weights.

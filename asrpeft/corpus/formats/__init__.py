@@ -41,22 +41,25 @@ class Table:
     size: int | None = None
 
 
+Reader = Callable[[str, int | None], Table]
+
+
 @dataclass(frozen=True)
 class Format:
     name: str
     what: str  # for the help text
     claims: Callable[[str], bool]
-    table: Callable[[str, int | None], Table]  # spec, and how many rows are wanted at most
+    table: Reader  # spec, and how many rows are wanted at most
     broad: bool = False  # claims much, so it is asked after the others
 
 
 FORMATS: dict[str, Format] = {}
 
 
-def register(name: str, what: str, *, claims: Callable[[str], bool], broad: bool = False) -> Callable[[Callable], Callable]:
+def register(name: str, what: str, *, claims: Callable[[str], bool], broad: bool = False) -> Callable[[Reader], Reader]:
     """Make the decorated `table(spec, limit)` the reader of every spec that `claims` says yes to."""
 
-    def keep(table: Callable[[str, int | None], Table]) -> Callable[[str, int | None], Table]:
+    def keep(table: Reader) -> Reader:
         FORMATS[name] = Format(name, what, claims, table, broad)
         return table
 

@@ -84,7 +84,7 @@ def _beside(folder: Path) -> Iterator[Row | Bad]:
             if len(said) > LINES:
                 yield Bad(str(name), f"{text_file.name} has over {LINES:,} lines, which no recording of 30 s has. Is it the text of this recording?")
                 continue
-            text = " ".join(said).strip()
+            text = " ".join(str(line) for line in said).strip()
         else:
             yield Bad(str(name), "audio without text: no .txt of the same name beside it")
             continue

@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import pyarrow
 import pyarrow.parquet
@@ -83,7 +84,7 @@ def _audio_bytes(file: pyarrow.parquet.ParquetFile, names: set[str]) -> int:
     return sum(chunk.total_uncompressed_size for chunk in chunks if chunk.path_in_schema.split(".")[0] in names)
 
 
-def _rows(paths: list[Path], files: list, lazily: set[str], held: bool) -> Iterator[Row | Bad]:
+def _rows(paths: list[Path], files: list[Any], lazily: set[str], held: bool) -> Iterator[Row | Bad]:
     for path, file in zip(paths, files, strict=True):
         names = [name for name in file.schema_arrow.names if held or name not in lazily]
         first = 0

@@ -64,16 +64,18 @@ def _tabbed(path: Path) -> Iterator[Record]:
 def _quoted(path: Path, delimiter: str, quoted: bool) -> Iterator[Record]:
     """Records of one line or, where new lines are quoted, of several. After one that is not CSV, such as one with a quotation
     mark that nothing closes, reading goes on with the line after its first."""
-    source, again = lines(path, newline=""), deque()
+    source = lines(path, newline="")
+    again: deque[tuple[int, str | Bad]] = deque()
     taken: list[tuple[int, str]] = []  # lines of the record that is being read
 
     def feed() -> Iterator[str]:
         while len(taken) < RECORD_LINES and (item := again.popleft() if again else next(source, None)):
-            if isinstance(item[1], Bad):
+            number, line = item
+            if isinstance(line, Bad):
                 again.appendleft(item)  # it belongs to no record
                 return
-            taken.append(item)
-            yield item[1]
+            taken.append((number, line))
+            yield line
 
     reader = None
     while True:

@@ -15,8 +15,8 @@ from asrpeft.scoring.alignment import Edit
 from asrpeft.scoring.errors import Score, UtteranceScore, by_id
 from asrpeft.scoring.report.assets import SCRIPT, STYLE
 from asrpeft.scoring.report.contents import Report
-from asrpeft.scoring.report.tables import Table, notes, origin, percent, tables
-from asrpeft.scoring.wording import sentence
+from asrpeft.scoring.report.tables import Table, notes, origin, tables
+from asrpeft.scoring.wording import percent, sentence
 
 _HEAD = '<meta charset="utf-8"><meta name="viewport" content="width=device-width,initial-scale=1">'
 _ORDERS = (

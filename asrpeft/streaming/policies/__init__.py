@@ -259,7 +259,7 @@ def configure(cls: type[Policy], settings: dict[str, Any]) -> Any:
 
     Raises: BadInput for a setting that it does not have or a value that it cannot take.
     """
-    fields = {f.name: f for f in dataclasses.fields(cls.Config)}
+    fields: dict[str, Any] = {f.name: f for f in dataclasses.fields(cls.Config)}
     for key, value in settings.items():
         if key not in fields:
             raise BadInput(f"The policy {cls.name} has no setting {key!r}. It has {', '.join(fields) or 'none'}.")
