@@ -238,3 +238,32 @@ def test_an_interrupted_adalora_goes_on_to_the_same_ranks(tmp_path):
     _, resumed = adalora(10, checkpoint=tmp_path / "run", resume=True)
     for name, tensor in whole.state_dict().items():
         assert torch.equal(tensor, resumed.state_dict()[name]), name
+
+
+# -- LoRA-GA -----------------------------------------------------------------------------------------------------------
+def test_lora_ga_starts_in_the_gradients_directions_and_changes_nothing_by_it(tmp_path):
+    model = tiny_recognizer()
+    torch.manual_seed(0)
+    adapter = model.adapt("lora_ga", name="x", lang="en", where="fc1", rank=3, batches=2)
+    seen = {}
+
+    class Look(type(adapter.plan())):
+        def before(self, adapter, passes):
+            seen["gradients"] = passes.gradients(2)
+            super().before(adapter, passes)
+            seen["moved"] = max(float(piece.delta(None).detach().abs().max()) for piece in adapter.pieces_of("lora_ga"))
+
+    kept = adapter.method.plan
+    adapter.method.plan = classmethod(lambda cls, config: Look(config))
+    try:
+        run(model, steps=1, lr=1e-6)
+    finally:
+        adapter.method.plan = kept
+    assert seen["moved"] == 0.0
+    for path, piece in adapter.by_path().items():
+        u, _, v = torch.linalg.svd(seen["gradients"][path], full_matrices=False)
+        c = 32**0.25 / 4
+        assert_close((piece.a0 / c) @ v[:3].T, torch.eye(3), atol=1e-4, rtol=0.0)
+        assert_close((piece.b0 / c).T @ u[:, 3:6], torch.eye(3), atol=1e-4, rtol=0.0)
+    back = model.adapters.load(adapter.save(tmp_path / "a"), name="b")
+    assert all(torch.equal(t, adapter.state_dict()[n]) for n, t in back.state_dict().items())
