@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import re
 import tomllib
+from importlib import import_module
 from pathlib import Path
 
 import pytest
 
 import asrpeft
+from asrpeft.errors import BadInput
 
 ROOT = Path(__file__).resolve().parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
@@ -29,6 +31,13 @@ def test_the_package_says_that_it_is_typed_and_under_which_licence():
 def test_every_tool_of_the_checks_has_one_version():
     pinned = dict(line.split("==") for line in (ROOT / "scripts" / "constraints.txt").read_text().splitlines() if "==" in line)
     assert {"mypy", "ruff"} <= set(pinned) and {re.split(r"[>=]", one)[0] for one in PROJECT["project"]["optional-dependencies"]["dev"]} == {"mypy", "ruff"}
+
+
+def test_outside_a_checkout_one_sentence_says_what_to_do_for_a_model(monkeypatch):
+    loading = import_module("asrpeft.recognizer.load")
+    monkeypatch.setattr(loading, "embedded", lambda: None)
+    with pytest.raises(BadInput, match=r"^Name a base with --model, for example --model openai/whisper-small; [^.]*\.$"):
+        loading.load()
 
 
 def unclean() -> list[str]:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -64,7 +65,8 @@ def beam_search(
     joint = JointScores(recognizer, encoded, prompts, start.names, weight=options.ctc_weight) if options.ctc_weight else None
     rows = [_Row([_Beam(spelling=joint.starts[i])] if joint else [_Beam()]) for i in range(n_rows)]
     live = list(range(n_rows))
-    cache, step_tokens, here = start.cache, start.tokens, start.route
+    step_tokens, here = start.tokens, start.route
+    cache: Any = start.cache
     no_speech: list[float] = []
     for step in range(most):
         with recognizer.route(here):
@@ -119,7 +121,7 @@ def beam_search(
     ]
 
 
-def _ruled(logits: Tensor, rules: Sequence, written: Sequence[tuple[int, ...]]) -> Tensor:
+def _ruled(logits: Tensor, rules: Sequence[Any], written: Sequence[tuple[int, ...]]) -> Tensor:
     """Log-probabilities (beams of all rows, vocabulary) of the next token, under the rules."""
     scores = logits[:, -1].float().log_softmax(-1)
     tokens = torch.tensor(written, dtype=torch.long, device=scores.device).view(len(scores), -1)

@@ -103,12 +103,12 @@ def cues_of(segments: Sequence[Segment], style: CueStyle) -> list[Cue]:
         places = _breaks(units, style)
         cut += [(units[a:b], segment.end) for a, b in zip(places, places[1:])]
     cues: list[Cue] = []
-    for units, _ in cut:
-        start, end = units[0].start, min(units[-1].end, units[0].start + style.longest_s)
+    for said, _ in cut:
+        start, end = said[0].start, min(said[-1].end, said[0].start + style.longest_s)
         if cues:
             start = max(start, cues[-1].start + 0.04)
             cues[-1] = replace(cues[-1], end=_until(cues[-1], start, style))
-        cues.append(Cue(start, max(end, start + 0.04), _lines(units, style)))
+        cues.append(Cue(start, max(end, start + 0.04), _lines(said, style)))
     if cues:  # after the last one comes the end of the audio
         cues[-1] = replace(cues[-1], end=max(cues[-1].end, min(cut[-1][1], cues[-1].start + _reading(cues[-1], style))))
     return cues

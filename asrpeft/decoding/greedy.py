@@ -13,6 +13,7 @@ so that a draw too is a function of the row and the seed alone.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -57,7 +58,8 @@ def greedy(
         range(n_rows)
     )  # rows of the batch as it is now; those that have ended stay until they are enough to leave
     ended = [False] * n_rows
-    cache, step_tokens, here = start.cache, start.tokens, start.route
+    step_tokens, here = start.tokens, start.route
+    cache: Any = start.cache
     no_speech: list[float] = []
     for step in range(most):
         with recognizer.route(here):

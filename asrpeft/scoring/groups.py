@@ -154,7 +154,7 @@ def binned(values: Sequence[Any], *, bins: int = 4) -> list[str]:
     given = [number for number, value in zip(numbers, values, strict=True) if not _missing(value)]
     if not given or None in given or len(set(given)) <= max(bins, 2):
         return _named(values)
-    edges = np.unique(np.quantile(given, np.linspace(0, 1, bins + 1)))
+    edges: np.ndarray = np.unique(np.quantile([one for one in given if one is not None], np.linspace(0, 1, bins + 1)))
     places = np.clip(np.searchsorted(edges, [nan if n is None else n for n in numbers], "right") - 1, 0, len(edges) - 2)
     return [
         MISSING if _missing(value) else f"{edges[place]:.4g} to {edges[place + 1]:.4g}"
@@ -246,7 +246,8 @@ def _permutation(members: Mapping[str, list[UtteranceScore]], observed: float, s
         and len(groups_of) >= max(MIN_SPEAKERS, 2 * len(members))
         and all(len(labels) == 1 for labels in groups_of.values())
     )
-    table, starts = [], []
+    table: list[tuple[int, int]] = []
+    starts: list[int] = []
     for rows in members.values():
         starts.append(len(table))
         if by_speaker:

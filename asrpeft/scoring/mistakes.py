@@ -55,9 +55,9 @@ def confusions(score: Score, *, top: int = 20) -> Confusions:
         return sorted(counted[kind].items(), key=lambda item: (-item[1], [word or "" for word in item[0]]))[:top]
 
     return Confusions(
-        tuple((a, b, n) for (a, b), n in first("substitution")),
-        tuple((a, n) for (a, _), n in first("deletion")),
-        tuple((b, n) for (_, b), n in first("insertion")),
+        tuple((str(a), str(b), n) for (a, b), n in first("substitution")),
+        tuple((str(a), n) for (a, _), n in first("deletion")),
+        tuple((str(b), n) for (_, b), n in first("insertion")),
     )
 
 

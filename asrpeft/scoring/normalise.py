@@ -107,7 +107,7 @@ def normaliser(name: str | Normaliser = DEFAULT) -> Normaliser:
             raise BadInput(f"normaliser {step} takes no argument, and {argument!r} was given. Write just {step}.")
         if kind.argument_needed and not argument:
             raise BadInput(
-                f"normaliser {step} needs {kind.argument_help}. Write {step}:{kind.argument_help.split()[0]}."
+                f"normaliser {step} needs {kind.argument_help}. Write {step}:{str(kind.argument_help).split()[0]}."
             )
         steps.append(kind(argument or None))
     return Normaliser(name, tuple(steps))

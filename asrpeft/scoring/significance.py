@@ -432,8 +432,8 @@ def _paired(a: Score, b: Score) -> list[Pair]:
             f"{_some(missing)}, {len(extra)} only in {b.name}{_some(extra)}. A paired test needs the same ones."
         )
     rows = [(row, theirs[row.id]) for row in a.rows]
-    if other := [one.id for one, two in rows if one.reference != two.reference]:
-        raise BadInput(f"{len(other)} utterances have different references in {a.name} and {b.name}{_some(other)}.")
+    if unequal := [one.id for one, two in rows if one.reference != two.reference]:
+        raise BadInput(f"{len(unequal)} utterances have different references in {a.name} and {b.name}{_some(unequal)}.")
     return rows
 
 

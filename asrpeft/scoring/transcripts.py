@@ -157,7 +157,7 @@ def _rows(path: Path, kind: Format, content: str) -> list[dict[str, Any]]:
     if kind in ("csv", "tsv"):
         csv.field_size_limit(10_000_000)
         # TSV as corpora write it has no quoting: a lone " in a sentence is a letter like any other.
-        quoting = {"delimiter": "\t", "quoting": csv.QUOTE_NONE} if kind == "tsv" else {}
+        quoting: dict[str, Any] = {"delimiter": "\t", "quoting": csv.QUOTE_NONE} if kind == "tsv" else {}
         reader = csv.DictReader(io.StringIO(content, newline=""), **quoting)
         rows = []
         for row in reader:

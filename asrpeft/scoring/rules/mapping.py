@@ -31,7 +31,7 @@ class Mapping(Step):
 
     def __init__(self, argument: str | None = None):
         super().__init__(argument)
-        path = Path(argument)
+        path = Path(argument or "")
         try:
             content = path.read_text(encoding="utf-8-sig")
         except (OSError, UnicodeDecodeError) as error:
