@@ -136,3 +136,30 @@ def test_the_columns_of_the_random_subspace_have_length_one(how):
     p = torch.stack(columns)
     assert 0.8 < float(p.square().sum(dim=1).mean()) < 1.25
     assert torch.linalg.matrix_rank(p) >= 60
+
+
+@torch.no_grad()
+def test_rows_of_lamda_freeze_one_after_the_other_whatever_the_optimizer_does():
+    adapter = recognizer().adapt("lamda", name="a", rank=3)
+    plan = method("lamda").plan(configure(method("lamda"), {"rank": 3, "freeze": 0.5}))
+    b = adapter.pieces_of("lamda")[0].b
+    for progress, frozen in ((0.0, 0), (0.25, len(b) // 2), (0.5, len(b)), (1.0, len(b))):
+        for parameter in adapter.parameters():
+            parameter.grad = torch.ones_like(parameter)
+        plan.before_step(adapter, step=0, progress=progress)
+        assert int((b.grad == 0).all(dim=1).sum()) == frozen
+        before = b.clone()
+        b.add_(1.0)
+        plan.after_step(adapter, step=0, progress=progress, lr=0.1)
+        assert torch.equal(b[:frozen], before[:frozen]) and torch.equal(b[frozen:], before[frozen:] + 1)
+
+
+def test_pmss_takes_columns_that_span_the_weight_and_curlora_rather_the_unimportant_ones():
+    layer = make_layer("linear without bias")
+    layer.module.weight.data = torch.diag(torch.tensor([1.0, 9.0, 2.0, 8.0, 3.0, 7.0, 4.0, 6.0]))
+    layer.module.weight.data[:, 0] = layer.module.weight.data[:, 1]  # large, and in the span of another
+    made = {name: method(name)(layer, configure(method(name), {"rank": 3}), Pool([layer])) for name in ("pmss", "curlora")}
+    assert sorted(made["pmss"].column_at.tolist()) in ([0, 3, 5], [1, 3, 5])
+    chosen = [method("curlora")(layer, configure(method("curlora"), {"rank": 3, "seed": seed}), Pool([layer])).column_at for seed in range(40)]
+    times = torch.cat(chosen).bincount(minlength=8)
+    assert times[2] > times[1] and times[2] > times[3], "the lightest column is taken more often than the heaviest"

@@ -33,7 +33,7 @@ def whole(u: torch.Tensor) -> torch.Tensor:
 class ETHER(LayerAdapter):
     kinds = ("linear", "conv1d")
     neutral = False
-    lr = 1e-2
+    lr = 5e-2
     tries = ({"blocks": 2},)
 
     @dataclass(frozen=True)

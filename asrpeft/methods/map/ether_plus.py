@@ -21,7 +21,7 @@ from asrpeft.methods.map.oft import divisor
 @register("ether_plus")
 class ETHERPlus(LayerAdapter):
     kinds = ("linear", "conv1d")
-    lr = 1e-2
+    lr = 5e-2
     tries = ({"blocks": 2},)
 
     @dataclass(frozen=True)

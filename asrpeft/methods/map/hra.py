@@ -31,6 +31,7 @@ class Orthogonal(Plan):
 @register("hra")
 class HRA(LayerAdapter):
     kinds = ("linear", "conv1d")
+    lr = 2e-2
     tries = ({"rank": 2}, {"rank": 4})
 
     @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from asrpeft.methods.map.oft import divisor
 @register("road")
 class RoAd(LayerAdapter):
     kinds = WEIGHTS
-    lr = 1e-2
+    lr = 4e-2
     tries = ({"group": 4}, {"group": 2, "entries": 2}, {"group": 8, "entries": 4})
 
     @dataclass(frozen=True)

@@ -24,7 +24,7 @@ def group(layer) -> str:
 
 @register("tied_lora")
 class TiedLoRA(LayerAdapter):
-    lr = 5e-3
+    lr = 1e-2
     tries = ({"rank": 2}, {"rank": 3, "train": "uv", "seed": 4})
 
     @dataclass(frozen=True)
