@@ -234,7 +234,7 @@ class Adapters(nn.Module):
         """Fold an adapter (or a sum, see `route`) into the base's weights: no cost at inference, and no other route until `unmerge`.
 
         In float32 the texts are those of the routed adapter. In bfloat16 each changed weight is rounded anew, which moves a
-        text as often as the rounding of the base itself did: 5 to 11 of 100 on data/mini.
+        text as often as the rounding of the base itself did: 4 to 13 of 100 on data/mini.
 
         Raises: CannotMerge if the method has no weight form, or another adapter is merged; the base is then as it was.
         """
