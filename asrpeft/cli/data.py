@@ -49,7 +49,7 @@ def check(data: Corpora, columns: o.Columns = None, strict: o.Strict = False, js
             if isinstance(item, Skipped):
                 say(f"  {item.id}: {item.reason}")
                 bad += [asdict(item)] * json
-            else:
+            elif samples is not None:
                 found.look(item, samples, listen=number % every == 0 and found.listened < LISTENED)
             if number % 10 == 0:
                 advance(number, reading.size)

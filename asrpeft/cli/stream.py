@@ -5,7 +5,8 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Annotated
+from io import BufferedReader
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
@@ -97,8 +98,8 @@ def from_stdin(chunk: float) -> Iterator[np.ndarray]:
     """Raw 16-bit PCM from standard input, as it comes; a last odd byte is dropped."""
     import numpy as np
 
-    rest = b""
-    while data := sys.stdin.buffer.read1(2 * max(1, round(chunk * RATE))):
+    source, rest = cast(BufferedReader, sys.stdin.buffer), b""
+    while data := source.read1(2 * max(1, round(chunk * RATE))):
         data = rest + data
         whole = len(data) // 2 * 2
         rest = data[whole:]
