@@ -26,6 +26,7 @@ from asrpeft.methods.tokens.language import LanguageVector
 FORMAT = 1
 TENSORS, MANIFEST = "adapter.safetensors", "adapter.json"
 MANIFEST_BYTES = 16 << 20
+MANIFEST_DEPTH = 50  # what is nested deeper could be read and then not be written again
 MANIFEST_VALUES = 500_000  # a value takes up to 100 bytes once it is read: 16 MB of empty lists would take 400
 
 
@@ -99,10 +100,20 @@ def read_json(path: Path) -> Any:
         if values > MANIFEST_VALUES:
             raise ValueError(f"it holds about {values:,} values; at most {MANIFEST_VALUES:,} are read")
         found = json.loads(text)
+        if _depth(found) > MANIFEST_DEPTH:
+            raise ValueError(f"it is nested more than {MANIFEST_DEPTH} deep")
         json.dumps(found, ensure_ascii=False).encode()  # half of a surrogate pair could be read, and never be printed
         return found
     except (OSError, RecursionError) as error:
         raise ValueError(str(error)) from None
+
+
+def _depth(value: Any) -> int:
+    """How deep lists and objects lie in one another; counted level by level, since calls within calls end at some thousand."""
+    depth, level = 0, [value]
+    while level := [inner for one in level if isinstance(one, list | dict) for inner in (one.values() if isinstance(one, dict) else one)]:
+        depth += 1
+    return depth
 
 
 def _text(value: Any) -> bool:

@@ -214,6 +214,7 @@ BROKEN = {
     "a ctc vocabulary of a hundred thousand": (
         lambda f: edit(f, ctc_vocabulary=["<blank>", *map(chr, range(1000, 50_000)), *map(chr, range(60_000, 111_000))]), "100,001 entries"
     ),
+    "a note nested without end": (lambda f: edit(f, training={"note": json.loads("[" * 300 + "]" * 300)}), "nested more than 50 deep"),
     "a ctc vocabulary of a million": (lambda f: edit(f, ctc_vocabulary=["<blank>", *map(str, range(1_000_000))]), "about 1,.* values"),
     "half of a surrogate pair": (lambda f: edit(f, language="\ud800"), "JSON: .*surrogates"),
     "a rank of zero": (lambda f: edit(f, config={"rank": 0}), "rank"),

@@ -337,7 +337,7 @@ def test_a_folder_of_audio_alone_says_what_is_missing(tmp_path):
 @pytest.mark.parametrize("spec, what", [
     ("nowhere.jsonl", "no such file or folder"), ("tain.jsonl", "no such file or folder. Did you mean '.*/train.jsonl'"), ("x" * 5_000, "no such file"),
     ("nul\0", "no such file"), ("empty folder", "the folder is empty"), ("notes.docx", r"I know \(\.docx\)"), ("notes", r"no suffix"),
-    ("a.wav", "a recording, and"), ("nothing.bin", "the file is empty"),
+    ("a.wav", "a recording, and"), ("/dev/null", "a device or a pipe"), ("nothing.bin", "the file is empty"),
     ("papers", "neither a recording nor a manifest.*a.pdf, b.pdf"), ("lists", "one of its manifests.*train.jsonl"),
 ])  # fmt: skip
 def test_what_is_no_corpus_is_called_what_it_is(tmp_path, spec, what):

@@ -87,6 +87,8 @@ def _what(path: Path) -> str:
         if path.suffix.lower() in AUDIO:
             return "a recording, and no corpus, which has texts too."
         return f"not a kind of corpus that I know ({path.suffix or 'no suffix'})."
+    if not path.is_dir():
+        return "neither a file nor a folder, but a device or a pipe; write it to a file first."
     held = sorted(one.name + ("/" if one.is_dir() else "") for one in path.iterdir())
     if not held:
         return "the folder is empty."
