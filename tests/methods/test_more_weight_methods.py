@@ -68,6 +68,8 @@ CASES = {
     "ln": ("ln", ln, {"where": "*final_layer_norm"}, lambda: peft.LNTuningConfig(target_modules=r".*final_layer_norm")),
     "pissa": ("lora", started, {"rank": 3, "alpha": 5.0, "start": "pissa"},
               lambda: peft.LoraConfig(r=3, lora_alpha=5, init_lora_weights="pissa", target_modules=WHERE)),  # fmt: skip
+    "olora": ("lora", started, {"rank": 3, "alpha": 5.0, "start": "olora"},
+              lambda: peft.LoraConfig(r=3, lora_alpha=5, init_lora_weights="olora", target_modules=WHERE)),  # fmt: skip
 }
 
 

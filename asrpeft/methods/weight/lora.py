@@ -7,7 +7,7 @@ zeros are in A (rank, vocabulary), as in the authors' reference code: with `head
 On a Conv1d the unmerged form is two convolutions: the layer's own kernel into `rank` channels, then a kernel of 1.
 
 `start="pissa"` begins at the weight's own largest singular triplets, s·B₀A₀ = U_r S_r V_rᵀ (PiSSA, https://arxiv.org/abs/2404.02948), `start="olora"`
-at the first columns and rows of its QR decomposition (OLoRA, https://arxiv.org/abs/2406.01775). The base weight stays what it is: the start is
+at B₀ = Q's first columns, A₀ = R's first rows of its QR decomposition (OLoRA, https://arxiv.org/abs/2406.01775). The base weight stays what it is: the start is
 subtracted, and kept in the file, which is then twice as large; it does not decay, which would take the base's best directions away.
 `plus=16` trains B at 16 times the rate of A (LoRA+, https://arxiv.org/abs/2402.12354). `train="B"` keeps A at its random start and trains B
 alone, rank·out numbers and about as good (https://arxiv.org/abs/2402.16842); `train="A"` is the mirror, the weaker one there.
@@ -25,17 +25,18 @@ from torch import nn
 from asrpeft.methods.base import Facts, LayerAdapter, WeightConfig, gaussian, one_of, positive, register, within, zeros
 
 
-def _pissa(w: torch.Tensor, rank: int) -> tuple[torch.Tensor, torch.Tensor]:
+def _pissa(w: torch.Tensor, rank: int, scale: float) -> tuple[torch.Tensor, torch.Tensor]:
     u, s, v = torch.linalg.svd(w, full_matrices=False)
-    return u[:, :rank] * s[:rank].sqrt(), s[:rank, None].sqrt() * v[:rank]
+    half = (s[:rank] / scale).sqrt()
+    return u[:, :rank] * half, half[:, None] * v[:rank]
 
 
-def _olora(w: torch.Tensor, rank: int) -> tuple[torch.Tensor, torch.Tensor]:
+def _olora(w: torch.Tensor, rank: int, scale: float) -> tuple[torch.Tensor, torch.Tensor]:
     q, r = torch.linalg.qr(w)
-    return q[:, :rank], r[:rank]
+    return q[:, :rank].clone(), r[:rank].clone()
 
 
-_START = {"pissa": _pissa, "olora": _olora}  # B₀ and A₀, to be divided by √s each
+_START = {"pissa": _pissa, "olora": _olora}  # B₀ and A₀
 
 
 @register("lora")
@@ -67,8 +68,8 @@ class LoRA(LayerAdapter):
         (out, inp), r = layer.shape, config.rank
         self.s = config.alpha / (math.sqrt(r) if config.scale == "rs" else r)
         if config.start != "zero":
-            b, a = _START[config.start](layer.wide()[0].detach().float(), r)
-            self.a, self.b = nn.Parameter(a / self.s**0.5), nn.Parameter(b / self.s**0.5)
+            b, a = _START[config.start](layer.wide()[0].detach().float(), r, self.s)
+            self.a, self.b = nn.Parameter(a), nn.Parameter(b)
             self.keep("a0", self.a), self.keep("b0", self.b)
         elif config.train == "A" or (config.train == "AB" and layer.kind == "embedding"):
             self.a, self.b = zeros(r, inp), gaussian(out, r)
