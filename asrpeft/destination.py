@@ -79,13 +79,9 @@ def check_adapter(out: Path, *, overwrite: bool, resume: bool) -> Path:
     named = place if out.name == ".." else out
     checkpoint = named.with_name(f"{named.name}.checkpoint")
     if place.is_dir() and any(place.iterdir()) and not (overwrite or resume):
-        raise BadInput(
-            f"{str(out)!r} exists already. Choose another --out, --resume the run that made it, or --overwrite."
-        )
+        raise BadInput(f"{str(out)!r} exists already. Choose another --out, --resume the run that made it, or --overwrite.")
     if checkpoint.exists() and not (overwrite or resume):
-        raise BadInput(
-            f"{str(checkpoint)!r} holds an interrupted run. Go on with --resume, start anew with --overwrite, remove it, or choose another --out."
-        )
+        raise BadInput(f"{str(checkpoint)!r} holds an interrupted run. Go on with --resume, start anew with --overwrite, remove it, or choose another --out.")
     return checkpoint
 
 

@@ -4,5 +4,5 @@ set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
 install test
 ruff check .
-# ruff format --check .   # once the whole tree is formatted
+ruff format --check .
 mypy

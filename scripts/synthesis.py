@@ -1,10 +1,10 @@
 """Text → speech, by the formant, diphone, unit-selection and HMM synthesisers that Debian and one wheel provide.
 
-    espeak-ng   formants (and Klatt); in process, from the wheel `espeakng-loader`; a hundred languages, a hundred voices
-    flite       diphones (kal, kal16), clustergen (awb, rms, slt); in process, from Debian's `flite`; English
-    festival    diphones, units and HMMs; one process for a batch of utterances; voices from Debian's `festvox-*`
+espeak-ng   formants (and Klatt); in process, from the wheel `espeakng-loader`; a hundred languages, a hundred voices
+flite       diphones (kal, kal16), clustergen (awb, rms, slt); in process, from Debian's `flite`; English
+festival    diphones, units and HMMs; one process for a batch of utterances; voices from Debian's `festvox-*`
 
-    samples = speak("habari ya asubuhi", voice="sw", variant="f2", rate_wpm=170)      # (n,) float32, 16 kHz
+samples = speak("habari ya asubuhi", voice="sw", variant="f2", rate_wpm=170)      # (n,) float32, 16 kHz
 """
 
 from __future__ import annotations
@@ -24,8 +24,7 @@ SAMPLE_RATE = 16_000
 
 # Voices kept for `data/demo`: whatever trains `data/mini` must never use them.
 RESERVED_VARIANTS = frozenset(
-    "f5 m7 m8 croak whisper whisperf klatt4 klatt2 Alicia Demonic grandma grandpa Mario robosoft4 Tweaky UniRobot Michael "
-    "steph3 belinda AnxiousAndy".split()
+    "f5 m7 m8 croak whisper whisperf klatt4 klatt2 Alicia Demonic grandma grandpa Mario robosoft4 Tweaky UniRobot Michael steph3 belinda AnxiousAndy".split()
 )
 RESERVED_LANGUAGES = frozenset({"sw"})
 

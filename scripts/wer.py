@@ -120,13 +120,9 @@ def _contents(given: argparse.Namespace) -> report.Report:
         raise BadInput(f"--seed {given.seed}: give 0 or a positive number.")
     if given.top < 1:
         raise BadInput(f"--top {given.top}: give 1 or more.")
-    reference = scoring.read_transcripts(
-        given.reference, format=given.format, id_column=given.id_column, text_column=given.text_column
-    )
+    reference = scoring.read_transcripts(given.reference, format=given.format, id_column=given.id_column, text_column=given.text_column)
     heard = [
-        scoring.read_transcripts(
-            path, format=given.format, role="hypothesis", id_column=given.id_column, text_column=given.hyp_column
-        )
+        scoring.read_transcripts(path, format=given.format, role="hypothesis", id_column=given.id_column, text_column=given.hyp_column)
         for path in given.hypotheses
     ]
     if given.format is None and not given.by_order:
@@ -161,20 +157,14 @@ def _contents(given: argparse.Namespace) -> report.Report:
     parts: dict[str, Any] = {"title": given.title or f"{Path(given.reference).name}: word error rates"}
     if given.by:
         parts["breakdowns"] = tuple(
-            scoring.breakdown(one, values, column=column, **chance)
-            for column, values in _columns(given.by, reference, speakers).items()
-            for one in scores
+            scoring.breakdown(one, values, column=column, **chance) for column, values in _columns(given.by, reference, speakers).items() for one in scores
         )
     if given.train_text:
         texts = scoring.read_transcripts(given.train_text).texts
-        parts["rare_words"] = {
-            one.name: scoring.rare_word_recall(one, texts, normaliser=rule, **chance) for one in scores
-        }
+        parts["rare_words"] = {one.name: scoring.rare_word_recall(one, texts, normaliser=rule, **chance) for one in scores}
     if given.hotwords:
         phrases = [line for line in scoring.read_transcripts(given.hotwords, format="plain").texts if line.strip()]
-        parts["hot_words"] = {
-            one.name: scoring.hotword_recall(one, phrases, normaliser=rule, **chance) for one in scores
-        }
+        parts["hot_words"] = {one.name: scoring.hotword_recall(one, phrases, normaliser=rule, **chance) for one in scores}
     tests = scoring.compare_all(scores, metric=given.metric, cap=given.cap, **chance)
     return report.make(scores, comparisons=tests, top=given.top, run=given.run, **parts)
 
@@ -203,9 +193,7 @@ def _columns(asked: str, reference: Transcripts, speakers: Sequence[str] | None)
             found[column] = speakers
         else:
             has = ", ".join(reference.columns) or "no columns"
-            raise BadInput(
-                f"--by {column}: {reference.path} has {has}. Give REF as a table with it, or --speakers FILE."
-            )
+            raise BadInput(f"--by {column}: {reference.path} has {has}. Give REF as a table with it, or --speakers FILE.")
     return found
 
 
@@ -221,9 +209,7 @@ def _write(given: argparse.Namespace, contents: report.Report) -> None:
     if given.json:
         made = contents.to_json(rows=given.rows)
         # One system: its keys at the top, as `asrpeft evaluate` has them for each of its systems.
-        print(
-            json.dumps(made["systems"][0] if len(contents.scores) == 1 else made, ensure_ascii=False, allow_nan=False)
-        )
+        print(json.dumps(made["systems"][0] if len(contents.scores) == 1 else made, ensure_ascii=False, allow_nan=False))
     elif not given.quiet:
         report.show(contents)
 

@@ -34,9 +34,7 @@ def _noise(snr_db: float) -> Condition:
 
 
 def _room(rt60_s: float, direct: float) -> Condition:
-    return Condition(
-        f"reverb {rt60_s:g} s", lambda samples, chance: reverberate(samples, room_response(rt60_s, direct, chance))
-    )
+    return Condition(f"reverb {rt60_s:g} s", lambda samples, chance: reverberate(samples, room_response(rt60_s, direct, chance)))
 
 
 def _speed(factor: float) -> Condition:

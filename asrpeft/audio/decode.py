@@ -327,8 +327,10 @@ class _Av:
             self.file.close()
             if isinstance(error, MemoryError) or not isinstance(error, _DECODING_ERRORS):
                 raise
-            raise BadAudio(f"{name}: not an audio format that libsndfile or FFmpeg knows ({_short(first)}; "
-                           f"{_short(error)}). Convert it to WAV, FLAC, Ogg, MP3 or m4a, or fetch it again.") from error
+            raise BadAudio(
+                f"{name}: not an audio format that libsndfile or FFmpeg knows ({_short(first)}; "
+                f"{_short(error)}). Convert it to WAV, FLAC, Ogg, MP3 or m4a, or fetch it again."
+            ) from error
         self.stream = next(iter(self.container.streams.audio), None)
         self.rate: int = getattr(self.stream, "rate", None) or 0  # a stream of an unknown codec has no rate
         if self.rate == 0:

@@ -104,8 +104,10 @@ class SpeechDetector:
         max_s: Seconds = 30.0,
     ):
         if not all(map(math.isfinite, (min_speech_s, min_silence_s, pad_s, max_s))):
-            raise BadInput("The times of a speech detector are finite numbers of seconds; "
-                           f"got min_speech_s={min_speech_s}, min_silence_s={min_silence_s}, pad_s={pad_s}, max_s={max_s}.")
+            raise BadInput(
+                "The times of a speech detector are finite numbers of seconds; "
+                f"got min_speech_s={min_speech_s}, min_silence_s={min_silence_s}, pad_s={pad_s}, max_s={max_s}."
+            )
         if not 0 < threshold < 1:
             raise BadInput(f"a speech threshold of {threshold} is no probability; give one between 0 and 1, 0.5 by default.")
         if min_speech_s < 0 or pad_s < 0 or min_silence_s < 2 * pad_s:
@@ -217,9 +219,7 @@ def speech_segments(
 
     Args and raises: as `SpeechDetector`. Costs about 1 s for 7 minutes on one core.
     """
-    detector = SpeechDetector(
-        threshold=threshold, min_speech_s=min_speech_s, min_silence_s=min_silence_s, pad_s=pad_s, max_s=max_s
-    )
+    detector = SpeechDetector(threshold=threshold, min_speech_s=min_speech_s, min_silence_s=min_silence_s, pad_s=pad_s, max_s=max_s)
     events = detector._feed(samples, _together) + detector.flush()
     times = [event.time for event in events]
     return list(zip(times[::2], times[1::2], strict=True))

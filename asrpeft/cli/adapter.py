@@ -12,7 +12,10 @@ from asrpeft.cli.output import console, count, per_cent, print_json, size, table
 
 Folder = Annotated[Path, typer.Argument(help="An adapter folder.")]
 Out = Annotated[Path, typer.Option("--out", help="The folder to write.")]
-_DIGESTS = {"agrees": "agrees: the tensors are those that adapter.json was saved with", "absent": "none: saved before there was one, or taken out by hand; unchecked"}
+_DIGESTS = {
+    "agrees": "agrees: the tensors are those that adapter.json was saved with",
+    "absent": "none: saved before there was one, or taken out by hand; unchecked",
+}
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")]
 
 
@@ -58,7 +61,10 @@ def inspect(
     out.print(table(str(folder), ["what", "value"], rows, left=2))
     if found.fits_base is False:
         say("This adapter was trained on another base than the one given.")
-    sites = [(s.path, count(s.parameters), "" if s.delta_norm is None else f"{s.delta_norm:.3g}", per_cent(s.relative, 2) if s.relative is not None else "") for s in found.sites]
+    sites = [
+        (s.path, count(s.parameters), "" if s.delta_norm is None else f"{s.delta_norm:.3g}", per_cent(s.relative, 2) if s.relative is not None else "")
+        for s in found.sites
+    ]
     out.print(table("Layers", ["layer", "parameters", "‖ΔW‖", "of ‖W‖"], sites))
 
 
@@ -77,7 +83,9 @@ def merge(folder: Folder, out: Out, model: o.Model = None, dtype: o.Dtype = "flo
     print_json({"checkpoint": str(written)}) if json else say(f"A merged checkpoint is in {written}.")
 
 
-def export(folder: Folder, out: Out, model: o.Model = None, force: o.Force = False, overwrite: Overwrite = False, json: o.Json = False, quiet: o.Quiet = False) -> None:
+def export(
+    folder: Folder, out: Out, model: o.Model = None, force: o.Force = False, overwrite: Overwrite = False, json: o.Json = False, quiet: o.Quiet = False
+) -> None:
     """Write an adapter as a Hugging Face peft folder (lora, loha, ia3).
 
     What peft has no place for (language, task, audio context, CTC head, scores) goes into files of asrpeft's own beside
@@ -99,8 +107,13 @@ def import_(
     out: Out,
     model: o.Model = None,
     lang: o.Lang = None,
-    task: Annotated[str | None, typer.Option("--task", help="transcribe or translate. Default: what the folder carries from `adapter export`, else transcribe.")] = None,
-    context: Annotated[str | None, typer.Option("--context", help="The audio context it was trained on, full or auto. Default: what the folder carries from `adapter export`, else full.")] = None,
+    task: Annotated[
+        str | None, typer.Option("--task", help="transcribe or translate. Default: what the folder carries from `adapter export`, else transcribe.")
+    ] = None,
+    context: Annotated[
+        str | None,
+        typer.Option("--context", help="The audio context it was trained on, full or auto. Default: what the folder carries from `adapter export`, else full."),
+    ] = None,
     force: o.Force = False,
     overwrite: Overwrite = False,
     json: o.Json = False,

@@ -32,10 +32,17 @@ def add_to(app: typer.Typer) -> None:
 def compare(
     data: o.TrainingData,
     eval_data: Annotated[list[str], typer.Option("--eval-data", help="What the methods are scored on; give the option again for more corpora.")],
-    amounts: Annotated[str | None, typer.Option("--amounts", help="WER against the amount of data instead: one method (--methods NAME) trained on these fractions of it, such as 0.1,0.3,1.")] = None,
+    amounts: Annotated[
+        str | None,
+        typer.Option(
+            "--amounts", help="WER against the amount of data instead: one method (--methods NAME) trained on these fractions of it, such as 0.1,0.3,1."
+        ),
+    ] = None,
     methods: Annotated[str, typer.Option("--methods", help="Names separated by commas, or all.")] = "all",
     dev_data: o.DevData = None,
-    settings: Annotated[list[str] | None, typer.Option("--set", metavar="METHOD.NAME=VALUE", help="Settings of single methods: --set lora.rank=16 s2lora.rank=32.")] = None,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", metavar="METHOD.NAME=VALUE", help="Settings of single methods: --set lora.rank=16 s2lora.rank=32.")
+    ] = None,
     model: o.Model = None,
     lang: o.Lang = None,
     where: Where = None,
@@ -51,8 +58,16 @@ def compare(
     precision: Precision = "auto",
     augment: Augment = "standard",
     context: TrainContext = "auto",
-    out: Annotated[Path | None, typer.Option("--out", help="A folder for the adapters, the table (compare.csv, compare.json) and the plot, kept after every method.")] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with the comparison in --out: what is done there is neither trained nor decoded again, an interrupted run goes on from its checkpoint.")] = False,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="A folder for the adapters, the table (compare.csv, compare.json) and the plot, kept after every method.")
+    ] = None,
+    resume: Annotated[
+        bool,
+        typer.Option(
+            "--resume",
+            help="Go on with the comparison in --out: what is done there is neither trained nor decoded again, an interrupted run goes on from its checkpoint.",
+        ),
+    ] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Train again and replace what is in --out.")] = False,
     columns: o.Columns = None,
     beams: o.Beams = None,
@@ -150,7 +165,9 @@ def show_curve(found: Curve, out: Path | None, *, as_json: bool, say: Callable[[
         score = point.system.score
         rows.append((f"{point.fraction:g}", f"{point.minutes:.1f}", count(point.utterances), per_cent(score.wer),
                      interval((score.wer_interval.low, score.wer_interval.high)), per_cent(score.cer), point.test.verdict, judged(point.test)))  # fmt: skip
-    title = f"{found.points[0].trained.method}: {count(base.counts.words)} words; intervals over {base.interval_unit}s; verdicts by paired tests against the base"
+    title = (
+        f"{found.points[0].trained.method}: {count(base.counts.words)} words; intervals over {base.interval_unit}s; verdicts by paired tests against the base"
+    )
     console().print(table(title, ["part", "minutes", "utterances", "WER", "95 % interval", "CER", "verdict", "p"], rows))
     tell_notes(found, [point.test for point in found.points])
 

@@ -65,7 +65,10 @@ def check(data: Corpora, columns: o.Columns = None, strict: o.Strict = False, js
                 say(f"    {id_}" + (f": {detail}" if detail else ""))
             if doubt.rows > len(doubt.examples):
                 say(f"    and {count(doubt.rows - len(doubt.examples))} more")
-        say(f"{count(tally.utterances)} utterances can be used, {count(tally.skipped)} cannot." + (f" {len(doubts)} kind{'s' * (len(doubts) > 1)} of doubt." if doubts else ""))
+        say(
+            f"{count(tally.utterances)} utterances can be used, {count(tally.skipped)} cannot."
+            + (f" {len(doubts)} kind{'s' * (len(doubts) > 1)} of doubt." if doubts else "")
+        )
     if tally.skipped:
         raise typer.Exit(1)
 

@@ -34,13 +34,32 @@ def add_to(app: typer.Typer) -> None:
 
 Adapters = Annotated[list[str] | None, typer.Option("--adapter", help="An adapter folder; give the option again for more.")]
 By = Annotated[list[str] | None, typer.Option("--by", help="Break the scores down by these columns: speaker,age.")]
-Normaliser = Annotated[str, typer.Option("--normaliser", help="marks (default; keeps combining marks), none, whisper-english, whisper-basic, or the path of a mapping file.")]
+Normaliser = Annotated[
+    str, typer.Option("--normaliser", help="marks (default; keeps combining marks), none, whisper-english, whisper-basic, or the path of a mapping file.")
+]
 
-TrainData = Annotated[str | None, typer.Option("--train-data", help="What the adapters were trained on: recall of words by how often they occur in its texts; and no recording of it may be in --data.")]
-Rare = Annotated[int | None, typer.Option("--rare", help="A word is rare that occurs at most so often in --train-data. Default: never, 1-2, 3-10 and more, each by itself.")]
-Hotwords = Annotated[str | None, typer.Option("--hotwords", help="Words or phrases whose recall is scored (decoding does not know of them): a file with one a line, or a,b,c.")]
-NonSpeech = Annotated[str | None, typer.Option("--nonspeech", help="Recordings in which nobody speaks, a folder or a corpus: how often, and how much, is invented.")]
-Conditions = Annotated[str | None, typer.Option("--conditions", help="Repeat the test under noise (20, 10, 5 dB), reverb, telephone, speed (0.9, 1.1): noise,speed or all. Eight more passes for each system, if all.")]
+TrainData = Annotated[
+    str | None,
+    typer.Option(
+        "--train-data", help="What the adapters were trained on: recall of words by how often they occur in its texts; and no recording of it may be in --data."
+    ),
+]
+Rare = Annotated[
+    int | None, typer.Option("--rare", help="A word is rare that occurs at most so often in --train-data. Default: never, 1-2, 3-10 and more, each by itself.")
+]
+Hotwords = Annotated[
+    str | None, typer.Option("--hotwords", help="Words or phrases whose recall is scored (decoding does not know of them): a file with one a line, or a,b,c.")
+]
+NonSpeech = Annotated[
+    str | None, typer.Option("--nonspeech", help="Recordings in which nobody speaks, a folder or a corpus: how often, and how much, is invented.")
+]
+Conditions = Annotated[
+    str | None,
+    typer.Option(
+        "--conditions",
+        help="Repeat the test under noise (20, 10, 5 dB), reverb, telephone, speed (0.9, 1.1): noise,speed or all. Eight more passes for each system, if all.",
+    ),
+]
 Guard = Annotated[str | None, typer.Option("--guard", help="What the base could already do, in its own language: how much of it each adapter loses.")]
 GuardLang = Annotated[str | None, typer.Option("--guard-lang", help="The language of the guard data, where they do not name it themselves.")]
 MaxLoss = Annotated[float, typer.Option("--max-loss", help="Points of WER that an adapter may lose on --guard to be called kept.")]
@@ -57,7 +76,13 @@ def evaluate(
     context: o.Context = None,
     by: By = None,
     normaliser: Normaliser = "marks",
-    cap: Annotated[float | None, typer.Option("--cap", help="In the tests, count at most this many errors per reference word of an utterance: 1 for 100 %. Default: all of them, as in the rates; the output says where 1 would say otherwise.")] = None,
+    cap: Annotated[
+        float | None,
+        typer.Option(
+            "--cap",
+            help="In the tests, count at most this many errors per reference word of an utterance: 1 for 100 %. Default: all of them, as in the rates; the output says where 1 would say otherwise.",
+        ),
+    ] = None,
     beams: o.Beams = None,
     ctc_weight: o.CtcWeight = 0.0,
     train_data: TrainData = None,
@@ -68,7 +93,10 @@ def evaluate(
     guard: Guard = None,
     guard_lang: GuardLang = None,
     max_loss: MaxLoss = 3.0,
-    out: Annotated[Path | None, typer.Option("--out", help="A folder for report.html, report.md, report.json, sclite files, and tables/: a CSV and a JSON file for every picture.")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", help="A folder for report.html, report.md, report.json, sclite files, and tables/: a CSV and a JSON file for every picture."),
+    ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the report that is in --out, with all files that belong to it.")] = False,
     columns: o.Columns = None,
     strict: o.Strict = False,
@@ -128,7 +156,9 @@ def evaluate(
         wanted.append("corpus")
     systems = 1 + len(names) + (voices is not None)
     whole = plan(corpus, systems, checks, guarded_by=1 + len(names), full=(context or recognizer.context_for(names[0] if names else None)) == "full")
-    say(f"{count(whole.utterances)} utterances to transcribe: {count(len(corpus))} of {corpus.name}, {counted(systems, 'system')}, {counted(whole.passes, 'pass', 'passes')} in all.")
+    say(
+        f"{count(whole.utterances)} utterances to transcribe: {count(len(corpus))} of {corpus.name}, {counted(systems, 'system')}, {counted(whole.passes, 'pass', 'passes')} in all."
+    )
     began = time.monotonic()
 
     def told(done: int, total: int, what: str) -> None:

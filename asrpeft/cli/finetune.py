@@ -18,7 +18,12 @@ def add_to(app: typer.Typer) -> None:
 
 Method = Annotated[str, typer.Option("--method", help="The adaptation method; `asrpeft methods` lists them.")]
 Set = Annotated[list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="Settings of the method: --set rank=16 alpha=32.")]
-Where = Annotated[str | None, typer.Option("--where", help="Layers: attention, conv, ff, embedding, all, a glob such as decoder.*.q_proj, or a list of these. Default: the method's own.")]
+Where = Annotated[
+    str | None,
+    typer.Option(
+        "--where", help="Layers: attention, conv, ff, embedding, all, a glob such as decoder.*.q_proj, or a list of these. Default: the method's own."
+    ),
+]
 Loss = Annotated[str, typer.Option("--loss", help="ce, ctc, ce+ctc, or weighted: ce+0.2*ctc.")]
 Lr = Annotated[float | None, typer.Option("--lr", help="Peak learning rate. Default: the method's own.")]
 HeadLr = Annotated[float | None, typer.Option("--head-lr", help="Peak learning rate of a CTC head. Default: 1e-3, or the adapter's rate where that is higher.")]
@@ -32,9 +37,21 @@ Precision = Annotated[str, typer.Option("--precision", help="auto, bf16 or no.")
 Augment = Annotated[str, typer.Option("--augment", help="none, standard or strong, with changes: standard,noise=0.3.")]
 Patience = Annotated[int | None, typer.Option("--patience", help="Looks at the dev data without an improvement before training stops.")]
 Checkpointing = Annotated[bool, typer.Option("--gradient-checkpointing", help="Recompute activations: less memory, a third more time.")]
-CheckpointMinutes = Annotated[float, typer.Option("--checkpoint-minutes", help="Minutes between checkpoints, from which --resume goes on; 0 writes one after every step. One is written on Ctrl-C and SIGTERM too.")]
+CheckpointMinutes = Annotated[
+    float,
+    typer.Option(
+        "--checkpoint-minutes",
+        help="Minutes between checkpoints, from which --resume goes on; 0 writes one after every step. One is written on Ctrl-C and SIGTERM too.",
+    ),
+]
 Workers = Annotated[int, typer.Option("--workers", help="Processes that read and augment audio beside the one that trains; 0 reads in that one.")]
-NonspeechShare = Annotated[float, typer.Option("--nonspeech-share", help="Share of the training rows that are sound in which nobody speaks (silence, noise, hum, beeps, music, made on the spot), so that the adapter learns to write nothing there; 0 for none.")]
+NonspeechShare = Annotated[
+    float,
+    typer.Option(
+        "--nonspeech-share",
+        help="Share of the training rows that are sound in which nobody speaks (silence, noise, hum, beeps, music, made on the spot), so that the adapter learns to write nothing there; 0 for none.",
+    ),
+]
 TrainContext = Annotated[str, typer.Option("--context", help="Audio context: auto trains on what each utterance needs, full on 30 s.")]
 
 
@@ -42,15 +59,39 @@ def finetune(
     invoked: typer.Context,
     data: o.TrainingData,
     dev_data: o.DevData = None,
-    eval_data: Annotated[list[str] | None, typer.Option("--eval-data", help="Read once, after training: word error rates before and after, with a paired test. Give the option again for more corpora: they are scored together, and each by itself.")] = None,
-    guard: Annotated[str | None, typer.Option("--guard", help="What the base could already do, in its own language: reported before and after, and never trained on.")] = None,
-    guard_dev: Annotated[str | None, typer.Option("--guard-dev", help="With --max-loss: guard data that choose among weights. Default: up to 100 utterances held out of --guard by speaker, and left out of its report.")] = None,
+    eval_data: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--eval-data",
+            help="Read once, after training: word error rates before and after, with a paired test. Give the option again for more corpora: they are scored together, and each by itself.",
+        ),
+    ] = None,
+    guard: Annotated[
+        str | None, typer.Option("--guard", help="What the base could already do, in its own language: reported before and after, and never trained on.")
+    ] = None,
+    guard_dev: Annotated[
+        str | None,
+        typer.Option(
+            "--guard-dev",
+            help="With --max-loss: guard data that choose among weights. Default: up to 100 utterances held out of --guard by speaker, and left out of its report.",
+        ),
+    ] = None,
     guard_lang: Annotated[str | None, typer.Option("--guard-lang", help="The language of the guard data, where they do not name it themselves.")] = None,
-    max_loss: Annotated[float | None, typer.Option("--max-loss", help="Points of WER that may be lost on the guard data: the best weights on the dev data that lose no more are kept; if none do, the run fails with status 1 and saves nothing.")] = None,
-    recipe: Annotated[Path | None, typer.Option("--recipe", callback=o.recipe, is_eager=True, help="A TOML file with values for these options; flags win over it.")] = None,
+    max_loss: Annotated[
+        float | None,
+        typer.Option(
+            "--max-loss",
+            help="Points of WER that may be lost on the guard data: the best weights on the dev data that lose no more are kept; if none do, the run fails with status 1 and saves nothing.",
+        ),
+    ] = None,
+    recipe: Annotated[
+        Path | None, typer.Option("--recipe", callback=o.recipe, is_eager=True, help="A TOML file with values for these options; flags win over it.")
+    ] = None,
     model: o.Model = None,
     lang: o.Lang = None,
-    proxy_lang: Annotated[str | None, typer.Option("--proxy-lang", help="For a language without a token: the known language whose token it takes the place of and starts from.")] = None,
+    proxy_lang: Annotated[
+        str | None, typer.Option("--proxy-lang", help="For a language without a token: the known language whose token it takes the place of and starts from.")
+    ] = None,
     task: o.Task = "transcribe",
     method: Method = "lora",
     settings: Set = None,
@@ -68,7 +109,10 @@ def finetune(
     precision: Precision = "auto",
     augment: Augment = "standard",
     context: TrainContext = "auto",
-    nonspeech: Annotated[str | None, typer.Option("--nonspeech", help="Recordings in which nobody speaks, a folder or a corpus: half of the rows of --nonspeech-share are taken from them.")] = None,
+    nonspeech: Annotated[
+        str | None,
+        typer.Option("--nonspeech", help="Recordings in which nobody speaks, a folder or a corpus: half of the rows of --nonspeech-share are taken from them."),
+    ] = None,
     nonspeech_share: NonspeechShare = 0.05,
     patience: Patience = None,
     gradient_checkpointing: Checkpointing = False,
@@ -77,7 +121,13 @@ def finetune(
     out: Annotated[Path, typer.Option("--out", help="The adapter's folder.")] = Path("adapter"),
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an adapter that is there.")] = False,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint of an interrupted run with the same --out.")] = False,
-    keep: Annotated[str, typer.Option("--keep", help="best: the weights that the dev data choose; last: those of the last step; both: the best, and in OUT.last the last where they are others.")] = "both",
+    keep: Annotated[
+        str,
+        typer.Option(
+            "--keep",
+            help="best: the weights that the dev data choose; last: those of the last step; both: the best, and in OUT.last the last where they are others.",
+        ),
+    ] = "both",
     columns: o.Columns = None,
     strict: o.Strict = False,
     beams: o.Beams = None,
@@ -155,7 +205,10 @@ def by_corpus(evaluation: dict[str, Any]) -> list[str]:
     """A line for each of several corpora that were evaluated together."""
     before, after = ({group["value"]: group for part in evaluation[when].get("by", ()) if part["column"] == "corpus" for group in part["groups"]}
                      for when in ("before", "after"))  # fmt: skip
-    return [f"  {name}: WER {per_cent(before[name]['wer'])} before, {per_cent(group['wer'])} after, {count(group['utterances'])} utterances" for name, group in after.items()]
+    return [
+        f"  {name}: WER {per_cent(before[name]['wer'])} before, {per_cent(group['wer'])} after, {count(group['utterances'])} utterances"
+        for name, group in after.items()
+    ]
 
 
 def show(found: dict[str, Any], out: Path) -> None:
@@ -167,7 +220,13 @@ def show(found: dict[str, Any], out: Path) -> None:
                 for name, score in (("base", evaluation["before"]), ("adapted", evaluation["after"]))]  # fmt: skip
         after, test = evaluation["after"], evaluation["test"]
         columns = ["", "WER", "95 % interval", "CER", "95 % interval", "sub/del/ins"]
-        console().print(table(f"{count(after['utterances'])} utterances, {count(after['words'])} words; intervals over {after['interval_unit']}s; normaliser {after['normaliser']}", columns, rows))
+        console().print(
+            table(
+                f"{count(after['utterances'])} utterances, {count(after['words'])} words; intervals over {after['interval_unit']}s; normaliser {after['normaliser']}",
+                columns,
+                rows,
+            )
+        )
         for line in by_corpus(evaluation):
             tell(line)
         tell(test["sentence"])

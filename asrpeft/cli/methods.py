@@ -54,6 +54,16 @@ def methods(
         say(f"Acts on {', '.join(told.kinds)}; by default --where {where or told.where}: {count(trained)} parameters of {recognizer.info.id}'s {count(total)} "
             f"({per_cent(trained / total, 2)}). {'Merges into the weights.' if told.mergeable else 'Cannot be merged: it is served routed.'}")  # fmt: skip
         return
-    rows = [(t.name, t.equation, t.where, "yes" if t.mergeable else "no", "–" if n is None else count(n), "–" if n is None else per_cent(n / total, 2)) for t, n in found]
-    out.print(table(f"Methods, and what they train on {recognizer.info.id} ({count(total)} parameters)", ["method", "equation", "where", "merges", "trained", "share"], rows, left=4))
+    rows = [
+        (t.name, t.equation, t.where, "yes" if t.mergeable else "no", "–" if n is None else count(n), "–" if n is None else per_cent(n / total, 2))
+        for t, n in found
+    ]
+    out.print(
+        table(
+            f"Methods, and what they train on {recognizer.info.id} ({count(total)} parameters)",
+            ["method", "equation", "where", "merges", "trained", "share"],
+            rows,
+            left=4,
+        )
+    )
     say("asrpeft methods NAME describes one in full.")

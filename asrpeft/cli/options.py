@@ -19,30 +19,85 @@ if TYPE_CHECKING:
 _KINDS = "A Parquet file, a JSONL/CSV/TSV manifest, a Kaldi directory, a folder of audio with transcripts, or hub:NAME:CONFIG:SPLIT."
 Data = Annotated[list[str], typer.Option("--data", help=f"{_KINDS} Give the option again for more corpora: they are scored together, and each by itself.")]
 _SEVERAL = "Give the option again for more corpora"
-TrainingData = Annotated[list[str], typer.Option("--data", help=f"{_KINDS} {_SEVERAL}; each may say how often its rows are drawn in an epoch: --data sw.jsonl:2 --data en.jsonl:0.5 (1 if it does not).")]
-DevData = Annotated[list[str] | None, typer.Option("--dev-data", help=f"Chooses checkpoints and stopping. Default: a tenth of the training speakers (of the sentences, if there is one). {_SEVERAL}.")]
-Columns = Annotated[list[str] | None, typer.Option("--columns", metavar="ROLE=COLUMN", help="Which column is which: text=sentence speaker=client_id. Common names are recognised.")]
-Model = Annotated[str | None, typer.Option("--model", help="The base: a hub id such as openai/whisper-small, or a folder. In a checkout the embedded data/mini is the default.")]
+TrainingData = Annotated[
+    list[str],
+    typer.Option(
+        "--data", help=f"{_KINDS} {_SEVERAL}; each may say how often its rows are drawn in an epoch: --data sw.jsonl:2 --data en.jsonl:0.5 (1 if it does not)."
+    ),
+]
+DevData = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--dev-data", help=f"Chooses checkpoints and stopping. Default: a tenth of the training speakers (of the sentences, if there is one). {_SEVERAL}."
+    ),
+]
+Columns = Annotated[
+    list[str] | None,
+    typer.Option("--columns", metavar="ROLE=COLUMN", help="Which column is which: text=sentence speaker=client_id. Common names are recognised."),
+]
+Model = Annotated[
+    str | None,
+    typer.Option("--model", help="The base: a hub id such as openai/whisper-small, or a folder. In a checkout the embedded data/mini is the default."),
+]
 Adapter = Annotated[str | None, typer.Option("--adapter", help="An adapter folder to use on the base.")]
 Lang = Annotated[str | None, typer.Option("--lang", help="The language spoken: a code (sw) or a name (swahili). Default: the corpus' or the adapter's.")]
-Spoken = Annotated[str | None, typer.Option("--lang", help="The language spoken: a code (sw), a name (swahili), or auto, which lets the base find out. Default: what the corpus, the adapter or a merged model says.")]
+Spoken = Annotated[
+    str | None,
+    typer.Option(
+        "--lang",
+        help="The language spoken: a code (sw), a name (swahili), or auto, which lets the base find out. Default: what the corpus, the adapter or a merged model says.",
+    ),
+]
 Task = Annotated[str, typer.Option("--task", help="transcribe, or translate into English.")]
 OwnTask = Annotated[str | None, typer.Option("--task", help="transcribe, or translate into English. Default: what the adapter was trained for.")]
-Context = Annotated[str | None, typer.Option("--context", help="Audio context: full pads to 30 s, auto computes what the speech needs. Default: what the model was trained for.")]
+Context = Annotated[
+    str | None,
+    typer.Option("--context", help="Audio context: full pads to 30 s, auto computes what the speech needs. Default: what the model was trained for."),
+]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1 or mps.")]
 Dtype = Annotated[str, typer.Option("--dtype", help="float32, bfloat16 or float16: the dtype of the base's weights.")]
-Threads = Annotated[int | None, typer.Option("--threads", help="CPU threads. Default: PyTorch's choice, one for each core. Threads that wait sleep (OMP_WAIT_POLICY=PASSIVE, unless you set it), so that other jobs on the machine cost no more than their share.")]
+Threads = Annotated[
+    int | None,
+    typer.Option(
+        "--threads",
+        help="CPU threads. Default: PyTorch's choice, one for each core. Threads that wait sleep (OMP_WAIT_POLICY=PASSIVE, unless you set it), so that other jobs on the machine cost no more than their share.",
+    ),
+]
 BatchSize = Annotated[int | None, typer.Option("--batch-size", help="At most so many utterances at a time; the sum of their lengths is bounded too.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output and nothing else there.")]
-SpeakersDir = Annotated[str | None, typer.Option("--speakers", help="The folder that `asrpeft speakers --out` wrote: enabled adapters hear their own speakers, the pooled one or the base everybody else.")]
+SpeakersDir = Annotated[
+    str | None,
+    typer.Option(
+        "--speakers",
+        help="The folder that `asrpeft speakers --out` wrote: enabled adapters hear their own speakers, the pooled one or the base everybody else.",
+    ),
+]
 Speaker = Annotated[str | None, typer.Option("--speaker", help="Who speaks, of those in --speakers.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="No progress.")]
 Force = Annotated[bool, typer.Option("--force", help="Use an adapter on another base than its own, if the shapes fit.")]
 Strict = Annotated[bool, typer.Option("--strict", help="Fail on the first file that cannot be read, instead of skipping and counting it.")]
 Beams = Annotated[int | None, typer.Option("--beams", help="Hypotheses kept by beam search; 1 is greedy. Default: 1, with --ctc-weight 4.")]
-CtcWeight = Annotated[float, typer.Option("--ctc-weight", help="Joint decoding: the CTC head's share of the score, 0 to 1 (0.3 is usual; 1: the head alone, as for adapters trained with --loss ctc). Slower, and far fewer errors where the head was trained (--loss ce+0.3*ctc).")]
-AllowOverlap = Annotated[bool, typer.Option("--allow-overlap", help="Go on though recordings that are tested on were also trained or chosen on. Without it that is refused; shared speakers and sentences are told.")]
-NoRecord = Annotated[bool, typer.Option("--no-record", help="Leave out of the adapter the digests of its recordings, ids and speakers, by which evaluate knows what it was trained on. (They hold no text, and none can be read back.)")]
+CtcWeight = Annotated[
+    float,
+    typer.Option(
+        "--ctc-weight",
+        help="Joint decoding: the CTC head's share of the score, 0 to 1 (0.3 is usual; 1: the head alone, as for adapters trained with --loss ctc). Slower, and far fewer errors where the head was trained (--loss ce+0.3*ctc).",
+    ),
+]
+AllowOverlap = Annotated[
+    bool,
+    typer.Option(
+        "--allow-overlap",
+        help="Go on though recordings that are tested on were also trained or chosen on. Without it that is refused; shared speakers and sentences are told.",
+    ),
+]
+NoRecord = Annotated[
+    bool,
+    typer.Option(
+        "--no-record",
+        help="Leave out of the adapter the digests of its recordings, ids and speakers, by which evaluate knows what it was trained on. (They hold no text, and none can be read back.)",
+    ),
+]
 Seed = Annotated[int, typer.Option("--seed", help="Fixes every random choice.")]
 
 

@@ -33,8 +33,12 @@ def stream(
     lang: o.Spoken = None,
     task: o.OwnTask = None,
     context: o.Context = None,
-    policy: Annotated[str, typer.Option("--policy", help="When words are committed: vad at the end of speech, local-agreement when two hypotheses agree.")] = "vad",
-    settings: Annotated[list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="Settings of the policy: --set step_s=0.5 min_silence_s=0.4.")] = None,
+    policy: Annotated[
+        str, typer.Option("--policy", help="When words are committed: vad at the end of speech, local-agreement when two hypotheses agree.")
+    ] = "vad",
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="Settings of the policy: --set step_s=0.5 min_silence_s=0.4.")
+    ] = None,
     prompt: Annotated[str | None, typer.Option("--prompt", help="Text told to have come before: names and spellings to expect.")] = None,
     chunk: Annotated[float, typer.Option("--chunk", help="Seconds of audio handed over at a time; the transcript does not depend on it.")] = 0.1,
     real_time: Annotated[bool, typer.Option("--real-time", help="Hand a recording over no faster than it was spoken.")] = False,

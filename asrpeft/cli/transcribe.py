@@ -20,25 +20,46 @@ def add_to(app: typer.Typer) -> None:
 
 
 SPEECH, SUBTITLES = "Finding speech", "Subtitles (srt, vtt)"  # panels of --help
-Vad = Annotated[bool | None, typer.Option("--vad/--no-vad", help="Look for speech in short recordings too, or in none: long ones are then cut every 30 s, where they are quietest. Default: in recordings of more than 30 s.", show_default=False, rich_help_panel=SPEECH)]
+Vad = Annotated[
+    bool | None,
+    typer.Option(
+        "--vad/--no-vad",
+        help="Look for speech in short recordings too, or in none: long ones are then cut every 30 s, where they are quietest. Default: in recordings of more than 30 s.",
+        show_default=False,
+        rich_help_panel=SPEECH,
+    ),
+]
 Threshold = Annotated[float, typer.Option("--vad-threshold", help="Probability from which a moment is speech: lower finds more.", rich_help_panel=SPEECH)]
 MinSpeech = Annotated[float, typer.Option("--vad-min-speech", help="Seconds; shorter sounds are no speech.", rich_help_panel=SPEECH)]
 MinSilence = Annotated[float, typer.Option("--vad-min-silence", help="Seconds of silence that end a stretch of speech.", rich_help_panel=SPEECH)]
 Pad = Annotated[float, typer.Option("--vad-pad", help="Seconds kept before and after speech; at most half of --vad-min-silence.", rich_help_panel=SPEECH)]
 MaxSpeech = Annotated[float, typer.Option("--vad-max", help="Seconds; longer speech is cut where it is quietest, 30 at most.", rich_help_panel=SPEECH)]
-Timestamps = Annotated[bool, typer.Option("--timestamps", help="Let the model write timestamps: segments begin and end where it says. For bases and adapters trained with them.")]
+Timestamps = Annotated[
+    bool, typer.Option("--timestamps", help="Let the model write timestamps: segments begin and end where it says. For bases and adapters trained with them.")
+]
 LineWidth = Annotated[int, typer.Option("--max-line-width", help="Columns of a line.", rich_help_panel=SUBTITLES)]
-LineCount = Annotated[int | None, typer.Option("--max-line-count", help="Lines of a cue. Default: 2, with --max-words-per-line 1.", show_default=False, rich_help_panel=SUBTITLES)]
-LineWords = Annotated[int | None, typer.Option("--max-words-per-line", help="Words of a line. Default: as many as fit.", show_default=False, rich_help_panel=SUBTITLES)]
+LineCount = Annotated[
+    int | None, typer.Option("--max-line-count", help="Lines of a cue. Default: 2, with --max-words-per-line 1.", show_default=False, rich_help_panel=SUBTITLES)
+]
+LineWords = Annotated[
+    int | None, typer.Option("--max-words-per-line", help="Words of a line. Default: as many as fit.", show_default=False, rich_help_panel=SUBTITLES)
+]
 CueSeconds = Annotated[float, typer.Option("--max-cue-seconds", help="The longest a cue may last.", rich_help_panel=SUBTITLES)]
-ReadingSpeed = Annotated[float, typer.Option("--reading-speed", help="Characters a second: a cue stays so long, if the next one leaves time.", rich_help_panel=SUBTITLES)]
+ReadingSpeed = Annotated[
+    float, typer.Option("--reading-speed", help="Characters a second: a cue stays so long, if the next one leaves time.", rich_help_panel=SUBTITLES)
+]
 Highlight = Annotated[bool, typer.Option("--highlight-words", help="Underline each word while it is said.", rich_help_panel=SUBTITLES)]
 Formats = Annotated[list[str], typer.Option("--format", help="txt, json, srt, vtt, tsv or all; several with --out: --format srt,json.")]
 Prompt = Annotated[str | None, typer.Option("--prompt", help="Text told to have come before: names and spellings to expect.")]
 
 
 def transcribe(
-    audio: Annotated[list[str], typer.Argument(help="Recordings in any format that libsndfile or FFmpeg's libraries read, of any length; folders of them, globs, pipes, - for standard input.")],
+    audio: Annotated[
+        list[str],
+        typer.Argument(
+            help="Recordings in any format that libsndfile or FFmpeg's libraries read, of any length; folders of them, globs, pipes, - for standard input."
+        ),
+    ],
     adapter: o.Adapter = None,
     speakers: o.SpeakersDir = None,
     speaker: o.Speaker = None,
@@ -49,7 +70,9 @@ def transcribe(
     format: Formats = ["txt"],  # noqa: B006 - the parser's own default
     out: Annotated[Path | None, typer.Option("--out", help="A folder for one file a recording. Default: standard output.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace transcripts that are there.")] = False,
-    skip_existing: Annotated[bool, typer.Option("--skip-existing", help="Leave out recordings whose transcripts are all there: goes on with what was interrupted.")] = False,
+    skip_existing: Annotated[
+        bool, typer.Option("--skip-existing", help="Leave out recordings whose transcripts are all there: goes on with what was interrupted.")
+    ] = False,
     word_times: Annotated[bool, typer.Option("--word-times", help="Say when each word was said (json; subtitles always know).")] = False,
     timestamps: Timestamps = False,
     max_line_width: LineWidth = 42,

@@ -101,9 +101,9 @@ def scripts(text: str) -> Counter[str]:
 class Inspection:
     """Rows that were looked at, and what was found.
 
-        found = Inspection()
-        for utterance in corpus: found.look(utterance, utterance.samples())
-        for doubt in found.doubts(): …
+    found = Inspection()
+    for utterance in corpus: found.look(utterance, utterance.samples())
+    for doubt in found.doubts(): …
     """
 
     rows: int = 0

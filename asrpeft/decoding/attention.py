@@ -49,9 +49,7 @@ def _watched(recognizer: Recognizer, layers: Sequence[int]) -> Iterator[dict[tup
 
 
 @torch.no_grad()
-def attention_to_audio(
-    recognizer: Recognizer, encoded: Encoded, tokens: Sequence[int], *, adapter: str | None, n_frames: int
-) -> Tensor | None:
+def attention_to_audio(recognizer: Recognizer, encoded: Encoded, tokens: Sequence[int], *, adapter: str | None, n_frames: int) -> Tensor | None:
     """How much each of `tokens` attends to each of the first `n_frames` frames: (tokens, frames), standardised.
 
     Args:   encoded: one row.
@@ -72,12 +70,7 @@ def attention_to_audio(
     a = torch.stack(weights)
     a = (a - a.mean(1, keepdim=True)) / a.std(1, keepdim=True, unbiased=False).clamp(min=1e-9)
     if n_frames > MEDIAN // 2:
-        a = (
-            torch.nn.functional.pad(a, (MEDIAN // 2, MEDIAN // 2), mode="reflect")
-            .unfold(-1, MEDIAN, 1)
-            .median(-1)
-            .values
-        )
+        a = torch.nn.functional.pad(a, (MEDIAN // 2, MEDIAN // 2), mode="reflect").unfold(-1, MEDIAN, 1).median(-1).values
     return a.mean(0)
 
 

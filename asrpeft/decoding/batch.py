@@ -72,9 +72,7 @@ def make_row(
     if task is None:
         task = recognizer.task_for(adapter)
     prompt = recognizer.prompt(lang=lang, task=task, adapter=adapter, timestamps=timestamps)
-    return Row(
-        samples, context_frames(len(samples), context), (*earlier_text(recognizer, text_prompt), *prompt), adapter
-    )
+    return Row(samples, context_frames(len(samples), context), (*earlier_text(recognizer, text_prompt), *prompt), adapter)
 
 
 def earlier_text(recognizer: Recognizer, text: str | None) -> list[int]:
@@ -102,9 +100,7 @@ def text_prefix(recognizer: Recognizer, row: Row, said: str) -> Row:
 def features_of(recognizer: Recognizer, rows: Sequence[Row]) -> tuple[Tensor, Tensor]:
     """(rows, mels, 2·T) and contexts (rows,), T being the longest context."""
     longest = 2 * max(row.frames for row in rows)
-    features = torch.stack(
-        [log_mel(torch.from_numpy(row.samples), n_mels=recognizer.n_mels, n_frames=longest) for row in rows]
-    )
+    features = torch.stack([log_mel(torch.from_numpy(row.samples), n_mels=recognizer.n_mels, n_frames=longest) for row in rows])
     return features, torch.tensor([row.frames for row in rows])
 
 
@@ -166,14 +162,8 @@ def search(
         kind = beam_search if options.beams > 1 or options.ctc_weight else greedy
         return kind(recognizer, encoded, prompts, adapters=adapters, options=options)
 
-    def by_decoder(
-        encoded: Encoded, prompts: Sequence[Sequence[int]], adapters: Sequence[str | None] | str | None
-    ) -> list[Hypothesis]:
-        return (
-            with_fallback(once, encoded, prompts, adapters, options)
-            if options.fallback
-            else once(encoded, prompts, adapters, options)
-        )
+    def by_decoder(encoded: Encoded, prompts: Sequence[Sequence[int]], adapters: Sequence[str | None] | str | None) -> list[Hypothesis]:
+        return with_fallback(once, encoded, prompts, adapters, options) if options.fallback else once(encoded, prompts, adapters, options)
 
     names = as_route(adapters, len(encoded.states)).names
     names = names if isinstance(names, tuple) else (names,) * len(encoded.states)
@@ -190,9 +180,7 @@ def search(
     return [found[row] for row in range(len(names))]
 
 
-def decode_rows(
-    recognizer: Recognizer, rows: Sequence[Row], *, options: Options = GREEDY, autocast: bool = False
-) -> list[Hypothesis]:
+def decode_rows(recognizer: Recognizer, rows: Sequence[Row], *, options: Options = GREEDY, autocast: bool = False) -> list[Hypothesis]:
     """Transcribe rows together; each is written as it would be alone, whatever adapters the others use.
 
     That holds up to the order of sums. In float32 it changes a text only where two tokens are equally likely to six digits.
@@ -202,9 +190,7 @@ def decode_rows(
 
     Args: autocast: encode in bfloat16; the decoder keeps the precision of its weights.
     """
-    return [
-        found for found, _ in decode_aligned(recognizer, rows, options=options, autocast=autocast, word_times=False)
-    ]
+    return [found for found, _ in decode_aligned(recognizer, rows, options=options, autocast=autocast, word_times=False)]
 
 
 def decode_aligned(
@@ -226,9 +212,7 @@ def decode_aligned(
         some = [rows[i] for i in places]
         encoded = encode_rows(recognizer, some, autocast=autocast)
         # Not under autocast: the decoder's sums are few, and they decide between words.
-        written = search(
-            recognizer, encoded, [row.prompt for row in some], adapters=[row.adapter for row in some], options=options
-        )
+        written = search(recognizer, encoded, [row.prompt for row in some], adapters=[row.adapter for row in some], options=options)
         for number, (place, one) in enumerate(zip(places, written)):
             alone = torch.tensor([number])
             found[place] = one, words_of(recognizer, rows[place], encoded.take(alone), one) if word_times else ()
@@ -258,9 +242,7 @@ def word_times_of(recognizer: Recognizer, row: Row, encoded: Encoded, found: Hyp
     return spread(f"{row.said} {found.text}", 0.0, seconds)[before:] if words is None else words
 
 
-def by_budget(
-    rows: Iterable[T], frames: Callable[[T], int], *, batch_frames: int, batch_size: int | None = None
-) -> Iterator[list[T]]:
+def by_budget(rows: Iterable[T], frames: Callable[[T], int], *, batch_frames: int, batch_size: int | None = None) -> Iterator[list[T]]:
     """Cut a sequence into batches of at most `batch_frames` encoder frames after padding (a single row may have more),
     and at most `batch_size` rows."""
     batch: list[T] = []

@@ -27,13 +27,7 @@ def word_confidences(recognizer: Recognizer, found: Hypothesis) -> list[float]:
     starts, logprobs = word_starts(recognizer, found.tokens), _logprobs(found)
     edges = [*starts, len(found.tokens)]
     return [
-        _mean(
-            [
-                logprob
-                for token, logprob in zip(found.tokens[a : max(b, a + 1)], logprobs[a : max(b, a + 1)])
-                if token < recognizer.no_timestamps
-            ]
-        )
+        _mean([logprob for token, logprob in zip(found.tokens[a : max(b, a + 1)], logprobs[a : max(b, a + 1)]) if token < recognizer.no_timestamps])
         for a, b in zip(edges, edges[1:])
     ]
 

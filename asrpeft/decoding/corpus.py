@@ -150,9 +150,7 @@ def by_id(heard: Mapping[str, Detected]) -> Callable[[Utterance], str | None]:
     return lambda utterance: heard[utterance.id].language if utterance.id in heard else None
 
 
-def language_of(
-    recognizer: Recognizer, utterance: Utterance, lang: Told, adapter: str | None, proxy_lang: str | None = None
-) -> str | None:
+def language_of(recognizer: Recognizer, utterance: Utterance, lang: Told, adapter: str | None, proxy_lang: str | None = None) -> str | None:
     """The language to tell the decoder: the one given, else the utterance's, else (None) the adapter's.
 
     Where the base has no token for it and the adapter has no vector of its own for it, `proxy_lang` stands in.

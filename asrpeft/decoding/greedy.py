@@ -54,9 +54,7 @@ def greedy(
     lengths = [most] * n_rows
     loops: dict[int, int] = {}
 
-    live = list(
-        range(n_rows)
-    )  # rows of the batch as it is now; those that have ended stay until they are enough to leave
+    live = list(range(n_rows))  # rows of the batch as it is now; those that have ended stay until they are enough to leave
     ended = [False] * n_rows
     step_tokens, here = start.tokens, start.route
     cache: Any = start.cache

@@ -78,9 +78,7 @@ class Options:
         if self.ctc_weight and self.temperature > 0:
             raise BadInput("Joint decoding and a temperature exclude each other; leave one of --ctc-weight and --temperature out.")
         if self.beams > 1 and self.temperature > 0:
-            raise BadInput(
-                "Beam search and a temperature exclude each other; leave one of --beams and --temperature out."
-            )
+            raise BadInput("Beam search and a temperature exclude each other; leave one of --beams and --temperature out.")
 
 
 GREEDY = Options()

@@ -112,4 +112,3 @@ def summary(found: Mapping[str, Detected], corpus: Corpus) -> str:
     told = [(found[u.id].language, canonical(u.lang)) for u in corpus if u.lang and u.id in found]
     right = f" ({sum(a == b for a, b in told)} of {len(told)} as the corpus says)" if told else ""
     return ", ".join(f"{language} {n}" for language, n in counts.most_common()) + right
-

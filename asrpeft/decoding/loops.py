@@ -35,9 +35,7 @@ def loop_period(tokens: Sequence[int]) -> int | None:
         length = max(LEAST_TURNS * period, LEAST_TOKENS)
         if n < length:
             return None
-        if tokens[-1] == tokens[-1 - period] and all(
-            tokens[-i] == tokens[-i - period] for i in range(1, length - period + 1)
-        ):
+        if tokens[-1] == tokens[-1 - period] and all(tokens[-i] == tokens[-i - period] for i in range(1, length - period + 1)):
             return period
     return None
 

@@ -93,9 +93,7 @@ class Timestamps:
         return logits
 
 
-def rules_for(
-    recognizer: Recognizer, *, timestamps: bool = False, suppress: Sequence[int] = (), prompts: Sequence[Sequence[int]] = ((),)
-) -> list[Rule]:
+def rules_for(recognizer: Recognizer, *, timestamps: bool = False, suppress: Sequence[int] = (), prompts: Sequence[Sequence[int]] = ((),)) -> list[Rule]:
     """The rules of the base's own generation config, with the timestamp rules where timestamps are asked for.
 
     Args:
@@ -116,9 +114,7 @@ def rules_for(
     if never:
         rules.append(Suppress(never))
     if timestamps:
-        rules.append(
-            Timestamps(recognizer.no_timestamps, recognizer.end, getattr(told, "max_initial_timestamp_index", None))
-        )
+        rules.append(Timestamps(recognizer.no_timestamps, recognizer.end, getattr(told, "max_initial_timestamp_index", None)))
     return rules
 
 

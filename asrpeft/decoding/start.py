@@ -91,10 +91,7 @@ def limit(recognizer: Recognizer, n_prompt: int, route: Route, options: Options)
     """
     room = recognizer.max_tokens - n_prompt - prompt_rows(recognizer, route)
     if room < 1:
-        raise BadInput(
-            f"A prompt of {n_prompt} tokens leaves no room in the decoder's {recognizer.max_tokens} positions. "
-            "Shorten it."
-        )
+        raise BadInput(f"A prompt of {n_prompt} tokens leaves no room in the decoder's {recognizer.max_tokens} positions. Shorten it.")
     return room if options.max_new_tokens is None else min(room, options.max_new_tokens)
 
 
@@ -135,12 +132,6 @@ def hypothesis(
 
 def no_speech_probs(recognizer: Recognizer, logits: Tensor, prompts: Sequence[Sequence[int]]) -> list[float]:
     """P(no speech) after the start token: the token before `<|notimestamps|>` in every Whisper vocabulary."""
-    places = [
-        len(prompt) - 1 - list(prompt)[::-1].index(recognizer.start) if recognizer.start in prompt else None
-        for prompt in prompts
-    ]
+    places = [len(prompt) - 1 - list(prompt)[::-1].index(recognizer.start) if recognizer.start in prompt else None for prompt in prompts]
     token = recognizer.no_timestamps - 1
-    return [
-        0.0 if place is None else float(logits[row, place].float().softmax(-1)[token])
-        for row, place in enumerate(places)
-    ]
+    return [0.0 if place is None else float(logits[row, place].float().softmax(-1)[token]) for row, place in enumerate(places)]

@@ -99,11 +99,7 @@ def _placed(words: Sequence[str], found: Sequence[Word | None], length: Seconds)
         if word is None:
             start = placed[-1].end if placed else 0.0
             later = next((one for one in found[number + 1 :] if one is not None), None)
-            waiting = (
-                1 + sum(1 for one in found[number + 1 : found.index(later, number)] if one is None)
-                if later
-                else len(found) - number
-            )
+            waiting = 1 + sum(1 for one in found[number + 1 : found.index(later, number)] if one is None) if later else len(found) - number
             end = length if later is None else later.start
             word = Word(words[number], start, start + max(0.0, end - start) / waiting)
         placed.append(word)

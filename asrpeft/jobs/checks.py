@@ -119,9 +119,7 @@ class Findings:
         return told | {key: [one.to_json() for one in found] for key, found in lists.items() if found}
 
 
-def examine(
-    recognizer: Recognizer, found: Score, heard: Transcripts, checks: Checks, *, normaliser: str | Normaliser, seed: int
-) -> Findings:
+def examine(recognizer: Recognizer, found: Score, heard: Transcripts, checks: Checks, *, normaliser: str | Normaliser, seed: int) -> Findings:
     """What can be said of transcripts without decoding anything more."""
     chance: dict[str, Any] = {"normaliser": normaliser, "seed": seed}
     sure = confidences(recognizer, found, heard, normaliser=normaliser)
@@ -137,9 +135,7 @@ def examine(
     )
 
 
-def confidences(
-    recognizer: Recognizer, found: Score, heard: Transcripts, *, normaliser: str | Normaliser
-) -> list[list[float]]:
+def confidences(recognizer: Recognizer, found: Score, heard: Transcripts, *, normaliser: str | Normaliser) -> list[list[float]]:
     """For each row, the confidence of each word of its normalised hypothesis.
 
     A written word gives its confidence to all words that it becomes. Where a normaliser looks at several words at once

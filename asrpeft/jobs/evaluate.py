@@ -371,9 +371,7 @@ def check_guard(recognizer: Recognizer, guard: Corpus, lang: str | None, adapter
         raise BadInput(f"Say which language the guard data {guard.name!r} are in, with --guard-lang (for example en).")
     for code in {lang} if lang is not None else {u.lang for u in guard}:
         if code is not None and recognizer.multilingual and not recognizer.token_for(code):
-            raise BadInput(
-                f"The guard data hold what the base can already do, and the base does not know the language {code!r}."
-            )
+            raise BadInput(f"The guard data hold what the base can already do, and the base does not know the language {code!r}.")
 
 
 def disturbed(corpus: Corpus, condition: disturbances.Condition, *, seed: int) -> Corpus:
@@ -404,10 +402,7 @@ def _scored(
     spoken = heard.utterances
     if not spoken:
         reasons = "; ".join(f"{one.id}: {one.reason}" for one in heard.skipped[:3])
-        raise BadCorpus(
-            f"No utterance of {corpus.name or 'the corpus'} could be transcribed; {len(heard.skipped)} were skipped. "
-            f"{reasons}".rstrip()
-        )
+        raise BadCorpus(f"No utterance of {corpus.name or 'the corpus'} could be transcribed; {len(heard.skipped)} were skipped. {reasons}".rstrip())
     known = all(u.speaker is not None for u in spoken)
     found = score(
         [u.text for u in spoken],

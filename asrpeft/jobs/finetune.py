@@ -224,9 +224,7 @@ def finetune(
         adapter, trained = _finished(recognizer, out, name, method, described, options)
         progress(Message(f"{str(out)!r} was finished before: it is loaded, nothing trains."))
     else:
-        adapter = _attach(
-            recognizer, name, method, where, dict(settings or {}), lang, proxy_lang, task, options, init_adapter, data
-        )
+        adapter = _attach(recognizer, name, method, where, dict(settings or {}), lang, proxy_lang, task, options, init_adapter, data)
     try:
         parent = None if init_adapter is None else read(init_adapter)[0].training
         shared, said = parts_of_a_run(data=data, dev=dev, dev_given=dev_given, eval_data=eval_data, guard=guard, guard_dev=choosing,
@@ -329,9 +327,7 @@ def _in_language(corpus: Corpus, lang: str | None) -> Corpus:
     return Corpus([replace(u, lang=u.lang or lang) for u in corpus], name=corpus.name, skipped=corpus.skipped)
 
 
-def _with_dev(
-    data: Corpus, dev: Corpus | None, options: TrainingOptions, progress: Progress
-) -> tuple[Corpus, Corpus | None]:
+def _with_dev(data: Corpus, dev: Corpus | None, options: TrainingOptions, progress: Progress) -> tuple[Corpus, Corpus | None]:
     """(training data, development data), the latter at most `dev_utterances` long."""
     if dev is None:
         try:
@@ -379,25 +375,16 @@ def _attach(recognizer: Recognizer, name: str, method: str, where: str | None, s
                 scores={},
                 language=canonical(lang) if lang else adapter.manifest.language,
             )
-        elif (
-            proxy_lang is not None
-            and lang is not None
-            and recognizer.multilingual
-            and recognizer.token_for(lang) is None
-        ):
+        elif proxy_lang is not None and lang is not None and recognizer.multilingual and recognizer.token_for(lang) is None:
             number = recognizer.language_token(proxy_lang)  # which refuses what is unknown
             slot = (str(recognizer.token_for(proxy_lang)), number)
             adapter = recognizer.adapters.add(method, name=name, where=where, settings=settings, language_slot=slot, language=canonical(lang),
                                               task=task, context=options.context)  # fmt: skip
         else:
-            adapter = recognizer.adapt(
-                method, name=name, where=where, lang=lang, task=task, context=options.context, **settings
-            )
+            adapter = recognizer.adapt(method, name=name, where=where, lang=lang, task=task, context=options.context, **settings)
         if options.terms().needs_head:
             known = adapter.ctc.vocabulary[1:] if adapter.ctc is not None else []
-            adapter.ctc = CTCHead.for_texts(
-                recognizer.base.config.d_model, [*(u.text for u in data), *known], like=adapter.ctc or recognizer.ctc
-            )
+            adapter.ctc = CTCHead.for_texts(recognizer.base.config.d_model, [*(u.text for u in data), *known], like=adapter.ctc or recognizer.ctc)
             adapter.ctc.to(recognizer.device)
             recognizer.adapters.describe(name, ctc_vocabulary=adapter.ctc.vocabulary)
         recognizer.adapters.describe(name, decode_by="attention" if options.terms().needs_decoder else "ctc")
@@ -417,27 +404,14 @@ def _start_from(
     manifest, _ = read(folder)
     cls = method_named(manifest.method)
     wanted = configure(method_named(method), settings)
-    differ = [
-        key
-        for key in settings
-        if manifest.method == method and getattr(configure(cls, manifest.config), key) != getattr(wanted, key)
-    ]
+    differ = [key for key in settings if manifest.method == method and getattr(configure(cls, manifest.config), key) != getattr(wanted, key)]
     if manifest.method != method or differ or (where is not None and split_where(where) != manifest.where):
         raise BadInput(f"{str(folder)!r} is {manifest.method} with {manifest.config} at {','.join(manifest.where)}; one cannot start from it with "
                        f"other settings. Give --method {manifest.method} and leave --set and --where out.")  # fmt: skip
-    if (
-        lang is not None
-        and recognizer.multilingual
-        and recognizer.token_for(lang) is None
-        and manifest.language != canonical(lang)
-    ):
-        raise BadInput(
-            f"The base has no token for {lang!r}, and {str(folder)!r} has learned no vector for it. Start without --init-adapter."
-        )
+    if lang is not None and recognizer.multilingual and recognizer.token_for(lang) is None and manifest.language != canonical(lang):
+        raise BadInput(f"The base has no token for {lang!r}, and {str(folder)!r} has learned no vector for it. Start without --init-adapter.")
     if lang is not None and manifest.language_slot is not None and manifest.language != canonical(lang):
-        raise BadInput(
-            f"{str(folder)!r} has learned a vector for {manifest.language!r}, which is not {lang!r}. Start without --init-adapter."
-        )
+        raise BadInput(f"{str(folder)!r} has learned a vector for {manifest.language!r}, which is not {lang!r}. Start without --init-adapter.")
     return recognizer.adapters.load(folder, name=name)
 
 
@@ -476,22 +450,16 @@ def dev_rates(
     decoding: Options = OPTIONS,
 ) -> Rates:  # fmt: skip
     """What an adapter (None: the base) makes of development data, decoded greedily unless told otherwise."""
-    fast = options.precision == "bf16" or (
-        options.precision == "auto" and recognizer.dtype == torch.float32 and has_bf16(recognizer.device)
-    )
+    fast = options.precision == "bf16" or (options.precision == "auto" and recognizer.dtype == torch.float32 and has_bf16(recognizer.device))
     heard = transcribe_corpus(recognizer, dev, adapter=name, lang=lang, task=task, context=None if name is None else options.context,
                               options=decoding, autocast=fast)  # fmt: skip
     if not heard.utterances:
-        raise BadCorpus(
-            f"No utterance of the development data can be read: {'; '.join(f'{s.id}: {s.reason}' for s in heard.skipped[:3])}."
-        )
+        raise BadCorpus(f"No utterance of the development data can be read: {'; '.join(f'{s.id}: {s.reason}' for s in heard.skipped[:3])}.")
     found = score([u.text for u in heard.utterances], heard.texts, resamples=0)
     return Rates(found.wer, found.cer)
 
 
-def _finished(
-    recognizer: Recognizer, out: Path, name: str, method: str, described: Mapping[str, Any], options: TrainingOptions
-) -> tuple[Adapter, Trained]:
+def _finished(recognizer: Recognizer, out: Path, name: str, method: str, described: Mapping[str, Any], options: TrainingOptions) -> tuple[Adapter, Trained]:
     """The adapter and the record of a run that had come to its end.
 
     Raises: BadInput if that was another run.
@@ -501,9 +469,7 @@ def _finished(
     others = [key for key, value in described.items() if key != "options" and told.get(key) != value]
     others += ["keep"] if told.get("keep") != described.get("keep") else []
     if manifest.method != method or "finished" not in told or others or not isinstance(told.get("options"), dict) or differences(told["options"], options):
-        raise BadInput(
-            f"{str(out)!r} holds a finished adapter of another run ({manifest.method}). Choose another --out, or --overwrite it."
-        )
+        raise BadInput(f"{str(out)!r} holds a finished adapter of another run ({manifest.method}). Choose another --out, or --overwrite it.")
     try:
         trained = _trained(told["finished"])
     except (KeyError, TypeError, ValueError, AttributeError) as error:

@@ -20,9 +20,7 @@ from asrpeft.training.checkpoints import corpus_key
 CHOOSING = 100  # guard utterances that are decoded at a look: some seconds on a GPU, and enough to see three points
 
 
-def divide(
-    guard: Corpus | None, guard_dev: Corpus | None, max_loss: float | None, *, seed: int, progress: Progress
-) -> tuple[Corpus | None, Corpus | None]:
+def divide(guard: Corpus | None, guard_dev: Corpus | None, max_loss: float | None, *, seed: int, progress: Progress) -> tuple[Corpus | None, Corpus | None]:
     """(guard data to report, guard data to choose by). They share nothing where the data allow it.
 
     Args:    guard: is reported after training. guard_dev: chooses; by default up to 100 utterances held out of `guard`.

@@ -75,6 +75,7 @@ def listen(recognizer: Recognizer, name: str, clips: Corpus, *, spoken: Corpus, 
     slot = manifest.language_slot
     found = []
     for number, adapter in enumerate((None, name)):
+
         def tell(done: int, _total: int, before: int = number * len(clips), what: str = adapter or "base") -> None:
             progress(Scoring(before + done, 2 * len(clips), f"{what} where nobody speaks"))
 

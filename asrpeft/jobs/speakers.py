@@ -161,9 +161,7 @@ def speakers(
     out, options = Path(out), options or TrainingOptions()
     destination.check(out)
     if out.exists() and any(out.iterdir()) and not (resume or overwrite):
-        raise BadInput(
-            f"{str(out)!r} exists already. Choose another --out, --resume the run that made it, or --overwrite."
-        )
+        raise BadInput(f"{str(out)!r} exists already. Choose another --out, --resume the run that made it, or --overwrite.")
     if from_pooled and init_adapter is not None:
         raise BadInput("--from-pooled and --init-adapter both say what to start from. Keep one.")
     parts, skipped = divide(data, by=by, split=split, seed=options.seed)
@@ -180,9 +178,7 @@ def speakers(
     if pooled or from_pooled:
         progress(Message(f"All {len(parts)} speakers together"))
         train, dev = _together(parts)
-        together = finetune(
-            recognizer, train, dev=dev, name=POOLED, out=out / POOLED, init_adapter=init_adapter, **common
-        )
+        together = finetune(recognizer, train, dev=dev, name=POOLED, out=out / POOLED, init_adapter=init_adapter, **common)
         init_adapter = together.folder if from_pooled else init_adapter
     results: list[SpeakerResult] = []
     pace = Pace([len(mine.train) for mine in parts.values()])
@@ -226,9 +222,7 @@ def speakers(
             recognizer.adapters.detach(together.name)
     if not results:
         reasons = "; ".join(f"{speaker}: {reason}" for speaker, reason in skipped[:3])
-        raise BadCorpus(
-            f"No speaker of {data.name or 'the corpus'} could be adapted to ({reasons or 'there is none'})."
-        )
+        raise BadCorpus(f"No speaker of {data.name or 'the corpus'} could be adapted to ({reasons or 'there is none'}).")
     report = Speakers(tuple(results), tuple(skipped), together, by)
     _write(out, report)
     return report
@@ -256,9 +250,7 @@ def divide(data: Corpus, *, by: str, split: str, seed: int) -> tuple[dict[str, P
         if speaker is not None:
             groups.setdefault(str(speaker), []).append(utterance)
     if not groups:
-        raise BadInput(
-            f"{data.name or 'The corpus'} has no column {by!r} to tell speakers apart. Name one with --by, or map it: --columns speaker=NAME."
-        )
+        raise BadInput(f"{data.name or 'The corpus'} has no column {by!r} to tell speakers apart. Name one with --by, or map it: --columns speaker=NAME.")
     parts, poor = {}, []
     for speaker in sorted(groups):
         mine = _divide_one(groups[speaker], split=split, seed=seed, name=f"{data.name} ({speaker})")
@@ -275,9 +267,7 @@ def _divide_one(rows: Sequence[Utterance], *, split: str, seed: int, name: str) 
     if all(value is not None for value in told):
         unknown = {str(v) for v in told} - set(PARTS)
         if unknown:
-            raise BadInput(
-                f"The column {split!r} says {', '.join(sorted(unknown)[:3])!r}; it may say train, dev and test."
-            )
+            raise BadInput(f"The column {split!r} says {', '.join(sorted(unknown)[:3])!r}; it may say train, dev and test.")
         found = {part: [u for u, v in zip(rows, told) if PARTS[str(v)] == part] for part in ("train", "dev", "test")}
         if not found["dev"]:
             found["dev"], found["train"] = _by_sentence(found["train"], DEV_SHARE, seed)
@@ -307,9 +297,7 @@ def _together(parts: Mapping[str, Parts]) -> tuple[Corpus, Corpus]:
     held = test | {sentence_key(u.text) for u in dev}
     train = [u for mine in parts.values() for u in mine.train if sentence_key(u.text) not in held]
     if not train or not dev:
-        raise BadCorpus(
-            "Without the sentences that some speaker is tested on, nothing is left to train a pooled adapter on. Leave --pooled out."
-        )
+        raise BadCorpus("Without the sentences that some speaker is tested on, nothing is left to train a pooled adapter on. Leave --pooled out.")
     return Corpus(train, name="all speakers, train"), Corpus(dev, name="all speakers, dev")
 
 
@@ -329,10 +317,7 @@ def _measured(recognizer: Recognizer, speaker: str, parts: Parts, own: Finetuned
         slot = adapter.manifest.language_slot
         # A base without a token for the language is told the one in whose place the adapter learned it.
         spoken = {"base": proxy_lang or (lang if slot is None else slot)} | {name: lang for name in names}
-        dev = {
-            name: dev_wer(recognizer, of, parts.dev, lang=spoken[name], task=task, options=options, decoding=decoding)
-            for name, of in systems.items()
-        }
+        dev = {name: dev_wer(recognizer, of, parts.dev, lang=spoken[name], task=task, options=options, decoding=decoding) for name, of in systems.items()}
         found = evaluate(
             recognizer,
             parts.test,
@@ -350,9 +335,7 @@ def _measured(recognizer: Recognizer, speaker: str, parts: Parts, own: Finetuned
             "key": key, "dev": dev, "enabled": dev["own"] < min(wer for name, wer in dev.items() if name != "own"),
             **{name: system.to_json() for name, system in zip(systems, found.systems)}, "test": test.to_json(),
         }  # fmt: skip
-        recognizer.adapters.describe(
-            own.name, scores=dict(adapter.manifest.scores) | {"speaker": json.loads(json.dumps(told))}
-        )
+        recognizer.adapters.describe(own.name, scores=dict(adapter.manifest.scores) | {"speaker": json.loads(json.dumps(told))})
         adapter.save(folder, overwrite=True)
     sizes = {part: len(getattr(parts, part)) for part in ("train", "dev", "test")}
     return SpeakerResult(

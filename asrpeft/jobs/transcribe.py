@@ -98,9 +98,7 @@ def transcribe(
                 spoken_in = detect_speech(recognizer, first, autocast=autocast)
                 lang, language, sure = spoken_in.language, spoken_in.language, spoken_in.probability
         for batch in by_budget(map(row, stretches), lambda pair: pair[1].frames, batch_frames=batch_frames):
-            found = decode_aligned(
-                recognizer, [one for _, one in batch], options=options, autocast=autocast, word_times=word_times
-            )
+            found = decode_aligned(recognizer, [one for _, one in batch], options=options, autocast=autocast, word_times=word_times)
             for (span, _), (hypothesis, words) in zip(batch, found):
                 for one in _segments(recognizer, hypothesis, words, span, language, options):
                     yield replace(one, language_probability=sure)
@@ -116,9 +114,7 @@ def ahead(stretches: Iterator[tuple[Span, np.ndarray]], seconds: float) -> tuple
     return [samples for _, samples in taken], chain(taken, stretches)
 
 
-def stretches_of(
-    heard: Recording, *, context: str, vad: bool | None, speech: SpeechSettings
-) -> Iterator[tuple[Span, np.ndarray]]:
+def stretches_of(heard: Recording, *, context: str, vad: bool | None, speech: SpeechSettings) -> Iterator[tuple[Span, np.ndarray]]:
     """What to transcribe, each at most 30 s, with its samples: the whole of short audio, else where speech is.
 
     Raises: BadInput for speech longer than 30 s, or settings that contradict each other.
@@ -139,9 +135,7 @@ def stretches_of(
         yield from spoken(found, join_s=MAX_SECONDS if context == "full" else 0.0, look_back_s=told_late)
 
 
-def spoken(
-    found: Iterable[tuple[np.ndarray, Sequence[SpeechEvent]]], *, join_s: float, look_back_s: float
-) -> Iterator[tuple[Span, np.ndarray]]:
+def spoken(found: Iterable[tuple[np.ndarray, Sequence[SpeechEvent]]], *, join_s: float, look_back_s: float) -> Iterator[tuple[Span, np.ndarray]]:
     """The stretches of speech with their samples, as they become certain; of the audio only what may be needed is kept.
 
     Args:
@@ -184,10 +178,7 @@ def _segments(
     parts = [(0.0, length, found.text)]
     if options.timestamps:
         first = recognizer.no_timestamps + 1
-        parts = [
-            (one.start, one.end, recognizer.decode_text(one.tokens))
-            for one in stretches(found.tokens, first=first, seconds=length)
-        ]
+        parts = [(one.start, one.end, recognizer.decode_text(one.tokens)) for one in stretches(found.tokens, first=first, seconds=length)]
     rest = [word.later(offset) for word in words]
     for start, end, text in parts:
         text = text.strip()

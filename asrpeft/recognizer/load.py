@@ -147,10 +147,16 @@ def _beside(place: Path, model: str, dim: int) -> tuple[BaseInfo, CTCHead | None
     try:
         told = read_json(place / INFO)
         merged = told.get("merged", {})
-        info = BaseInfo(str(told.get("id", model)), tuple(told.get("contexts", ("full",))), tuple(told.get("languages", ())),
-                        {str(token): str(name) for token, name in told.get("language_slots", {}).items()},
-                        merged.get("language"), merged.get("task", "transcribe"), merged.get("context"),
-                        merged.get("decode_by", "attention"))
+        info = BaseInfo(
+            str(told.get("id", model)),
+            tuple(told.get("contexts", ("full",))),
+            tuple(told.get("languages", ())),
+            {str(token): str(name) for token, name in told.get("language_slots", {}).items()},
+            merged.get("language"),
+            merged.get("task", "transcribe"),
+            merged.get("context"),
+            merged.get("decode_by", "attention"),
+        )
         if not isinstance(info.language, str | None) or info.task not in TASKS or info.context not in (*CONTEXTS, None):
             raise ValueError(f"it says language {info.language!r}, task {info.task!r}, context {info.context!r} of what was merged")
         if info.decode_by not in ("attention", "ctc"):

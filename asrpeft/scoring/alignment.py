@@ -47,9 +47,7 @@ class Run:
 Alignment = tuple[Run, ...]
 
 
-def align(
-    references: Sequence[Sequence[str]], hypotheses: Sequence[Sequence[str]], *, rule: AlignmentRule = "levenshtein"
-) -> list[Alignment]:
+def align(references: Sequence[Sequence[str]], hypotheses: Sequence[Sequence[str]], *, rule: AlignmentRule = "levenshtein") -> list[Alignment]:
     """One alignment per pair of word lists; empty lists are allowed on either side."""
     references, hypotheses = [list(words) for words in references], [list(words) for words in hypotheses]
     if rule == "sclite":
@@ -58,10 +56,7 @@ def align(
         return []
     given = jiwer.process_words(references, hypotheses, lambda words: words, lambda words: words)
     return [
-        tuple(
-            Run(_KINDS[chunk.type], chunk.ref_start_idx, chunk.ref_end_idx, chunk.hyp_start_idx, chunk.hyp_end_idx)
-            for chunk in chunks
-        )
+        tuple(Run(_KINDS[chunk.type], chunk.ref_start_idx, chunk.ref_end_idx, chunk.hyp_start_idx, chunk.hyp_end_idx) for chunk in chunks)
         for chunks in given.alignments
     ]
 

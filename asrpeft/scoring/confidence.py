@@ -52,9 +52,7 @@ class Calibration:
         return {**{name: getattr(self, name) for name in names}, "bins": [vars(one) for one in self.bins]}
 
 
-def calibration(
-    confidences: Sequence[float], correct: Sequence[bool], *, bins: int = 10, equal_mass: bool = False
-) -> Calibration:
+def calibration(confidences: Sequence[float], correct: Sequence[bool], *, bins: int = 10, equal_mass: bool = False) -> Calibration:
     """Compare confidences with what turned out right.
 
     Args:
@@ -76,9 +74,7 @@ def calibration(
     for place in np.unique(places):
         here = places == place
         high = edges[min(place + 1, len(edges) - 1)]
-        made.append(
-            Bin(float(edges[place]), float(high), int(here.sum()), float(c[here].mean()), float(r[here].mean()))
-        )
+        made.append(Bin(float(edges[place]), float(high), int(here.sum()), float(c[here].mean()), float(r[here].mean())))
     gaps = np.array([abs(one.accuracy - one.confidence) for one in made])
     share = r.mean()
     nce = None

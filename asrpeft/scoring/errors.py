@@ -282,16 +282,12 @@ def score(
     for kind, texts in (("reference", references), ("hypothesis", hypotheses)):
         for place, text in enumerate(texts):
             if not isinstance(text, str):
-                raise BadInput(
-                    f"{kind} {place + 1} is a {type(text).__name__}, not text: give '' where nothing was said."
-                )
+                raise BadInput(f"{kind} {place + 1} is a {type(text).__name__}, not text: give '' where nothing was said.")
     ids = [str(i) for i in range(1, len(references) + 1)] if ids is None else [str(one) for one in ids]
     _same_length("ids", ids, references)
     if len(set(ids)) != len(ids):
         repeated = [one for one, count in Counter(ids).items() if count > 1]
-        raise BadInput(
-            f"{len(repeated)} ids occur more than once, e.g. {', '.join(repeated[:3])}. Each utterance needs its own."
-        )
+        raise BadInput(f"{len(repeated)} ids occur more than once, e.g. {', '.join(repeated[:3])}. Each utterance needs its own.")
     if speakers is not None:
         # Tables give "" for a cell without a name: that is no speaker, least of all one and the same.
         speakers = [None if speaker is None or not str(speaker).strip() else str(speaker) for speaker in speakers]
@@ -371,18 +367,14 @@ def grouped_counts(rows: Sequence[UtteranceScore]) -> tuple[str, list[Counts]]:
 
 def _same_length(what: str, values: Sequence[Any], references: Sequence[str]) -> None:
     if len(values) != len(references):
-        raise BadInput(
-            f"there are {len(references)} references and {len(values)} {what}; give one for each, in the same order."
-        )
+        raise BadInput(f"there are {len(references)} references and {len(values)} {what}; give one for each, in the same order.")
 
 
 def _words(texts: Sequence[str]) -> list[list[str]]:
     return [text.split() for text in texts]
 
 
-def _count(
-    references: Sequence[str], hypotheses: Sequence[str], alignments: Sequence[Alignment], unit: CharacterUnit
-) -> list[Counts]:
+def _count(references: Sequence[str], hypotheses: Sequence[str], alignments: Sequence[Alignment], unit: CharacterUnit) -> list[Counts]:
     counts = []
     for reference, hypothesis, alignment in zip(references, hypotheses, alignments, strict=True):
         sums = {"hit": 0, "substitution": 0, "deletion": 0, "insertion": 0}
@@ -393,9 +385,7 @@ def _count(
     return counts
 
 
-def _notes(
-    total: Counts, texts: Sequence[str], utterances: int, speakers: Sequence[str | None] | None, unit: str
-) -> tuple[str, ...]:
+def _notes(total: Counts, texts: Sequence[str], utterances: int, speakers: Sequence[str | None] | None, unit: str) -> tuple[str, ...]:
     notes = []
     share, scripts = spaceless_share(texts)
     if share > 0.2:
@@ -418,9 +408,7 @@ def _notes(
         else:
             why = f"only {known} speakers are known and {MIN_SPEAKERS} are needed"
             why += " (some rows have no speaker)" if None in speakers else ""
-        notes.append(
-            f"Intervals resample utterances, because {why}: they do not say how other speakers would fare."
-        )
+        notes.append(f"Intervals resample utterances, because {why}: they do not say how other speakers would fare.")
     return tuple(notes)
 
 

@@ -119,24 +119,17 @@ def breakdown(
     """
     if isinstance(values, Mapping):
         if missing := [row.id for row in score.rows if row.id not in values]:
-            raise BadInput(
-                f"column {column!r} has no value for {len(missing)} utterances, e.g. {', '.join(missing[:3])}."
-            )
+            raise BadInput(f"column {column!r} has no value for {len(missing)} utterances, e.g. {', '.join(missing[:3])}.")
         values = [values[row.id] for row in score.rows]
     if len(values) != len(score.rows):
-        raise BadInput(
-            f"column {column!r} has {len(values)} values for {len(score.rows)} utterances; give one for each."
-        )
+        raise BadInput(f"column {column!r} has {len(values)} values for {len(score.rows)} utterances; give one for each.")
     names = all(_missing(value) or str(value) == row.speaker for value, row in zip(values, score.rows, strict=True))
     labels = _named(values) if names else binned(values, bins=bins)
     members: dict[str, list[UtteranceScore]] = {}
     for row, label in zip(score.rows, labels, strict=True):
         members.setdefault(label, []).append(row)
     level, method = score.wer_interval.level, cast(Method, score.wer_interval.method)
-    groups = [
-        _group(label, rows, level=level, method=method, seed=seed, resamples=resamples)
-        for label, rows in members.items()
-    ]
+    groups = [_group(label, rows, level=level, method=method, seed=seed, resamples=resamples) for label, rows in members.items()]
     groups.sort(key=lambda group: (-group.counts.wer if group.counts.words else 1.0, group.value))
     compared = [group for group in groups if group.counts.words and group.value != MISSING]
     if set(labels) - {MISSING} != {str(value) for value in values if not _missing(value)}:
@@ -156,10 +149,7 @@ def binned(values: Sequence[Any], *, bins: int = 4) -> list[str]:
         return _named(values)
     edges: np.ndarray = np.unique(np.quantile([one for one in given if one is not None], np.linspace(0, 1, bins + 1)))
     places = np.clip(np.searchsorted(edges, [nan if n is None else n for n in numbers], "right") - 1, 0, len(edges) - 2)
-    return [
-        MISSING if _missing(value) else f"{edges[place]:.4g} to {edges[place + 1]:.4g}"
-        for value, place in zip(values, places, strict=True)
-    ]
+    return [MISSING if _missing(value) else f"{edges[place]:.4g} to {edges[place + 1]:.4g}" for value, place in zip(values, places, strict=True)]
 
 
 def _named(values: Sequence[Any]) -> list[str]:
@@ -184,9 +174,7 @@ def _number(value: float) -> float | None:
     return None if value != value else value
 
 
-def _group(
-    label: str, rows: list[UtteranceScore], *, level: float, method: Method, seed: int, resamples: int
-) -> Group:
+def _group(label: str, rows: list[UtteranceScore], *, level: float, method: Method, seed: int, resamples: int) -> Group:
     unit, units = grouped_counts(rows)
     wer, cer = (
         ratio_interval(*_arrays(units, *names), level=level, method=method, seed=seed, resamples=resamples)
@@ -201,9 +189,7 @@ def _arrays(units: Sequence[Counts], errors: str, totals: str) -> tuple[np.ndarr
     return np.array([getattr(u, errors) for u in units]), np.array([getattr(u, totals) for u in units])
 
 
-def _gap(
-    worst: str, best: str, members: Mapping[str, list[UtteranceScore]], *, level: float, seed: int, resamples: int
-) -> Gap:
+def _gap(worst: str, best: str, members: Mapping[str, list[UtteranceScore]], *, level: float, seed: int, resamples: int) -> Gap:
     unit, pairs = "speaker", []
     for name in (worst, best):
         group_unit, units = grouped_counts(members[name])
@@ -241,11 +227,7 @@ def _permutation(members: Mapping[str, list[UtteranceScore]], observed: float, s
     for label, rows in members.items():
         for row in rows:
             groups_of.setdefault(row.speaker, set()).add(label)
-    by_speaker = (
-        None not in groups_of
-        and len(groups_of) >= max(MIN_SPEAKERS, 2 * len(members))
-        and all(len(labels) == 1 for labels in groups_of.values())
-    )
+    by_speaker = None not in groups_of and len(groups_of) >= max(MIN_SPEAKERS, 2 * len(members)) and all(len(labels) == 1 for labels in groups_of.values())
     table: list[tuple[int, int]] = []
     starts: list[int] = []
     for rows in members.values():

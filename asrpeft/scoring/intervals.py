@@ -141,9 +141,7 @@ def widened_p(p: float, units: int) -> float:
     return float(2 * stdtr(units - 1, ndtri(p / 2) / sqrt(units / (units - 1))))
 
 
-def _studentised(
-    errors: np.ndarray, totals: np.ndarray, level: float, resamples: int, rng: np.random.Generator
-) -> tuple[float, float]:
+def _studentised(errors: np.ndarray, totals: np.ndarray, level: float, resamples: int, rng: np.random.Generator) -> tuple[float, float]:
     n, table = len(errors), squares(errors, totals)
     (rate,), (error,) = rate_and_error(table.sum(axis=0)[None], n)
     if error == 0:  # all units have the same rate: no resample differs

@@ -149,22 +149,16 @@ class NonSpeech:
         }
 
 
-def nonspeech(
-    hypotheses: Sequence[str], *, seconds: float | None = None, normaliser: str | Normaliser = DEFAULT, top: int = 10
-) -> NonSpeech:
+def nonspeech(hypotheses: Sequence[str], *, seconds: float | None = None, normaliser: str | Normaliser = DEFAULT, top: int = 10) -> NonSpeech:
     """Score transcripts of noise, music and silence: every word is one too many.
 
     Args:    seconds: of audio in all, for a rate per minute.
     Raises:  BadInput without a single clip, or for a duration that is not positive.
     """
     if not hypotheses:
-        raise BadInput(
-            "there is no transcript of non-speech to score; give one text per clip, '' where nothing was written."
-        )
+        raise BadInput("there is no transcript of non-speech to score; give one text per clip, '' where nothing was written.")
     if seconds is not None and seconds <= 0:
-        raise BadInput(
-            f"{seconds} seconds of audio cannot be; give the clips' total duration in seconds, or leave it out."
-        )
+        raise BadInput(f"{seconds} seconds of audio cannot be; give the clips' total duration in seconds, or leave it out.")
     texts = [find_normaliser(normaliser)(text) for text in hypotheses]
     spoken = [text for text in texts if text]
     words = sum(len(text.split()) for text in texts)

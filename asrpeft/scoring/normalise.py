@@ -99,16 +99,12 @@ def normaliser(name: str | Normaliser = DEFAULT) -> Normaliser:
     for part in regex.split(rf"\+(?=(?:{either})(?:[:+]|$))", name):
         step, colon, argument = part.partition(":")
         if step not in known:
-            raise BadInput(
-                f"no normaliser is called {step!r}. There are {', '.join(known)}; join them with +, as marks+numbers."
-            )
+            raise BadInput(f"no normaliser is called {step!r}. There are {', '.join(known)}; join them with +, as marks+numbers.")
         kind = known[step]
         if colon and kind.argument_help is None:
             raise BadInput(f"normaliser {step} takes no argument, and {argument!r} was given. Write just {step}.")
         if kind.argument_needed and not argument:
-            raise BadInput(
-                f"normaliser {step} needs {kind.argument_help}. Write {step}:{str(kind.argument_help).split()[0]}."
-            )
+            raise BadInput(f"normaliser {step} needs {kind.argument_help}. Write {step}:{str(kind.argument_help).split()[0]}.")
         steps.append(kind(argument or None))
     return Normaliser(name, tuple(steps))
 

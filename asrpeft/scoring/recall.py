@@ -97,9 +97,7 @@ def rare_word_recall(
                 if word is not None and low <= counts.get(word, 0) and (high is None or counts.get(word, 0) <= high)
             ]
             tallies.append((sum(kept), len(kept)))
-        label = (
-            "unseen" if (low, high) == (0, 0) else f"seen {low} or more" if high is None else f"seen {low} to {high}"
-        )
+        label = "unseen" if (low, high) == (0, 0) else f"seen {low} or more" if high is None else f"seen {low} to {high}"
         found.append(_recall(label, score, tallies, seed, resamples))
     return found
 
@@ -142,9 +140,7 @@ def hotword_recall(
         for place in sorted(said["reference"][words[0]] | said["hypothesis"][words[0]]):
             where, (reference, hypothesis) = places[place], texts[place]
             starts = _occurrences(words, reference)
-            right = [
-                all(where.get(start + k) == where[start] + k for k in range(size)) for start in starts if start in where
-            ]
+            right = [all(where.get(start + k) == where[start] + k for k in range(size)) for start in starts if start in where]
             hits = sum(right)
             alarms += len(_occurrences(words, hypothesis)) - hits
             tallies[place] = (hits, len(starts))
@@ -164,15 +160,11 @@ def _occurrences(phrase: Sequence[str], words: Sequence[str]) -> list[int]:
 def _same_normaliser(score: Score, name: str | Normaliser) -> Normaliser:
     rule = find_normaliser(name)
     if rule.label != score.normaliser:
-        raise BadInput(
-            f"{score.name} was scored with {score.normaliser}, and {rule.label} was given here: use the same."
-        )
+        raise BadInput(f"{score.name} was scored with {score.normaliser}, and {rule.label} was given here: use the same.")
     return rule
 
 
-def _recall(
-    label: str, score: Score, tallies: Sequence[Sequence[int]], seed: int, resamples: int, alarms: int | None = None
-) -> Recall:
+def _recall(label: str, score: Score, tallies: Sequence[Sequence[int]], seed: int, resamples: int, alarms: int | None = None) -> Recall:
     """Interval by bootstrap of the score's units, since one speaker's rare words stand or fall together."""
     unit = "speaker" if len(score.speakers) >= MIN_SPEAKERS else "utterance"
     sums: dict[Any, list[int]] = {}

@@ -128,9 +128,7 @@ class Comparison:
         }
 
 
-def compare(
-    a: Score, b: Score, *, metric: Metric = "wer", cap: float | None = None, seed: int = 0, resamples: int = RESAMPLES
-) -> Comparison:
+def compare(a: Score, b: Score, *, metric: Metric = "wer", cap: float | None = None, seed: int = 0, resamples: int = RESAMPLES) -> Comparison:
     """Compare system b with system a on the utterances both scored, and look at them otherwise beside that.
 
     Args:
@@ -177,17 +175,12 @@ def _compared(a: Score, b: Score, metric: Metric, cap: float | None, seed: int, 
     deciding = tests[0]
     notes = []
     if unit == "utterance" and speakers:
-        notes.append(
-            f"Decided without a speaker-level test: {len(speakers)} speakers, {MIN_SPEAKERS} are needed. It speaks of "
-            "these speakers only."
-        )
+        notes.append(f"Decided without a speaker-level test: {len(speakers)} speakers, {MIN_SPEAKERS} are needed. It speaks of these speakers only.")
     return Comparison(
         a.name,
         b.name,
         difference,
-        ratio_interval(
-            delta, totals, resamples=resamples, seed=seed, level=a.wer_interval.level, method=cast(Method, a.wer_interval.method)
-        ),
+        ratio_interval(delta, totals, resamples=resamples, seed=seed, level=a.wer_interval.level, method=cast(Method, a.wer_interval.method)),
         unit,
         deciding.p,
         _verdict(deciding.p, deciding.statistic, difference),
@@ -218,10 +211,7 @@ def _holm(made: Sequence[Comparison]) -> list[Comparison]:
     for rank, place in enumerate(sorted(range(len(made)), key=lambda i: made[i].p)):
         running = max(running, min(1.0, (len(made) - rank) * made[place].p))
         adjusted[place] = running
-    return [
-        replace(one, p_adjusted=p, verdict=_verdict(p, one.tests[0].statistic, one.difference))
-        for one, p in zip(made, adjusted, strict=True)
-    ]
+    return [replace(one, p_adjusted=p, verdict=_verdict(p, one.tests[0].statistic, one.difference)) for one, p in zip(made, adjusted, strict=True)]
 
 
 def mapsswe(a: Score, b: Score, *, min_good: int = 2, cap: float | None = None) -> Test:
@@ -234,9 +224,7 @@ def mapsswe(a: Score, b: Score, *, min_good: int = 2, cap: float | None = None) 
     """
     rows = _paired(a, b)
     if cap is None:
-        segments = [
-            pair for one, other in rows for pair in segment_errors(one.alignment, other.alignment, min_good=min_good)
-        ]
+        segments = [pair for one, other in rows for pair in segment_errors(one.alignment, other.alignment, min_good=min_good)]
         unit = "segment"
     else:
         errors, _ = _errors(rows, "wer", cap)
@@ -341,9 +329,7 @@ def _least_p(units: int) -> float:
     return min(1.0, max(2.0 ** (1 - units), sys.float_info.min))
 
 
-def paired_bootstrap(
-    a: Score, b: Score, *, metric: Metric = "wer", cap: float | None = None, seed: int = 0, resamples: int = RESAMPLES
-) -> Test:
+def paired_bootstrap(a: Score, b: Score, *, metric: Metric = "wer", cap: float | None = None, seed: int = 0, resamples: int = RESAMPLES) -> Test:
     """Studentised bootstrap test of the corpus difference, over speakers where there are ten, else over utterances.
 
     p = (1 + #{|t*| ≥ |t|}) / (1 + B) with t = difference / standard error, t* the same in a resample around the
@@ -419,9 +405,7 @@ def _paired(a: Score, b: Score) -> list[Pair]:
         ("character unit", a.character_unit, b.character_unit),
     ):
         if one != other:
-            raise BadInput(
-                f"{a.name} was scored with {what} {one} and {b.name} with {other}: score both with the same."
-            )
+            raise BadInput(f"{a.name} was scored with {what} {one} and {b.name} with {other}: score both with the same.")
     theirs = by_id(b)
     missing = [row.id for row in a.rows if row.id not in theirs]
     if missing or len(a.rows) != len(b.rows):
@@ -449,9 +433,7 @@ def _errors(rows: Sequence[Pair], metric: Metric, cap: float | None) -> tuple[np
     return (errors if cap is None else np.minimum(errors, cap * totals[:, None])), totals
 
 
-def _by_unit(
-    rows: Sequence[Pair], errors: np.ndarray, totals: np.ndarray, speakers: bool
-) -> tuple[str, np.ndarray, np.ndarray]:
+def _by_unit(rows: Sequence[Pair], errors: np.ndarray, totals: np.ndarray, speakers: bool) -> tuple[str, np.ndarray, np.ndarray]:
     if not speakers:
         return "utterance", errors, totals
     places: dict[str | None, int] = {}

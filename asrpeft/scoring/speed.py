@@ -20,9 +20,7 @@ class Speed:
 
     def __post_init__(self) -> None:
         if not (self.audio_seconds > 0 and self.seconds > 0):
-            raise BadInput(
-                f"a speed needs positive durations; got {self.audio_seconds} s of audio in {self.seconds} s of work."
-            )
+            raise BadInput(f"a speed needs positive durations; got {self.audio_seconds} s of audio in {self.seconds} s of work.")
 
     @property
     def real_time_factor(self) -> float:

@@ -26,9 +26,7 @@ from asrpeft.errors import BadInput
 
 Format = Literal["plain", "kaldi", "trn", "csv", "tsv", "jsonl", "json"]
 FORMATS: tuple[Format, ...] = ("plain", "kaldi", "trn", "csv", "tsv", "jsonl", "json")
-ID_COLUMNS = (
-    "id utt_id utterance_id utt uttid utterance key file file_name filename path audio audio_filepath wav".split()
-)
+ID_COLUMNS = "id utt_id utterance_id utt uttid utterance key file file_name filename path audio audio_filepath wav".split()
 REFERENCE_COLUMNS = "reference ref target text sentence transcript transcription normalized_text".split()
 HYPOTHESIS_COLUMNS = "hypothesis hyp prediction pred_text pred predicted text transcription transcript sentence".split()
 SPEAKER_COLUMNS = ("speaker", "speaker_id", "spk", "spk_id", "client_id", "speaker_name")
@@ -90,9 +88,7 @@ def read_transcripts(
     if kind == "plain":
         made = Transcripts(str(path), kind, tuple(lines))
     elif kind in ("kaldi", "trn"):
-        pairs = [
-            _kaldi(line) if kind == "kaldi" else _trn(path, n, line) for n, line in enumerate(lines, 1) if line.strip()
-        ]
+        pairs = [_kaldi(line) if kind == "kaldi" else _trn(path, n, line) for n, line in enumerate(lines, 1) if line.strip()]
         made = Transcripts(str(path), kind, tuple(text for _, text in pairs), tuple(one for one, _ in pairs))
     else:
         made = _table(path, kind, _rows(path, kind, content), role, id_column, text_column)
@@ -110,15 +106,11 @@ def _content(path: Path) -> str:
     except OSError as error:
         raise BadInput(f"cannot read {str(path)!r}: {error.strerror or error}. Give a file of transcripts.") from None
     except UnicodeDecodeError as error:
-        raise BadInput(
-            f"{str(path)!r} is not UTF-8 (byte {error.start}): convert it, e.g. iconv -f latin1 -t utf8."
-        ) from None
+        raise BadInput(f"{str(path)!r} is not UTF-8 (byte {error.start}): convert it, e.g. iconv -f latin1 -t utf8.") from None
 
 
 def _names_of(path: Path) -> list[str]:
-    return list(
-        dict.fromkeys(name for row in _rows(path, _BY_SUFFIX[path.suffix.lower()], _content(path)) for name in row)
-    )
+    return list(dict.fromkeys(name for row in _rows(path, _BY_SUFFIX[path.suffix.lower()], _content(path)) for name in row))
 
 
 def _guess(path: Path, lines: Sequence[str]) -> Format:
@@ -143,13 +135,9 @@ def _kaldi(line: str) -> tuple[str, str]:
 def _trn(path: Path, number: int, line: str) -> tuple[str, str]:
     found = _TRN.match(line)
     if found is None:
-        raise BadInput(
-            f"{path}, line {number}: {line[:60]!r} is not trn, which is `text … (id)`. Choose another --format."
-        )
+        raise BadInput(f"{path}, line {number}: {line[:60]!r} is not trn, which is `text … (id)`. Choose another --format.")
     if re.search(r"\{[^{}]*/[^{}]*\}", found[1]):
-        raise BadInput(
-            f"{path}, line {number}: alternatives such as {{ a / b }} are not supported. Choose one of them."
-        )
+        raise BadInput(f"{path}, line {number}: alternatives such as {{ a / b }} are not supported. Choose one of them.")
     return found[2], found[1].strip()
 
 
@@ -195,9 +183,7 @@ def _object(path: Path, number: int, row: Any) -> dict[str, Any]:
     return row
 
 
-def _table(
-    path: Path, kind: Format, rows: list[dict[str, Any]], role: str, id_column: str | None, text_column: str | None
-) -> Transcripts:
+def _table(path: Path, kind: Format, rows: list[dict[str, Any]], role: str, id_column: str | None, text_column: str | None) -> Transcripts:
     if not rows:
         raise BadInput(f"{str(path)!r} holds no transcript: there is no row below the header.")
     names = list(dict.fromkeys(name for row in rows for name in row))
@@ -211,9 +197,7 @@ def _table(
         columns[text_name] = tuple(str(one) if isinstance(one, int) else one for one in columns[text_name])
     for number, text in enumerate(columns[text_name], 1):
         if not isinstance(text, str):
-            raise BadInput(
-                f'{path}, row {number}: column {text_name!r} holds {text!r}, not a text. Write "" for silence.'
-            )
+            raise BadInput(f'{path}, row {number}: column {text_name!r} holds {text!r}, not a text. Write "" for silence.')
     ids = None
     if id_name is not None:
         if missing := [n for n, one in enumerate(columns[id_name], 1) if one is None or one == ""]:

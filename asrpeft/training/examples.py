@@ -74,10 +74,7 @@ class Batch:
         return sum(not id_.startswith(nonspeech.ID) for id_ in self.ids)
 
     def to(self, device: torch.device) -> Batch:
-        moved = {
-            name: getattr(self, name).to(device, non_blocking=True)
-            for name in ("features", "frames", "speech", "tokens", "labels")
-        }
+        moved = {name: getattr(self, name).to(device, non_blocking=True) for name in ("features", "frames", "speech", "tokens", "labels")}
         return replace(self, **moved)
 
 
@@ -148,9 +145,7 @@ class Examples(Dataset):
         fits = [len(p) + len(t) <= room for p, t in zip(prompts, texts)]
         self.skipped = tuple(Skipped(u.id, f"its transcript has {len(t)} tokens; {room - len(p)} fit the decoder")
                              for u, p, t, fit in zip(corpus, prompts, texts, fits) if not fit)  # fmt: skip
-        self.corpus = Corpus(
-            [u for u, fit in zip(corpus, fits) if fit], name=corpus.name, skipped=(*corpus.skipped, *self.skipped)
-        )
+        self.corpus = Corpus([u for u, fit in zip(corpus, fits) if fit], name=corpus.name, skipped=(*corpus.skipped, *self.skipped))
         self.prompts = [p for p, fit in zip(prompts, fits) if fit]
         self.texts = [t for t, fit in zip(texts, fits) if fit]
         self._cache: dict[int, np.ndarray | BadAudio] = {}
@@ -193,9 +188,7 @@ class Examples(Dataset):
         return self.corpus[place].id + (f"\x1f{copy}" if copy else "")
 
     def _context(self, row: int, n_samples: int, epoch: int | None) -> int:
-        return context_frames(
-            n_samples, self.context, jitter_seed=None if epoch is None else f"{self.seed}-{self._chance(row)}-{epoch}"
-        )
+        return context_frames(n_samples, self.context, jitter_seed=None if epoch is None else f"{self.seed}-{self._chance(row)}-{epoch}")
 
     def samples(self, index: int) -> Tensor:
         """(n,) float32 at 16 kHz. Raises: BadAudio, again each time it is asked for."""
@@ -269,6 +262,4 @@ class Examples(Dataset):
 
     def __getitem__(self, key: StepKey) -> StepData:
         made = [self.batch(rows, key.epoch) for rows in key.batches if rows]
-        return StepData(
-            key, tuple(batch for batch, _ in made if batch is not None), tuple(s for _, bad in made for s in bad)
-        )
+        return StepData(key, tuple(batch for batch, _ in made if batch is not None), tuple(s for _, bad in made for s in bad))

@@ -148,29 +148,17 @@ class Run:
         self.trained = trained_parameters(recognizer, name)
         self.loss = options.terms()
         if self.loss.needs_head and self.adapter.ctc is None:
-            raise BadInput(
-                f"The loss {options.loss!r} needs a CTC head; give the adapter one: adapter.ctc = CTCHead.for_texts(…)."
-            )
-        self.accelerator = (
-            Accelerator()
-        )  # one process computes on the recogniser's device; many, each on the one it was launched for
+            raise BadInput(f"The loss {options.loss!r} needs a CTC head; give the adapter one: adapter.ctc = CTCHead.for_texts(…).")
+        self.accelerator = Accelerator()  # one process computes on the recogniser's device; many, each on the one it was launched for
         if self.accelerator.distributed_type == DistributedType.FSDP:
-            raise BadInput(
-                "Sharded training (FSDP) is not supported yet: set the accelerate configuration to plain data parallel."
-            )
+            raise BadInput("Sharded training (FSDP) is not supported yet: set the accelerate configuration to plain data parallel.")
         self.progress: Progress = progress if self.accelerator.is_main_process else ignore
         self._place()
         reserved = self.adapter.prompt_rows()
         self.examples = Examples.for_training(data, recognizer, prompt=prompt, options=options, reserved=reserved, recordings=nonspeech)
         if not len(self.examples):
-            raise BadCorpus(
-                f"{data.name or 'The corpus'} has no utterance to train on. {_reasons(self.examples.corpus.skipped)}"
-            )
-        self.dev = (
-            None
-            if dev is None
-            else Examples(dev, recognizer, prompt=prompt, context=options.context, reserved=reserved)
-        )
+            raise BadCorpus(f"{data.name or 'The corpus'} has no utterance to train on. {_reasons(self.examples.corpus.skipped)}")
+        self.dev = None if dev is None else Examples(dev, recognizer, prompt=prompt, context=options.context, reserved=reserved)
         if guard is not None and dev is None:
             raise BadInput("Weights that forget too much are left out among looks at development data: give --dev-data.")
         if keep not in ("best", "last"):
@@ -217,9 +205,7 @@ class Run:
             self.progress(Message("There is no checkpoint to resume from: starting from the beginning."))
             return
         found = checkpoints.read(self.checkpoint)
-        checkpoints.check(
-            found, self.checkpoint, changed_options=differences(found.options, self.options), identity=self.identity
-        )
+        checkpoints.check(found, self.checkpoint, changed_options=differences(found.options, self.options), identity=self.identity)
         self.state, self._kept = found.state, found.state.step
         self.best = found.restore(self.adapter, self.optimizer)
         self.last = found.part("last.") or None
@@ -238,10 +224,7 @@ class Run:
         own, head = self.adapter.trained_parameters(), self.adapter.head_parameters()
         total = sum(p.numel() for p in self.recognizer.base.parameters())
         self.progress(
-            Message(
-                f"Training {own:,} of {total + own:,} parameters ({own / (total + own):.2%})"
-                + (f" and a CTC head of {head:,}." if head else ".")
-            )
+            Message(f"Training {own:,} of {total + own:,} parameters ({own / (total + own):.2%})" + (f" and a CTC head of {head:,}." if head else "."))
         )
         memory.reset_peak(self.recognizer.device)
         if self.plan is not None and not self.state.step:
@@ -321,18 +304,12 @@ class Run:
         Args:   units, rows: of the step, over all processes.
         """
         device, total = self.recognizer.device, 0.0
-        torch.manual_seed(
-            generator(self.options.seed, "step", self.state.step, self.accelerator.process_index).initial_seed()
-        )
-        with training_mode(
-            self.recognizer, self.name, dropout=self.options.dropout, checkpointing=self.options.gradient_checkpointing
-        ):
+        torch.manual_seed(generator(self.options.seed, "step", self.state.step, self.accelerator.process_index).initial_seed())
+        with training_mode(self.recognizer, self.name, dropout=self.options.dropout, checkpointing=self.options.gradient_checkpointing):
             for batch in data.batches:
                 batch = batch.to(device)
                 with autocast(self.options.precision, device, self.recognizer.dtype), collected() as added:
-                    output = self.recognizer(
-                        batch.features, batch.frames, batch.tokens if self.loss.needs_decoder else None, route=self.name
-                    )
+                    output = self.recognizer(batch.features, batch.frames, batch.tokens if self.loss.needs_decoder else None, route=self.name)
                     loss = self.loss.value(output, batch, self.adapter, units)
                 if added:  # means over the rows at hand, so a batch weighs as many as it has
                     loss = loss + sum(added) * (len(batch) / rows)
@@ -404,11 +381,7 @@ class Run:
     def _tell(self, loss: float, share: float) -> None:
         state, total = self.state, self.state.total
         spent = max(state.seconds + time.monotonic() - self._clock, 1e-6)  # this step's included
-        remaining = (
-            spent / max(1, state.step) * (total - state.step)
-            if total is not None
-            else max(0.0, 60 * self.options.minutes - spent)
-        )
+        remaining = spent / max(1, state.step) * (total - state.step) if total is not None else max(0.0, 60 * self.options.minutes - spent)
         self.progress(Step(state.step, total, loss, share * self.lr, state.rows / spent, remaining))
 
     # -- development data ----------------------------------------------------------------------------------------------
@@ -476,9 +449,7 @@ class Run:
     def _out_of_patience(self) -> bool:
         if self.options.patience is None or self.state.since_best < self.options.patience:
             return False
-        self.progress(
-            Message(f"Stopping: {self.state.since_best} looks at the development data without an improvement.")
-        )
+        self.progress(Message(f"Stopping: {self.state.since_best} looks at the development data without an improvement."))
         return True
 
     @torch.no_grad()
@@ -494,9 +465,7 @@ class Run:
             units = self.loss.units([batch], self.adapter)
             batch = batch.to(self.recognizer.device)
             with autocast(self.options.precision, self.recognizer.device, self.recognizer.dtype):
-                output = self.recognizer(
-                    batch.features, batch.frames, batch.tokens if self.loss.needs_decoder else None, route=self.name
-                )
+                output = self.recognizer(batch.features, batch.frames, batch.tokens if self.loss.needs_decoder else None, route=self.name)
                 for i, (_, term) in enumerate(self.loss.terms):
                     sums[i] += float(term.total(output, batch, self.adapter)) if units[i] else 0.0
                     counts[i] += units[i]
@@ -514,9 +483,7 @@ class Run:
             self.adapter.load_state_dict(self.best)
         self._settle()
         if self.state.dropped:
-            self.progress(
-                Message(f"{self.state.dropped:,} times, a transcript did not fit its frames and was no target for CTC.")
-            )
+            self.progress(Message(f"{self.state.dropped:,} times, a transcript did not fit its frames and was no target for CTC."))
         self.state.finished = True
         self.save()
 

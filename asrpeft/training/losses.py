@@ -80,9 +80,7 @@ class CrossEntropy(Term):
 
     def total(self, output, batch, adapter):
         kept = batch.labels != IGNORED  # before the cast: logits of prompt and padding are a third of them
-        return F.cross_entropy(
-            output.logits[kept].float(), batch.labels[kept], reduction="sum", label_smoothing=self.label_smoothing
-        )
+        return F.cross_entropy(output.logits[kept].float(), batch.labels[kept], reduction="sum", label_smoothing=self.label_smoothing)
 
 
 @register("ctc")
@@ -119,9 +117,7 @@ class CTC(Term):
         lengths = torch.tensor([len(labels[row]) for row in rows])
         # float32 also under autocast: the sums run over hundreds of frames
         with torch.autocast(states.device.type, enabled=False):
-            return F.ctc_loss(
-                log_probs.transpose(0, 1), targets, batch.speech[rows], lengths.to(states.device), reduction="sum"
-            )
+            return F.ctc_loss(log_probs.transpose(0, 1), targets, batch.speech[rows], lengths.to(states.device), reduction="sum")
 
 
 @dataclass(frozen=True)
@@ -161,9 +157,7 @@ def parse(text: str, *, label_smoothing: float = 0.0) -> Loss:
     for part in text.replace(" ", "").split("+"):
         weight, star, name = part.rpartition("*")
         if name not in _REGISTRY:
-            raise BadInput(
-                f"--loss {text!r}: there is no loss {name!r}; the losses are {', '.join(names())}, alone or as in ce+0.3*ctc."
-            )
+            raise BadInput(f"--loss {text!r}: there is no loss {name!r}; the losses are {', '.join(names())}, alone or as in ce+0.3*ctc.")
         try:
             value = float(weight) if star else None
         except ValueError:

@@ -81,13 +81,9 @@ class TrainingOptions:
     def __post_init__(self) -> None:
         for name, kind in get_type_hints(type(self)).items():
             object.__setattr__(self, name, _of_kind(name, getattr(self, name), kind))
-        lengths = {
-            name: getattr(self, name) for name in ("epochs", "steps", "minutes") if getattr(self, name) is not None
-        }
+        lengths = {name: getattr(self, name) for name in ("epochs", "steps", "minutes") if getattr(self, name) is not None}
         if len(lengths) > 1:
-            raise BadInput(
-                f"The length of training is given {len(lengths)} times, by {' and '.join(f'--{n}' for n in lengths)}. Keep one."
-            )
+            raise BadInput(f"The length of training is given {len(lengths)} times, by {' and '.join(f'--{n}' for n in lengths)}. Keep one.")
         if not lengths:
             object.__setattr__(self, "epochs", DEFAULT_EPOCHS)
         for name in (
@@ -141,18 +137,14 @@ class TrainingOptions:
             name, equals, value = (text.strip() for text in part.partition("="))
             kinds = {f.name: getattr(made, f.name) for f in dataclasses.fields(made) if f.name != "seed"}
             if not equals or name not in kinds:
-                raise BadInput(
-                    f"--augment {self.augment!r}: {part!r} is no setting; it takes NAME=VALUE with {', '.join(kinds)}."
-                )
+                raise BadInput(f"--augment {self.augment!r}: {part!r} is no setting; it takes NAME=VALUE with {', '.join(kinds)}.")
             try:
                 several = tuple(float(number) for number in value.split("/"))
                 if not all(map(math.isfinite, several)):
                     raise ValueError
                 changes[name] = several if isinstance(kinds[name], tuple) else type(kinds[name])(float(value))
             except ValueError:
-                raise BadInput(
-                    f"--augment {self.augment!r}: {value!r} is not a number (or numbers with / between them, as speeds=0.9/1/1.1)."
-                ) from None
+                raise BadInput(f"--augment {self.augment!r}: {value!r} is not a number (or numbers with / between them, as speeds=0.9/1/1.1).") from None
         return dataclasses.replace(made, **changes)
 
     def to_json(self) -> dict[str, Any]:
@@ -183,8 +175,4 @@ FREE = ("checkpoint_s", "workers", "cache_mb")
 def differences(stored: dict[str, Any], options: TrainingOptions) -> list[str]:
     """The options in which a resumed run was asked to differ from the one that was interrupted."""
     now = options.to_json()
-    return [
-        f"{name} was {stored.get(name)!r} and is {value!r}"
-        for name, value in now.items()
-        if name not in FREE and stored.get(name) != value
-    ]
+    return [f"{name} was {stored.get(name)!r} and is {value!r}" for name, value in now.items() if name not in FREE and stored.get(name) != value]

@@ -30,9 +30,7 @@ def autocast(precision: str, device: torch.device, dtype: torch.dtype) -> Abstra
     Raises:  BadInput for a float16 base: its gradients underflow.
     """
     if dtype == torch.float16:
-        raise BadInput(
-            "A float16 base cannot be trained on: small gradients become zero in it. Load it with --dtype float32 or bfloat16."
-        )
+        raise BadInput("A float16 base cannot be trained on: small gradients become zero in it. Load it with --dtype float32 or bfloat16.")
     if precision == "bf16" or (precision == "auto" and dtype == torch.float32 and has_bf16(device)):
         return torch.autocast(device.type, torch.bfloat16)
     return nullcontext()

@@ -49,9 +49,7 @@ class _Workers:
 
     def __init__(self, examples: Examples, keys: Iterable[StepKey], count: int, pin_memory: bool):
         others = set(multiprocessing.active_children())
-        loader = DataLoader(
-            examples, sampler=keys, batch_size=None, num_workers=count, pin_memory=pin_memory, worker_init_fn=ignored
-        )
+        loader = DataLoader(examples, sampler=keys, batch_size=None, num_workers=count, pin_memory=pin_memory, worker_init_fn=ignored)
         try:
             with _children_unwatched():
                 self.loaded = iter(loader)

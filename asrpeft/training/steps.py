@@ -35,9 +35,7 @@ class Steps:
         """The steps from number `position` of `epoch` on, `taken` having been taken, with this process's share of the rows."""
         while self.total is None or taken < self.total:
             for key in self.epoch(epoch)[position:]:
-                yield StepKey(
-                    key.epoch, key.position, tuple(tuple(share(rows, rank=rank, of=of)) for rows in key.batches)
-                )
+                yield StepKey(key.epoch, key.position, tuple(tuple(share(rows, rank=rank, of=of)) for rows in key.batches))
                 taken += 1
                 if taken == self.total:
                     return

@@ -42,9 +42,7 @@ class World:
     utterances: float = 8.0
     words: float = 9.0
 
-    def corpus(
-        self, speakers: int, rng: np.random.Generator, *, systems: int = 1
-    ) -> tuple[list[str], list[list[str]], list[str]]:
+    def corpus(self, speakers: int, rng: np.random.Generator, *, systems: int = 1) -> tuple[list[str], list[list[str]], list[str]]:
         """(references, one list of hypotheses per system, speaker of each utterance)."""
         references: list[str] = []
         hypotheses: list[list[str]] = [[] for _ in range(systems)]
@@ -65,9 +63,7 @@ class World:
 
 def _misheard(words: list[str], rate: float, rng: np.random.Generator) -> str:
     heard: list[str] = []
-    for word, chance, kind, other in zip(
-        words, rng.random(len(words)), rng.random(len(words)), rng.integers(0, len(VOCABULARY), len(words)), strict=True
-    ):
+    for word, chance, kind, other in zip(words, rng.random(len(words)), rng.random(len(words)), rng.integers(0, len(VOCABULARY), len(words)), strict=True):
         if chance >= rate:
             heard.append(word)
         elif kind < 0.5:
@@ -83,9 +79,7 @@ def truth(world: World, seed: int) -> Score:
     return score(references, hypotheses, resamples=0)
 
 
-def coverage(
-    world: World, *, speakers: int, corpora: int, seed: int, resamples: int, method: str, by_speaker: bool = True
-) -> dict:
+def coverage(world: World, *, speakers: int, corpora: int, seed: int, resamples: int, method: str, by_speaker: bool = True) -> dict:
     """Share of corpora whose interval holds the true WER and CER."""
     true, held, width = truth(world, seed), np.zeros((corpora, 2)), np.zeros(corpora)
     for place in range(corpora):
@@ -116,10 +110,7 @@ def false_alarms(world: World, *, speakers: int, corpora: int, seed: int, resamp
     alarms: dict[str, list[bool]] = {}
     for place in range(corpora):
         references, both, names = world.corpus(speakers, np.random.default_rng([seed, place]), systems=2)
-        a, b = (
-            score(references, texts, speakers=names, name=name, resamples=0)
-            for name, texts in zip("ab", both, strict=True)
-        )
+        a, b = (score(references, texts, speakers=names, name=name, resamples=0) for name, texts in zip("ab", both, strict=True))
         made = compare(a, b, resamples=resamples, seed=place)
         alarms.setdefault("verdict", []).append(made.verdict != "not distinguishable")
         for test in made.tests:
@@ -134,9 +125,7 @@ def random_pairs(count: int, seed: int) -> Iterator[tuple[str, str]]:
     for _ in range(count):
         words = [rng.choice(VOCABULARY[: rng.choice([3, 10, 300])]) for _ in range(rng.randint(1, 20))]
         rate = rng.random()
-        heard = [
-            rng.choice(VOCABULARY[:10]) if rng.random() < rate / 2 else w for w in words if rng.random() > rate / 3
-        ]
+        heard = [rng.choice(VOCABULARY[:10]) if rng.random() < rate / 2 else w for w in words if rng.random() > rate / 3]
         heard += [rng.choice(words) for _ in range(rng.choice([0, 0, 0, 1, 5]))]
         yield " ".join(words), " ".join(heard)
 
@@ -161,8 +150,7 @@ def agreement(count: int, seed: int) -> dict:
         "pairs": count,
         "largest_difference_of_an_utterance": worst,
         "corpus_differences": {
-            name: abs(getattr(ours, name) - value)
-            for name, value in (("wer", theirs.wer), ("mer", theirs.mer), ("wil", theirs.wil), ("cer", letters.cer))
+            name: abs(getattr(ours, name) - value) for name, value in (("wer", theirs.wer), ("mer", theirs.mer), ("wil", theirs.wil), ("cer", letters.cer))
         },
         "counts_equal": (ours.hits, ours.substitutions, ours.deletions, ours.insertions)
         == (theirs.hits, theirs.substitutions, theirs.deletions, theirs.insertions),

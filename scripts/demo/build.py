@@ -35,9 +35,7 @@ TEXT_COLUMNS = ("id", "text", "speaker", "lang", "voice", "split")
 COLUMNS = {**dict.fromkeys(TEXT_COLUMNS, "string"), "duration": "float32"}
 
 
-def utterances(
-    speakers: Sequence[Voice], each: int, texts: list[str], *, lang: str, language: str, prefix: str, seed: int
-) -> list[dict]:
+def utterances(speakers: Sequence[Voice], each: int, texts: list[str], *, lang: str, language: str, prefix: str, seed: int) -> list[dict]:
     """`each` rows for each speaker in turn, consuming `texts` from its end; too long or short ones are dropped.
 
     Raises: ValueError when the texts run out.
@@ -83,9 +81,7 @@ def recording(texts: Sequence[str], speakers: Sequence[Voice], *, language: str,
         pause = np.zeros(int(chance.uniform(0.5, 1.6) * SAMPLE_RATE), np.float32)
         pieces += [voice.say(text, language=language, chance=chance), pause]
     joined = np.concatenate(pieces)
-    hiss = chance.standard_normal(len(joined)).astype(np.float32) * 10 ** (
-        -60 / 20
-    )  # no microphone gives digital silence
+    hiss = chance.standard_normal(len(joined)).astype(np.float32) * 10 ** (-60 / 20)  # no microphone gives digital silence
     return joined + hiss
 
 
@@ -124,9 +120,7 @@ def build(folder: Path, *, scale: float = 1.0) -> None:
 
 def counts(folder: Path) -> str:
     """The table of the README: what the written files hold."""
-    tables = {
-        name: pq.read_table(folder / f"{name}.parquet").to_pylist() for name in ("sw-train", "sw-test", "speakers")
-    }
+    tables = {name: pq.read_table(folder / f"{name}.parquet").to_pylist() for name in ("sw-train", "sw-test", "speakers")}
     parts = {
         "sw-train": tables["sw-train"],
         "sw-test": tables["sw-test"],
@@ -139,13 +133,9 @@ def counts(folder: Path) -> str:
         minutes = sum(entry["duration"] for entry in rows) / 60
         n_speakers = len({entry["speaker"] for entry in rows})
         lines.append(f"| {name} | {len(rows)} | {n_speakers} | {minutes:.1f} | {len(words)} | {len(set(words))} |")
-    known, asked = (
-        {word for entry in tables[name] for word in entry["text"].split()} for name in ("sw-train", "sw-test")
-    )
+    known, asked = ({word for entry in tables[name] for word in entry["text"].split()} for name in ("sw-train", "sw-test"))
     size = sum(path.stat().st_size for path in folder.iterdir()) / 1e6
-    seconds = {
-        path.name: soundfile.info(io.BytesIO(path.read_bytes())).duration for path in sorted(folder.glob("*.ogg"))
-    }
+    seconds = {path.name: soundfile.info(io.BytesIO(path.read_bytes())).duration for path in sorted(folder.glob("*.ogg"))}
     lines.append("")
     lines.append(
         f"Swahili word types: {len(known | asked)}; of the test's {len(asked)}, {len(asked - known)} "
@@ -168,9 +158,7 @@ def refresh(readme: Path, table: str) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=FOLDER)
-    parser.add_argument(
-        "--scale", type=float, default=1.0, help="a part of the usual number of utterances (1 makes them all)"
-    )
+    parser.add_argument("--scale", type=float, default=1.0, help="a part of the usual number of utterances (1 makes them all)")
     options = parser.parse_args()
     build(options.out, scale=options.scale)
     table = counts(options.out)

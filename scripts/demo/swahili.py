@@ -213,9 +213,7 @@ class Speaker:
         fit = [
             stem
             for stem, (forms, suits) in lexicon.ADJECTIVES.items()
-            if (suits is None or suits & noun.tags)
-            and (stem != "ingi" or noun.agrees in forms)
-            and not (after_is and stem in ("ingi", "ingine", "geni"))
+            if (suits is None or suits & noun.tags) and (stem != "ingi" or noun.agrees in forms) and not (after_is and stem in ("ingi", "ingine", "geni"))
         ]
         return adjective(self.pick(fit), noun.agrees)
 
@@ -278,9 +276,7 @@ def with_object(s: Speaker) -> str:
     verb = s.verb(transitive=True)
     thing = s.noun(*sorted(verb.objects))
     who, subject = s.actor()
-    return (
-        f"{s.phrase(thing, bare=0.1)} {who} {verb.word(subject, tense, CLASSES[thing.agrees].object)} {s.when(tense)}"
-    )
+    return f"{s.phrase(thing, bare=0.1)} {who} {verb.word(subject, tense, CLASSES[thing.agrees].object)} {s.when(tense)}"
 
 
 def going(s: Speaker) -> str:
@@ -314,9 +310,7 @@ def where(s: Speaker) -> str:
     noun = s.noun("goods", "tool", "pet", "person", "dish", "book")
     subject = {"1": "yu"}.get(noun.agrees, CLASSES[noun.agrees].subject)
     if s.coin(0.4):
-        spot = (
-            f"{s.one('juu ya|chini ya|ndani ya|nyuma ya|mbele ya|karibu na')} {s.noun('house', 'building', 'box').word}"
-        )
+        spot = f"{s.one('juu ya|chini ya|ndani ya|nyuma ya|mbele ya|karibu na')} {s.noun('house', 'building', 'box').word}"
     else:
         spot = s.pick(lexicon.SURFACES + lexicon.PLACES)
     return f"{s.phrase(noun, bare=0.3)} {subject}ko {spot}"
@@ -450,9 +444,7 @@ def asking(s: Speaker) -> str:
         case "question":
             return f"{s.one('je|kwa nini|lini')} {verb.word(s.one('u|m|wa'), s.tense())} {thing}"
         case "let us":
-            return (
-                f"{s.one('twende|njooni')} {s.place()} {verb.wish('tu') if s.coin(0.4) else verb.infinitive()} {thing}"
-            )
+            return f"{s.one('twende|njooni')} {s.place()} {verb.wish('tu') if s.coin(0.4) else verb.infinitive()} {thing}"
         case "must":
             who, subject = s.actor()
             return f"{s.one('lazima|ni lazima|ni vizuri|afadhali')} {who} {verb.wish(subject)} {thing}"

@@ -210,9 +210,7 @@ ADJECTIVES: dict[str, tuple[dict[str, str], frozenset[str] | None]] = {
     "geni": ({"9": "ngeni", "10": "ngeni"}, frozenset({"news", "person"})),
     "pya": (
         {"5": "jipya", "9": "mpya", "10": "mpya"},
-        frozenset(
-            {"goods", "machine", "building", "book", "song", "task", "house", "vehicle", "clothes", "news", "worker"}
-        ),
+        frozenset({"goods", "machine", "building", "book", "song", "task", "house", "vehicle", "clothes", "news", "worker"}),
     ),
     "gumu": ({"9": "ngumu", "10": "ngumu"}, frozenset({"task", "book", "fruit"})),
     "eusi": (
@@ -282,16 +280,11 @@ ADJECTIVES: dict[str, tuple[dict[str, str], frozenset[str] | None]] = {
     "ingi": ({"2": "wengi", "4": "mingi", "6": "mengi", "8": "vingi", "10": "nyingi"}, None),  # "many": plurals only
 }
 
-NAMES = (
-    "amina juma asha neema baraka hamisi fatuma rehema zawadi salim halima omari zuhura bakari mwajuma daudi".split()
-)
+NAMES = "amina juma asha neema baraka hamisi fatuma rehema zawadi salim halima omari zuhura bakari mwajuma daudi".split()
 HELD_NAMES = "khadija rashidi subira".split()
 TOWNS = "mombasa nairobi arusha mwanza dodoma kisumu zanzibar tanga iringa lamu mbeya moshi".split()
 HELD_TOWNS = "kigoma bukoba".split()
-PLACES = (
-    "nyumbani sokoni shuleni shambani mjini kijijini hospitalini jikoni dukani kazini ofisini barabarani pwani "
-    "mtoni kanisani msikitini kituoni"
-).split()
+PLACES = ("nyumbani sokoni shuleni shambani mjini kijijini hospitalini jikoni dukani kazini ofisini barabarani pwani mtoni kanisani msikitini kituoni").split()
 HELD_PLACES = "msituni bandarini".split()
 SURFACES = ["mezani", "kitandani", "chumbani", "jikoni", "mlangoni", "kabatini"]
 PAST = ["jana", "juzi", "jana jioni", "jana asubuhi", "wiki iliyopita", "mwaka jana", "mwezi uliopita"]

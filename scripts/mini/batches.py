@@ -138,7 +138,7 @@ class Material:
         features = np.empty((len(part), n_frames, N_MELS), np.float32)
         for place, (row, values) in zip(features, part):
             values = values[:n_frames]
-            place[: len(values)], place[len(values):] = values, row.pad
+            place[: len(values)], place[len(values) :] = values, row.pad
             if stage.masking and (row.source == "real" or row.source == "synth" and random.random() < 0.3):
                 _mask(place[: len(values)], random, most=5 if row.source == "real" else 3)
         sequences = [self.targets(row, len(values), random) for row, values in part]

@@ -33,8 +33,16 @@ def finish(work: Path, out: Path, *, speech: str | None, test: str | None, demo:
     table = evaluate.evaluate(out, train=speech, test=test, demo=demo)
     adults = real.split(real.read(speech))[0] if speech else []
     told = f"{len(adults):,} utterances by {len({u.speaker for u in adults})} speakers"
-    card.write(out, table=table, log=work / "train.log", verdict=verdict, real=told, seed=seed, minutes_asked=minutes,
-               distance=f"{1000 * np.array([medians[i, j] for i, j in found]).mean():.0f} ms")
+    card.write(
+        out,
+        table=table,
+        log=work / "train.log",
+        verdict=verdict,
+        real=told,
+        seed=seed,
+        minutes_asked=minutes,
+        distance=f"{1000 * np.array([medians[i, j] for i, j in found]).mean():.0f} ms",
+    )
 
 
 def main() -> None:
@@ -56,20 +64,33 @@ def main() -> None:
         if not (given.work / "characters.json").exists():
             prepare(given.work, given.speech, given.seed)
         shards = given.work / "shards"
-        command = [sys.executable, "-m", "scripts.mini.render", "--out", str(shards), "--shards", str(given.shards),
-                   "--copies", str(given.copies), "--seed", str(given.seed)]
+        command = [
+            sys.executable,
+            "-m",
+            "scripts.mini.render",
+            "--out",
+            str(shards),
+            "--shards",
+            str(given.shards),
+            "--copies",
+            str(given.copies),
+            "--seed",
+            str(given.seed),
+        ]
         rendering = subprocess.Popen([*command, *(["--speech", given.speech] if given.speech else [])])
         try:
             while not complete(shards):
                 if rendering.poll() is not None:
                     raise SystemExit("Rendering ended without a shard; see its message above.")
                 time.sleep(2)
-            subprocess.run([TRAIN, "--shards", shards, "--work", given.work, "--minutes", str(given.minutes), "--seed",
-                            str(given.seed), "--dev", given.work / "dev"], check=True, env=os.environ | {"PYTHON": sys.executable})
+            subprocess.run(
+                [TRAIN, "--shards", shards, "--work", given.work, "--minutes", str(given.minutes), "--seed", str(given.seed), "--dev", given.work / "dev"],
+                check=True,
+                env=os.environ | {"PYTHON": sys.executable},
+            )
         finally:
             rendering.terminate()
-    finish(given.work, given.out, speech=given.speech, test=given.speech_test, demo=given.demo, seed=given.seed,
-           minutes=given.minutes, verdict=given.verdict)
+    finish(given.work, given.out, speech=given.speech, test=given.speech_test, demo=given.demo, seed=given.seed, minutes=given.minutes, verdict=given.verdict)
 
 
 if __name__ == "__main__":

@@ -33,5 +33,4 @@ class Dev:
                 kind = "real" if row.source == "real" else row.lang
                 pairs[kind].append((row.text, tokens.tokenizer.decode(ids, skip_special_tokens=True).strip()))
         model.train(was_training)
-        return {f"dev_{kind}": round(100 * jiwer.wer([a for a, _ in both], [b for _, b in both]), 1)
-                for kind, both in sorted(pairs.items())}
+        return {f"dev_{kind}": round(100 * jiwer.wer([a for a, _ in both], [b for _, b in both]), 1) for kind, both in sorted(pairs.items())}

@@ -1,6 +1,6 @@
 """A checkpoint of training → a folder in Whisper's format, with the CTC head and `asrpeft.json` beside it.
 
-    python -m scripts.mini.export --work runs/mini/run --out data/mini
+python -m scripts.mini.export --work runs/mini/run --out data/mini
 """
 
 from __future__ import annotations

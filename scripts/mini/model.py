@@ -19,12 +19,26 @@ FRAMES_PER_SECOND = 50  # of the encoder; the features have twice as many
 def build(tokens: Tokens, *, dropout: float = 0.0) -> WhisperForConditionalGeneration:
     """A fresh model (6 M parameters), its head tied to its token embedding."""
     config = WhisperConfig(
-        vocab_size=len(tokens.tokenizer), num_mel_bins=80, d_model=WIDTH,
-        encoder_layers=ENCODER_LAYERS, encoder_attention_heads=HEADS, encoder_ffn_dim=INNER,
-        decoder_layers=DECODER_LAYERS, decoder_attention_heads=HEADS, decoder_ffn_dim=INNER,
-        max_source_positions=1_500, max_target_positions=448, dropout=dropout,
-        pad_token_id=tokens.eot, bos_token_id=tokens.eot, eos_token_id=tokens.eot, decoder_start_token_id=tokens.sot,
-        suppress_tokens=None, begin_suppress_tokens=None, tie_word_embeddings=True, attn_implementation="eager",  # quicker than sdpa on a CPU at these lengths,
+        vocab_size=len(tokens.tokenizer),
+        num_mel_bins=80,
+        d_model=WIDTH,
+        encoder_layers=ENCODER_LAYERS,
+        encoder_attention_heads=HEADS,
+        encoder_ffn_dim=INNER,
+        decoder_layers=DECODER_LAYERS,
+        decoder_attention_heads=HEADS,
+        decoder_ffn_dim=INNER,
+        max_source_positions=1_500,
+        max_target_positions=448,
+        dropout=dropout,
+        pad_token_id=tokens.eot,
+        bos_token_id=tokens.eot,
+        eos_token_id=tokens.eot,
+        decoder_start_token_id=tokens.sot,
+        suppress_tokens=None,
+        begin_suppress_tokens=None,
+        tie_word_embeddings=True,
+        attn_implementation="eager",  # quicker than sdpa on a CPU at these lengths,
     )
     return WhisperForConditionalGeneration(config)
 

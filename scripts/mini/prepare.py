@@ -1,6 +1,6 @@
 """What training needs before its first step: the tokenizer, the CTC characters and a small dev shard.
 
-    python -m scripts.mini.prepare --work runs/mini/run --speech PATH|hub:…
+python -m scripts.mini.prepare --work runs/mini/run --speech PATH|hub:…
 """
 
 from __future__ import annotations
@@ -26,8 +26,7 @@ def dev_shard(folder: Path, texts: Texts, dev: list[real.Spoken], *, n_real: int
     with Writer(folder) as shard:
         for utterance in random_.sample(dev, min(n_real, len(dev))):
             samples = utterance.samples()
-            shard.add(samples, text=utterance.text, lang="en", source="real", voice=utterance.speaker, start=0,
-                      end=len(samples) / 16_000)
+            shard.add(samples, text=utterance.text, lang="en", source="real", voice=utterance.speaker, start=0, end=len(samples) / 16_000)
         for lang in LANGUAGES:
             for text in texts.tests(lang, n_synth, "dev"):
                 try:

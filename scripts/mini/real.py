@@ -41,8 +41,7 @@ def read(source: str) -> list[Spoken]:
         rows = load_dataset(name, split=split or "train").cast_column("audio", Audio(decode=False))
     else:
         rows = pq.read_table(Path(source)).to_pylist()
-    return [Spoken(str(row.get("id", n)), normalise(row["text"]), str(row["speaker"]), int(row["age"]), row["audio"]["bytes"])
-            for n, row in enumerate(rows)]
+    return [Spoken(str(row.get("id", n)), normalise(row["text"]), str(row["speaker"]), int(row["age"]), row["audio"]["bytes"]) for n, row in enumerate(rows)]
 
 
 def adults(utterances: list[Spoken]) -> list[Spoken]:

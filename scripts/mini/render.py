@@ -1,6 +1,6 @@
 """Texts and real recordings → shards of features.
 
-    python -m scripts.mini.render --out runs/mini/shards --speech PATH|hub:… --shards 20
+python -m scripts.mini.render --out runs/mini/shards --speech PATH|hub:… --shards 20
 """
 
 from __future__ import annotations
@@ -112,8 +112,7 @@ def recorded(folder: Path, utterances: list[real.Spoken], *, copy: int, seed: in
                     samples = trim(samples)
                 samples = sound.degrade(samples, numbers, list(others), strength=0.8)
             if len(samples) <= 14 * 16_000:
-                shard.add(samples, text=utterance.text, lang="en", source="real", voice=utterance.speaker,
-                          start=0.0, end=len(samples) / 16_000)
+                shard.add(samples, text=utterance.text, lang="en", source="real", voice=utterance.speaker, start=0.0, end=len(samples) / 16_000)
 
 
 def main() -> None:
@@ -132,8 +131,9 @@ def main() -> None:
     jobs = []
     for number in range(max(given.shards, given.copies)):
         if number < given.shards:  # the first shards hold mostly short utterances: training begins with those
-            jobs.append((f"synth-{number:03d}", synthesised, (texts,),
-                         {"n": given.size, "short": 0.85 if number < 2 else 0.3, "seed": given.seed * 1_000 + number}))
+            jobs.append(
+                (f"synth-{number:03d}", synthesised, (texts,), {"n": given.size, "short": 0.85 if number < 2 else 0.3, "seed": given.seed * 1_000 + number})
+            )
         if train and number < given.copies:
             jobs.append((f"real-{number:02d}", recorded, (train,), {"copy": number, "seed": given.seed}))
     for name, make, args, options in jobs:

@@ -49,8 +49,7 @@ class Writer:
 
     def add(self, samples: np.ndarray, *, text: str, lang: str, source: str, voice: str, start: float, end: float) -> None:
         mel = log_mel(torch.from_numpy(samples))
-        row = Row(self.offset, mel.shape[1], text, lang, source, voice, round(start, 2), round(end, 2),
-                  round(max(-1.5, float(mel.max()) - 2.0), 4))
+        row = Row(self.offset, mel.shape[1], text, lang, source, voice, round(start, 2), round(end, 2), round(max(-1.5, float(mel.max()) - 2.0), 4))
         self.frames.write(mel.T.contiguous().to(torch.float16).numpy().tobytes())
         self.rows.write(json.dumps(asdict(row), ensure_ascii=False) + "\n")
         self.offset += row.frames

@@ -44,8 +44,25 @@ ALPHABETS = {
     "ru": "абвгдеёжзийклмнопрстуфхцчшщъыьэюя",
 }
 _FOLDERS = {"de": ["de"], "es": ["es"], "it": ["it"], "pt": ["brasil"], "pl": ["pl"], "cs": ["cs"], "ru": ["ru"]}
-_NOT_ENGLISH = {"art", "ascii-art", "banner", "brasil", "definizioni", "formiche", "italia", "itatrek", "jackfr", "leggi",
-                "luke", "luttazzi", "norm", "paolotedeschi", "zuse", "translate-me", "debian"}
+_NOT_ENGLISH = {
+    "art",
+    "ascii-art",
+    "banner",
+    "brasil",
+    "definizioni",
+    "formiche",
+    "italia",
+    "itatrek",
+    "jackfr",
+    "leggi",
+    "luke",
+    "luttazzi",
+    "norm",
+    "paolotedeschi",
+    "zuse",
+    "translate-me",
+    "debian",
+}
 # Left out of a corpus that a product is made from: jokes at the expense of groups of people.
 _UNWANTED = re.compile(r"/off|szowinist|feminist|rzewski|radio_maryja|armenian|/sex|erotic|/disa$|limerick|ethnic")
 

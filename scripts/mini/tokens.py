@@ -22,8 +22,7 @@ from scripts.mini import texts
 TEXT_TOKENS = 3_584
 CONTROLS = ["<|translate|>", "<|transcribe|>", "<|startoflm|>", "<|startofprev|>", "<|nospeech|>", "<|notimestamps|>"]
 # Read by the trainer of the BPE so that no script is left to single bytes alone.
-COVERAGE = ["àâäæçèéêëîïôöùûüÿñãõ ąćęłńóśźż áčďéěíňóřšťúůýž åäö", "ɓɗɛɔŋƙƴẹọṣ ị ụ ṅ ǝ ʼ",
-            "абвгдеёжзийклмнопрстуфхцчшщъыьэюя"]
+COVERAGE = ["àâäæçèéêëîïôöùûüÿñãõ ąćęłńóśźż áčďéěíňóřšťúůýž åäö", "ɓɗɛɔŋƙƴẹọṣ ị ụ ṅ ǝ ʼ", "абвгдеёжзийклмнопрстуфхцчшщъыьэюя"]
 
 
 def train(folder: Path, texts_: texts.Texts) -> None:

@@ -73,8 +73,7 @@ def loss(model: Recogniser, batch: Batch, ctc_weight: float) -> tuple[torch.Tens
         return text, Losses(text.item())
     scores = model.ctc(encoded[spoken].float()).log_softmax(-1).transpose(0, 1)
     characters = [batch.characters[n] for n in spoken]
-    aligned = ctc_loss(scores, torch.tensor(sum(characters, [])), batch.frames[spoken],
-                       torch.tensor([len(c) for c in characters]), zero_infinity=True)
+    aligned = ctc_loss(scores, torch.tensor(sum(characters, [])), batch.frames[spoken], torch.tensor([len(c) for c in characters]), zero_infinity=True)
     return text + ctc_weight * aligned, Losses(text.item(), aligned.item())
 
 
@@ -87,8 +86,10 @@ def optimizers(model: Recogniser) -> list[torch.optim.Optimizer]:
     tables = [p for _, p in named if p.ndim > 1 and id(p) not in ours]
     vectors = [p for _, p in named if p.ndim <= 1]
     groups = [{"params": tables, "weight_decay": 0.02}, {"params": vectors, "weight_decay": 0.0}]
-    return [torch.optim.Muon(matrices, lr=PEAK_RATE, weight_decay=0.02, adjust_lr_fn="match_rms_adamw"),
-            torch.optim.AdamW(groups, lr=PEAK_RATE, betas=(0.9, 0.98), fused=True)]
+    return [
+        torch.optim.Muon(matrices, lr=PEAK_RATE, weight_decay=0.02, adjust_lr_fn="match_rms_adamw"),
+        torch.optim.AdamW(groups, lr=PEAK_RATE, betas=(0.9, 0.98), fused=True),
+    ]
 
 
 class Run:
@@ -133,9 +134,12 @@ class Run:
             self.average.load_state_dict(state["average"])
 
     def save(self) -> None:
-        state = {"model": self.model.state_dict(), "optimizers": [o.state_dict() for o in self.optimizers],
-                 "average": self.average.state_dict() if self.average else None,
-                 "counts": [self.step, self.block, self.seen, self.spent_s]}
+        state = {
+            "model": self.model.state_dict(),
+            "optimizers": [o.state_dict() for o in self.optimizers],
+            "average": self.average.state_dict() if self.average else None,
+            "counts": [self.step, self.block, self.seen, self.spent_s],
+        }
         torch.save(state, self.work / "checkpoint.part")
         os.replace(self.work / "checkpoint.part", self.work / "checkpoint.pt")
 
@@ -210,10 +214,16 @@ class Run:
             clock = time.monotonic()
             self.spent_s = before + clock - started
             if len(window) == 25:
-                self.log(ce=round(sum(w.text for w in window) / 25, 3), ctc=round(sum(w.ctc for w in window) / 25, 3),
-                         rate=round(now_rate, 6), norm=round(float(norm), 2), seen=self.seen,
-                         per_second=round(rows / (clock - self.ticked if hasattr(self, "ticked") else clock - started), 1),
-                         minutes=round(self.spent_s / 60, 2), shards=len(self.material.shards))
+                self.log(
+                    ce=round(sum(w.text for w in window) / 25, 3),
+                    ctc=round(sum(w.ctc for w in window) / 25, 3),
+                    rate=round(now_rate, 6),
+                    norm=round(float(norm), 2),
+                    seen=self.seen,
+                    per_second=round(rows / (clock - self.ticked if hasattr(self, "ticked") else clock - started), 1),
+                    minutes=round(self.spent_s / 60, 2),
+                    shards=len(self.material.shards),
+                )
                 window, rows, self.ticked = [], 0, clock
             over = self.progress >= 1
             if over or stopping.is_set() or clock - saved > save_every_s:

@@ -11,7 +11,13 @@ from scripts.synthesis import FESTIVAL_VOICES, FLITE_VOICES, RESERVED_VARIANTS, 
 
 _ESPEAK = {
     "en": ["en", "en-us", "en-gb-scotland", "en-gb-x-rp", "en-us-nyc", "en-gb-x-gbclan", "en-gb-x-gbcwmd", "en-029", "en-us"],
-    "es": ["es", "es-419"], "it": ["it"], "de": ["de"], "pt": ["pt", "pt-br"], "pl": ["pl"], "cs": ["cs"], "fi": ["fi"],
+    "es": ["es", "es-419"],
+    "it": ["it"],
+    "de": ["de"],
+    "pt": ["pt", "pt-br"],
+    "pl": ["pl"],
+    "cs": ["cs"],
+    "fi": ["fi"],
     "ru": ["ru"],
 }
 _UNHELPFUL = {"fast", "iven4", "kaukovalta"}  # too fast to understand, or singing
@@ -34,8 +40,15 @@ def say(text: str, lang: str, random_: random.Random) -> tuple[np.ndarray, str]:
         return flite(text, voice=voice, stretch=random_.uniform(0.8, 1.4), f0_hz=f0), f"flite-{voice}"
     voice = random_.choice(_ESPEAK[lang])
     variant = random_.choice(usable_variants()) if random_.random() < 0.85 else None
-    samples = speak(text, voice=voice, variant=variant, rate_wpm=random_.randint(105, 215), pitch=random_.randint(20, 80),
-                    pitch_range=random_.randint(20, 85), word_gap=random_.choice([0, 0, 0, 1, 3]))
+    samples = speak(
+        text,
+        voice=voice,
+        variant=variant,
+        rate_wpm=random_.randint(105, 215),
+        pitch=random_.randint(20, 80),
+        pitch_range=random_.randint(20, 85),
+        word_gap=random_.choice([0, 0, 0, 1, 3]),
+    )
     return samples, f"espeak-{voice}+{variant}"
 
 

@@ -212,7 +212,8 @@ BROKEN = {
     "a ctc vocabulary without a head": (lambda f: edit(f, ctc_vocabulary=["<blank>", "a"]), "CTC head of 2 entries"),
     "a ctc vocabulary without a blank": (lambda f: edit(f, ctc_vocabulary=["a"]), "unusable ctc_vocabulary"),
     "a ctc vocabulary of a hundred thousand": (
-        lambda f: edit(f, ctc_vocabulary=["<blank>", *map(chr, range(1000, 50_000)), *map(chr, range(60_000, 111_000))]), "100,001 entries"
+        lambda f: edit(f, ctc_vocabulary=["<blank>", *map(chr, range(1000, 50_000)), *map(chr, range(60_000, 111_000))]),
+        "100,001 entries",
     ),
     "a note nested without end": (lambda f: edit(f, training={"note": json.loads("[" * 300 + "]" * 300)}), "nested more than 50 deep"),
     "a ctc vocabulary of a million": (lambda f: edit(f, ctc_vocabulary=["<blank>", *map(str, range(1_000_000))]), "about 1,.* values"),
@@ -229,7 +230,8 @@ BROKEN = {
     "tensors are noise": (lambda f: (f / TENSORS).write_bytes(os.urandom(500)), "cannot be read"),
     "tensors claim a huge header": (lambda f: (f / TENSORS).write_bytes((2**60).to_bytes(8, "little") + b"{}"), "cannot be read"),
     "tensors have a header that fills memory": (
-        lambda f: (f / TENSORS).write_bytes((9 << 20).to_bytes(8, "little") + b"{" + b" " * (9 << 20)), "header has 9,437,184 bytes"
+        lambda f: (f / TENSORS).write_bytes((9 << 20).to_bytes(8, "little") + b"{" + b" " * (9 << 20)),
+        "header has 9,437,184 bytes",
     ),
     "tensors are a folder": (lambda f: ((f / TENSORS).unlink(), (f / TENSORS).mkdir()), "not a file"),
     "tensors are a pipe": (lambda f: ((f / TENSORS).unlink(), os.mkfifo(f / TENSORS)), "not a file"),

@@ -33,8 +33,13 @@ def speech(tmp_path_factory):
     (folder / "noise" / "rain.wav").write_bytes(wav(0.4, 9))
     for name, lang in (("test", "sw"), ("train", "sw"), ("dev", "sw"), ("guard", "de")):
         rows = [
-            {"audio": f"{name.removeprefix('test')}{i}.wav", "text": f"habari {'abc'[i % 3]}", "speaker": f"s{i % 2}", "lang": lang,
-             "age": "old" if i % 2 else "young"}
+            {
+                "audio": f"{name.removeprefix('test')}{i}.wav",
+                "text": f"habari {'abc'[i % 3]}",
+                "speaker": f"s{i % 2}",
+                "lang": lang,
+                "age": "old" if i % 2 else "young",
+            }
             for i in range(6)
         ]
         (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")

@@ -151,7 +151,7 @@ CSV = {
 def test_a_bad_line_of_csv_is_named_and_costs_no_other(tmp_path, name):
     line, reason = CSV[name]
     sound(tmp_path)
-    (tmp_path / "x.csv").write_bytes(b'audio,text\na.wav,yes\n' + line + b'\na.wav,"two\nlines"\na.wav,yes\n')
+    (tmp_path / "x.csv").write_bytes(b"audio,text\na.wav,yes\n" + line + b'\na.wav,"two\nlines"\na.wav,yes\n')
     corpus = read(tmp_path / "x.csv")
     assert [u.text for u in corpus] == ["yes", "two\nlines", "yes"]
     assert [s.id for s in corpus.skipped] == ["x.csv:3"] and reason in corpus.skipped[0].reason
@@ -159,7 +159,7 @@ def test_a_bad_line_of_csv_is_named_and_costs_no_other(tmp_path, name):
 
 def test_quotation_marks_that_nothing_closes_cost_their_own_lines_however_many_there_are(tmp_path):
     sound(tmp_path)
-    lines = [f'a.wav,"no {i}' if i % 10 == 3 else f'a.wav,yes {i}' for i in range(30 * tables.RECORD_LINES // 10)]
+    lines = [f'a.wav,"no {i}' if i % 10 == 3 else f"a.wav,yes {i}" for i in range(30 * tables.RECORD_LINES // 10)]
     (tmp_path / "x.csv").write_text("\n".join(["audio,text", *lines]))
     corpus = read(tmp_path / "x.csv")
     lost = {int(s.id.split(":")[1]) for s in corpus.skipped}

@@ -34,9 +34,7 @@ def test_the_demo_takes_at_most_ten_megabytes():
 
 @pytest.mark.parametrize("part", PARTS)
 def test_every_row_has_the_columns_of_a_corpus(part, rows):
-    expected = {"id", "audio", "text", "speaker", "lang", "duration", "voice"} | (
-        {"split"} if part == "speakers" else set()
-    )
+    expected = {"id", "audio", "text", "speaker", "lang", "duration", "voice"} | ({"split"} if part == "speakers" else set())
     for entry in rows[part]:
         assert set(entry) == expected
         assert all(entry[name] for name in expected)
@@ -123,9 +121,7 @@ def test_the_stream_has_pauses_between_its_sentences():
     samples, rate = soundfile.read(DEMO / "stream-en.ogg")
     frames = samples[: len(samples) // 160 * 160].reshape(-1, 160)
     quiet = np.sqrt(np.mean(frames**2, axis=1)) < 0.005
-    lengths = [
-        len(run) for run in "".join("q" if q else "." for q in quiet).split(".") if len(run) >= 40
-    ]  # at least 0.4 s
+    lengths = [len(run) for run in "".join("q" if q else "." for q in quiet).split(".") if len(run) >= 40]  # at least 0.4 s
     assert len(lengths) >= len((DEMO / "stream-en.txt").read_text().splitlines()) - 1
 
 

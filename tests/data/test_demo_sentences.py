@@ -73,9 +73,7 @@ def test_training_sentences_never_use_what_is_reserved_for_the_test():
     assert asked & reserved
 
 
-@pytest.mark.parametrize(
-    "make", [lambda seed: swahili.generate(80, part="test", seed=seed), lambda seed: english.generate(80, seed=seed)]
-)
+@pytest.mark.parametrize("make", [lambda seed: swahili.generate(80, part="test", seed=seed), lambda seed: english.generate(80, seed=seed)])
 def test_sentences_differ_from_each_other_and_repeat_with_the_seed(make):
     first = make(1)
     assert len(set(first)) == len(first) == 80

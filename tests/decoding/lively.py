@@ -12,9 +12,7 @@ from asrpeft.recognizer import Recognizer
 from tests.bases import tiny_recognizer
 
 
-def features(
-    rows: int = 6, *, mels: int = 8, seed: int = 1, frames: Sequence[int] | None = None
-) -> tuple[Tensor, Tensor]:
+def features(rows: int = 6, *, mels: int = 8, seed: int = 1, frames: Sequence[int] | None = None) -> tuple[Tensor, Tensor]:
     """(rows, mels, 2·T) noise of growing loudness, and contexts; full ones unless given."""
     noise = torch.randn(rows, mels, 400, generator=torch.Generator().manual_seed(seed))
     contexts = torch.full((rows,), 200) if frames is None else torch.tensor(list(frames))
@@ -34,13 +32,8 @@ def lively_recognizer(seed: int = 0, *, source: int = 200, **shape) -> Recognize
             layer.encoder_attn.v_proj.weight *= 6
             layer.encoder_attn.q_proj.weight *= 3
         x, frames = features()
-        texts = [
-            list(h.tokens)
-            for h in greedy(recognizer, recognizer.encode(x, frames), [recognizer.prompt(lang="sw")] * len(x))
-        ]
-        firsts = {
-            token: [text.index(token) if token in text else 99 for text in texts] for token in range(recognizer.end)
-        }
+        texts = [list(h.tokens) for h in greedy(recognizer, recognizer.encode(x, frames), [recognizer.prompt(lang="sw")] * len(x))]
+        firsts = {token: [text.index(token) if token in text else 99 for text in texts] for token in range(recognizer.end)}
         spread = {token: len(set(places)) * (min(places) > 3) for token, places in firsts.items()}
         chosen = max(spread, key=spread.get)
         table = decoder.embed_tokens.weight
@@ -51,9 +44,7 @@ def lively_recognizer(seed: int = 0, *, source: int = 200, **shape) -> Recognize
 def generated(recognizer: Recognizer, x: Tensor, *, lang: str = "sw", **options) -> list[list[int]]:
     """What `transformers` writes after the prompt, without the end token."""
     prompt = recognizer.prompt(lang=lang, timestamps=options.get("return_timestamps", False))
-    out = recognizer.base.generate(
-        x, language=lang, task="transcribe", force_unique_generate_call=True, **options
-    ).tolist()
+    out = recognizer.base.generate(x, language=lang, task="transcribe", force_unique_generate_call=True, **options).tolist()
     assert all(row[: len(prompt)] == prompt for row in out)
     texts = [row[len(prompt) :] for row in out]
     return [row[: row.index(recognizer.end)] if recognizer.end in row else row for row in texts]

@@ -30,11 +30,7 @@ SPECIAL = [
 def vocabulary() -> Path | None:
     """The package's `multilingual.tiktoken`; None where the package is not installed."""
     found = find_spec("whisper")
-    return (
-        None
-        if found is None or found.origin is None
-        else Path(found.origin).parent / "assets" / "multilingual.tiktoken"
-    )
+    return None if found is None or found.origin is None else Path(found.origin).parent / "assets" / "multilingual.tiktoken"
 
 
 def _parts(token: bytes, ranks: dict[bytes, int]) -> list[bytes]:
@@ -59,9 +55,7 @@ def tokenizer() -> WhisperTokenizer:
         return "".join(letters[b] for b in token)
 
     merges = [tuple(map(spell, _parts(token, ranks))) for token in sorted(ranks, key=ranks.get) if len(token) > 1]
-    vocab = {spell(token): rank for token, rank in ranks.items()} | {
-        token: len(ranks) + i for i, token in enumerate(SPECIAL)
-    }
+    vocab = {spell(token): rank for token, rank in ranks.items()} | {token: len(ranks) + i for i, token in enumerate(SPECIAL)}
     made = WhisperTokenizer(vocab=vocab, merges=[pair for pair in merges if len(pair) == 2])
     made.add_special_tokens({"additional_special_tokens": SPECIAL[1 : SPECIAL.index("<|notimestamps|>") + 1]})
     return made

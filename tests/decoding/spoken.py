@@ -20,9 +20,7 @@ def wav(seconds: float, seed: int, *, level: float = 0.3) -> bytes:
     return out.getvalue()
 
 
-def corpus(
-    seconds: list[float], *, langs: tuple[str | None, ...] = ("sw",), speakers: int = 3, broken: tuple[int, ...] = ()
-) -> Corpus:
+def corpus(seconds: list[float], *, langs: tuple[str | None, ...] = ("sw",), speakers: int = 3, broken: tuple[int, ...] = ()) -> Corpus:
     """One utterance for each length; those in `broken` are no audio at all."""
     return Corpus(
         [

@@ -19,9 +19,7 @@ def beams(recognizer, x, frames, options, adapters=None):
     return beam_search(recognizer, encoded, [recognizer.prompt(lang="sw")] * len(x), adapters=adapters, options=options)
 
 
-@pytest.mark.parametrize(
-    ("seed", "penalty", "width"), [(5, 1.0, 3), (1, 1.0, 5), (2, 0.5, 4), (3, 2.0, 2), (4, 0.0, 3)]
-)
+@pytest.mark.parametrize(("seed", "penalty", "width"), [(5, 1.0, 3), (1, 1.0, 5), (2, 0.5, 4), (3, 2.0, 2), (4, 0.0, 3)])
 def test_beam_search_writes_what_transformers_writes(seed, penalty, width):
     recognizer, (x, frames) = lively_recognizer(seed), features()
     with torch.no_grad():  # sharper, so that sums of log-probabilities are no ties
@@ -58,13 +56,7 @@ def test_a_row_of_a_mixed_batch_is_searched_as_that_row_alone():
 
 def test_more_beams_never_find_a_worse_sum_where_length_does_not_count():
     recognizer, (x, frames) = lively_recognizer(1), features()
-    sums = [
-        [
-            sum(h.token_logprobs)
-            for h in beams(recognizer, x, frames, Options(beams=width, length_penalty=0.0, max_new_tokens=12))
-        ]
-        for width in (1, 8)
-    ]
+    sums = [[sum(h.token_logprobs) for h in beams(recognizer, x, frames, Options(beams=width, length_penalty=0.0, max_new_tokens=12))] for width in (1, 8)]
     assert sum(sums[1]) > sum(sums[0])
 
 
@@ -113,8 +105,6 @@ def test_beams_tell_the_log_probabilities_that_greedy_search_tells():
         encoded = recognizer.encode(x, frames)
     prompts = [recognizer.prompt(lang="sw")] * len(x)
     never = tuple({h.tokens[0] for h in greedy(recognizer, encoded, prompts)})
-    one, other = (
-        search(recognizer, encoded, prompts, options=Options(beams=1, suppress=never)) for search in (greedy, beam_search)
-    )
+    one, other = (search(recognizer, encoded, prompts, options=Options(beams=1, suppress=never)) for search in (greedy, beam_search))
     assert [h.tokens for h in one] == [h.tokens for h in other]
     assert [h.logprob for h in one] == pytest.approx([h.logprob for h in other], abs=1e-4)

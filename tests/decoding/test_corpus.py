@@ -106,10 +106,7 @@ def test_a_language_the_base_has_no_token_for_needs_an_adapter_that_learned_it_o
     samples = corpus([0.5], langs=("bam",))
     with pytest.raises(BadInput, match="no token for the language 'bam'"):
         transcribe_corpus(recognizer, samples)
-    assert (
-        transcribe_corpus(recognizer, samples, proxy_lang="yo").texts
-        == transcribe_corpus(recognizer, samples, lang="yo").texts
-    )
+    assert transcribe_corpus(recognizer, samples, proxy_lang="yo").texts == transcribe_corpus(recognizer, samples, lang="yo").texts
     own = lively_recognizer(1, source=1500)
     own.adapt("lora", name="bam", lang="bam", context="auto")
     assert len(transcribe_corpus(own, samples, adapter="bam").texts) == 1
@@ -130,9 +127,7 @@ def test_rows_of_different_prompts_are_decoded_side_by_side(recognizer):
     samples = [u.samples() for u in corpus([0.6, 0.6, 1.1])]
     rows = [make_row(recognizer, x, lang="sw") for x in samples]
     rows[1] = dataclasses.replace(rows[1], prompt=(*range(5), *rows[1].prompt))
-    assert [h.tokens for h in decode_rows(recognizer, rows)] == [
-        decode_rows(recognizer, [row])[0].tokens for row in rows
-    ]
+    assert [h.tokens for h in decode_rows(recognizer, rows)] == [decode_rows(recognizer, [row])[0].tokens for row in rows]
 
 
 def test_batches_hold_as_many_padded_frames_as_were_asked_for():
@@ -153,9 +148,6 @@ def test_timestamps_stay_out_of_the_text(recognizer):
 
 def test_half_precision_is_an_option(recognizer):
     spoken = corpus([0.6, 1.1])
-    plain, half = (
-        transcribe_corpus(recognizer, spoken, adapter="p", options=Options(max_new_tokens=6), autocast=on)
-        for on in (False, True)
-    )
+    plain, half = (transcribe_corpus(recognizer, spoken, adapter="p", options=Options(max_new_tokens=6), autocast=on) for on in (False, True))
     for a, b in zip(plain.hypotheses, half.hypotheses):
         assert b.logprob == pytest.approx(a.logprob, abs=0.3) and b.logprob != a.logprob

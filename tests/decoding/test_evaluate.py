@@ -30,9 +30,7 @@ def recognizer():
 
 def test_systems_are_the_base_and_the_adapters_in_order_with_the_promised_keys(recognizer):
     told = []
-    found = evaluate(
-        recognizer, corpus(SECONDS, broken=(3,)), adapters=["q", "p"], progress=lambda *step: told.append(step)
-    )
+    found = evaluate(recognizer, corpus(SECONDS, broken=(3,)), adapters=["q", "p"], progress=lambda *step: told.append(step))
     printed = json.loads(json.dumps(found.to_json()))
     assert [system["name"] for system in printed["systems"]] == ["base", "q", "p"]
     promised = {
@@ -55,9 +53,7 @@ def test_systems_are_the_base_and_the_adapters_in_order_with_the_promised_keys(r
     }
     for system in printed["systems"]:
         assert promised <= system.keys() and system["raw"].keys() == {"wer", "cer"}
-        assert system["utterances"] == 7 and system["audio_seconds"] == pytest.approx(
-            sum(SECONDS) - SECONDS[3], abs=0.01
-        )
+        assert system["utterances"] == 7 and system["audio_seconds"] == pytest.approx(sum(SECONDS) - SECONDS[3], abs=0.01)
         assert system["audio_seconds_per_second"] > 0
     assert [(t["a"], t["b"]) for t in printed["tests"]] == [("base", "q"), ("base", "p")]
     assert {"difference", "p", "verdict"} <= printed["tests"][0].keys()

@@ -121,10 +121,7 @@ def test_methods_of_different_kinds_share_a_batch():
     x, frames = features(4, frames=contexts)
     options = Options(max_new_tokens=40)
     together = written(recognizer, x, frames, adapters, options)
-    alone = [
-        written(recognizer, x[i : i + 1, :, : 2 * contexts[i]], frames[i : i + 1], adapters[i], options)[0]
-        for i in range(4)
-    ]
+    alone = [written(recognizer, x[i : i + 1, :, : 2 * contexts[i]], frames[i : i + 1], adapters[i], options)[0] for i in range(4)]
     assert together == alone
 
 
@@ -153,9 +150,7 @@ def test_log_probabilities_and_no_speech_are_those_of_one_teacher_forced_pass():
         told = [float(logprobs[i - 1, tokens[i]]) for i in range(len(prompt), len(tokens))]
         assert found.token_logprobs == pytest.approx(told, abs=1e-3)
         assert found.logprob == pytest.approx(sum(told) / len(told), abs=1e-3)
-        assert found.no_speech_prob == pytest.approx(
-            float(logprobs[0].exp()[recognizer.generation.no_timestamps_token_id - 1]), abs=1e-5
-        )
+        assert found.no_speech_prob == pytest.approx(float(logprobs[0].exp()[recognizer.generation.no_timestamps_token_id - 1]), abs=1e-5)
 
 
 def test_the_limit_is_the_decoders_positions_or_what_was_asked():
@@ -163,9 +158,7 @@ def test_the_limit_is_the_decoders_positions_or_what_was_asked():
     recognizer.generation.suppress_tokens = [recognizer.end]
     assert [len(row) for row in written(recognizer, x, frames)] == [60, 60]
     assert [len(row) for row in written(recognizer, x, frames, options=Options(max_new_tokens=7))] == [7, 7]
-    assert not any(
-        h.finished for h in greedy(recognizer, recognizer.encode(x, frames), [recognizer.prompt(lang="sw")] * 2)
-    )
+    assert not any(h.finished for h in greedy(recognizer, recognizer.encode(x, frames), [recognizer.prompt(lang="sw")] * 2))
     recognizer.adapt("prompt", name="p", tokens=16)
     assert [len(row) for row in written(recognizer, x, frames, "p")] == [44, 44]
 

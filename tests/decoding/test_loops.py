@@ -30,9 +30,7 @@ def test_a_loop_is_at_least_four_turns_and_24_tokens_at_the_end(tokens, period):
     assert loop_period(tokens) == period
 
 
-@pytest.mark.parametrize(
-    ("before", "turn", "turns"), [([], [7], 30), (SENTENCE, [1, 2, 3], 9), (SENTENCE, [4, 5], 13), ([3], [1, 2, 3], 9)]
-)
+@pytest.mark.parametrize(("before", "turn", "turns"), [([], [7], 30), (SENTENCE, [1, 2, 3], 9), (SENTENCE, [4, 5], 13), ([3], [1, 2, 3], 9)])
 @pytest.mark.parametrize("part", [0, 1])
 def test_a_cut_loop_keeps_what_came_before_and_one_turn(before, turn, turns, part):
     tokens = [*before, *turn * turns, *turn[:part]]
@@ -68,14 +66,10 @@ def test_only_rows_that_look_wrong_are_decoded_again_with_their_own_prompts_and_
 
     def once(encoded, prompts, adapters, options):
         calls.append((options.temperature, options.beams, [p[0] for p in prompts], list(adapters), len(encoded.states)))
-        return [
-            _said(options.temperature, good=options.temperature >= good_from[name], adapter=name) for name in adapters
-        ]
+        return [_said(options.temperature, good=options.temperature >= good_from[name], adapter=name) for name in adapters]
 
     found = with_fallback(once, encoded, [[0], [1], [2], [3]], ["a", "b", "c", "d"], Options(beams=4, fallback=True))
-    assert [h.temperature for h in found] == [0.0, 0.4, TEMPERATURES[-1], 0.0] and [h.adapter for h in found] == list(
-        "abcd"
-    )
+    assert [h.temperature for h in found] == [0.0, 0.4, TEMPERATURES[-1], 0.0] and [h.adapter for h in found] == list("abcd")
     assert calls[0] == (0.0, 4, [0, 1, 2, 3], list("abcd"), 4)
     assert calls[1] == (0.2, 1, [1, 2], ["b", "c"], 2) and calls[3] == (pytest.approx(0.6), 1, [2], ["c"], 1)
 
@@ -97,7 +91,5 @@ def test_a_loop_that_was_cut_is_decoded_again():
     encoded, prompts = recognizer.encode(x, frames), [recognizer.prompt(lang="sw")] * 2
     told = {"adapters": None, "options": Options(stop_loops=True, max_new_tokens=40)}
     looped = search(recognizer, encoded, prompts, **told)
-    again = search(
-        recognizer, encoded, prompts, adapters=None, options=Options(stop_loops=True, fallback=True, max_new_tokens=40)
-    )
+    again = search(recognizer, encoded, prompts, adapters=None, options=Options(stop_loops=True, fallback=True, max_new_tokens=40))
     assert all(h.looped and h.temperature == 0 for h in looped) and all(h.temperature > 0 for h in again)

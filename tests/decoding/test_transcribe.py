@@ -295,9 +295,7 @@ def test_word_times_come_from_the_ctc_head_of_the_adapter_else_are_spread(recogn
     adapter = recognizer.adapters["p"]
     adapter.ctc = head
     try:
-        aligned = list(
-            transcribe(recognizer, samples, adapter="p", word_times=True, options=Options(max_new_tokens=10))
-        )[0]
+        aligned = list(transcribe(recognizer, samples, adapter="p", word_times=True, options=Options(max_new_tokens=10)))[0]
     finally:
         adapter.ctc = None
     assert [w.text for w in aligned.words] == aligned.text.split()

@@ -16,20 +16,13 @@ from asrpeft.recognizer.load import embedded
 from tests.decoding import multilingual
 from tests.decoding.lively import generated
 
-needs_vocabulary = pytest.mark.skipif(
-    multilingual.vocabulary() is None, reason="openai-whisper, whose package holds the vocabulary, is not installed"
-)
+needs_vocabulary = pytest.mark.skipif(multilingual.vocabulary() is None, reason="openai-whisper, whose package holds the vocabulary, is not installed")
 
 
 def sounds(n: int = 3) -> list[np.ndarray]:
     rng = np.random.default_rng(0)
     times = [np.arange(16_000 * (i + 1)) / 16_000 for i in range(n)]
-    return [
-        (0.3 * np.sin(2 * np.pi * (150 + 90 * i) * t * (1 + 0.2 * t)) + 0.05 * rng.standard_normal(len(t))).astype(
-            np.float32
-        )
-        for i, t in enumerate(times)
-    ]
+    return [(0.3 * np.sin(2 * np.pi * (150 + 90 * i) * t * (1 + 0.2 * t)) + 0.05 * rng.standard_normal(len(t))).astype(np.float32) for i, t in enumerate(times)]
 
 
 @needs_vocabulary

@@ -69,9 +69,7 @@ def test_attention_is_that_of_the_alignment_heads_as_transformers_computes_it():
         ours = attention_to_audio(recognizer, encoded, tokens, adapter=None, n_frames=150)
         plain = copy.deepcopy(recognizer.base)
         plain.set_attn_implementation("eager")
-        weights = plain.model.decoder(
-            input_ids=torch.tensor([tokens]), encoder_hidden_states=encoded.states, output_attentions=True
-        ).cross_attentions
+        weights = plain.model.decoder(input_ids=torch.tensor([tokens]), encoder_hidden_states=encoded.states, output_attentions=True).cross_attentions
     scores = torch.stack([weights[0][0, 1], weights[1][0, 0]])[..., :150]
     scores = scores / scores.sum(-1, keepdim=True)  # the frames after the sound are left out before the softmax
     want = median_filter(
@@ -103,9 +101,7 @@ def test_without_a_ctc_head_words_are_timed_by_attention(monkeypatch):
     recognizer, (x, frames) = lively_recognizer(1), features(1)
     recognizer.generation.alignment_heads = [[0, 0]]
     pieces = {0: " ha", 1: "ba", 2: "ri", 3: " ya", 4: " ", 5: "asu", 6: "buhi"}
-    monkeypatch.setattr(
-        type(recognizer), "decode_text", lambda self, tokens: "".join(pieces.get(t, "") for t in tokens)
-    )
+    monkeypatch.setattr(type(recognizer), "decode_text", lambda self, tokens: "".join(pieces.get(t, "") for t in tokens))
     prompt, tokens, seen = recognizer.prompt(lang="sw"), [0, 1, 2, 3, 4, 5, 6], []
 
     def walk(recognizer, encoded, whole, *, adapter, n_frames):
@@ -131,10 +127,7 @@ def test_attention_times_work_under_every_adapter_that_changes_the_decoders_inpu
     with torch.no_grad():
         recognizer.adapters["lora"].pieces["decoder/layers/0/encoder_attn/q_proj"].b.normal_()
         encoded = recognizer.encode(x, frames)
-    found = {
-        name: attention_to_audio(recognizer, encoded, tokens, adapter=name, n_frames=200)
-        for name in (None, "prompt", "lora")
-    }
+    found = {name: attention_to_audio(recognizer, encoded, tokens, adapter=name, n_frames=200) for name in (None, "prompt", "lora")}
     assert all(a.shape == (len(tokens), 200) for a in found.values())
     assert not torch.allclose(found[None], found["lora"]) and not torch.allclose(found[None], found["prompt"])
 

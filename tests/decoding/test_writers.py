@@ -19,12 +19,8 @@ SEGMENTS = [
 
 def test_each_format_is_what_its_readers_expect():
     assert write(SEGMENTS[:1], "txt") == "Habari ya\n"
-    assert write(SEGMENTS, "srt") == (
-        "1\n00:00:00,000 --> 00:00:01,500\nHabari ya\n\n2\n01:02:05,250 --> 01:02:10,000\nasubuhi <b> & -> jioni\n\n"
-    )
-    assert write(SEGMENTS, "vtt").startswith(
-        "WEBVTT\n\n00:00:00.000 --> 00:00:01.500\nHabari ya\n\n01:02:05.250 --> 01:02:10.000\nasubuhi &lt;b&gt; &amp; -"
-    )
+    assert write(SEGMENTS, "srt") == ("1\n00:00:00,000 --> 00:00:01,500\nHabari ya\n\n2\n01:02:05,250 --> 01:02:10,000\nasubuhi <b> & -> jioni\n\n")
+    assert write(SEGMENTS, "vtt").startswith("WEBVTT\n\n00:00:00.000 --> 00:00:01.500\nHabari ya\n\n01:02:05.250 --> 01:02:10.000\nasubuhi &lt;b&gt; &amp; -")
     assert write(SEGMENTS, "tsv") == "start\tend\ttext\n0\t1500\tHabari ya\n3725250\t3730000\tasubuhi <b> & --> jioni\n"
 
 

@@ -41,14 +41,10 @@ def test_the_whole_job(tmp_path):
     )
     told = json.loads(json.dumps(done.to_json(), allow_nan=False))
     assert KEYS | {"eval"} <= told.keys() and told["steps"] == 4 and told["adapter"] == str(tmp_path / "sw")
-    assert {"before", "after", "test"} <= told["eval"].keys() and {"difference", "p", "verdict"} <= told["eval"][
-        "test"
-    ].keys()
+    assert {"before", "after", "test"} <= told["eval"].keys() and {"difference", "p", "verdict"} <= told["eval"]["test"].keys()
     assert {"wer", "cer", "wer_interval"} <= told["eval"]["before"].keys()
     adapter = recognizer.adapters["sw"]
-    assert told["trained_parameters"] == adapter.formula_size() and told["head_parameters"] == sum(
-        p.numel() for p in adapter.ctc.parameters()
-    )
+    assert told["trained_parameters"] == adapter.formula_size() and told["head_parameters"] == sum(p.numel() for p in adapter.ctc.parameters())
     assert told["total_parameters"] == sum(p.numel() for p in recognizer.base.parameters())
     assert all(torch.equal(before[n], t) for n, t in recognizer.base.state_dict().items())
     assert [p.name for p in tmp_path.iterdir()] == ["sw"]  # the checkpoint is gone
@@ -60,9 +56,7 @@ def test_the_whole_job(tmp_path):
         2,
     )
     training = manifest["training"]
-    assert (
-        training["options"]["seed"] == 0 and training["data"]["name"] == "tones" and training["finished"]["steps"] == 4
-    )
+    assert training["options"]["seed"] == 0 and training["data"]["name"] == "tones" and training["finished"]["steps"] == 4
     assert {"torch", "transformers", "asrpeft"} <= training["versions"].keys() and training["date"]
     assert manifest["scores"]["after"]["wer"] == told["eval"]["after"]["wer"]
 
@@ -91,9 +85,7 @@ def test_given_development_data_leave_the_training_data_whole():
 
 def test_too_little_to_hold_out_trains_on_all_and_says_so():
     told = []
-    done = finetune(
-        tiny_recognizer(), Corpus([utterance(0)]), options=options(epochs=1), lang="en", progress=told.append
-    )
+    done = finetune(tiny_recognizer(), Corpus([utterance(0)]), options=options(epochs=1), lang="en", progress=told.append)
     assert done.training.rows == 1 and done.training.best is None
     assert any(isinstance(e, Message) and "without development data" in e.text for e in told)
 
@@ -111,14 +103,10 @@ def test_the_language_is_the_corpus_own_unless_told():
 
 def test_a_proxy_language_gives_its_slot_and_its_vector():
     recognizer = tiny_recognizer()
-    finetune(
-        recognizer, tones(6), dev=tones(2), options=options(steps=1, lr=1e-12), lang="quenya", proxy_lang="de", name="q"
-    )
+    finetune(recognizer, tones(6), dev=tones(2), options=options(steps=1, lr=1e-12), lang="quenya", proxy_lang="de", name="q")
     adapter = recognizer.adapters["q"]
     assert adapter.manifest.language_slot == "<|de|>"
-    torch.testing.assert_close(
-        adapter.language.v, recognizer.base.model.decoder.embed_tokens.weight[recognizer.language_token("de")]
-    )
+    torch.testing.assert_close(adapter.language.v, recognizer.base.model.decoder.embed_tokens.weight[recognizer.language_token("de")])
 
 
 def test_equal_seeds_give_equal_adapters_and_others_others():
@@ -148,9 +136,7 @@ def test_an_adapter_that_is_there_is_neither_overwritten_nor_trained_over(tmp_pa
     recognizer.adapters.detach("a")
     with pytest.raises(BadInput, match="--overwrite"):
         finetune(recognizer, tones(4), dev=tones(2), options=options(steps=1), lang="en", out=tmp_path / "a")
-    finetune(
-        recognizer, tones(4), dev=tones(2), options=options(steps=2), lang="en", out=tmp_path / "a", overwrite=True
-    )
+    finetune(recognizer, tones(4), dev=tones(2), options=options(steps=2), lang="en", out=tmp_path / "a", overwrite=True)
     assert json.loads((tmp_path / "a" / "adapter.json").read_text())["training"]["finished"]["steps"] == 2
 
 
@@ -188,9 +174,7 @@ def test_an_interrupted_job_goes_on_to_the_same_adapter(tmp_path):
     finetune(whole, tones(8), options=options(steps=6), lang="xx", out=tmp_path / "whole")
     part = tiny_recognizer()
     with pytest.raises(Stop):
-        finetune(
-            part, tones(8), options=options(steps=6, checkpoint_s=0.0), lang="xx", out=tmp_path / "a", progress=stop
-        )
+        finetune(part, tones(8), options=options(steps=6, checkpoint_s=0.0), lang="xx", out=tmp_path / "a", progress=stop)
     assert "a" not in part.adapters and (tmp_path / "a.checkpoint").is_file() and not (tmp_path / "a").exists()
     left = (tmp_path / "a.checkpoint").read_bytes()
     with pytest.raises(BadInput, match="interrupted run.*--resume"):
@@ -249,7 +233,7 @@ def test_evaluation_data_keep_their_own_language(monkeypatch):
     monkeypatch.setattr(Recognizer, "prompt", lambda self, *, lang, **more: (asked.append(lang), real(self, lang=lang, **more))[1])
     finetune(tiny_recognizer(), swahili, dev=swahili, options=options(steps=1), eval_data=mixed, name="a",
              progress=lambda event: asked.append("step") if isinstance(event, Step) else None)  # fmt: skip
-    after = asked[len(asked) - asked[::-1].index("step"):]
+    after = asked[len(asked) - asked[::-1].index("step") :]
     assert {"de", "sw"} <= set(after) and after.count("de") == 2  # the base and the adapter
 
 
@@ -274,17 +258,13 @@ def test_what_is_skipped_is_told_with_reasons():
     told = []
     corpus = Corpus([*tones(4), utterance(9, audio=b"?")])
     done = finetune(tiny_recognizer(), corpus, dev=tones(2), options=options(epochs=1), lang="en", progress=told.append)
-    assert [s["id"] for s in done.to_json()["skipped"]] == ["u009"] and [
-        e.id for e in told if isinstance(e, Skipped)
-    ] == ["u009"]
+    assert [s["id"] for s in done.to_json()["skipped"]] == ["u009"] and [e.id for e in told if isinstance(e, Skipped)] == ["u009"]
 
 
 def test_after_a_failure_the_recogniser_is_as_before():
     recognizer = tiny_recognizer()
     with pytest.raises(BadCorpus):
-        finetune(
-            recognizer, Corpus([utterance(0, audio=b"?")]), dev=tones(2), options=options(steps=9), lang="en", name="x"
-        )
+        finetune(recognizer, Corpus([utterance(0, audio=b"?")]), dev=tones(2), options=options(steps=9), lang="en", name="x")
     recognizer.base.model.encoder.conv1.bias.requires_grad_(True)
     with pytest.raises(UnexpectedTraining):
         finetune(recognizer, tones(4), dev=tones(2), options=options(), lang="en", name="x")

@@ -96,11 +96,7 @@ def test_enabled_is_decided_on_the_development_part_alone(tmp_path, monkeypatch)
 def test_a_split_column_is_followed():
     corpus = Corpus([utterance(i, speaker="a", split=("train", "validation", "test")[i % 3]) for i in range(9)])
     parts, poor = divide(corpus, by="speaker", split="split", seed=0)
-    assert (
-        not poor
-        and [u.id for u in parts["a"].dev] == ["u001", "u004", "u007"]
-        and [u.id for u in parts["a"].test] == ["u002", "u005", "u008"]
-    )
+    assert not poor and [u.id for u in parts["a"].dev] == ["u001", "u004", "u007"] and [u.id for u in parts["a"].test] == ["u002", "u005", "u008"]
 
 
 def test_a_split_without_development_data_takes_them_from_training():
@@ -112,10 +108,7 @@ def test_a_split_without_development_data_takes_them_from_training():
 def test_without_a_column_sentences_are_divided_and_none_is_in_two_parts():
     corpus = Corpus([utterance(i, speaker=f"s{i % 2}", text=f"sentence {'abcdefghij'[i // 4]}") for i in range(40)])
     parts, _ = divide(corpus, by="speaker", split="split", seed=0)
-    keys = {
-        part: {sentence_key(u.text) for mine in parts.values() for u in getattr(mine, part)}
-        for part in ("train", "dev", "test")
-    }
+    keys = {part: {sentence_key(u.text) for mine in parts.values() for u in getattr(mine, part)} for part in ("train", "dev", "test")}
     assert not keys["train"] & keys["dev"] and not keys["train"] & keys["test"] and not keys["dev"] & keys["test"]
     assert sum(len(getattr(mine, part)) for mine in parts.values() for part in keys) == 40
 
@@ -135,11 +128,7 @@ def test_a_pooled_adapter_never_sees_a_sentence_that_anyone_is_tested_on():
     parts, _ = divide(corpus, by="speaker", split="split", seed=0)
     train, dev = job._together(parts)
     test = {u.text for mine in parts.values() for u in mine.test}
-    assert (
-        not test & {u.text for u in train}
-        and not test & {u.text for u in dev}
-        and not {u.text for u in train} & {u.text for u in dev}
-    )
+    assert not test & {u.text for u in train} and not test & {u.text for u in dev} and not {u.text for u in train} & {u.text for u in dev}
 
 
 def test_speakers_with_too_little_or_unreadable_speech_are_left_out_with_the_reason(tmp_path):

@@ -236,7 +236,8 @@ BROKEN = {
     "an unknown tensor": (lambda f: save_file({"base_model.model.x.weight": torch.ones(2)}, f / TENSORS), "does not know"),
     "another base's layer": (lambda f: save_file({"base_model.model.model.decoder.layers.7.fc1.lora_A.weight": torch.ones(2)}, f / TENSORS), "does not have"),
     "another base's embedding": (
-        lambda f: save_file({"base_model.model.model.decoder.embed_tokens.base_layer.weight": torch.ones(1573, 16)}, f / TENSORS), "another base"
+        lambda f: save_file({"base_model.model.model.decoder.embed_tokens.base_layer.weight": torch.ones(1573, 16)}, f / TENSORS),
+        "another base",
     ),
     "half a pair": (lambda f: save_file({k: t for k, t in load_file(f / TENSORS).items() if "lora_A" in k}, f / TENSORS), "lora_B"),
     "another shape": (lambda f: save_file({k: t[:, :3].contiguous() for k, t in load_file(f / TENSORS).items()}, f / TENSORS), "wrong shape|cannot be used"),

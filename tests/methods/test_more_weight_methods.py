@@ -66,10 +66,18 @@ CASES = {
     "road 2": ("road", road, {"group": 8, "entries": 2}, lambda: peft.RoadConfig(variant="road_2", group_size=8, target_modules=WHERE)),
     "road 4": ("road", road, {"group": 4, "entries": 4}, lambda: peft.RoadConfig(variant="road_4", group_size=4, target_modules=WHERE)),
     "ln": ("ln", ln, {"where": "*final_layer_norm"}, lambda: peft.LNTuningConfig(target_modules=r".*final_layer_norm")),
-    "pissa": ("lora", started, {"rank": 3, "alpha": 5.0, "start": "pissa"},
-              lambda: peft.LoraConfig(r=3, lora_alpha=5, init_lora_weights="pissa", target_modules=WHERE)),  # fmt: skip
-    "olora": ("lora", started, {"rank": 3, "alpha": 5.0, "start": "olora"},
-              lambda: peft.LoraConfig(r=3, lora_alpha=5, init_lora_weights="olora", target_modules=WHERE)),  # fmt: skip
+    "pissa": (
+        "lora",
+        started,
+        {"rank": 3, "alpha": 5.0, "start": "pissa"},
+        lambda: peft.LoraConfig(r=3, lora_alpha=5, init_lora_weights="pissa", target_modules=WHERE),
+    ),  # fmt: skip
+    "olora": (
+        "lora",
+        started,
+        {"rank": 3, "alpha": 5.0, "start": "olora"},
+        lambda: peft.LoraConfig(r=3, lora_alpha=5, init_lora_weights="olora", target_modules=WHERE),
+    ),  # fmt: skip
 }
 
 

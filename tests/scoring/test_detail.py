@@ -236,9 +236,7 @@ def test_confidences_that_mean_what_they_say_have_no_calibration_error():
     for equal_mass in (False, True):
         found = calibration(c, right, equal_mass=equal_mass)
         assert found.ece < 0.01 and sum(one.count for one in found.bins) == 50_000
-        assert found.nce == pytest.approx(
-            0.2787, abs=0.01
-        )  # 1 − (1 / (2 ln 2)) / 1 bit: the mean entropy of a uniform c
+        assert found.nce == pytest.approx(0.2787, abs=0.01)  # 1 − (1 / (2 ln 2)) / 1 bit: the mean entropy of a uniform c
     assert calibration(c**0.2, right).ece > 0.2
 
 

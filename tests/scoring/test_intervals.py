@@ -25,10 +25,7 @@ def test_95_percent_intervals_hold_the_truth_about_95_times_in_100(rate):
     truth = errors.sum() / words.sum()
     errors, words = people(rng, 500, 30, rate=rate)
     held = [
-        made.low <= truth <= made.high
-        for made in (
-            ratio_interval(e, w, resamples=1_000, seed=i) for i, (e, w) in enumerate(zip(errors, words, strict=True))
-        )
+        made.low <= truth <= made.high for made in (ratio_interval(e, w, resamples=1_000, seed=i) for i, (e, w) in enumerate(zip(errors, words, strict=True)))
     ]
     assert 0.92 <= np.mean(held) <= 0.98  # 0.95 ± 3 standard errors of 500 corpora
 
@@ -62,9 +59,7 @@ def test_units_that_all_agree_give_a_point(method):
     assert ratio_interval([0, 0, 0], [10, 20, 30], method=method).to_json() == [0, 0]
 
 
-@pytest.mark.parametrize(
-    ("errors", "words", "resamples"), [([1], [5], 100), ([1, 2], [5, 5], 0), ([1, 2], [0, 0], 100)]
-)
+@pytest.mark.parametrize(("errors", "words", "resamples"), [([1], [5], 100), ([1, 2], [5, 5], 0), ([1, 2], [0, 0], 100)])
 def test_what_cannot_be_known_is_null(errors, words, resamples):
     made = ratio_interval(errors, words, resamples=resamples)
     assert not made.known and made.to_json() == [None, None]
@@ -86,10 +81,7 @@ def test_the_standard_error_is_that_of_many_fresh_corpora():
     rng = np.random.default_rng(9)
     errors, words = people(rng, 3_000, 60)
     spread = (errors.sum(axis=1) / words.sum(axis=1)).std()
-    given = [
-        rate_and_error(squares(e, w).sum(axis=0)[None], 60)[1][0]
-        for e, w in zip(errors[:300], words[:300], strict=True)
-    ]
+    given = [rate_and_error(squares(e, w).sum(axis=0)[None], 60)[1][0] for e, w in zip(errors[:300], words[:300], strict=True)]
     assert np.mean(given) == pytest.approx(spread, rel=0.05)
 
 
@@ -121,9 +113,7 @@ def test_wrong_arguments_are_refused(arguments, options, said):
         ratio_interval(*arguments, **options)
 
 
-@pytest.mark.parametrize(
-    ("hits", "trials", "low", "high"), [(0, 10, 0, 0.2775), (5, 10, 0.2366, 0.7634), (81, 263, 0.2553, 0.3662)]
-)
+@pytest.mark.parametrize(("hits", "trials", "low", "high"), [(0, 10, 0, 0.2775), (5, 10, 0.2366, 0.7634), (81, 263, 0.2553, 0.3662)])
 def test_wilsons_interval_has_the_published_values(hits, trials, low, high):
     made = wilson(hits, trials)
     assert (made.low, made.high) == pytest.approx((low, high), abs=5e-4)

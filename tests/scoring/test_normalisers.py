@@ -74,9 +74,7 @@ def test_marks_does_not_care_how_a_letter_is_composed(text):
 
 @pytest.mark.parametrize("text", ["नमस्ते दुनिया", "น้ำใส", "السَّلامُ", "wɔ́ ndzó ɔ̀yɛ́", "ဘာသာစကား"])
 def test_marks_loses_no_combining_mark(text):
-    assert (
-        combining_marks([normaliser("marks")(text)])[0] == combining_marks([unicodedata.normalize("NFC", text)])[0] > 0
-    )
+    assert combining_marks([normaliser("marks")(text)])[0] == combining_marks([unicodedata.normalize("NFC", text)])[0] > 0
 
 
 def test_none_changes_only_white_space():
@@ -158,9 +156,7 @@ def test_whisper_basic_really_does_the_damage_it_is_accused_of():
 
 def test_a_mapping_file_makes_spellings_the_same(tmp_path):
     table = tmp_path / "orthography.tsv"
-    table.write_text(
-        "# Bantu: two ways to write one sound\nny\tɲ\nand\tna\tword\ncolour\tcolor\n-\t\n", encoding="utf-8"
-    )
+    table.write_text("# Bantu: two ways to write one sound\nny\tɲ\nand\tna\tword\ncolour\tcolor\n-\t\n", encoding="utf-8")
     rule = normaliser(f"marks+map:{table}")
     assert rule("Nyama AND hand colour") == "ɲama na hand color"
     same = tmp_path / "orthography.json"

@@ -62,9 +62,7 @@ def test_the_findings_words_are_the_verdicts_only(full):
     (made,) = full.comparisons
     said = sentence(made)
     assert made.verdict == "better" and "is better than" in said and "p = 0.0005" in said and "CER -" in said
-    assert "is not distinguishable from" in sentence(
-        report.make([full.scores[0], _renamed(full.scores[0])]).comparisons[0]
-    )
+    assert "is not distinguishable from" in sentence(report.make([full.scores[0], _renamed(full.scores[0])]).comparisons[0])
 
 
 def _renamed(one):
@@ -158,11 +156,7 @@ def test_the_json_is_strict_and_has_the_designs_keys(full):
     assert [one["name"] for one in made["systems"]] == ["base", "lo<ra>"]
     row = made["systems"][0]["rows"][1]
     assert {"id", "speaker", "reference", "hypothesis", "alignment"} <= set(row)
-    assert (
-        made["systems"][1]["guard"]["passed"] is True
-        and len(made["conditions"]) == 2
-        and made["curve"][1]["hours"] == 5
-    )
+    assert made["systems"][1]["guard"]["passed"] is True and len(made["conditions"]) == 2 and made["curve"][1]["hours"] == 5
 
 
 def test_every_picture_is_an_svg_that_parses_the_same_bytes_each_time_and_a_png(full):
@@ -174,9 +168,7 @@ def test_every_picture_is_an_svg_that_parses_the_same_bytes_each_time_and_a_png(
     assert len(list(plots.figures(full))) == 7
 
 
-@pytest.mark.parametrize(
-    ("scores", "said"), [(lambda f: [], "at least one"), (lambda f: [f.scores[0]] * 2, "own name")]
-)
+@pytest.mark.parametrize(("scores", "said"), [(lambda f: [], "at least one"), (lambda f: [f.scores[0]] * 2, "own name")])
 def test_a_report_that_cannot_be_is_refused(full, scores, said):
     with pytest.raises(BadInput, match=said):
         report.make(scores(full))

@@ -192,9 +192,7 @@ def test_sclite_itself_reads_our_trn_files_and_counts_the_same(tmp_path):
         "utf-8",
     ]
     printed = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True).stdout
-    sums = [
-        int(number) for number in re.findall(r"\d+", next(line for line in printed.splitlines() if "| Sum " in line))
-    ]
+    sums = [int(number) for number in re.findall(r"\d+", next(line for line in printed.splitlines() if "| Sum " in line))]
     assert sums[1:6] == [made.words, made.hits, made.substitutions, made.deletions, made.insertions]
 
 

@@ -59,10 +59,7 @@ def test_mapsswe_is_as_sure_as_nist_of_a_large_difference(seed, rates, sign):
 
 def test_sign_flips_are_counted_exactly():
     for values in ([1, 2, 3], [5, -1, -1, 2], [4], [-3, 3], [2, 2, -7, 1, 1, 1]):
-        sums = [
-            abs(sum(s * v for s, v in zip(signs, values, strict=True)))
-            for signs in itertools.product((1, -1), repeat=len(values))
-        ]
+        sums = [abs(sum(s * v for s, v in zip(signs, values, strict=True))) for signs in itertools.product((1, -1), repeat=len(values))]
         assert sign_flip_p(np.array(values)) == pytest.approx(np.mean([s >= abs(sum(values)) for s in sums]))
 
 
@@ -123,13 +120,8 @@ def test_many_words_of_few_speakers_do_not_outvote_the_speakers():
         references += ["ka lo mi tu sa ne ro bi do fa"] * 10
         names += [f"s{speaker}"] * 10
     a = ["x x x x x x x x x x" if name == "s0" else text for text, name in zip(references, names, strict=True)]
-    b = [
-        text if name == "s0" or place % 10 else "y " + text
-        for place, (text, name) in enumerate(zip(references, names, strict=True))
-    ]
-    made = compare(
-        *(score(references, texts, speakers=names, name=name, resamples=0) for name, texts in (("a", a), ("b", b)))
-    )
+    b = [text if name == "s0" or place % 10 else "y " + text for place, (text, name) in enumerate(zip(references, names, strict=True))]
+    made = compare(*(score(references, texts, speakers=names, name=name, resamples=0) for name, texts in (("a", a), ("b", b))))
     assert made.difference < -0.05 and made.verdict == "not distinguishable"
 
 
@@ -236,17 +228,12 @@ def test_against_the_first_alone_there_are_fewer_comparisons_to_be_judged_by():
 
 def test_many_comparisons_are_judged_by_holms_p():
     references, heard, names, ids = corpus(4, rates=(0.3, 0.29, 0.31, 0.15), utterances=120)
-    scores = [
-        score(references, texts, ids=ids, speakers=names, name=name, resamples=0)
-        for name, texts in zip("abcd", heard, strict=True)
-    ]
+    scores = [score(references, texts, ids=ids, speakers=names, name=name, resamples=0) for name, texts in zip("abcd", heard, strict=True)]
     made = compare_all(scores, resamples=0)
     assert [(one.a, one.b) for one in made] == [("a", "b"), ("a", "c"), ("a", "d"), ("b", "c"), ("b", "d"), ("c", "d")]
     ordered = sorted(made, key=lambda one: one.p)
     assert ordered[0].p_adjusted == pytest.approx(min(1, 6 * ordered[0].p))
-    assert all(
-        one.p_adjusted >= one.p and (one.verdict == "not distinguishable") == (one.p_adjusted >= 0.05) for one in made
-    )
+    assert all(one.p_adjusted >= one.p and (one.verdict == "not distinguishable") == (one.p_adjusted >= 0.05) for one in made)
     assert compare_all(scores[:2], resamples=0)[0].p_adjusted is None
 
 
@@ -283,10 +270,7 @@ def test_order_of_the_rows_does_not_matter():
 )
 def test_scores_of_different_things_are_not_compared(change, said):
     given = {"references": ["a b", "c d"], "hypotheses": ["a b", "c d"], "ids": ["1", "2"]}
-    a, b = (
-        score(one.pop("references"), one.pop("hypotheses"), resamples=0, **one)
-        for one in (dict(given), {**given, **change})
-    )
+    a, b = (score(one.pop("references"), one.pop("hypotheses"), resamples=0, **one) for one in (dict(given), {**given, **change}))
     with pytest.raises(BadInput, match=said):
         compare(a, b)
 

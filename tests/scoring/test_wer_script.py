@@ -56,8 +56,7 @@ def test_every_form_with_ids_is_recognised_and_matched_by_id(tmp_path, form):
 
 def test_systems_side_by_side_in_json_and_nothing_else_on_standard_output(tmp_path):
     reference, one, two = (
-        written(tmp_path / name, texts, form)
-        for name, texts, form in (("ref.csv", TEXTS, "csv"), ("a.txt", HEARD, "kaldi"), ("b.jsonl", TEXTS, "jsonl"))
+        written(tmp_path / name, texts, form) for name, texts, form in (("ref.csv", TEXTS, "csv"), ("a.txt", HEARD, "kaldi"), ("b.jsonl", TEXTS, "jsonl"))
     )
     done = run(reference, one, "--json")
     made = json.loads(done.stdout)
@@ -119,9 +118,7 @@ def test_short_ids_that_only_one_side_has_are_named(tmp_path):
 
 def test_tables_for_people_name_speakers_groups_and_files(tmp_path):
     references, (heard,), speakers, ids = corpus(1, rates=(0.3,))
-    rows = ["id\ttext\tspeaker\tage"] + [
-        f"{i}\t{t}\t{s}\t{20 + int(s[1:])}" for i, t, s in zip(ids, references, speakers, strict=True)
-    ]
+    rows = ["id\ttext\tspeaker\tage"] + [f"{i}\t{t}\t{s}\t{20 + int(s[1:])}" for i, t, s in zip(ids, references, speakers, strict=True)]
     (tmp_path / "ref.tsv").write_text("\n".join(rows) + "\n")
     (tmp_path / "hyp.trn").write_text("".join(f"{t} ({i})\n" for t, i in zip(heard, ids, strict=True)))
     (tmp_path / "hot.txt").write_text("ba\n\nka mi\n")
@@ -136,23 +133,15 @@ def test_tables_for_people_name_speakers_groups_and_files(tmp_path):
     for name in ("page.html", "page.md", "nist.trn", "nist.ref.trn", "nist.pra", "nist.sys"):
         assert (tmp_path / "out" / name).stat().st_size > 100
     detail = json.loads(run("ref.tsv", "hyp.trn", "--by", "age", "--json", "--rows", cwd=tmp_path).stdout)
-    assert (
-        detail["interval_unit"] == "speaker"
-        and detail["breakdowns"][0]["column"] == "age"
-        and len(detail["rows"]) == 60
-    )
+    assert detail["interval_unit"] == "speaker" and detail["breakdowns"][0]["column"] == "age" and len(detail["rows"]) == 60
 
 
 def test_speakers_may_come_from_a_file_of_their_own(tmp_path):
     references, (heard,), speakers, ids = corpus(2, rates=(0.3,))
     for name, texts in (("ref.txt", references), ("hyp.txt", heard)):
         (tmp_path / name).write_text("".join(f"{i} {t}\n" for i, t in zip(ids, texts, strict=True)))
-    (tmp_path / "utt2spk").write_text(
-        "".join(f"{i} {s}\n" for i, s in zip(reversed(ids), reversed(speakers), strict=True))
-    )
-    (tmp_path / "spk.csv").write_text(
-        "id,speaker_id\n" + "".join(f"{i},{s}\n" for i, s in zip(ids, speakers, strict=True))
-    )
+    (tmp_path / "utt2spk").write_text("".join(f"{i} {s}\n" for i, s in zip(reversed(ids), reversed(speakers), strict=True)))
+    (tmp_path / "spk.csv").write_text("id,speaker_id\n" + "".join(f"{i},{s}\n" for i, s in zip(ids, speakers, strict=True)))
     (tmp_path / "spk.list").write_text("".join(f"{s}\n" for s in speakers))
     made = [
         json.loads(run("ref.txt", "hyp.txt", "--speakers", name, "--json", "--resamples", "100", cwd=tmp_path).stdout)

@@ -23,8 +23,7 @@ class Hearing:
         self.calls.append((len(samples) / 16_000, said))
         size = round(WORD_S * 16_000)
         words = [
-            Word(f"w{crc32(samples[at : at + size].tobytes()) % 10_000}", at / 16_000, (at + size) / 16_000)
-            for at in range(0, len(samples) - size + 1, size)
+            Word(f"w{crc32(samples[at : at + size].tobytes()) % 10_000}", at / 16_000, (at + size) / 16_000) for at in range(0, len(samples) - size + 1, size)
         ]
         if self.unsteady and words:
             words[-1] = Word(f"{words[-1].text}?{len(samples)}", words[-1].start, words[-1].end)

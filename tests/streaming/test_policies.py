@@ -121,13 +121,9 @@ def test_local_agreement_commits_before_speech_ends_and_waits_for_a_second_opini
     events = run(endless, policy="local-agreement", decode=hearing)
     commits = [event for event in events if event.type == "commit"]
     assert len(commits) > 10 and commits[0].end < 3.0
-    assert not any("?" in word.text for event in commits for word in event.words), (
-        "an unsteady word was never confirmed"
-    )
+    assert not any("?" in word.text for event in commits for word in event.words), "an unsteady word was never confirmed"
     said = [said.split() for _, said in hearing.calls]
-    assert all(
-        after[: len(before)] == before for before, after in zip(said, said[1:])
-    )  # committed words are the decoder's prefix
+    assert all(after[: len(before)] == before for before, after in zip(said, said[1:]))  # committed words are the decoder's prefix
     early = sum(word.end - word.start for event in commits for word in event.words)
     assert early > 12.0
     waiting = run(endless, policy="vad")

@@ -20,9 +20,7 @@ def run(checkpoint: Path, *, method: str = "lora", kill_after: int | None = None
     recognizer = tiny_recognizer()
     torch.manual_seed(3)
     adapter = recognizer.adapt(method, name="x", lang="en", **({"dropout": 0.2} if method == "lora" else {}))
-    settings = options(
-        **(dict(steps=9, dropout=0.1, augment="standard", dev_every=2, checkpoint_s=0.0, lr=0.01) | changes)
-    )
+    settings = options(**(dict(steps=9, dropout=0.1, augment="standard", dev_every=2, checkpoint_s=0.0, lr=0.01) | changes))
 
     def watch(event):
         if isinstance(event, Step) and event.step == kill_after:

@@ -15,9 +15,7 @@ FRAMES = [50, 150, 100, 400, 50, 100, 100, 250, 50, 150, 900]
 
 
 def test_every_utterance_is_in_one_batch():
-    assert sorted(i for batch in length_batches(FRAMES, budget=400, chance="0") for i in batch) == list(
-        range(len(FRAMES))
-    )
+    assert sorted(i for batch in length_batches(FRAMES, budget=400, chance="0") for i in batch) == list(range(len(FRAMES)))
 
 
 def test_a_batch_keeps_to_its_budget_unless_one_utterance_is_over_it():

@@ -122,7 +122,7 @@ def test_a_resumed_run_chooses_and_keeps_the_same(tmp_path, after):
             run(rates, losses=losses, checkpoint=tmp_path / "c")
     finally:
         checkpoints.write = real
-    left = losses[sum(one[1] >= 0.9 for one in rates[:after]):]
+    left = losses[sum(one[1] >= 0.9 for one in rates[:after]) :]
     again, _, kept = run(rates[after:], losses=left, checkpoint=tmp_path / "c", resume=True, steps=4)
     assert again == replaced(whole, again) and same(kept, expected) and same(again.last, whole.last)
     once_more, _, kept = run([], checkpoint=tmp_path / "c", resume=True, steps=4)  # it had come to its end

@@ -52,9 +52,7 @@ def test_an_example_does_not_depend_on_its_batch(recognizer):
 def test_chance_is_keyed_by_seed_utterance_and_epoch(recognizer):
     examples = made(recognizer, tones(), augment="strong")
     once = examples.example(1, 4).features
-    assert torch.equal(
-        once, made(recognizer, tones().filter(lambda u: u.id != "u000"), augment="strong").example(0, 4).features
-    )
+    assert torch.equal(once, made(recognizer, tones().filter(lambda u: u.id != "u000"), augment="strong").example(0, 4).features)
     assert once.shape != examples.example(1, 5).features.shape or not torch.equal(once, examples.example(1, 5).features)
     other = made(recognizer, tones(), augment="strong", seed=1).example(1, 4).features
     assert once.shape != other.shape or not torch.equal(once, other)
@@ -77,11 +75,7 @@ def test_contexts_are_jittered_in_training_only(recognizer):
 def test_a_transcript_that_does_not_fit_the_decoder_is_left_out_and_said_to_be(recognizer):
     corpus = Corpus([utterance(0), utterance(1, text="x" * 100)])
     examples = made(recognizer, corpus)
-    assert (
-        len(examples) == 1
-        and [s.id for s in examples.skipped] == ["u001"]
-        and "101 tokens" in examples.skipped[0].reason
-    )
+    assert len(examples) == 1 and [s.id for s in examples.skipped] == ["u001"] and "101 tokens" in examples.skipped[0].reason
 
 
 def test_virtual_tokens_take_their_room_from_the_transcript(recognizer):
@@ -122,9 +116,7 @@ def test_rows_of_several_languages_have_prompts_of_their_own(recognizer):
     languages = {"u000": "en", "u001": "de"}
     examples = Examples(corpus, recognizer, prompt=lambda u: recognizer.prompt(lang=languages[u.id]), context="auto")
     batch, _ = examples.batch([0, 1], None)
-    assert batch.tokens[0, 1] == recognizer.language_token("en") and batch.tokens[1, 1] == recognizer.language_token(
-        "de"
-    )
+    assert batch.tokens[0, 1] == recognizer.language_token("en") and batch.tokens[1, 1] == recognizer.language_token("de")
 
 
 def test_each_row_is_drawn_as_often_as_its_weight_says_and_anew_each_time(recognizer):

@@ -290,11 +290,7 @@ def test_without_a_score_the_loss_on_the_development_data_chooses():
     recognizer = tiny_recognizer()
     recognizer.adapt("lora", name="x", lang="en")
     done = run(recognizer, steps=8, lr=0.01, dev=tones(5), dev_every=2)
-    assert (
-        done.kind == "loss"
-        and [step for step, _ in done.looks] == [2, 4, 6, 8]
-        and done.looks[-1][1] < done.looks[0][1]
-    )
+    assert done.kind == "loss" and [step for step, _ in done.looks] == [2, 4, 6, 8] and done.looks[-1][1] < done.looks[0][1]
 
 
 def test_unless_told_there_are_eight_looks_the_last_of_them_at_the_end():
@@ -329,9 +325,7 @@ def test_unreadable_utterances_are_named_once_and_the_rest_is_trained_on():
     assert [e.id for e in told if isinstance(e, Skipped)] == ["u001"]
 
 
-@pytest.mark.parametrize(
-    "corpus", [Corpus([utterance(0, text="x" * 99)]), Corpus([utterance(0, audio=b"?"), utterance(1, audio=b"?")])]
-)
+@pytest.mark.parametrize("corpus", [Corpus([utterance(0, text="x" * 99)]), Corpus([utterance(0, audio=b"?"), utterance(1, audio=b"?")])])
 def test_a_corpus_without_a_usable_utterance_is_refused(corpus):
     recognizer = tiny_recognizer()
     recognizer.adapt("lora", name="x", lang="en")

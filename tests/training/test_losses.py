@@ -30,9 +30,7 @@ def setting():
 def test_cross_entropy_is_torchs_over_text_and_end(setting, smoothing):
     _, adapter, batch, output = setting
     loss = losses.parse("ce", label_smoothing=smoothing)
-    expected = F.cross_entropy(
-        output.logits.flatten(0, 1), batch.labels.flatten(), ignore_index=IGNORED, label_smoothing=smoothing
-    )
+    expected = F.cross_entropy(output.logits.flatten(0, 1), batch.labels.flatten(), ignore_index=IGNORED, label_smoothing=smoothing)
     units = loss.units([batch], adapter)
     assert units == [sum(len(f" {text}") + 1 for text in batch.texts)]  # the tiny tokenizer has one token a character
     torch.testing.assert_close(loss.value(output, batch, adapter, units), expected)
@@ -90,9 +88,7 @@ def test_ctc_is_computed_in_float32_under_autocast(setting):
         output = recognizer(batch.features, batch.frames, batch.tokens, route="x")
         total = losses.CTC().total(output, batch, adapter)
     assert total.dtype == torch.float32
-    log_probs = torch.nn.functional.linear(
-        output.encoded.states.float(), adapter.ctc.weight, adapter.ctc.bias
-    ).log_softmax(-1)
+    log_probs = torch.nn.functional.linear(output.encoded.states.float(), adapter.ctc.weight, adapter.ctc.bias).log_softmax(-1)
     torch.testing.assert_close(adapter.ctc(output.encoded.states), log_probs)
 
 

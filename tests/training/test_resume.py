@@ -88,9 +88,7 @@ def test_resuming_a_finished_run_trains_nothing(tmp_path, whole):
     assert done.steps == 9 and all(torch.equal(weights[n], t) for n, t in whole[0].items())
 
 
-@pytest.mark.parametrize(
-    "changes, told", [({"steps": 12}, "steps was 9 and is 12"), ({"lr": 0.5}, "lr"), ({"method": "full"}, "method")]
-)
+@pytest.mark.parametrize("changes, told", [({"steps": 12}, "steps was 9 and is 12"), ({"lr": 0.5}, "lr"), ({"method": "full"}, "method")])
 def test_another_run_is_not_resumed(tmp_path, changes, told):
     stopped(tmp_path / "checkpoint", 2)
     with pytest.raises(BadInput, match=told):
@@ -212,11 +210,7 @@ def test_a_checkpoint_holds_what_trains_but_is_not_saved(tmp_path):
         checkpoint=tmp_path / "c",
     )
     held = checkpoints.read(tmp_path / "c").part("adapter.")
-    assert (
-        held.keys() == adapter.state_dict().keys()
-        and any("net" in name for name in held)
-        and not any("net" in name for name in adapter.tensors()[1])
-    )
+    assert held.keys() == adapter.state_dict().keys() and any("net" in name for name in held) and not any("net" in name for name in adapter.tensors()[1])
 
 
 def test_a_run_on_weighted_corpora_resumes_to_the_same_weights_and_not_with_others(tmp_path):

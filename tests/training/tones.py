@@ -32,9 +32,7 @@ def utterance(
     seconds = 0.3 + 0.1 * (i % 4) if seconds is None else seconds
     source = tone(200 + 60 * (i % 5), seconds) if audio is None else audio
     text = f"{WORDS[i % 5]} {WORDS[i // 5 % 5]} {i}" if text is None else text
-    return Utterance(
-        f"u{i:03d}", AudioRef(source, f"u{i:03d}.wav"), text, speaker=speaker, duration=seconds, extra=extra
-    )
+    return Utterance(f"u{i:03d}", AudioRef(source, f"u{i:03d}.wav"), text, speaker=speaker, duration=seconds, extra=extra)
 
 
 def tones(n: int = 12, *, speakers: int = 1) -> Corpus:
@@ -44,6 +42,4 @@ def tones(n: int = 12, *, speakers: int = 1) -> Corpus:
 def options(**changes) -> TrainingOptions:
     """Quick, plain and exact: float32, no augmentation, no further processes, one look at the development data."""
     length = {} if {"epochs", "steps", "minutes"} & changes.keys() else {"steps": 4}
-    return TrainingOptions(
-        **(dict(precision="no", augment="none", workers=0, batch_seconds=8.0, dev_every=1000, nonspeech_share=0.0) | length | changes)
-    )
+    return TrainingOptions(**(dict(precision="no", augment="none", workers=0, batch_seconds=8.0, dev_every=1000, nonspeech_share=0.0) | length | changes))

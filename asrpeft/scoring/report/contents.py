@@ -83,9 +83,7 @@ class Report:
             systems.append(score.to_json(rows=rows, **parts, **self.extra.get(name, {})))
         made: dict[str, Any] = {"systems": systems, "tests": [one.to_json() for one in self.comparisons]}
         if self.conditions:
-            made["conditions"] = [
-                {"name": one.name, "systems": [score.to_json() for score in one.scores]} for one in self.conditions
-            ]
+            made["conditions"] = [{"name": one.name, "systems": [score.to_json() for score in one.scores]} for one in self.conditions]
         if self.curve:
             made["curve"] = [{self.amount_unit: one.amount, **one.score.to_json()} for one in self.curve]
         if self.made_by:
@@ -115,9 +113,7 @@ def make(
     if not scores:
         raise BadInput("a report needs at least one score.")
     if len(set(names)) != len(names):
-        raise BadInput(
-            f"two systems are called {next(n for n in names if names.count(n) > 1)!r}: give each its own name."
-        )
+        raise BadInput(f"two systems are called {next(n for n in names if names.count(n) > 1)!r}: give each its own name.")
     made = tuple(compare_all(scores)) if comparisons is None else tuple(comparisons)
     return Report(
         scores,

@@ -30,9 +30,7 @@ MOST_ROWS = 500
 _SOUNDS = ((b"fLaC", "flac"), (b"OggS", "ogg"), (b"ID3", "mpeg"), (b"\xff\xfb", "mpeg"), (b"RIFF", "wav"))
 
 
-def html(
-    report: Report, *, audio: Mapping[str, bytes] | None = None, no_player: Mapping[str, str] | None = None, most_rows: int = MOST_ROWS
-) -> str:
+def html(report: Report, *, audio: Mapping[str, bytes] | None = None, no_player: Mapping[str, str] | None = None, most_rows: int = MOST_ROWS) -> str:
     """The page as text.
 
     Args:
@@ -68,9 +66,7 @@ def html(
 def _table(table: Table, *, titled: bool = True) -> str:
     def line(kind: str, row: tuple[str, ...]) -> str:
         css = [' class="l" dir="auto"' if place < table.left else ' dir="auto"' for place in range(len(row))]
-        return (
-            "<tr>" + "".join(f"<{kind}{c}>{escape(cell)}</{kind}>" for c, cell in zip(css, row, strict=True)) + "</tr>"
-        )
+        return "<tr>" + "".join(f"<{kind}{c}>{escape(cell)}</{kind}>" for c, cell in zip(css, row, strict=True)) + "</tr>"
 
     body = "".join(line("td", row) for row in table.rows)
     return (
@@ -115,9 +111,7 @@ def _utterances(report: Report, audio: Mapping[str, bytes], no_player: Mapping[s
     )
 
 
-def _article(
-    place: int, row: UtteranceScore, versions: list[tuple[Score, UtteranceScore]], errors: int, player: str
-) -> str:
+def _article(place: int, row: UtteranceScore, versions: list[tuple[Score, UtteranceScore]], errors: int, player: str) -> str:
     words = " ".join([row.id, row.speaker or "", row.reference, *(own.hypothesis for _, own in versions)]).lower()
     data = {
         "place": place,
@@ -145,8 +139,7 @@ def _alignment(edits: list[Edit]) -> str:
     for kind, reference, heard in edits:
         css, letter = _LOOKS[kind]
         columns.append(
-            f'<span class="e {css}"><span class="r">{escape(reference or "")}</span>'
-            f'<span class="h">{escape(heard or "")}</span><i>{letter}</i></span>'
+            f'<span class="e {css}"><span class="r">{escape(reference or "")}</span><span class="h">{escape(heard or "")}</span><i>{letter}</i></span>'
         )
     inside = "".join(columns) or '<span class="dim">(nothing said, nothing heard)</span>'
     return f'<div class="align" dir="auto">{inside}</div>'

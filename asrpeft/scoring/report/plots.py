@@ -74,9 +74,7 @@ def rates(scores: Sequence[Score]) -> Figure:
     figure, axes = _canvas(height=0.6 + 0.45 * len(scores))
     for place, score in enumerate(scores):
         _dot(axes, place, score.wer, score.wer_interval, place)
-        axes.annotate(
-            f"{100 * score.wer:.1f}", (100 * score.wer, place), (0, 7), textcoords="offset points", ha="center", size=8
-        )
+        axes.annotate(f"{100 * score.wer:.1f}", (100 * score.wer, place), (0, 7), textcoords="offset points", ha="center", size=8)
     _names(axes, [score.name for score in scores])
     axes.set_ylim(len(scores) - 0.4, -0.75)
     _zero(axes)

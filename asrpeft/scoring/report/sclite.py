@@ -124,8 +124,4 @@ def _summary_row(name: str, rows: list[UtteranceScore] | tuple[UtteranceScore, .
     parts = (counts.hits, counts.substitutions, counts.deletions, counts.insertions, counts.errors)
     shares = [100 * part / counts.words if counts.words else 0.0 for part in parts]
     shares.append(100 * sum(row.counts.errors > 0 for row in rows) / len(rows))
-    return (
-        f"| {name:<{width}} |{len(rows):5d} {counts.words:6d} |"
-        + "".join(f"{share:6.1f} " for share in shares)[:-1]
-        + " |"
-    )
+    return f"| {name:<{width}} |{len(rows):5d} {counts.words:6d} |" + "".join(f"{share:6.1f} " for share in shares)[:-1] + " |"

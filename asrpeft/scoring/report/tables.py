@@ -55,10 +55,7 @@ def tables(report: Report) -> Iterator[Table]:
         yield Table(
             "WER by amount of adaptation data",
             (report.amount_unit, "WER %", "interval", "CER %"),
-            tuple(
-                (f"{o.amount:g}", percent(o.score.wer), span(o.score.wer_interval), percent(o.score.cer))
-                for o in report.curve
-            ),
+            tuple((f"{o.amount:g}", percent(o.score.wer), span(o.score.wer_interval), percent(o.score.cer)) for o in report.curve),
         )
     yield from _recalls(report)
     yield _mistakes(report)
@@ -123,8 +120,7 @@ def systems(report: Report) -> Table:
     who = f", {len(first.speakers)} speakers" if first.speakers else ""
     interval = first.wer_interval
     how = (
-        f"{100 * interval.level:.0f} % intervals by {interval.method} bootstrap over "
-        f"{interval.units:,} {first.interval_unit}s"
+        f"{100 * interval.level:.0f} % intervals by {interval.method} bootstrap over {interval.units:,} {first.interval_unit}s"
         if interval.known
         else "no intervals"
     )
@@ -132,9 +128,7 @@ def systems(report: Report) -> Table:
         f"{first.utterances:,} utterances{who}, {first.words:,} words, {first.characters:,} characters; normaliser "
         f"{first.normaliser}; {how}; raw: texts as given."
     )
-    return Table(
-        report.title, ("system", "WER %", "interval", "CER %", "interval", "raw WER", "raw CER"), rows, 1, below
-    )
+    return Table(report.title, ("system", "WER %", "interval", "CER %", "interval", "raw WER", "raw CER"), rows, 1, below)
 
 
 def _counts(report: Report) -> Table:
@@ -185,8 +179,7 @@ def _tests(report: Report) -> Table:
     if all(one.p_adjusted is None for one in report.comparisons):
         head, rows = head[:5] + head[6:], tuple(row[:5] + row[6:] for row in rows)
     below = "; ".join(
-        f"{one.b} against {one.a} by other tests: "
-        + ", ".join(f"{test.name} {p_is(test.p)}" for test in one.tests[1:])
+        f"{one.b} against {one.a} by other tests: " + ", ".join(f"{test.name} {p_is(test.p)}" for test in one.tests[1:])
         for one in report.comparisons
         if len(one.tests) > 1
     )
@@ -201,11 +194,7 @@ def _breakdowns(report: Report) -> Iterator[Table]:
         made = [one for one in report.breakdowns if one.column == column]
         order = list(dict.fromkeys(group.value for one in made for group in one.groups))
         found = sorted(
-            (
-                (order.index(group.value), place, one.system, group)
-                for place, one in enumerate(made)
-                for group in one.groups
-            ),
+            ((order.index(group.value), place, one.system, group) for place, one in enumerate(made) for group in one.groups),
             key=lambda item: item[:2],
         )
         rows = tuple(
@@ -268,9 +257,7 @@ def _recalls(report: Report) -> Iterator[Table]:
             for one in found:
                 row = [one.label, name, percent(one.recall, digits=1), span(one.interval), str(one.occurrences)]
                 rows.append(tuple([*row, percent(one.precision, digits=1), str(one.false_alarms)] if hot else row))
-        head = ("words", "system", "recall %", "interval", "occurrences") + (
-            ("precision %", "false alarms") if hot else ()
-        )
+        head = ("words", "system", "recall %", "interval", "occurrences") + (("precision %", "false alarms") if hot else ())
         yield Table(title, head, tuple(rows), left=2)
 
 

@@ -32,9 +32,7 @@ def show(report: Report, console: Console | None = None) -> None:
 
 def _grid(table: Table) -> Grid:
     # No vertical bars and little padding: a table of seven columns must fit 80 characters.
-    grid = Grid(
-        title=Text(visible(table.title, one_line=True), style="bold"), title_justify="left", box=SIMPLE_HEAD, padding=(0, 1), pad_edge=False
-    )
+    grid = Grid(title=Text(visible(table.title, one_line=True), style="bold"), title_justify="left", box=SIMPLE_HEAD, padding=(0, 1), pad_edge=False)
     # Text, not str: names of systems and words of a transcript must not be read as rich's [markup], nor by the terminal.
     for place, name in enumerate(table.head):
         grid.add_column(Text(visible(name, one_line=True)), justify="left" if place < table.left else "right", overflow="fold")

@@ -53,11 +53,14 @@ def tables(report: Report) -> Iterator[tuple[str, list[Row]]]:
         yield "speakers", [row for score in report.scores for row in _speakers(score)]
     for column, made in groupby(sorted(report.breakdowns, key=lambda one: one.column), key=lambda one: one.column):
         yield f"by-{column}", [row for one in made for row in _groups(column, one)]
-    yield "utterances", [
-        {"system": score.name, "id": row.id, "speaker": row.speaker, "words": row.counts.words, "errors": row.counts.errors, "wer": _rate(row.counts)}
-        for score in report.scores
-        for row in score.rows
-    ]
+    yield (
+        "utterances",
+        [
+            {"system": score.name, "id": row.id, "speaker": row.speaker, "words": row.counts.words, "errors": row.counts.errors, "wer": _rate(row.counts)}
+            for score in report.scores
+            for row in score.rows
+        ],
+    )
     if report.conditions:
         yield "conditions", [{"condition": one.name, "system": score.name, **of_score(score)} for one in report.conditions for score in one.scores]
     if report.curve:

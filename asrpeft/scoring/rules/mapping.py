@@ -35,9 +35,7 @@ class Mapping(Step):
         try:
             content = path.read_text(encoding="utf-8-sig")
         except (OSError, UnicodeDecodeError) as error:
-            raise BadInput(
-                f"cannot read the mapping file {str(path)!r}: {error}. Give a UTF-8 TSV or JSON file."
-            ) from None
+            raise BadInput(f"cannot read the mapping file {str(path)!r}: {error}. Give a UTF-8 TSV or JSON file.") from None
         rules = _from_json(content, path) if path.suffix.lower() == ".json" else _from_tsv(content, path)
         if not rules:
             raise BadInput(f"the mapping file {str(path)!r} holds no rule. {_EXAMPLE}")
@@ -46,9 +44,7 @@ class Mapping(Step):
         longest_first = sorted(rules, key=lambda rule: (-len(rule[0]), rule[0]))
         self.pattern = regex.compile(
             "|".join(
-                rf"(?<![\p{{L}}\p{{M}}\p{{N}}]){regex.escape(found)}(?![\p{{L}}\p{{M}}\p{{N}}])"
-                if whole
-                else regex.escape(found)
+                rf"(?<![\p{{L}}\p{{M}}\p{{N}}]){regex.escape(found)}(?![\p{{L}}\p{{M}}\p{{N}}])" if whole else regex.escape(found)
                 for found, whole in longest_first
             )
         )

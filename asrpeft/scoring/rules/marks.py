@@ -29,9 +29,7 @@ _IN_WORD_POINT = regex.compile(r"(?<=[\p{L}\p{M}])[·‧](?=\p{L})")
 _GERESH = regex.compile(rf"(?<=\p{{Script=Hebrew}})[{_APOSTROPHES}׳](?=\p{{Script=Hebrew}})")
 _GERSHAYIM = regex.compile(r"(?<=\p{Script=Hebrew})[\"“”״](?=\p{Script=Hebrew})")
 _IN_NUMBER = regex.compile(r"(?<=\p{Nd})[.,٫٬](?=\p{Nd})")
-_COMPATIBLE = regex.compile(
-    r"[\uFB00-\uFDFF\uFE70-\uFEFC\uFF01-\uFFEF]+"
-)  # ligatures, Arabic forms, full and half width
+_COMPATIBLE = regex.compile(r"[\uFB00-\uFDFF\uFE70-\uFEFC\uFF01-\uFFEF]+")  # ligatures, Arabic forms, full and half width
 # Tatweel; the zero-width joiners, direction marks and soft hyphen (Cf); variation selectors and the grapheme joiner
 # (Mn); marks that enclose symbols (keycaps). The zero-width space is not here: it parts words in Khmer and Thai.
 _INVISIBLE = regex.compile(

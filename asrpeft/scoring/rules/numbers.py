@@ -14,9 +14,7 @@ from asrpeft.errors import BadInput
 from asrpeft.scoring.normalise import Step, register
 
 _NATIVE_DIGIT = regex.compile(r"(?![0-9])\p{Nd}")
-_GROUPED = regex.compile(
-    r"(?<![\d.,٬])\d{1,3}(?:[,٬]\d{2,3})*[,٬]\d{3}(?![\d,٬])"
-)  # 1,000,000 and the Indian 10,00,000
+_GROUPED = regex.compile(r"(?<![\d.,٬])\d{1,3}(?:[,٬]\d{2,3})*[,٬]\d{3}(?![\d,٬])")  # 1,000,000 and the Indian 10,00,000
 
 
 @register("numbers")
@@ -27,9 +25,7 @@ class Numbers(Step):
     def __init__(self, argument: str | None = None):
         super().__init__(argument)
         if argument not in (None, "en"):
-            raise BadInput(
-                f"numbers:{argument} is not known; number words are read in en only. Use numbers, or numbers:en."
-            )
+            raise BadInput(f"numbers:{argument} is not known; number words are read in en only. Use numbers, or numbers:en.")
         self.words = None
         if argument == "en":
             from transformers.models.whisper.english_normalizer import EnglishNumberNormalizer

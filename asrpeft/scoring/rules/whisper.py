@@ -68,9 +68,7 @@ class WhisperEnglish(Step):
             try:
                 spellings = json.loads(path.read_text(encoding="utf-8"))
             except (OSError, ValueError) as error:
-                raise BadInput(
-                    f"cannot read spellings from {str(path)!r}: {error}. Give a checkpoint's normalizer.json."
-                ) from None
+                raise BadInput(f"cannot read spellings from {str(path)!r}: {error}. Give a checkpoint's normalizer.json.") from None
             digest = hashlib.sha256(json.dumps(sorted(spellings.items())).encode()).hexdigest()[:8]
             self.version = f"1-{digest}"
         self.rules = EnglishTextNormalizer(spellings)

@@ -70,9 +70,7 @@ class Said:
         """Computing starts now: what follows counts towards the latency of the next event."""
         self._began = self._clock()
 
-    def event(
-        self, kind: Kind, words: Sequence[Word], *, offset: Seconds, start: Seconds, end: Seconds, now: Seconds
-    ) -> Event:
+    def event(self, kind: Kind, words: Sequence[Word], *, offset: Seconds, start: Seconds, end: Seconds, now: Seconds) -> Event:
         """An event of `words`, whose times begin at `offset`, within [start, end].
 
         Args: now: how much audio the policy had when it decided, in seconds.
@@ -143,15 +141,11 @@ class SpeechPolicy(Policy):
             if not self.step_s > 0:
                 raise BadInput(f"step_s must be above 0, got {self.step_s}.")
             if not self.max_s <= 29.5:
-                raise BadInput(
-                    f"max_s must be at most 29.5, what a recogniser of 30 s takes with some margin; got {self.max_s}."
-                )
+                raise BadInput(f"max_s must be at most 29.5, what a recogniser of 30 s takes with some margin; got {self.max_s}.")
 
     def __init__(self, decode: Decode, config: Config, said: Said):
         super().__init__(decode, config, said)
-        self.detector = SpeechDetector(
-            threshold=config.threshold, min_silence_s=config.min_silence_s, pad_s=config.pad_s, max_s=config.max_s
-        )
+        self.detector = SpeechDetector(threshold=config.threshold, min_silence_s=config.min_silence_s, pad_s=config.pad_s, max_s=config.max_s)
         self.tape = Tape()
         # What a start of speech may lie back when it is told: a sound too short for speech, and the silence that is waited
         # for after it. What is older is forgotten while nobody speaks.

@@ -38,15 +38,11 @@ class LocalAgreement(SpeechPolicy):
         n = agreed(self._before, open_words)
         found: list[Event] = []
         if n:
-            found.append(
-                self.said.event("commit", open_words[:n], offset=start, start=start, end=self.now, now=self.now)
-            )
+            found.append(self.said.event("commit", open_words[:n], offset=start, start=start, end=self.now, now=self.now))
             self._committed += found[-1].words
         self._before = open_words[n:]
         if self._before:
-            found.append(
-                self.said.event("partial", self._before, offset=start, start=start, end=self.now, now=self.now)
-            )
+            found.append(self.said.event("partial", self._before, offset=start, start=start, end=self.now, now=self.now))
         return found
 
     def finish(self, start, end) -> list[Event]:

@@ -16,9 +16,7 @@ from asrpeft.streaming.policies import SpeechPolicy, register
 class Vad(SpeechPolicy):
     def speaking(self, start):
         words = self.decode(self.tape.between(start, self.now))
-        return (
-            [self.said.event("partial", words, offset=start, start=start, end=self.now, now=self.now)] if words else []
-        )
+        return [self.said.event("partial", words, offset=start, start=start, end=self.now, now=self.now)] if words else []
 
     def finish(self, start, end) -> list[Event]:
         words = self.decode(self.tape.between(start, end))
