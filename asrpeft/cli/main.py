@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import sys
+import traceback
 import warnings
 from collections.abc import Sequence
 from importlib import import_module
+from pathlib import Path
 from typing import Any, NoReturn
 
 import typer
@@ -86,6 +88,8 @@ def run(arguments: Sequence[str] | None = None) -> None:
         raise SystemExit(0) from None
     except (Failure, OSError, RuntimeError, ValueError) as error:
         _stop(error, 1)
+    except Exception as error:
+        _confess(error)
 
 
 # By its name: the class is click's, or that of a copy which typer brings along.
@@ -107,6 +111,19 @@ def _writes_anything() -> None:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
+
+
+def _confess(error: Exception) -> NoReturn:
+    """What nobody foresaw is a fault of ours: in a sentence with its place, not in a page of calls."""
+    if os.environ.get("ASRPEFT_DEBUG"):
+        raise error
+    place = traceback.extract_tb(error.__traceback__)[-1]
+    tell(
+        f"asrpeft: an internal error, {type(error).__name__}: {error} ({Path(place.filename).name}, line {place.lineno}). It is a fault of asrpeft's: "
+        "please report it with the command. ASRPEFT_DEBUG=1 shows the calls that led there.",
+        error=True,
+    )
+    raise SystemExit(1) from None
 
 
 def _stop(error: Exception, status: int) -> None:

@@ -118,7 +118,12 @@ def case(chance: random.Random, shared, own: Path) -> None:
             status = end.code or 0
     if status not in (0, 1, 2):
         raise Wrong(f"exit status {status!r}: asrpeft {' '.join(given)}"[:600])
-    if "Traceback (most recent call last)" in told.getvalue() or "Error: " in told.getvalue() and "Error: Invalid" not in told.getvalue():
+    if (
+        "Traceback (most recent call last)" in told.getvalue()
+        or "an internal error" in told.getvalue()
+        or "Error: " in told.getvalue()
+        and "Error: Invalid" not in told.getvalue()
+    ):
         line = next(line for line in told.getvalue().splitlines()[::-1] if line.strip())
         raise Wrong(f"asrpeft {' '.join(given)}: {line}"[:600])
     if "\x1b[31m" in told.getvalue():

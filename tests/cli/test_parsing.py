@@ -122,3 +122,19 @@ def test_an_interruption_says_what_was_kept_and_how_to_go_on_where_the_verb_can(
         main.run([verb, "--data", "x"])
     said = capsys.readouterr().err
     assert "Step 3 is kept." in said and ("--resume" in said) is hint
+
+
+def test_an_error_that_nobody_foresaw_is_told_with_its_place_and_without_a_page_of_calls(monkeypatch, capsys):
+    def app(**_):
+        return {}["[/b]\x1b[31m"]
+
+    monkeypatch.setattr(main, "app", app)
+    monkeypatch.delenv("ASRPEFT_DEBUG", raising=False)
+    with pytest.raises(SystemExit) as ended:
+        main.run(["data", "check", "x"])
+    said = capsys.readouterr().err
+    assert ended.value.code == 1 and "an internal error, KeyError" in said and "test_parsing.py, line" in said
+    assert "Traceback" not in said and "\x1b" not in said
+    monkeypatch.setenv("ASRPEFT_DEBUG", "1")
+    with pytest.raises(KeyError):
+        main.run(["data", "check", "x"])
