@@ -19,6 +19,15 @@ install() {
         echo "Installing into $venv (a minute or two) ..."
         [ -x "$venv/bin/python" ] || "$python" -m venv "$venv"
         "$venv/bin/python" -m pip install --quiet --disable-pip-version-check -c scripts/constraints.txt -e ".${extra:+[$extra]}"
+        # pip names the checkout in a file that Python before 3.13 reads in the locale's encoding: a folder with a letter beyond ASCII
+        # would keep it from starting at all under LC_ALL=C. As code, with such letters written out, it is read in any.
+        "$python" - "$venv" <<'END'
+import pathlib, sys
+for file in pathlib.Path(sys.argv[1]).glob("lib*/python*/site-packages/__editable__*.pth"):
+    line = file.read_bytes()
+    if not line.isascii():
+        file.write_text(f"import sys; sys.path.append({ascii(line.decode('utf-8', 'surrogateescape').strip())})\n", encoding="ascii")
+END
         touch "$stamp"
     fi
     export PATH="$venv/bin:$PATH" TOKENIZERS_PARALLELISM=false HF_HUB_DISABLE_TELEMETRY=1
