@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -164,7 +165,8 @@ def test_options_may_stand_between_the_files(tmp_path, wer, capsys):
 
 def test_a_reader_who_has_seen_enough_is_no_mistake(tmp_path):
     reference = written(tmp_path / "ids.csv", {f"u{n}": "a b c" for n in range(3_000)}, "csv")
-    command = f"{sys.executable} {SCRIPT} {reference} {reference} --json --rows | head -c 5; exit ${{PIPESTATUS[0]}}"
+    scored = shlex.join(map(str, [sys.executable, SCRIPT, reference, reference, "--json", "--rows"]))
+    command = f"{scored} | head -c 5; exit ${{PIPESTATUS[0]}}"
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True)
     assert done.returncode == 0 and "Broken pipe" not in done.stderr and "Traceback" not in done.stderr
 
