@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Passes the tests as a machine would that has nothing but Python: a clone in a folder with a space and letters beyond ASCII, a
 # fresh home, LC_ALL=C, umask 077, no texts, voices or tools of the system, arithmetic of AVX2 alone with 1 and then 4 threads.
-#   bash scripts/bare.sh           everything, in an environment that it makes: a quarter of an hour on two cores
+#   bash scripts/bare.sh           everything, in an environment that it makes: half an hour on two cores
 #   bash scripts/bare.sh --quick   the tests that such things have broken or could, once, in the environment of scripts/test.sh
 # Threads wait without spinning: four of them on two cores would else wait for one another most of the time.
 # Texts and voices of the system are hidden where this user may mount (root on Linux); elsewhere a line says they are not.
