@@ -19,7 +19,7 @@ from asrpeft.decoding.ctc import ctc_search
 from asrpeft.decoding.fallback import with_fallback
 from asrpeft.decoding.greedy import greedy
 from asrpeft.decoding.hypothesis import GREEDY, Hypothesis, Options
-from asrpeft.decoding.start import as_route
+from asrpeft.decoding.start import as_route, names_of
 from asrpeft.decoding.words import Word, align, spread
 from asrpeft.recognizer import Encoded, Recognizer, context_frames, speech_frames
 
@@ -165,8 +165,7 @@ def search(
     def by_decoder(encoded: Encoded, prompts: Sequence[Sequence[int]], adapters: Sequence[str | None] | str | None) -> list[Hypothesis]:
         return with_fallback(once, encoded, prompts, adapters, options) if options.fallback else once(encoded, prompts, adapters, options)
 
-    names = as_route(adapters, len(encoded.states)).names
-    names = names if isinstance(names, tuple) else (names,) * len(encoded.states)
+    names = names_of(as_route(adapters, len(encoded.states)), len(encoded.states))
     ctc = [options.ctc_weight == 1 or not options.ctc_weight and recognizer.decode_by(name) == "ctc" for name in names]
     if not any(ctc):
         return by_decoder(encoded, prompts, adapters)

@@ -43,7 +43,7 @@ def begin(recognizer: Recognizer, encoded: Encoded, prompts: Sequence[Sequence[i
     check_prompts(recognizer, prompts, n_rows)
     route = as_route(adapters, n_rows)
     return Start(
-        route, route.names if isinstance(route.names, tuple) else (route.names,) * n_rows,
+        route, names_of(route, n_rows),
         limit(recognizer, len(prompts[0]), route, options),
         rules_for(recognizer, timestamps=options.timestamps, suppress=options.suppress, prompts=prompts),
         new_cache(recognizer), torch.tensor([list(p) for p in prompts], device=encoded.states.device),
@@ -64,6 +64,11 @@ def as_route(adapters: Sequence[str | None] | str | None, n_rows: int) -> Route:
     if len(adapters) != n_rows:
         raise BadInput(f"{len(adapters)} adapters are named for {n_rows} rows; give one name (or None) a row.")
     return Route(tuple(adapters))
+
+
+def names_of(route: Route, n_rows: int) -> tuple[str | None, ...]:
+    """The adapter of each row."""
+    return route.names if isinstance(route.names, tuple) else (route.names,) * n_rows
 
 
 def prompt_rows(recognizer: Recognizer, route: Route) -> int:
