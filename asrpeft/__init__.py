@@ -97,7 +97,7 @@ def adapt(recognizer: Recognizer, method: str, *, name: str, where: str | Sequen
     return recognizer.adapt(method, where=where, name=name, lang=lang, **settings)
 
 
-if not TYPE_CHECKING:  # else a misspelt name would pass every checker, as Any
+if not TYPE_CHECKING:  # else a misspelled name would pass every checker, as Any
 
     def __getattr__(name: str) -> Any:
         if name in _ROOMS:

@@ -44,29 +44,29 @@ def check(out: str | Path, *, replaced: bool = False, ours: Set[str] = frozenset
     Returns: where it really lies: links are followed.
     Raises:  BadInput, naming what is in the way, if it cannot be written or would destroy something else.
     """
-    told, other = f"--out {str(out)!r}", "Choose another --out."
+    place_name, other = f"--out {str(out)!r}", "Choose another --out."
     if os.path.lexists(out) and not os.path.exists(out):
-        raise BadInput(f"{told} is a link that leads nowhere ({os.readlink(out)}). Mend or remove it, or choose another --out.")
+        raise BadInput(f"{place_name} is a link that leads nowhere ({os.readlink(out)}). Mend or remove it, or choose another --out.")
     place = Path(os.path.realpath(out))
     if replaced and (here := Path.cwd()).is_relative_to(place):
         where = "the folder you are in" if here == place else "a folder above the one you are in"
-        raise BadInput(f"{told} is {where}, and would be replaced as a whole. Name a new folder, for instance --out {here / 'adapter'}.")
+        raise BadInput(f"{place_name} is {where}, and would be replaced as a whole. Name a new folder, for instance --out {here / 'adapter'}.")
     if place.exists() and not place.is_dir():
-        raise BadInput(f"{told} is a file. {other}")
+        raise BadInput(f"{place_name} is a file. {other}")
     if len(os.fsencode(place.name)) > _LONGEST:
-        raise BadInput(f"{told} has a name of {len(os.fsencode(place.name))} bytes; at most {_LONGEST} can be written safely. {other}")
-    if replaced and place.is_dir() and (strangers := {p.name for p in _listed(place, told)} - set(ours)):
-        raise BadInput(f"{told} holds other files ({', '.join(sorted(strangers)[:3])}) and is not replaced. {other}")
+        raise BadInput(f"{place_name} has a name of {len(os.fsencode(place.name))} bytes; at most {_LONGEST} can be written safely. {other}")
+    if replaced and place.is_dir() and (strangers := {p.name for p in _listed(place, place_name)} - set(ours)):
+        raise BadInput(f"{place_name} holds other files ({', '.join(sorted(strangers)[:3])}) and is not replaced. {other}")
     above = place.parent if replaced or not place.exists() else place
     while not os.path.lexists(above):
         above = above.parent
     if not above.is_dir():
-        raise BadInput(f"{told} lies below {str(above)!r}, which is a file. {other}")
+        raise BadInput(f"{place_name} lies below {str(above)!r}, which is a file. {other}")
     try:
         with tempfile.TemporaryFile(dir=above):
             pass
     except OSError as error:
-        raise BadInput(f"{told} cannot be written: {error.strerror or error} in {str(above)!r}. {other}") from None
+        raise BadInput(f"{place_name} cannot be written: {error.strerror or error} in {str(above)!r}. {other}") from None
     return place
 
 
@@ -85,11 +85,11 @@ def check_adapter(out: Path, *, overwrite: bool, resume: bool) -> Path:
     return checkpoint
 
 
-def _listed(place: Path, told: str) -> list[Path]:
+def _listed(place: Path, holder: str) -> list[Path]:
     try:
         return list(place.iterdir())
     except OSError as error:
-        raise BadInput(f"{told} cannot be read: {error.strerror}. Choose another --out.") from None
+        raise BadInput(f"{holder} cannot be read: {error.strerror}. Choose another --out.") from None
 
 
 # -- one run at a time -------------------------------------------------------------------------------------------------
@@ -128,15 +128,15 @@ def holds(job: Callable[P, R]) -> Callable[P, R]:
     """Let a job with the keywords `out` and `progress` hold the former; of several processes the first one does."""
 
     @functools.wraps(job)
-    def run(*given: P.args, **told: P.kwargs) -> R:
-        out: Any = told.get("out")
+    def run(*given: P.args, **options: P.kwargs) -> R:
+        out: Any = options.get("out")
         if out is None or os.environ.get("RANK", "0") != "0":
-            return job(*given, **told)
+            return job(*given, **options)
         from asrpeft.training.events import Message, ignore
 
-        progress: Any = told.get("progress", ignore)
+        progress: Any = options.get("progress", ignore)
         with held(out, tell=lambda text: progress(Message(text))):
-            return job(*given, **told)
+            return job(*given, **options)
 
     return run
 
@@ -158,9 +158,9 @@ def _take(path: Path, out: str, tell: Callable[[str], None]) -> tuple[Path, int]
         if _is(path, file):
             break
         os.close(file)  # who held it took it away between our opening and our locking it
-    told = {"process": os.getpid(), "host": socket.gethostname(), "since": time.strftime("%Y-%m-%d %H:%M:%S")}
+    owner = {"process": os.getpid(), "host": socket.gethostname(), "since": time.strftime("%Y-%m-%d %H:%M:%S")}
     os.ftruncate(file, 0)
-    os.write(file, json.dumps(told).encode())
+    os.write(file, json.dumps(owner).encode())
     return path, file
 
 
@@ -196,7 +196,7 @@ def _is(path: Path, file: int) -> bool:
 def _holder(file: int) -> str:
     try:
         os.lseek(file, 0, os.SEEK_SET)
-        told = json.loads(os.read(file, 4096))
-        return f"process {told['process']} on {told['host']}, since {told['since']}"
+        holder = json.loads(os.read(file, 4096))
+        return f"process {holder['process']} on {holder['host']}, since {holder['since']}"
     except (OSError, ValueError, KeyError, TypeError):
         return "its process is not known"

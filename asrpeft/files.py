@@ -63,7 +63,7 @@ def replace_folder(folder: Path, write: Callable[[Path], None], *, overwrite: bo
     place.parent.mkdir(parents=True, exist_ok=True)
     _sweep_once(place.parent)
     fresh = _beside(place)
-    with _told(folder):
+    with _clear_failure(folder):
         fresh.mkdir()
         with _locked(fresh):
             try:
@@ -102,7 +102,7 @@ def recover(folder: Path) -> bool:
     place = Path(os.path.abspath(folder))
     if os.path.lexists(place) or not place.parent.is_dir():
         return False
-    found = [p for p, told in _temporaries(place.parent) if told["old"] and told["of"] == _digest(place.name) and _abandoned(p, told)]
+    found = [p for p, match in _temporaries(place.parent) if match["old"] and match["of"] == _digest(place.name) and _abandoned(p, match)]
     for path in sorted(found, key=lambda p: p.stat().st_mtime, reverse=True)[:1]:
         with contextlib.suppress(OSError):
             os.rename(path, place)
@@ -137,7 +137,7 @@ def replace_file(path: Path, data: bytes | str) -> Path:
     place.parent.mkdir(parents=True, exist_ok=True)
     _sweep_once(place.parent)
     fresh = _beside(place)
-    with _told(path):
+    with _clear_failure(path):
         try:
             with fresh.open("xb") as file:
                 _lock(file.fileno())
@@ -155,10 +155,10 @@ def replace_file(path: Path, data: bytes | str) -> Path:
 # -- what dead runs left -----------------------------------------------------------------------------------------------
 def sweep(folder: Path) -> None:
     """Take away what dead runs left half-written in a folder, and old folders that have a successor."""
-    for path, told in _temporaries(folder):
-        if told["old"] and not (_digest(told["name"]) == told["of"] and (folder / told["name"]).exists()):
+    for path, match in _temporaries(folder):
+        if match["old"] and not (_digest(match["name"]) == match["of"] and (folder / match["name"]).exists()):
             continue  # perhaps the only copy: `recover` puts it back when its name is asked for
-        if _abandoned(path, told):
+        if _abandoned(path, match):
             shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
 
 
@@ -189,14 +189,14 @@ def _beside(place: Path) -> Path:
 
 def _temporaries(folder: Path) -> Iterator[tuple[Path, re.Match[str]]]:
     for name in os.listdir(folder):
-        told = _TEMPORARY.fullmatch(name) if name.startswith(".") else None
-        if told is not None:
-            yield folder / name, told
+        match = _TEMPORARY.fullmatch(name) if name.startswith(".") else None
+        if match is not None:
+            yield folder / name, match
 
 
-def _abandoned(path: Path, told: re.Match[str]) -> bool:
+def _abandoned(path: Path, match: re.Match[str]) -> bool:
     """Whether nobody writes a temporary any more: it is not locked, and its process is dead or had time to lock it."""
-    dead = told["host"] == _HOST and not _alive(int(told["pid"]))
+    dead = match["host"] == _HOST and not _alive(int(match["pid"]))
     try:
         opened = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW) if fcntl is not None else None
     except OSError:
@@ -261,12 +261,12 @@ def _sync(path: Path) -> None:
 
 
 @contextmanager
-def _told(path: Path) -> Iterator[None]:
+def _clear_failure(path: Path) -> Iterator[None]:
     """An OSError that names what could not be written, for a full disk and whatever else the system or safetensors says."""
     try:
         yield
     except (OSError, SafetensorError) as error:
         reason = getattr(error, "strerror", None) or str(error).removeprefix("Error while serializing: ")
-        told = OSError(f"{str(path)!r} cannot be written: {reason}. What was there before is unchanged. Make room there, or choose another place.")
-        told.errno = getattr(error, "errno", None)
-        raise told from error
+        clear = OSError(f"{str(path)!r} cannot be written: {reason}. What was there before is unchanged. Make room there, or choose another place.")
+        clear.errno = getattr(error, "errno", None)
+        raise clear from error

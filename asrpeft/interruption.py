@@ -55,7 +55,7 @@ class _Listener:
 
     def __init__(self, raised: Callable[[int], BaseException]):
         self.raised, self.process = raised, os.getpid()
-        self.depth, self.told = 0, ""
+        self.depth, self.notice = 0, ""
         self.count, self.at = 0, 0.0
         self.pending: int | None = None
 
@@ -69,7 +69,7 @@ class _Listener:
             os.kill(self.process, number)
         elif self.count == 1 and self.depth:
             self.pending = number
-            os.write(2, f"\n{self.told}\n".encode())  # print could be what was interrupted
+            os.write(2, f"\n{self.notice}\n".encode())  # print could be what was interrupted
         else:
             self.pending = None
             raise self.raised(number)
@@ -104,16 +104,16 @@ def listening(raised: Callable[[int], BaseException] = plain) -> Iterator[None]:
 
 
 @contextmanager
-def deferred(told: str) -> Iterator[None]:
+def deferred(notice: str) -> Iterator[None]:
     """Let the block end before a signal is raised.
 
-    Args:  told: what a person who waits is told meanwhile.
+    Args:  notice: what a person who waits is told meanwhile.
     """
     here = _listener
     if here is None or threading.current_thread() is not threading.main_thread():
         yield
         return
-    here.depth, here.told = here.depth + 1, told
+    here.depth, here.notice = here.depth + 1, notice
     try:
         yield
     finally:

@@ -1,4 +1,4 @@
-"""Text → speech, by the formant, diphone, unit-selection and HMM synthesisers that Debian and one wheel provide.
+"""Text → speech, by the formant, diphone, unit-selection and HMM synthesizers that Debian and one wheel provide.
 
 espeak-ng   formants (and Klatt); in process, from the wheel `espeakng-loader`; a hundred languages, a hundred voices
 flite       diphones (kal, kal16), clustergen (awb, rms, slt); in process, from Debian's `flite`; English
@@ -45,7 +45,7 @@ FESTIVAL_VOICES = {
 
 
 class SynthesisError(RuntimeError):
-    """A synthesiser is not installed, does not know a voice, or gave no sound. The message says what to install."""
+    """A synthesizer is not installed, does not know a voice, or gave no sound. The message says what to install."""
 
 
 # --- espeak-ng -------------------------------------------------------------------------------------------------------
@@ -133,7 +133,7 @@ def speak(
     volume: int = 90,
     seed: int | None = None,
 ) -> np.ndarray:
-    """Speech by espeak-ng: (n,) float32 in [-1, 1] at 16 kHz, with the synthesiser's own silence at both ends.
+    """Speech by espeak-ng: (n,) float32 in [-1, 1] at 16 kHz, with the synthesizer's own silence at both ends.
 
     Args:
         text: plain text; what stands in [[double brackets]] is taken as phonemes (see `phonemes`).
@@ -250,6 +250,6 @@ def _read_wave(path: Path) -> np.ndarray | None:
 def _finish(samples: np.ndarray, rate: int, text: str) -> np.ndarray:
     """int16 at any rate → float32 at 16 kHz; refuses silence, which a text of punctuation alone would give."""
     if len(samples) < rate // 20 or not samples.any():
-        raise SynthesisError(f"the synthesiser said nothing for {text[:60]!r}; give it a text with letters.")
+        raise SynthesisError(f"the synthesizer said nothing for {text[:60]!r}; give it a text with letters.")
     floats = samples.astype(np.float32) / 32_768.0
     return floats if rate == SAMPLE_RATE else soxr.resample(floats, rate, SAMPLE_RATE).astype(np.float32)

@@ -58,8 +58,8 @@ def parser() -> argparse.ArgumentParser:
     add("--names", help="of the systems, with commas between; by default the file names")
     scoring_group = made.add_argument_group("scoring")
     add = scoring_group.add_argument
-    add("--normaliser", default="marks", help="what is done to both sides before comparing (default marks); see --list")
-    add("--list", action="store_true", help="list the normalisers and stop")
+    add("--normalizer", default="marks", help="what is done to both sides before comparing (default marks); see --list")
+    add("--list", action="store_true", help="list the normalizers and stop")
     add("--alignment", choices=ALIGNMENTS, default="levenshtein", help="sclite: NIST's costs")
     add("--character-unit", choices=("codepoint", "grapheme"), default="codepoint", help="what CER counts")
     add("--interval", choices=METHODS, default="studentised", help="kind of bootstrap interval (default studentised)")
@@ -91,8 +91,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = parser().parse_intermixed_args(arguments)
     try:
         if given.list:
-            width = max(map(len, scoring.normalisers()))
-            print("\n".join(f"{name:<{width}}  {step.about}" for name, step in scoring.normalisers().items()))
+            width = max(map(len, scoring.normalizers()))
+            print("\n".join(f"{name:<{width}}  {step.about}" for name, step in scoring.normalizers().items()))
             return 0
         if given.reference is None or not given.hypotheses:
             raise BadInput("give a file of references and at least one of hypotheses: scripts/wer.py REF HYP [HYP2 …].")
@@ -130,18 +130,18 @@ def _contents(given: argparse.Namespace) -> report.Report:
     speakers = reference.speakers
     if given.speakers:
         speakers = scoring.read_speakers(given.speakers, reference.ids, count=len(reference))
-    rule = scoring.normaliser(given.normaliser)
+    rule = scoring.normalizer(given.normalizer)
     scores = []
     for name, path, hypothesis in zip(_names(given), given.hypotheses, heard, strict=True):
         if not given.json and not given.quiet:
             print(f"{given.reference} ({reference.format}) against {path} ({hypothesis.format})", file=sys.stderr)
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", scoring.DamagingNormaliser)  # the notes of the report say it
+            warnings.simplefilter("ignore", scoring.DamagingNormalizer)  # the notes of the report say it
             scores.append(
                 scoring.score(
                     reference.texts,
                     scoring.match(reference, hypothesis, by_order=given.by_order),
-                    normaliser=rule,
+                    normalizer=rule,
                     speakers=speakers,
                     ids=reference.ids,
                     name=name,
@@ -153,19 +153,19 @@ def _contents(given: argparse.Namespace) -> report.Report:
                     character_unit=given.character_unit,
                 )
             )
-    chance = {"seed": given.seed, "resamples": given.resamples}
+    rng = {"seed": given.seed, "resamples": given.resamples}
     parts: dict[str, Any] = {"title": given.title or f"{Path(given.reference).name}: word error rates"}
     if given.by:
         parts["breakdowns"] = tuple(
-            scoring.breakdown(one, values, column=column, **chance) for column, values in _columns(given.by, reference, speakers).items() for one in scores
+            scoring.breakdown(one, values, column=column, **rng) for column, values in _columns(given.by, reference, speakers).items() for one in scores
         )
     if given.train_text:
         texts = scoring.read_transcripts(given.train_text).texts
-        parts["rare_words"] = {one.name: scoring.rare_word_recall(one, texts, normaliser=rule, **chance) for one in scores}
+        parts["rare_words"] = {one.name: scoring.rare_word_recall(one, texts, normalizer=rule, **rng) for one in scores}
     if given.hotwords:
         phrases = [line for line in scoring.read_transcripts(given.hotwords, format="plain").texts if line.strip()]
-        parts["hot_words"] = {one.name: scoring.hotword_recall(one, phrases, normaliser=rule, **chance) for one in scores}
-    tests = scoring.compare_all(scores, metric=given.metric, cap=given.cap, **chance)
+        parts["hot_words"] = {one.name: scoring.hotword_recall(one, phrases, normalizer=rule, **rng) for one in scores}
+    tests = scoring.compare_all(scores, metric=given.metric, cap=given.cap, **rng)
     return report.make(scores, comparisons=tests, top=given.top, run=given.run, **parts)
 
 

@@ -41,7 +41,7 @@ def tiny_base(seed: int = 0, **shape) -> WhisperForConditionalGeneration:
 
 
 def tiny_recognizer(seed: int = 0, **shape):
-    """A recogniser on a random tiny base, with a tokenizer of single bytes."""
+    """A recognizer on a random tiny base, with a tokenizer of single bytes."""
     from asrpeft.recognizer import BaseInfo, Recognizer
 
     return Recognizer(tiny_base(seed, **shape), ByteTokenizer(), BaseInfo(id="tiny", contexts=("full", "auto"), languages=("en",)))

@@ -68,9 +68,9 @@ def made(name):
 def test_a_bad_place_for_an_adapter_is_refused_before_anything_is_read(here, name, said, given):
     out = made(name)
     before = sorted(here.rglob("*"))
-    with pytest.raises(BadInput) as told:
+    with pytest.raises(BadInput) as message:
         job.finetune(None, None, out=out, **given)
-    assert said in str(told.value) and "--out" in str(told.value) and sorted(here.rglob("*")) == before
+    assert said in str(message.value) and "--out" in str(message.value) and sorted(here.rglob("*")) == before
 
 
 @pytest.mark.parametrize("verb", ["finetune", "speakers", "compare", "evaluate", "transcribe"])
@@ -153,16 +153,16 @@ def test_what_was_made_for_a_run_that_wrote_nothing_is_gone(here):
 
 def test_two_runs_of_one_process_exclude_each_other_whatever_they_call_the_folder(here):
     Path("link").symlink_to(here)
-    told = []
+    events = []
 
     def meanwhile(event):
         if isinstance(event, Step):
             with pytest.raises(BadInput, match="another run of this process"):
                 job.finetune(tiny_recognizer(), tones(4), lang="en", options=options(steps=1), out="link/a")
-            told.append(event)
+            events.append(event)
 
     job.finetune(tiny_recognizer(), tones(4), lang="en", options=options(steps=1), out="a", progress=meanwhile)
-    assert told and sorted(p.name for p in here.iterdir()) == ["a", "link"]
+    assert events and sorted(p.name for p in here.iterdir()) == ["a", "link"]
 
 
 def test_a_process_that_was_forked_off_does_not_hold_the_folder_on(here):
@@ -185,9 +185,9 @@ def test_where_there_are_no_locks_it_is_said_and_the_run_goes_on(here, monkeypat
         raise OSError(errno.ENOLCK, "No locks available")
 
     monkeypatch.setattr(destination, "_lock", none)
-    told = []
-    job.finetune(tiny_recognizer(), tones(4), lang="en", options=options(steps=1), out="a", progress=told.append)
-    assert any(isinstance(e, Message) and "No locks available" in e.text for e in told) and Path("a").is_dir()
+    message = []
+    job.finetune(tiny_recognizer(), tones(4), lang="en", options=options(steps=1), out="a", progress=message.append)
+    assert any(isinstance(e, Message) and "No locks available" in e.text for e in message) and Path("a").is_dir()
 
 
 def test_what_an_adapters_folder_holds_is_said_alike_by_who_writes_it_and_who_looks_at_it():

@@ -22,7 +22,7 @@ def test_one_version_is_told_everywhere():
     assert f"\n## {asrpeft.__version__}" in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
 
 
-def test_the_package_says_that_it_is_typed_and_under_which_licence():
+def test_the_package_says_that_it_is_typed_and_under_which_license():
     assert (ROOT / "asrpeft" / "py.typed").is_file() and "py.typed" in PROJECT["tool"]["setuptools"]["package-data"]["*"]
     assert PROJECT["project"]["license-files"] == ["LICENSE"]
     assert "Version 2.0, January 2004" in (ROOT / "LICENSE").read_text(encoding="utf-8") and PROJECT["project"]["license"] == "Apache-2.0"

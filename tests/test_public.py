@@ -25,7 +25,7 @@ def test_every_public_name_is_there_and_says_what_it_is(name):
     assert inspect.getdoc(getattr(asrpeft, name)), f"{name} has no docstring"
 
 
-def test_a_misspelt_name_is_answered_with_those_there_are():
+def test_a_misspelled_name_is_answered_with_those_there_are():
     with pytest.raises(AttributeError, match="no attribute 'transcribes'; it has .*transcribe"):
         asrpeft.transcribes  # noqa: B018
 
@@ -42,7 +42,7 @@ def test_what_checkers_read_is_what_python_gives():
 
 
 @pytest.fixture(scope="module")
-def told(tmp_path_factory) -> dict[str, str]:
+def revealed(tmp_path_factory) -> dict[str, str]:
     """What the type checker says of each name, as a user's script meets it; and of one that is not there."""
     pytest.importorskip("mypy", reason="pip install asrpeft[dev]")
     script = tmp_path_factory.mktemp("user") / "script.py"
@@ -55,8 +55,8 @@ def told(tmp_path_factory) -> dict[str, str]:
 
 @pytest.mark.xdist_group("types")  # one run of the checker
 @pytest.mark.parametrize("name", NAMES)
-def test_the_type_checker_sees_every_name_with_its_true_type(told, name):
-    public, seen = getattr(asrpeft, name), told[name].removeprefix("Revealed type is ").strip('"')
+def test_the_type_checker_sees_every_name_with_its_true_type(revealed, name):
+    public, seen = getattr(asrpeft, name), revealed[name].removeprefix("Revealed type is ").strip('"')
     if inspect.ismodule(public):
         assert seen == "types.ModuleType"
         return
@@ -71,5 +71,5 @@ def test_the_type_checker_sees_every_name_with_its_true_type(told, name):
 
 
 @pytest.mark.xdist_group("types")
-def test_the_type_checker_refuses_a_misspelt_name(told):
-    assert 'no attribute "transcribes"' in told["transcribes"], told["transcribes"]
+def test_the_type_checker_refuses_a_misspelled_name(revealed):
+    assert 'no attribute "transcribes"' in revealed["transcribes"], revealed["transcribes"]

@@ -17,7 +17,7 @@ _HOME = {"Adapter": "adapter", "Adapters": "container", "Manifest": "adapter", "
 __all__ = ["Adapter", "Adapters", "Manifest", "Route"]
 
 
-if not TYPE_CHECKING:  # else a misspelt name would pass every checker, as Any
+if not TYPE_CHECKING:  # else a misspelled name would pass every checker, as Any
 
     def __getattr__(name: str) -> Any:
         if name not in _HOME:

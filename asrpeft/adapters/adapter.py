@@ -201,7 +201,7 @@ class Adapter(nn.Module):
         """Decoder positions that its virtual tokens take before the first token."""
         return sum(len(piece.rows()[0]) for layer, piece in self.placed() if layer.kind == "decoder")
 
-    def settle(self, layers: Mapping[str, Layer]) -> None:
+    def rebind(self, layers: Mapping[str, Layer]) -> None:
         """Take the layers of a copied base in place of the ones this adapter was made on."""
         self.layers = {path: layers[path] for path in self.layers}
         if self.language is not None:
@@ -276,8 +276,8 @@ class Adapter(nn.Module):
         own = dict(self.tensors()[1])
         missing, extra = own.keys() - tensors.keys(), tensors.keys() - own.keys()
         if missing or extra:
-            told = ([name[:80] for name in sorted(names)[:3]] for names in (missing, extra))
-            raise BadAdapter("{} does not hold what its manifest says: missing {}, unknown {}.".format(source, *told))
+            shown = ([name[:80] for name in sorted(names)[:3]] for names in (missing, extra))
+            raise BadAdapter("{} does not hold what its manifest says: missing {}, unknown {}.".format(source, *shown))
         wrong = [f"{n} {tuple(tensors[n].shape)} instead of {tuple(t.shape)}" for n, t in own.items() if tensors[n].shape != t.shape]
         if wrong:
             raise BadAdapter(f"{source} has tensors of the wrong shape: {'; '.join(wrong[:3])}.")

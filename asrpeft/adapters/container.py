@@ -79,7 +79,7 @@ class Adapters(nn.Module):
         super().__setstate__(state)
         self._settle()
         for adapter in self._attached.values():
-            adapter.settle(self.layers)
+            adapter.rebind(self.layers)
             self._place(adapter)
         for path, backup in backups.items():
             self.sites[path].merged, self.sites[path].backup = self.merged, backup

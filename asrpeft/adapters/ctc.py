@@ -62,5 +62,5 @@ class CTCHead(nn.Module):
 
 
 def frames_needed(labels: Sequence[int]) -> int:
-    """The fewest frames on which CTC can place `labels`: one each, and a blank between equal neighbours."""
+    """The fewest frames on which CTC can place `labels`: one each, and a blank between equal neighbors."""
     return len(labels) + sum(a == b for a, b in zip(labels, labels[1:]))

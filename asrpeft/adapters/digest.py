@@ -46,10 +46,10 @@ def _plain(value: Any) -> Any:
 
 def difference(manifest: Mapping[str, Any], tensors: Path) -> str | None:
     """What is not as it was saved: a sentence without its beginning, the adapter; None where all is, or nothing is known."""
-    told = manifest["digest"]
-    if "tensors" in told and told["tensors"] != (found := of_file(tensors)):
+    stated = manifest["digest"]
+    if "tensors" in stated and stated["tensors"] != (found := of_file(tensors)):
         return (f"holds a damaged or exchanged {tensors.name}: its digest is {found[:15]}… and adapter.json was written beside one of "
-                f"{told['tensors'][:15]}…")  # fmt: skip
-    if "meaning" in told and told["meaning"] != of_fields(manifest):
+                f"{stated['tensors'][:15]}…")  # fmt: skip
+    if "meaning" in stated and stated["meaning"] != of_fields(manifest):
         return f"holds an adapter.json whose {', '.join(BOUND)} are not those that its tensors were saved with"
     return None

@@ -1,4 +1,4 @@
-"""A recogniser with one adapter folded in, as an ordinary Whisper checkpoint that plain `transformers` loads."""
+"""A recognizer with one adapter folded in, as an ordinary Whisper checkpoint that plain `transformers` loads."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def export_merged(recognizer: Any, name: str, folder: str | Path, *, overwrite: 
     adapter was trained to; without them `transformers` guesses a language and leaves the task out of the prompt.
     `asrpeft.json` beside them says the same to this project, with the audio context, what it was made of, and which
     language token stands for a learned language (`language_slots: {"<|yo|>": "klingon"}`), since plain `transformers` knows
-    that language by the slot's name. A CTC head goes along. The recogniser is left as it was.
+    that language by the slot's name. A CTC head goes along. The recognizer is left as it was.
 
     Args:
         recognizer: a `Recognizer`, nothing merged into it.
@@ -37,7 +37,7 @@ def export_merged(recognizer: Any, name: str, folder: str | Path, *, overwrite: 
     """
     adapters, manifest = recognizer.adapters, recognizer.adapters[name].manifest
     if not hasattr(recognizer.tokenizer, "save_pretrained"):
-        raise BadInput("The recogniser's tokenizer cannot be saved; load the base from its checkpoint.")
+        raise BadInput("The recognizer's tokenizer cannot be saved; load the base from its checkpoint.")
     already = name in adapters.merged
     if not already:
         if adapters.merged:
@@ -89,16 +89,16 @@ def _write(recognizer: Any, name: str, manifest: Any, into: Path) -> None:
 def _generation(recognizer: Any, manifest: Any) -> Any:
     """The generation config under which plain `transformers` begins every transcript as this project does: with the tables
     of Whisper's tokens, which fine-tuned checkpoints often come without, and the adapter's own language and task."""
-    told = copy.deepcopy(recognizer.generation)
-    told.forced_decoder_ids = None  # the old way to say what `language` and `task` say
-    told.is_multilingual, told.no_timestamps_token_id = recognizer.multilingual, recognizer.no_timestamps
+    written = copy.deepcopy(recognizer.generation)
+    written.forced_decoder_ids = None  # the old way to say what `language` and `task` say
+    written.is_multilingual, written.no_timestamps_token_id = recognizer.multilingual, recognizer.no_timestamps
     if recognizer.multilingual:
         language = manifest.language or recognizer.info.language
         token = manifest.language_slot or (None if language is None else recognizer.token_for(language))
-        told.lang_to_id, told.task_to_id = dict(recognizer.languages), recognizer.tasks
-        told.language, told.task = token, manifest.task
+        written.lang_to_id, written.task_to_id = dict(recognizer.languages), recognizer.tasks
+        written.language, written.task = token, manifest.task
     else:
         for table in ("lang_to_id", "task_to_id"):  # a table that is there, were it None, means a language is to be guessed
-            if hasattr(told, table):
-                delattr(told, table)
-    return told
+            if hasattr(written, table):
+                delattr(written, table)
+    return written

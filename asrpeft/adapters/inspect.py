@@ -74,8 +74,8 @@ class Inspection:
 
     def wer(self, when: str) -> float | None:
         """The WER that `scores` has of the base ("before") or of the adapter ("after"), a fraction; None where it has none."""
-        told = self.scores.get(when)
-        value = told.get("wer") if isinstance(told, dict) else None
+        score = self.scores.get(when)
+        value = score.get("wer") if isinstance(score, dict) else None
         return value if isinstance(value, float) and math.isfinite(value) or type(value) is int and abs(value) < 10**9 else None
 
 

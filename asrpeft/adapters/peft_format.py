@@ -1,6 +1,6 @@
 """Adapter folders of Hugging Face `peft`: `adapter_config.json` and `adapter_model.safetensors`, read and written.
 
-For the methods that both have: LoRA (Linear, Conv1d, Embedding; standard and rank-stabilised scaling), LoHa (Linear, Conv1d
+For the methods that both have: LoRA (Linear, Conv1d, Embedding; standard and rank-stabilized scaling), LoHa (Linear, Conv1d
 as a flat matrix) and IA3 (Linear). `peft` never changes the output head that is tied to an embedding, so an adapted
 embedding corresponds to `head=False` here. https://huggingface.co/docs/peft/developer_guides/checkpoint
 
@@ -73,8 +73,8 @@ def write_peft(adapter: Adapter, folder: str | Path, *, overwrite: bool = False)
     def write(into: Path) -> None:
         save_file(held, into / TENSORS, metadata={"format": "pt"})
         (into / CONFIG).write_text(json.dumps(config, indent=1) + "\n", encoding="utf-8")
-        told = carried | {"of": _digest(into)}
-        (into / CARRIED).write_text(json.dumps(told, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        record = carried | {"of": _digest(into)}
+        (into / CARRIED).write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
         if adapter.ctc is not None:
             save_file({name: tensor.detach().cpu().contiguous() for name, tensor in adapter.ctc.state_dict().items()}, into / CARRIED_CTC)
 
@@ -188,17 +188,17 @@ def read_peft(adapters: Adapters, folder: str | Path, *, name: str | None = None
     given = {key: value for key, value in manifest.items() if value is not None}
     named = config.get("base_model_name_or_path")
     training = carried.pop("training", {}) | {"imported": "peft", "base_model_name_or_path": named[:500] if isinstance(named, str) else None}
-    told = Manifest(
+    restored = Manifest(
         method=method, config=settings, where=paths, sites=paths, training=training,
         **({"base_id": adapters.base_id, "base_fingerprint": adapters.fingerprint} | carried | given),
     )  # fmt: skip
-    check_base(told, adapters.fingerprint, adapters.base_id, force=force)
-    told = replace(told, base_id=adapters.base_id, base_fingerprint=adapters.fingerprint)
-    adapter = build(name or folder.resolve().name, told, layers, own, source=repr(str(folder)))
-    if told.ctc_vocabulary is not None:
+    check_base(restored, adapters.fingerprint, adapters.base_id, force=force)
+    restored = replace(restored, base_id=adapters.base_id, base_fingerprint=adapters.fingerprint)
+    adapter = build(name or folder.resolve().name, restored, layers, own, source=repr(str(folder)))
+    if restored.ctc_vocabulary is not None:
         own |= {f"ctc.{part}": tensor for part, tensor in _tensors(folder / CARRIED_CTC).items()}
-        check_head(told, own, adapters.base.config.d_model, source=repr(str(folder)))
-        adapter.ctc = CTCHead(adapters.base.config.d_model, told.ctc_vocabulary)
+        check_head(restored, own, adapters.base.config.d_model, source=repr(str(folder)))
+        adapter.ctc = CTCHead(adapters.base.config.d_model, restored.ctc_vocabulary)
     adapter.restore(own, source=repr(str(folder)))
     return adapters.attach(adapter)
 
@@ -212,14 +212,14 @@ def _carried(folder: Path) -> dict[str, Any]:
     if not path.is_file():
         return {}
     try:
-        told = read_json(path)
-        if not isinstance(told, dict):
+        record = read_json(path)
+        if not isinstance(record, dict):
             raise ValueError("it is not an object")
-        found = {name: told[name] for name in CARRIED_FIELDS if name in told}
+        found = {name: record[name] for name in CARRIED_FIELDS if name in record}
         wrong = [name for name, value in found.items() if name in _CHECKS and not _CHECKS[name](value)]
         if wrong:
             raise ValueError(f"unusable {', '.join(wrong)}")
-        if told.get("of") != _digest(folder):
+        if record.get("of") != _digest(folder):
             found = {name: value for name, value in found.items() if name not in ("scores", "ctc_vocabulary")}
     except (OSError, ValueError, TypeError) as error:
         raise BadAdapter(f"{str(path)!r} cannot be used: {error}. Delete it to read what peft's own files say.") from None

@@ -30,8 +30,8 @@ def generator(*key: object) -> Generator:
     return Generator().manual_seed(int.from_bytes(digest, "little") >> 1)
 
 
-def uniform(low: float, high: float, chance: Generator) -> float:
-    return low + (high - low) * float(torch.rand((), generator=chance))
+def uniform(low: float, high: float, rng: Generator) -> float:
+    return low + (high - low) * float(torch.rand((), generator=rng))
 
 
 def speed(samples: Tensor, factor: float) -> Tensor:
@@ -43,11 +43,11 @@ def speed(samples: Tensor, factor: float) -> Tensor:
     return samples if hundredths == 100 else torchaudio.functional.speed(samples, SAMPLE_RATE, (hundredths + 1e-6) / 100)[0]
 
 
-def add_noise(samples: Tensor, snr_db: float, chance: Generator, *, colour: float = 1.0) -> Tensor:
-    """Add noise of power 1 / f^colour (0 white, 1 pink, 2 brown) at `snr_db` below the speech's power."""
+def add_noise(samples: Tensor, snr_db: float, rng: Generator, *, color: float = 1.0) -> Tensor:
+    """Add noise of power 1 / f^color (0 white, 1 pink, 2 brown) at `snr_db` below the speech's power."""
     n = next_fast_len(samples.shape[-1], real=True)
-    spectrum = torch.fft.rfft(torch.randn(n, generator=chance))
-    spectrum *= torch.arange(len(spectrum)).clamp(min=1).pow(-colour / 2)
+    spectrum = torch.fft.rfft(torch.randn(n, generator=rng))
+    spectrum *= torch.arange(len(spectrum)).clamp(min=1).pow(-color / 2)
     spectrum[0] = 0.0
     noise = torch.fft.irfft(spectrum, n)[: samples.shape[-1]]
     if not samples.any() or not noise.any():
@@ -55,14 +55,14 @@ def add_noise(samples: Tensor, snr_db: float, chance: Generator, *, colour: floa
     return torchaudio.functional.add_noise(samples, noise, torch.tensor(float(snr_db)))
 
 
-def room_response(rt60: Seconds, direct: float, chance: Generator) -> Tensor:
+def room_response(rt60: Seconds, direct: float, rng: Generator) -> Tensor:
     """A synthetic room's impulse response: the direct sound, then noise that decays by 60 dB in `rt60` seconds.
 
     Args:    direct: share of the energy that arrives directly, over 0 and at most 1.
     Returns: (n,), energy 1. Source: Moorer, 1979, for noise with exponential decay as the sound of a room.
     """
     n = max(2, round(rt60 * SAMPLE_RATE))
-    tail = torch.randn(n, generator=chance) * torch.exp(-math.log(1000.0) * torch.arange(n) / n)
+    tail = torch.randn(n, generator=rng) * torch.exp(-math.log(1000.0) * torch.arange(n) / n)
     tail[: round(0.002 * SAMPLE_RATE)] = 0.0  # the first wall is some 70 cm of detour away
     tail *= math.sqrt((1 - direct) / float(tail.square().sum().clamp(min=1e-12)))
     tail[0] = math.sqrt(direct)
@@ -103,7 +103,7 @@ def clip(samples: Tensor, level: float) -> Tensor:
 def spec_augment(
     features: Tensor,
     n_frames: int,
-    chance: Generator,
+    rng: Generator,
     *,
     time_masks: int = 2,
     time_width: int = 50,
@@ -128,7 +128,7 @@ def spec_augment(
     mean, freq_width = float(masked.mean()), round(freq_width * features.shape[0] / 80)
     # torchaudio draws from torch's global generator: it is lent our seed, and given back as it was.
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(int(torch.randint(2**62, (), generator=chance)))
+        torch.manual_seed(int(torch.randint(2**62, (), generator=rng)))
         for _ in range(time_masks):
             masked = torchaudio.functional.mask_along_axis(masked, time_width, mean, axis=1, p=time_share)
         for _ in range(freq_masks):
@@ -176,8 +176,8 @@ class Augmentation:
         """The factor that `samples` plays this utterance by; 1 where a slow speed would make it longer than 30 s."""
         if self.speeds == (1.0,):
             return 1.0
-        chance = generator(self.seed, utterance, epoch, "speed")
-        factor = self.speeds[int(torch.randint(len(self.speeds), (), generator=chance))]
+        rng = generator(self.seed, utterance, epoch, "speed")
+        factor = self.speeds[int(torch.randint(len(self.speeds), (), generator=rng))]
         return factor if n_samples / factor + 1 <= MAX_SECONDS * SAMPLE_RATE else 1.0
 
     def samples(self, samples: Tensor, utterance: str, epoch: int) -> Tensor:
@@ -187,19 +187,19 @@ class Augmentation:
             """This kind's own chance if it happens this time."""
             if probability == 0.0:
                 return None
-            chance = generator(self.seed, utterance, epoch, kind)
-            return chance if float(torch.rand((), generator=chance)) < probability else None
+            rng = generator(self.seed, utterance, epoch, kind)
+            return rng if float(torch.rand((), generator=rng)) < probability else None
 
         samples = speed(samples, self.speed_of(samples.shape[-1], utterance, epoch))
-        if chance := drawn("reverb", self.reverb):
-            response = room_response(uniform(*self.rt60_s, chance), uniform(0.3, 0.9, chance), chance)
+        if rng := drawn("reverb", self.reverb):
+            response = room_response(uniform(*self.rt60_s, rng), uniform(0.3, 0.9, rng), rng)
             samples = reverberate(samples, response)
-        if chance := drawn("noise", self.noise):
-            samples = add_noise(samples, uniform(*self.snr_db, chance), chance, colour=uniform(0.0, 2.0, chance))
-        if chance := drawn("loudness", self.loudness):
-            samples = gain(samples, uniform(*self.gain_db, chance))
-        if chance := drawn("clipping", self.clipping):
-            samples = clip(samples, uniform(*self.clip_level, chance))
+        if rng := drawn("noise", self.noise):
+            samples = add_noise(samples, uniform(*self.snr_db, rng), rng, color=uniform(0.0, 2.0, rng))
+        if rng := drawn("loudness", self.loudness):
+            samples = gain(samples, uniform(*self.gain_db, rng))
+        if rng := drawn("clipping", self.clipping):
+            samples = clip(samples, uniform(*self.clip_level, rng))
         if drawn("telephone", self.telephone):
             samples = telephone(samples)
         return samples
@@ -208,10 +208,10 @@ class Augmentation:
         """(n_mels, frames) log-mel, of which `n_frames` hold speech → the same shape, perhaps with masks."""
         if self.masking == 0.0:
             return features
-        chance = generator(self.seed, utterance, epoch, "masking")
-        if float(torch.rand((), generator=chance)) >= self.masking:
+        rng = generator(self.seed, utterance, epoch, "masking")
+        if float(torch.rand((), generator=rng)) >= self.masking:
             return features
-        return spec_augment(features, n_frames, chance, time_masks=self.time_masks, time_width=self.time_width,
+        return spec_augment(features, n_frames, rng, time_masks=self.time_masks, time_width=self.time_width,
                             freq_masks=self.freq_masks, freq_width=self.freq_width)  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""The disturbances a recogniser is tested under: each a name and what it does to samples, always the same for a seed.
+"""The disturbances a recognizer is tested under: each a name and what it does to samples, always the same for a seed.
 
 Augmentation draws how much of what happens; here each is fixed, so that a table of conditions means the same every time.
 """
@@ -30,11 +30,11 @@ class Condition:
 
 
 def _noise(snr_db: float) -> Condition:
-    return Condition(f"noise {snr_db:g} dB", lambda samples, chance: add_noise(samples, snr_db, chance))
+    return Condition(f"noise {snr_db:g} dB", lambda samples, rng: add_noise(samples, snr_db, rng))
 
 
 def _room(rt60_s: float, direct: float) -> Condition:
-    return Condition(f"reverb {rt60_s:g} s", lambda samples, chance: reverberate(samples, room_response(rt60_s, direct, chance)))
+    return Condition(f"reverb {rt60_s:g} s", lambda samples, rng: reverberate(samples, room_response(rt60_s, direct, rng)))
 
 
 def _speed(factor: float) -> Condition:

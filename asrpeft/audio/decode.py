@@ -50,7 +50,7 @@ _DECODING_ERRORS = (av.error.FFmpegError, RuntimeError, OSError, ValueError, EOF
 
 
 def decode(source: Source, *, start: float = 0.0, duration: float | None = None, most_s: float | None = None) -> np.ndarray:
-    """Read audio, or a part of it, as the recogniser wants it.
+    """Read audio, or a part of it, as the recognizer wants it.
 
     Args:
         source: path of a file, or the bytes of one.

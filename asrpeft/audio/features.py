@@ -66,7 +66,7 @@ def log_mel(samples: Tensor, *, n_mels: int = 80, n_frames: int | None = None) -
     if samples.ndim != 1 or n_frames < 1:
         raise BadInput(f"Features are made of (n,) samples, one frame at least; got shape {tuple(samples.shape)} and {n_frames} frames.")
     samples = samples[: n_frames * HOP].to(torch.float32)
-    # A frame is centred on its first sample and reaches 200 samples either way; one hop more settles the last of them.
+    # A frame is centered on its first sample and reaches 200 samples either way; one hop more settles the last of them.
     sounding = min(n_frames, samples.shape[-1] // HOP + 3)
     needed = (sounding - 1) * HOP + N_FFT // 2 + 1
     if n_frames <= MAX_FRAMES:

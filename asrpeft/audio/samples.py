@@ -1,4 +1,4 @@
-"""Samples that a caller hands over: whatever holds numbers becomes what the recogniser wants, or is refused in words."""
+"""Samples that a caller hands over: whatever holds numbers becomes what the recognizer wants, or is refused in words."""
 
 from __future__ import annotations
 

@@ -39,11 +39,11 @@ def inspect(
     --json: one object with these keys and, per site, {"path", "parameters", "delta_norm", "relative"}; "digest": "agrees" where the
     tensors are those that adapter.json was saved with, "absent" where it has none, "differs: …" where it cannot be loaded.
     """
-    from asrpeft.adapters.inspect import inspect as look
+    from asrpeft.adapters.inspect import inspect as inspect_adapter
 
     say = teller(quiet=quiet, as_json=json)
     recognizer = None if model is None else o.load_model(model, device="cpu", dtype="float32", threads=None, say=say)
-    found = look(folder, adapters=None if recognizer is None else recognizer.adapters)
+    found = inspect_adapter(folder, adapters=None if recognizer is None else recognizer.adapters)
     if json:
         print_json(found.to_json())
         return

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from asrpeft.jobs.amounts import Curve
-    from asrpeft.jobs.compare import Contest
+    from asrpeft.jobs.compare import MethodComparison
     from asrpeft.scoring import Comparison
 
 
@@ -89,7 +89,7 @@ def compare(
     """
     if out is not None:
         destination.check(out)
-    from asrpeft.cli.training_progress import told
+    from asrpeft.cli.training_progress import reporting
     from asrpeft.jobs import compare as job
     from asrpeft.jobs.amounts import amounts as grow
     from asrpeft.jobs.provenance import run_of
@@ -112,14 +112,14 @@ def compare(
     recognizer = o.load_model(model, device=device, dtype=dtype, threads=threads, say=say)
     made_by = run_of(recognizer, {}, command=command.line())
     if amounts is not None:
-        with told(quiet=quiet, say=say) as progress:
+        with reporting(quiet=quiet, say=say) as progress:
             grown = grow(recognizer, corpora[0], corpora[1], fractions=fractions(amounts), method=wanted[0], options=given, where=where,
                          settings=own.get(wanted[0]), lang=lang, dev=corpora[2], out=out, resume=resume, overwrite=overwrite,
                          decoding=o.search(beams, ctc_weight), overlap="tell" if allow_overlap else "refuse", progress=progress,
                          done=None if out is None else lambda found: keep_curve(found, out, say, made_by))  # fmt: skip
         show_curve(grown, out, as_json=json, say=say)
         return
-    with told(quiet=quiet, say=say) as progress:
+    with reporting(quiet=quiet, say=say) as progress:
         found = job.compare(recognizer, corpora[0], corpora[1], methods=wanted, options=given, where=where, settings=own, lang=lang, dev=corpora[2], out=out,
                         resume=resume, overwrite=overwrite, decoding=o.search(beams, ctc_weight), overlap="tell" if allow_overlap else "refuse",
                         progress=progress, done=None if out is None else lambda found: keep(found, out, say, made_by))  # fmt: skip
@@ -172,7 +172,7 @@ def show_curve(found: Curve, out: Path | None, *, as_json: bool, say: Callable[[
     tell_notes(found, [point.test for point in found.points])
 
 
-def keep(found: Contest, out: Path, say: Callable[[str], None], run: Mapping[str, Any] = _NOTHING) -> None:
+def keep(found: MethodComparison, out: Path, say: Callable[[str], None], run: Mapping[str, Any] = _NOTHING) -> None:
     """compare.csv, compare.json and compare.svg of what is done so far. That they cannot be written ends nothing: more is to come."""
     try:
         _keep(out / "compare", found.rows(), found.to_json() | {"run": dict(run)})
@@ -217,7 +217,7 @@ def judged(test: Comparison) -> str:
     return p_value(test.p if test.p_adjusted is None else test.p_adjusted)
 
 
-def tell_notes(found: Contest | Curve, tests: list[Comparison]) -> None:
+def tell_notes(found: MethodComparison | Curve, tests: list[Comparison]) -> None:
     """What a reader of the table needs: of the data, of the base's score and of the tests, each once."""
     if len(tests) > 1:
         tell("The p are Holm's: each is what it would be alone, made larger for the others beside it.")
@@ -225,7 +225,7 @@ def tell_notes(found: Contest | Curve, tests: list[Comparison]) -> None:
         tell(f"Note: {note}")
 
 
-def draw(found: Contest, path: Path) -> Path:
+def draw(found: MethodComparison, path: Path) -> Path:
     """WER against trained parameters, with intervals; the base as a line."""
     import matplotlib
 

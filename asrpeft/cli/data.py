@@ -32,7 +32,7 @@ def check(data: Corpora, columns: o.Columns = None, strict: o.Strict = False, js
     letters or with marks such as [noise], without a letter, far too long or too short for their audio; rows without a speaker
     or language where others have one. None of that is an error.
 
-    --json: {"corpus", "usable", "skipped": [{"id", "reason"}], "doubtful": [{"kind", "told", "rows", "examples": [{"id",
+    --json: {"corpus", "usable", "skipped": [{"id", "reason"}], "doubtful": [{"kind", "message", "rows", "examples": [{"id",
     "detail"}]}], "listened_to"} and the other keys of `stats`. Exit status 1 if anything is unusable.
     """
     from asrpeft.cli.progress import bar
@@ -50,7 +50,7 @@ def check(data: Corpora, columns: o.Columns = None, strict: o.Strict = False, js
                 say(f"  {item.id}: {item.reason}")
                 bad += [asdict(item)] * json
             elif samples is not None:
-                found.look(item, samples, listen=number % every == 0 and found.listened < LISTENED)
+                found.inspect(item, samples, listen=number % every == 0 and found.listened < LISTENED)
             if number % 10 == 0:
                 advance(number, reading.size)
     doubts = found.doubts()
@@ -60,7 +60,7 @@ def check(data: Corpora, columns: o.Columns = None, strict: o.Strict = False, js
     else:
         for doubt in doubts:
             of = f" of {count(found.listened)}" if doubt.kind == "no speech heard" else ""
-            say(f"{count(doubt.rows)}{of} {'row' if doubt.rows == 1 and not of else 'rows'}: {doubt.told}")
+            say(f"{count(doubt.rows)}{of} {'row' if doubt.rows == 1 and not of else 'rows'}: {doubt.message}")
             for id_, detail in doubt.examples:
                 say(f"    {id_}" + (f": {detail}" if detail else ""))
             if doubt.rows > len(doubt.examples):

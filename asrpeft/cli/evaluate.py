@@ -34,8 +34,8 @@ def add_to(app: typer.Typer) -> None:
 
 Adapters = Annotated[list[str] | None, typer.Option("--adapter", help="An adapter folder; give the option again for more.")]
 By = Annotated[list[str] | None, typer.Option("--by", help="Break the scores down by these columns: speaker,age.")]
-Normaliser = Annotated[
-    str, typer.Option("--normaliser", help="marks (default; keeps combining marks), none, whisper-english, whisper-basic, or the path of a mapping file.")
+Normalizer = Annotated[
+    str, typer.Option("--normalizer", help="marks (default; keeps combining marks), none, whisper-english, whisper-basic, or the path of a mapping file.")
 ]
 
 TrainData = Annotated[
@@ -75,7 +75,7 @@ def evaluate(
     task: o.OwnTask = None,
     context: o.Context = None,
     by: By = None,
-    normaliser: Normaliser = "marks",
+    normalizer: Normalizer = "marks",
     cap: Annotated[
         float | None,
         typer.Option(
@@ -114,7 +114,7 @@ def evaluate(
 
     --json: {"systems": [{"name", "wer", "cer", "wer_interval", "cer_interval", "interval_unit", "words", "characters",
     "substitutions", "insertions", "deletions", "utterances", "audio_seconds", "audio_seconds_per_second", "raw",
-    "normaliser", "real_time_factor", "hallucination", "calibration": {"ece", "nce", "bins", "utterance_confidence", …},
+    "normalizer", "real_time_factor", "hallucination", "calibration": {"ece", "nce", "bins", "utterance_confidence", …},
     …}], "tests": [{"a", "b", "difference", "p", "verdict"}], "skipped": […]}: the base first. Where asked for, a system
     also holds "by" (with the "gap" between worst and best group), "rare_words", "hot_words", "nonspeech": {"rate",
     "words_per_hour"} and, of an adapter, "guard": {"before", "after", "loss", "max_loss", "passed"}; beside the systems
@@ -161,15 +161,15 @@ def evaluate(
     )
     began = time.monotonic()
 
-    def told(done: int, total: int, what: str) -> None:
+    def on_progress(done: int, total: int, what: str) -> None:
         share = whole.share(done)
         advance(done, total, what, remaining_s=(time.monotonic() - began) * (1 - share) / share if share else None)
 
     with bar("evaluating", quiet=quiet) as advance:
         found = run(
             recognizer, corpus, adapters=names, voices=voices, lang=lang, proxy_lang=proxy_lang, task=task, context=context, batch_size=batch_size,
-            normaliser=normaliser, by=wanted, cap=cap, checks=checks, options=o.search(beams, ctc_weight), seed=seed, strict=strict,
-            train=train, overlap="tell" if allow_overlap else "refuse", progress=told,
+            normalizer=normalizer, by=wanted, cap=cap, checks=checks, options=o.search(beams, ctc_weight), seed=seed, strict=strict,
+            train=train, overlap="tell" if allow_overlap else "refuse", progress=on_progress,
         )  # fmt: skip
     made_by = run_of(recognizer, dict(zip(names, adapter or ())), command=command.line())
     if speakers is not None:
@@ -209,7 +209,7 @@ def contents(found: Evaluation, *, title: str) -> Report:
         breakdowns=tuple(part for one in found.systems for part in one.breakdowns),
         speeds={one.score.name: one.speed for one in found.systems if one.speed is not None},
         calibrations=each("calibration"), rare_words=each("rare_words"), hot_words=each("hot_words"), nonspeech=each("nonspeech"),
-        guards={name: kept.gate for name, kept in each("guard").items()}, conditions=found.conditions,
+        guards={name: kept.test for name, kept in each("guard").items()}, conditions=found.conditions,
     )  # fmt: skip
 
 
@@ -236,12 +236,12 @@ def write(report: Report, found: Evaluation, corpus: Corpus, out: Path, *, overw
 
     by_id = {one.id: one for one in found.systems[0].transcripts.utterances}
     audio, silent = sounds([by_id[one] for one in layouts.listed(report) if one in by_id])
-    told = found.to_json(rows=True) | {"run": dict(report.made_by)}
+    content = found.to_json(rows=True) | {"run": dict(report.made_by)}
 
     def fill(folder: Path) -> None:
         (folder / "report.html").write_text(layouts.html(report, audio=audio, no_player=silent), encoding="utf-8")
         (folder / "report.md").write_text(layouts.markdown(report), encoding="utf-8")
-        (folder / "report.json").write_text(dumps(told, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+        (folder / "report.json").write_text(dumps(content, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
         (folder / "tables").mkdir()
         for name, rows in values.tables(report):
             place = folder / "tables" / quote(name, safe=" @+=,()")

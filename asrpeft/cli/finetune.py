@@ -28,10 +28,10 @@ Loss = Annotated[str, typer.Option("--loss", help="ce, ctc, ce+ctc, or weighted:
 Lr = Annotated[float | None, typer.Option("--lr", help="Peak learning rate. Default: the method's own.")]
 HeadLr = Annotated[float | None, typer.Option("--head-lr", help="Peak learning rate of a CTC head. Default: 1e-3, or the adapter's rate where that is higher.")]
 Epochs = Annotated[int | None, typer.Option("--epochs", help="Passes over the data (10 if no length is given).")]
-Steps = Annotated[int | None, typer.Option("--steps", help="Optimiser steps.")]
+Steps = Annotated[int | None, typer.Option("--steps", help="Optimizer steps.")]
 Minutes = Annotated[float | None, typer.Option("--minutes", help="Minutes of training.")]
 BatchSeconds = Annotated[float, typer.Option("--batch-seconds", help="Seconds of audio in a batch.")]
-Accumulate = Annotated[int, typer.Option("--accumulate", help="Batches in an optimiser step.")]
+Accumulate = Annotated[int, typer.Option("--accumulate", help="Batches in an optimizer step.")]
 Schedule = Annotated[str, typer.Option("--schedule", help="cosine, linear or constant, after the warm-up.")]
 Precision = Annotated[str, typer.Option("--precision", help="auto, bf16 or no.")]
 Augment = Annotated[str, typer.Option("--augment", help="none, standard or strong, with changes: standard,noise=0.3.")]
@@ -167,7 +167,7 @@ def finetune(
     --max-loss guard data choose nothing, and "passed" is held against 3 points.
     """
     destination.check_adapter(out, overwrite=overwrite, resume=resume)  # before anything is read, imports included
-    from asrpeft.cli.training_progress import told
+    from asrpeft.cli.training_progress import reporting
     from asrpeft.jobs.finetune import finetune as run
     from asrpeft.training import TrainingOptions
 
@@ -183,7 +183,7 @@ def finetune(
     guards = [None if d is None else o.read_corpus(d, strict=strict) for d in (guard, guard_dev)]
     silent = None if nonspeech is None else o.read_recordings(nonspeech)
     recognizer = o.load_model(model, device=device, dtype=dtype, threads=threads, say=say)
-    with told(quiet=quiet, say=say) as progress:
+    with reporting(quiet=quiet, say=say) as progress:
         result = run(
             recognizer, corpora[0], dev=corpora[1], eval_data=corpora[2], guard=guards[0], guard_dev=guards[1], guard_lang=guard_lang,
             max_loss=None if max_loss is None else max_loss / 100, nonspeech=silent, options=given, method=method, settings=o.pairs("--set", settings), where=where,
@@ -222,7 +222,7 @@ def show(found: dict[str, Any], out: Path) -> None:
         columns = ["", "WER", "95 % interval", "CER", "95 % interval", "sub/del/ins"]
         console().print(
             table(
-                f"{count(after['utterances'])} utterances, {count(after['words'])} words; intervals over {after['interval_unit']}s; normaliser {after['normaliser']}",
+                f"{count(after['utterances'])} utterances, {count(after['words'])} words; intervals over {after['interval_unit']}s; normalizer {after['normalizer']}",
                 columns,
                 rows,
             )

@@ -21,7 +21,7 @@ from asrpeft.errors import AsrpeftError, Failure
 
 app = typer.Typer(
     name="asrpeft",
-    help="Adapt a Whisper-style speech recogniser to a language, a domain or a voice with a few hundred kilobytes of trained parameters.",
+    help="Adapt a Whisper-style speech recognizer to a language, a domain or a voice with a few hundred kilobytes of trained parameters.",
     no_args_is_help=True,
     cls=Verbs,
     pretty_exceptions_enable=False,
@@ -80,8 +80,8 @@ def run(arguments: Sequence[str] | None = None) -> None:
         _stop(error.__cause__ if isinstance(error.__cause__, Exception) else error, 1)
     except interruption.Interrupted as error:
         resumes = error.resumes and given[0] in _RESUMES
-        told = ["Interrupted.", *getattr(error, "__notes__", ()), *(["With --resume the same command goes on from there."] if resumes else [])]
-        tell(" ".join(told), error=True)
+        lines = ["Interrupted.", *getattr(error, "__notes__", ()), *(["With --resume the same command goes on from there."] if resumes else [])]
+        tell(" ".join(lines), error=True)
         raise SystemExit(error.status) from None
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

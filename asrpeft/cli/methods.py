@@ -31,7 +31,7 @@ def methods(
     total = sum(p.numel() for p in recognizer.base.parameters())
     found = []
     for each in [name] if name else names():
-        cls, told = method(each), describe(each)
+        cls, description = method(each), describe(each)
         config = configure(cls, {})
         try:
             sites = [layer for layer in plan_sites(layers, each, where)[1] if cls.fits(layer, config)]
@@ -40,7 +40,7 @@ def methods(
             if name:
                 raise
             trained = None
-        found.append((told, trained))
+        found.append((description, trained))
     if json:
         keys = [{"name": t.name, "title": t.title, "equation": t.equation, "paper": t.paper, "mergeable": t.mergeable, "layers": list(t.kinds),
                  "where": t.where, "settings": t.settings, "parameters": n} for t, n in found]  # fmt: skip
@@ -48,11 +48,11 @@ def methods(
         return
     out, say = console(), teller(quiet=quiet, as_json=False)
     if name:
-        told, trained = found[0]
-        say(told.text)
-        out.print(table("Settings (--set NAME=VALUE)", ["setting", "default"], [(k, v) for k, v in told.settings.items()] or [("none", "")]))
-        say(f"Acts on {', '.join(told.kinds)}; by default --where {where or told.where}: {count(trained)} parameters of {recognizer.info.id}'s {count(total)} "
-            f"({per_cent(trained / total, 2)}). {'Merges into the weights.' if told.mergeable else 'Cannot be merged: it is served routed.'}")  # fmt: skip
+        description, trained = found[0]
+        say(description.text)
+        out.print(table("Settings (--set NAME=VALUE)", ["setting", "default"], [(k, v) for k, v in description.settings.items()] or [("none", "")]))
+        say(f"Acts on {', '.join(description.kinds)}; by default --where {where or description.where}: {count(trained)} parameters of {recognizer.info.id}'s {count(total)} "
+            f"({per_cent(trained / total, 2)}). {'Merges into the weights.' if description.mergeable else 'Cannot be merged: it is served routed.'}")  # fmt: skip
         return
     rows = [
         (t.name, t.equation, t.where, "yes" if t.mergeable else "no", "–" if n is None else count(n), "–" if n is None else per_cent(n / total, 2))

@@ -33,7 +33,7 @@ DevData = Annotated[
 ]
 Columns = Annotated[
     list[str] | None,
-    typer.Option("--columns", metavar="ROLE=COLUMN", help="Which column is which: text=sentence speaker=client_id. Common names are recognised."),
+    typer.Option("--columns", metavar="ROLE=COLUMN", help="Which column is which: text=sentence speaker=client_id. Common names are recognized."),
 ]
 Model = Annotated[
     str | None,
@@ -126,7 +126,7 @@ def search(beams: int | None, ctc_weight: float, **further: Any) -> Options:
 
 
 def load_model(model: str | None, *, device: str, dtype: str, threads: int | None, say: Any) -> Recognizer:
-    """The recogniser; says so when it is the embedded default."""
+    """The recognizer; says so when it is the embedded default."""
     import transformers
 
     from asrpeft.recognizer import load
@@ -166,8 +166,8 @@ def warn_of_language(recognizer: Recognizer, names: list[str], lang: str | None)
     from asrpeft.recognizer.languages import foreign
 
     for name in names if recognizer.multilingual else ():
-        if told := foreign(name, recognizer.adapters[name].manifest.language, lang):
-            reason(f"Warning: {told}")
+        if warning := foreign(name, recognizer.adapters[name].manifest.language, lang):
+            reason(f"Warning: {warning}")
 
 
 def voice_of(speakers: str | None, speaker: str | None, adapter: str | None, *, say: Any) -> str | None:
@@ -252,12 +252,12 @@ def recipe(context: typer.Context, value: Path | None) -> Path | None:
     if value is None:
         return None
     try:
-        told = tomllib.loads(value.read_text(encoding="utf-8"))
+        settings = tomllib.loads(value.read_text(encoding="utf-8"))
     except (OSError, tomllib.TOMLDecodeError) as error:
         raise BadInput(f"The recipe {str(value)!r} cannot be read: {error}.") from None
     known = {option: parameter for parameter in context.command.params for option in (*parameter.opts, *parameter.secondary_opts)}
     defaults: dict[str, Any] = {}
-    for key, setting in told.items():
+    for key, setting in settings.items():
         parameter = known.get("--" + key.replace("_", "-"))
         if parameter is None or key == "recipe":
             raise BadInput(f"The recipe {str(value)!r} sets {key!r}, which is no option of `asrpeft {context.info_name}`.")

@@ -54,8 +54,8 @@ def bar(label: str, *, quiet: bool = False) -> Iterator[Callable[..., None]]:
             return
         last = now
         remaining = phase.remaining_s if remaining_s is None else remaining_s
-        told = "" if remaining is None else f" ({duration(remaining)} remaining)"
-        tell(f"{label}: {at}{told}", error=True)
+        ending = "" if remaining is None else f" ({duration(remaining)} remaining)"
+        tell(f"{label}: {at}{ending}", error=True)
 
     def live() -> None:
         nonlocal last

@@ -85,7 +85,7 @@ def speakers(
     --json: {"speakers": [{"speaker", "adapter", "enabled", "base": {…}, "pooled": {…}, "own": {…}, "test": {…}}], …}
     """
     destination.check(out)
-    from asrpeft.cli.training_progress import told
+    from asrpeft.cli.training_progress import reporting
     from asrpeft.jobs.speakers import speakers as run
     from asrpeft.training import TrainingOptions
 
@@ -95,7 +95,7 @@ def speakers(
                             nonspeech_share=nonspeech_share, checkpoint_s=60 * checkpoint_minutes, workers=workers)  # fmt: skip
     corpus = o.read_corpus(data, columns=columns, strict=strict, weights=True, quiet=quiet)
     recognizer = o.load_model(model, device=device, dtype=dtype, threads=threads, say=say)
-    with told(quiet=quiet, say=say) as progress:
+    with reporting(quiet=quiet, say=say) as progress:
         found = run(recognizer, corpus, out=out, options=given, by=by, method=method, where=where, settings=o.pairs("--set", settings), lang=lang, task=task,
                     split=split, pooled=pooled, from_pooled=from_pooled, init_adapter=init_adapter, resume=resume, overwrite=overwrite,
                     decoding=o.search(beams, ctc_weight), overlap="tell" if allow_overlap else "refuse", record=not no_record,

@@ -57,7 +57,7 @@ def stream(
     --json: one event a line, {"type": "partial"|"commit"|"final", "text", "start", "end", "words", "latency", "language"}; times in seconds
     of audio since the stream began. The commits and the final together are the transcript.
     """
-    from asrpeft.streaming import Session, ear
+    from asrpeft.streaming import Session, stream_decoder
     from asrpeft.streaming import stream as events_of
 
     if not 0 < chunk <= 30:
@@ -69,7 +69,7 @@ def stream(
     name = o.attach_one(recognizer, folder, merge=merge, force=force)
     task = o.task_of(recognizer, [name] if name else [], task)
     o.warn_of_language(recognizer, [name] if name else [], lang)
-    hear = ear(recognizer, adapter=name, lang=lang, task=task, context=context, prompt=prompt, options=o.search(beams, ctc_weight))
+    hear = stream_decoder(recognizer, adapter=name, lang=lang, task=task, context=context, prompt=prompt, options=o.search(beams, ctc_weight))
     with Session(hear, policy=policy, settings=o.pairs("--set", settings)) as session:
         for event in events_of(session, chunks):
             if json:

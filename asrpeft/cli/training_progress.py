@@ -1,4 +1,4 @@
-"""The events of a training run, shown: a bar for steps, a line for each look at the dev data."""
+"""The events of a training run, shown: a bar for steps, a line for each evaluation on the development data."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from asrpeft.training.events import DevScore, Event, GuardScore, Message, Scorin
 _NAMED = 3  # unreadable files named one by one; the rest are counted
 
 
-def looked(event: DevScore) -> str:
+def rates_of(event: DevScore) -> str:
     """`87.3 % WER (best so far)`; with CER, and loss, where WER says nothing, and by which of them it is the best."""
     parts = [per_cent(event.score) + " WER" if event.kind == "wer" else f"loss {event.score:.4f}"]
     if event.by in ("cer", "loss"):
@@ -25,7 +25,7 @@ def looked(event: DevScore) -> str:
 
 
 @contextmanager
-def told(*, quiet: bool, say: Callable[[str], None]) -> Iterator[Callable[[Event], None]]:
+def reporting(*, quiet: bool, say: Callable[[str], None]) -> Iterator[Callable[[Event], None]]:
     """A context that gives the callback of a training job."""
     skipped: Counter[str] = Counter()
     with bar("training", quiet=quiet) as advance:
@@ -36,7 +36,7 @@ def told(*, quiet: bool, say: Callable[[str], None]) -> Iterator[Callable[[Event
                     note = f"loss {event.loss:.3f}, {event.utterances_per_second:.1f} utterances/s"
                     advance(event.step, event.total, note, remaining_s=event.remaining_s)
                 case DevScore():
-                    say(f"step {event.step}: dev {looked(event)}")
+                    say(f"step {event.step}: dev {rates_of(event)}")
                 case GuardScore():
                     verdict = "within" if event.passed else "MORE than"
                     say(f"step {event.step}: guard {100 * event.loss:+.1f} points of WER, {verdict} the {100 * event.max_loss:g} that may be lost")

@@ -140,12 +140,12 @@ def transcribe(
     audio = [source for source in named if places.get(source) != {}]
     for source in existing:
         say(f"there already: {source}")
-    told: list[dict[str, Any]] = []
+    transcripts: list[dict[str, Any]] = []
     skipped: list[dict[str, Any]] = [{"audio": source, "reason": why} for source, why in missing]
     for one in skipped:
         say(f"skipped: {one['reason']}")
     if not audio:  # nothing to load a model for
-        return _end(told, skipped, existing, len(named) + len(missing), json=json)
+        return _end(transcripts, skipped, existing, len(named) + len(missing), json=json)
     folder = o.voice_of(speakers, speaker, adapter, say=say)
     recognizer = o.load_model(model, device=device, dtype=dtype, threads=threads, say=say)
     name = o.attach_one(recognizer, folder, merge=merge, force=force)
@@ -174,12 +174,12 @@ def transcribe(
             replace_file(place, write(segments, kind, style=style))
             say(str(place))
         if json:
-            told.append({"audio": source, **loads(write(segments, "json"))})
+            transcripts.append({"audio": source, **loads(write(segments, "json"))})
         elif out is None:
             if len(audio) > 1 and kinds == ["txt"]:
                 say(f"{source}:")
             write_text(write(segments, kinds[0], style=style))
-    return _end(told, skipped, existing, len(named) + len(missing), json=json)
+    return _end(transcripts, skipped, existing, len(named) + len(missing), json=json)
 
 
 def length(source: str) -> float:
@@ -192,9 +192,9 @@ def length(source: str) -> float:
         return 0.0  # told when its turn comes
 
 
-def _end(told: list[dict[str, Any]], skipped: list[dict[str, Any]], existing: list[str], total: int, *, json: bool) -> None:
+def _end(transcripts: list[dict[str, Any]], skipped: list[dict[str, Any]], existing: list[str], total: int, *, json: bool) -> None:
     if json:
-        print_json({"transcripts": told, "skipped": skipped, "existing": existing})
+        print_json({"transcripts": transcripts, "skipped": skipped, "existing": existing})
     if skipped:
         reason(f"{len(skipped)} of {total} recordings could not be read.")
         raise typer.Exit(1)

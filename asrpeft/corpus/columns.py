@@ -24,17 +24,17 @@ LISTED = 30  # columns that a message lists
 REQUIRED = ("audio", "text")
 
 
-def match(columns: Sequence[str], told: Mapping[str, str] | None = None, *, where: str, need_text: bool = True) -> dict[str, str]:
+def match(columns: Sequence[str], given: Mapping[str, str] | None = None, *, where: str, need_text: bool = True) -> dict[str, str]:
     """Role → column, for every role that this table fills.
 
     Args:    told: what the user says, role → column; it wins over guessing, and "" says that no column has the role.
     Raises:  BadInput for a role that does not exist; BadCorpus for a told column that does not, and when no column holds
              the audio or (unless not `need_text`) the text.
     """
-    told = told or {}
+    given = given or {}
     found: dict[str, str] = {}
     lower = {column.strip().lower(): column for column in reversed(columns)}
-    for role, column in told.items():
+    for role, column in given.items():
         if role not in NAMES:
             raise BadInput(f"--columns {role}={column}: there is no role {role!r}; the roles are {', '.join(NAMES)}.")
         if not column:
@@ -45,7 +45,7 @@ def match(columns: Sequence[str], told: Mapping[str, str] | None = None, *, wher
             raise BadCorpus(f"{where} has no column {column!r}; it has {_listed(columns)}.{hint}")
         found[role] = column
     for role, names in NAMES.items():
-        if role in told:
+        if role in given:
             continue
         taken = set(found.values())
         named = next((lower[n] for n in names if n in lower and lower[n] not in taken), None)
@@ -53,7 +53,7 @@ def match(columns: Sequence[str], told: Mapping[str, str] | None = None, *, wher
             found[role] = named
     for role in REQUIRED:
         if role not in found and (role != "text" or need_text):
-            raise BadCorpus(f"{where} has no column for the {role} that I can recognise; it has {_listed(columns)}. "
+            raise BadCorpus(f"{where} has no column for the {role} that I can recognize; it has {_listed(columns)}. "
                             f"Say which one with --columns {role}=NAME.")  # fmt: skip
     return found
 

@@ -253,7 +253,7 @@ def _as_unique(utterance: Utterance, seen: dict[str, int]) -> Utterance:
 
 
 def too_long(seconds: Seconds) -> str:
-    return f"{seconds:.2f} s long; at most {MAX_SECONDS:g} s fit the recogniser. Cut it into shorter utterances"
+    return f"{seconds:.2f} s long; at most {MAX_SECONDS:g} s fit the recognizer. Cut it into shorter utterances"
 
 
 def sentence_key(text: str) -> str:

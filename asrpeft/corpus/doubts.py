@@ -29,7 +29,7 @@ CLIPPED = 0.01  # share of samples at full scale
 FASTEST = 35.0  # letters a second that nobody speaks, in any script
 OUTLIER, SLOW = 3.0, 8.0  # so many times the median rate of the corpus, or so many times less, is doubtful
 SLOW_FROM_S = 2.0  # a short recording may hold a word and a pause
-SPEECH = 0.15  # of the detector: at its own 0.5 it misses 14 of 200 synthesised voices, here none, nor does it hear noise as speech
+SPEECH = 0.15  # of the detector: at its own 0.5 it misses 14 of 200 synthesized voices, here none, nor does it hear noise as speech
 FEW_SILENT = 0.2  # share of silent recordings that is told before training
 LOOKED_AT = 50
 
@@ -44,12 +44,12 @@ class Doubt:
     """One kind of thing that is doubtful: what it is, in how many rows, and some of them as (id, detail)."""
 
     kind: str
-    told: str
+    message: str
     rows: int
     examples: tuple[tuple[str, str], ...]
 
     def to_json(self) -> dict[str, object]:
-        return {"kind": self.kind, "told": self.told, "rows": self.rows, "examples": [{"id": id_, "detail": detail} for id_, detail in self.examples]}
+        return {"kind": self.kind, "message": self.message, "rows": self.rows, "examples": [{"id": id_, "detail": detail} for id_, detail in self.examples]}
 
 
 TOLD = {
@@ -122,7 +122,7 @@ class Inspection:
     _lacking: dict[str, list[tuple[str, str]]] = field(default_factory=lambda: {"no speaker": [], "no language": []})
     _lacks: Counter[str] = field(default_factory=Counter)
 
-    def look(self, utterance: Utterance, samples: np.ndarray, *, listen: bool = False) -> None:
+    def inspect(self, utterance: Utterance, samples: np.ndarray, *, listen: bool = False) -> None:
         """Take a row, with its (n,) samples at 16 kHz; `listen`: a speech detector hears them too (some ms for a second)."""
         self.rows += 1
         self._look_for_repetition(utterance)
@@ -193,8 +193,8 @@ class Inspection:
         for lang, written in self._written.items():
             (usual, most), *others = written.most_common()
             for name, n in others:
-                told = f"written in {name}, where {most:,} of {written.total():,} rows{f' in {lang}' if lang else ''} are in {usual}"
-                found.append(Doubt("another script", told, n, tuple((id_, _shortened(text)) for id_, text in self._in[lang, name])))
+                wording = f"written in {name}, where {most:,} of {written.total():,} rows{f' in {lang}' if lang else ''} are in {usual}"
+                found.append(Doubt("another script", wording, n, tuple((id_, _shortened(text)) for id_, text in self._in[lang, name])))
         return found
 
     def _rates_apart(self) -> list[Doubt]:
@@ -203,8 +203,8 @@ class Inspection:
         rates, long_rates = np.frombuffer(self._rates, np.float32), np.frombuffer(self._long_rates, np.float32)
         median = float(np.median(rates))
         fast, slow = min(FASTEST, OUTLIER * median), median / SLOW
-        too_fast = [(id_, told) for rate, id_, told in sorted(self._fast, reverse=True) if rate > fast]
-        too_slow = [(id_, told) for rate, id_, told in sorted(self._slow, reverse=True) if -rate < slow]
+        too_fast = [(id_, detail) for rate, id_, detail in sorted(self._fast, reverse=True) if rate > fast]
+        too_slow = [(id_, detail) for rate, id_, detail in sorted(self._slow, reverse=True) if -rate < slow]
         many = (("text too long for its audio", int((rates > fast).sum()), too_fast),
                 ("audio too long for its text", int((long_rates < slow).sum()), too_slow))  # fmt: skip
         return [Doubt(kind, f"{TOLD[kind]} (its median is {median:.1f})", n, tuple(rows)) for kind, n, rows in many if n]

@@ -24,7 +24,7 @@ def write_manifests(parts: Mapping[Path, Corpus], *, overwrite: bool = False) ->
     Raises: BadInput, before anything is written, if one of them exists and is not what a dead run left.
     """
     marks = {path.parent / _MARK for path in parts}
-    died = {Path(path.parent / told) for path in marks if path.is_file() for told in path.read_text(encoding="utf-8").splitlines()}
+    died = {Path(path.parent / name) for path in marks if path.is_file() for name in path.read_text(encoding="utf-8").splitlines()}
     there = [path for path in parts if path.exists() and path not in died]
     if there and not overwrite:
         raise BadInput(f"{str(there[0])!r} exists already. Choose another --out, or --overwrite.")

@@ -1,4 +1,4 @@
-"""Read a corpus of any kind: recognise it, guess its columns, check every row, and say what was left out."""
+"""Read a corpus of any kind: recognize it, guess its columns, check every row, and say what was left out."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 from asrpeft.audio.features import MAX_SECONDS
 from asrpeft.corpus.columns import match
 from asrpeft.corpus.corpus import Corpus, Skipped, too_long, unique
-from asrpeft.corpus.formats import Bad, Table, recognise
+from asrpeft.corpus.formats import Bad, Table, recognize
 from asrpeft.corpus.lines import not_text, printable
 from asrpeft.corpus.mix import Specs, called, listed, title
 from asrpeft.corpus.utterance import AudioRef, Seconds, Utterance, relative
@@ -95,7 +95,7 @@ def open_corpus(
     """The same, row by row. Args and Raises: as `read`; what is wrong with a row is raised when it is reached."""
     given = listed(spec)
     names = called([one for one, _ in given])
-    found = [(one, recognise(one).table(one, limit)) for one, _ in given]
+    found = [(one, recognize(one).table(one, limit)) for one, _ in given]
     held = {column for _, table in found for column in table.columns}
     readings = []
     for (one, table), name, (_, weight) in zip(found, names, given, strict=True):
@@ -236,8 +236,8 @@ def _part(cells: Mapping[str, object]) -> tuple[float, float | None]:
 
 def _seconds(audio: AudioRef, cells: Mapping[str, object]) -> float:
     """Length by the audio's header, which is cheap and finds broken files; by the table only where reading costs a fetch."""
-    told = _number(cells.get("duration"), "duration")
-    known = audio.duration if audio.duration is not None else told
+    stated = _number(cells.get("duration"), "duration")
+    known = audio.duration if audio.duration is not None else stated
     seconds = known if callable(audio.source) and known is not None and known > 0 else audio.seconds()
     if seconds > MAX_SECONDS:
         raise BadAudio(too_long(seconds))

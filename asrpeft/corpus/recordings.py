@@ -1,4 +1,4 @@
-"""Recordings without transcripts: noise, music and silence, on which a recogniser must write nothing."""
+"""Recordings without transcripts: noise, music and silence, on which a recognizer must write nothing."""
 
 from __future__ import annotations
 

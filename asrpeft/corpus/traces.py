@@ -1,4 +1,4 @@
-"""What of a corpus is recognised again: its recordings, ids, speakers and sentences; and a record of that without any text.
+"""What of a corpus is recognized again: its recordings, ids, speakers and sentences; and a record of that without any text.
 
     digest = the first 48 bits of a BLAKE2b hash: of a recording's bytes and part (`AudioRef.key`), of an id, of a speaker's name
 
@@ -61,11 +61,11 @@ class Trace:
         return {"count": self.count, "digests": base64.b64encode(packed).decode()}
 
     @classmethod
-    def from_json(cls, told: Any) -> Trace | None:
+    def from_json(cls, data: Any) -> Trace | None:
         """None for what is no trace: a record that cannot be read says nothing, and costs nothing else."""
         try:
-            packed = base64.b64decode(told["digests"], validate=True)
-            count = int(told["count"])
+            packed = base64.b64decode(data["digests"], validate=True)
+            count = int(data["count"])
         except (KeyError, TypeError, ValueError, binascii.Error):
             return None
         if len(packed) % BYTES:
@@ -100,8 +100,8 @@ class Record:
         return {kind: getattr(self, kind).to_json() for kind in MOST}
 
     @classmethod
-    def from_json(cls, told: Any) -> Record | None:
-        parts = {kind: Trace.from_json(told.get(kind)) for kind in MOST} if isinstance(told, Mapping) else {}
+    def from_json(cls, data: Any) -> Record | None:
+        parts = {kind: Trace.from_json(data.get(kind)) for kind in MOST} if isinstance(data, Mapping) else {}
         return cls(**parts) if parts and None not in parts.values() else None
 
 

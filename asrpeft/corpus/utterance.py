@@ -50,7 +50,7 @@ class AudioRef:
     def key(self) -> str:
         """16 hexadecimal digits that are the same for the same recording: of its encoded bytes, and of the part that is meant.
 
-        So a file is recognised under another name, in another folder and inside a table; speech that was encoded anew is not.
+        So a file is recognized under another name, in another folder and inside a table; speech that was encoded anew is not.
         Nothing is decoded. Raises: BadAudio, naming this audio, if it cannot be read.
         """
         try:

@@ -1,9 +1,9 @@
 """Word times from the decoder's attention to the audio, for bases without a CTC head.
 
-    A = mean over alignment heads of median₇( standardise( softmax(q kᵀ / √d) ) )      (tokens, frames)
+    A = mean over alignment heads of median₇( standardize( softmax(q kᵀ / √d) ) )      (tokens, frames)
     the path that follows A most closely, by dynamic time warping, says at which frame each token begins
 
-Standardised over the tokens, filtered over the frames. Some heads of a Whisper checkpoint follow the audio closely; its
+Standardized over the tokens, filtered over the frames. Some heads of a Whisper checkpoint follow the audio closely; its
 generation config lists them as `alignment_heads`.
 Source: openai/whisper's timing code; Radford et al., 2022, https://arxiv.org/abs/2212.04356.
 """
@@ -50,7 +50,7 @@ def _watched(recognizer: Recognizer, layers: Sequence[int]) -> Iterator[dict[tup
 
 @torch.no_grad()
 def attention_to_audio(recognizer: Recognizer, encoded: Encoded, tokens: Sequence[int], *, adapter: str | None, n_frames: int) -> Tensor | None:
-    """How much each of `tokens` attends to each of the first `n_frames` frames: (tokens, frames), standardised.
+    """How much each of `tokens` attends to each of the first `n_frames` frames: (tokens, frames), standardized.
 
     Args:   encoded: one row.
     Returns: None where the base names no alignment heads.

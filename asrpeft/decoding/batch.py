@@ -41,7 +41,7 @@ class Row:
     frames: int
     prompt: tuple[int, ...]
     adapter: str | None = None
-    said: str = ""  # words that the prompt ends with: the beginning of this very audio's text
+    committed: str = ""  # words that the prompt ends with: the beginning of this very audio's text
 
 
 def make_row(
@@ -83,18 +83,18 @@ def earlier_text(recognizer: Recognizer, text: str | None) -> list[int]:
     return [recognizer.token("<|startofprev|>"), *recognizer.encode_text(" " + text.strip())[-room:]]
 
 
-def text_prefix(recognizer: Recognizer, row: Row, said: str) -> Row:
-    """The row, to be continued after the words `said` of its own audio.
+def text_prefix(recognizer: Recognizer, row: Row, committed: str) -> Row:
+    """The row, to be continued after the words `committed` of its own audio.
 
-    The decoder's positions are finite: of a long `said` it is told the end, and then not what had come before the audio.
+    The decoder's positions are finite: of a long `committed` it is told the end, and then not what had come before the audio.
     """
-    said = said.strip()
-    if not said:
+    committed = committed.strip()
+    if not committed:
         return row
-    told, prompt = recognizer.encode_text(" " + said)[-(recognizer.max_tokens // 2) :], row.prompt
-    if len(prompt) + len(told) > recognizer.max_tokens * 3 // 4:
+    tokens, prompt = recognizer.encode_text(" " + committed)[-(recognizer.max_tokens // 2) :], row.prompt
+    if len(prompt) + len(tokens) > recognizer.max_tokens * 3 // 4:
         prompt = prompt[prompt.index(recognizer.start) :]
-    return replace(row, prompt=(*prompt, *told), said=said)
+    return replace(row, prompt=(*prompt, *tokens), committed=committed)
 
 
 def features_of(recognizer: Recognizer, rows: Sequence[Row]) -> tuple[Tensor, Tensor]:
@@ -173,8 +173,8 @@ def search(
     for alone in (True, False):
         places = [row for row, one in enumerate(ctc) if one == alone]
         if places:
-            some, told, own = encoded.take(torch.tensor(places)), [prompts[row] for row in places], [names[row] for row in places]
-            written = ctc_search(recognizer, some, told, names=own, options=options) if alone else by_decoder(some, told, own)
+            some, own_prompts, own = encoded.take(torch.tensor(places)), [prompts[row] for row in places], [names[row] for row in places]
+            written = ctc_search(recognizer, some, own_prompts, names=own, options=options) if alone else by_decoder(some, own_prompts, own)
             found |= dict(zip(places, written))
     return [found[row] for row in range(len(names))]
 
@@ -233,12 +233,12 @@ def word_times_of(recognizer: Recognizer, row: Row, encoded: Encoded, found: Hyp
         speech_frames(len(row.samples)),
         len(row.samples) / SAMPLE_RATE,
     )
-    before = len(row.said.split())
-    words = None if head is None else align(head, encoded.states[0, :n_frames], f"{row.said} {found.text}")
+    before = len(row.committed.split())
+    words = None if head is None else align(head, encoded.states[0, :n_frames], f"{row.committed} {found.text}")
     if words is not None:
         return words[before:]
     words = attend(recognizer, encoded, row.prompt, found.tokens, adapter=row.adapter, n_frames=n_frames)
-    return spread(f"{row.said} {found.text}", 0.0, seconds)[before:] if words is None else words
+    return spread(f"{row.committed} {found.text}", 0.0, seconds)[before:] if words is None else words
 
 
 def by_budget(rows: Iterable[T], frames: Callable[[T], int], *, batch_frames: int, batch_size: int | None = None) -> Iterator[list[T]]:

@@ -27,7 +27,7 @@ from asrpeft.recognizer import Encoded, Recognizer
 @dataclass(frozen=True)
 class _Beam:
     """Tokens written so far with the decoder's log-probabilities; `score` is the sum of what they are ranked by, or after
-    the end the penalised one. In joint decoding, `shares` are the tokens' log-probabilities in the vote, and `spelling` is
+    the end the penalized one. In joint decoding, `shares` are the tokens' log-probabilities in the vote, and `spelling` is
     what the tokens spell."""
 
     tokens: tuple[int, ...] = ()
@@ -76,12 +76,12 @@ def beam_search(
         widths = [len(rows[row].running) for row in live]
         here_beams = [beam for row in live for beam in rows[row].running]
         scores = ranked = _ruled(logits, start.rules, [beam.tokens for beam in here_beams])
-        told = scores - scores.logsumexp(-1, keepdim=True)  # of what the rules left; the choice is made as transformers makes it
-        spelt: list[dict[int, Spelling]] = []
+        logprob = scores - scores.logsumexp(-1, keepdim=True)  # of what the rules left; the choice is made as transformers makes it
+        spelled: list[dict[int, Spelling]] = []
         shares: Tensor | None = None
         if joint:
             owners = [row for row, width in zip(live, widths) for _ in range(width)]
-            ranked, spelt = joint.mix(owners, [beam.spelling for beam in here_beams], scores, beams)
+            ranked, spelled = joint.mix(owners, [beam.spelling for beam in here_beams], scores, beams)
             shares = ranked - ranked.logsumexp(-1, keepdim=True)
         firsts = [sum(widths[:i]) for i in range(len(live))]
         parents: list[int] = []
@@ -89,7 +89,7 @@ def beam_search(
         for first, width, row in zip(firsts, widths, live):
             own = slice(first, first + width)
             voted = None if shares is None else shares[own]
-            chosen = _extend(rows[row], told[own], ranked[own], voted, spelt[own], options, recognizer.end, last=step + 1 == most)
+            chosen = _extend(rows[row], logprob[own], ranked[own], voted, spelled[own], options, recognizer.end, last=step + 1 == most)
             if joint:
                 joint.keep(row, [beam.spelling for beam in rows[row].running])
             if chosen is not None:
@@ -130,7 +130,7 @@ def _ruled(logits: Tensor, rules: Sequence[Any], written: Sequence[tuple[int, ..
     return scores
 
 
-def _extend(row: _Row, scores: Tensor, ranked: Tensor, shares: Tensor | None, spelt: Sequence[dict[int, Spelling]], options: Options, end: int,
+def _extend(row: _Row, scores: Tensor, ranked: Tensor, shares: Tensor | None, spelled: Sequence[dict[int, Spelling]], options: Options, end: int,
             *, last: bool) -> list[int] | None:  # fmt: skip
     """Extend the beams of one row by one token; the parents of its new beams, or None where the row is done.
 
@@ -158,7 +158,7 @@ def _extend(row: _Row, scores: Tensor, ranked: Tensor, shares: Tensor | None, sp
             row.loops.append(_Beam(*extended, value / length**options.length_penalty))
             lost = lost or rank == 0
         elif len(running) < beams:
-            running.append(_Beam(*extended, value, spelling=spelt[parent][token] if spelt else Spelling()))
+            running.append(_Beam(*extended, value, spelling=spelled[parent][token] if spelled else Spelling()))
             parents.append(parent)
     row.candidates = sorted(row.candidates, key=lambda beam: -beam.score)[:beams]
     row.running = running

@@ -22,7 +22,7 @@ Told = str | None | Callable[[Utterance], str | None]
 
 @dataclass(frozen=True)
 class Transcripts:
-    """What was recognised in a corpus.
+    """What was recognized in a corpus.
 
     Attributes:
         utterances, hypotheses: one for one, in the corpus' order; what was skipped is in neither.
@@ -116,7 +116,7 @@ def transcribe_corpus(
 
     for batch in by_budget(rows(), lambda one: one[1].frames, batch_frames=batch_frames, batch_size=batch_size):
         written = decode_rows(recognizer, [row for _, row, _ in batch], options=options, autocast=autocast)
-        found |= {place: (one, len(row.samples), told) for (place, row, told), one in zip(batch, written)}
+        found |= {place: (one, len(row.samples), prompt) for (place, row, prompt), one in zip(batch, written)}
         if progress:
             progress(len(found) + len(skipped), len(corpus))
     places = sorted(found)

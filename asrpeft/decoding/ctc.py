@@ -133,8 +133,8 @@ def _token_logprobs(recognizer: Recognizer, tokens: Sequence[int], text: str, ch
     return found
 
 
-def _words_said(words: Sequence[str], said: str) -> int:
-    """How many words the beginning of a text takes that comes nearest to what was said before."""
-    wanted = " ".join(said.lower().split())
+def _words_said(words: Sequence[str], committed: str) -> int:
+    """How many words the beginning of a text takes that comes nearest to what was committed before."""
+    wanted = " ".join(committed.lower().split())
     beginnings = [" ".join(words[:n]).lower() for n in range(len(words) + 1)] if wanted else [""]
     return min(range(len(beginnings)), key=lambda n: Levenshtein.distance(beginnings[n], wanted))

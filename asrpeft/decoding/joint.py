@@ -143,7 +143,7 @@ class JointScores:
             own = [row for row, one in enumerate(self.heads) if one is head]
             logprobs[own, :, : len(head.vocabulary)] = head(encoded.states[own, :longest]).double().cpu()
         self.prefixes = PrefixScores(logprobs, n_frames)
-        self.starts = [self._spelt(row, Spelling(), said_by(recognizer, prompt)) for row, prompt in enumerate(prompts)]
+        self.starts = [self._spelled(row, Spelling(), said_by(recognizer, prompt)) for row, prompt in enumerate(prompts)]
         self.prefixes.compute([(row, start.labels) for row, start in enumerate(self.starts)])
 
     def start(self, row: int) -> Spelling:
@@ -163,7 +163,7 @@ class JointScores:
         values, tokens = scores.topk(min(2 * beams + 2, scores.shape[1]))
         after: list[dict[int, Spelling]] = []
         for row, spelling, liked, chosen in zip(rows, spellings, values.tolist(), tokens.tolist()):
-            after.append({token: self._spelt(row, spelling, [token]) for value, token in zip(liked, chosen) if value > float("-inf")})
+            after.append({token: self._spelled(row, spelling, [token]) for value, token in zip(liked, chosen) if value > float("-inf")})
         self.prefixes.compute([(row, one.labels) for row, found in zip(rows, after) for one in found.values()])
         mixed = torch.full_like(scores, float("-inf"), dtype=torch.float64)
         for beam, (row, spelling, found) in enumerate(zip(rows, spellings, after)):
@@ -180,7 +180,7 @@ class JointScores:
         """Only these beams of a row go on."""
         self.prefixes.keep(row, {one.labels for one in spellings})
 
-    def _spelt(self, row: int, before: Spelling, tokens: Sequence[int]) -> Spelling:
+    def _spelled(self, row: int, before: Spelling, tokens: Sequence[int]) -> Spelling:
         head, known = self.heads[row], before.rest + self.recognizer.text_bytes(tokens)
         decoder = codecs.getincrementaldecoder("utf-8")("ignore")
         text = decoder.decode(known)

@@ -109,6 +109,6 @@ def detect_corpus(recognizer: Recognizer, corpus: Corpus, *, batch_frames: int, 
 def summary(found: Mapping[str, Detected], corpus: Corpus) -> str:
     """`en 9, de 3 (11 of 12 as the corpus says)`."""
     counts = Counter(one.language for one in found.values())
-    told = [(found[u.id].language, canonical(u.lang)) for u in corpus if u.lang and u.id in found]
-    right = f" ({sum(a == b for a, b in told)} of {len(told)} as the corpus says)" if told else ""
+    pairs = [(found[u.id].language, canonical(u.lang)) for u in corpus if u.lang and u.id in found]
+    right = f" ({sum(a == b for a, b in pairs)} of {len(pairs)} as the corpus says)" if pairs else ""
     return ", ".join(f"{language} {n}" for language, n in counts.most_common()) + right

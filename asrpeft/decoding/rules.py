@@ -101,20 +101,20 @@ def rules_for(recognizer: Recognizer, *, timestamps: bool = False, suppress: Seq
         prompts: one a row. Where one ends in text, which is to be gone on with, nothing may be left to say; and what is said
             does not go on in the middle of a word, in languages that are written with spaces.
     """
-    told = recognizer.generation
-    never = tuple(dict.fromkeys([*(told.suppress_tokens or ()), *suppress]))
+    defaults = recognizer.generation
+    never = tuple(dict.fromkeys([*(defaults.suppress_tokens or ()), *suppress]))
     rules: list[Rule] = []
     begun = [row for row, prompt in enumerate(prompts) if prompt and prompt[-1] < recognizer.end]
-    if told.begin_suppress_tokens:
+    if defaults.begin_suppress_tokens:
         fresh = None if not begun else tuple(row for row in range(len(prompts)) if row not in begun)
-        rules.append(SuppressFirst(tuple(told.begin_suppress_tokens), fresh))
+        rules.append(SuppressFirst(tuple(defaults.begin_suppress_tokens), fresh))
     spaced = tuple(row for row in begun if not _without_spaces(recognizer.decode_text(prompts[row][-4:])))
     if spaced and recognizer.inner_tokens:
         rules.append(SuppressFirst(recognizer.inner_tokens, spaced))
     if never:
         rules.append(Suppress(never))
     if timestamps:
-        rules.append(Timestamps(recognizer.no_timestamps, recognizer.end, getattr(told, "max_initial_timestamp_index", None)))
+        rules.append(Timestamps(recognizer.no_timestamps, recognizer.end, getattr(defaults, "max_initial_timestamp_index", None)))
     return rules
 
 

@@ -65,11 +65,11 @@ def align(head: CTCHead, states: Tensor, text: str) -> tuple[Word, ...] | None:
         the head spells them is not their probability: the decoder wrote them.
     """
     words = text.split()
-    spelt = [_spell(head, word) for word in words]
+    spelled = [_spell(head, word) for word in words]
     space = [head.index[SPACE]] if SPACE in head.index else []
     labels: list[int] = []
     owner: list[int | None] = []  # the word that each label belongs to
-    for number, letters in enumerate(spelt):
+    for number, letters in enumerate(spelled):
         between = space if labels and letters else []
         labels += [*between, *letters]
         owner += [*(None for _ in between), *(number for _ in letters)]
@@ -93,7 +93,7 @@ def _spell(head: CTCHead, word: str) -> list[int]:
 
 
 def _placed(words: Sequence[str], found: Sequence[Word | None], length: Seconds) -> list[Word]:
-    """Words that the head cannot spell (digits, another script) fill the gap between their neighbours."""
+    """Words that the head cannot spell (digits, another script) fill the gap between their neighbors."""
     placed: list[Word] = []
     for number, word in enumerate(found):
         if word is None:

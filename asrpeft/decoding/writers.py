@@ -53,7 +53,7 @@ def to_txt(segments: Sequence[Segment]) -> str:
 def to_json(segments: Sequence[Segment]) -> str:
     """`text`, `language` (where it was detected, `language_probability`), `adapter`, `segments`, `words`, as one object."""
     sure = next((one.language_probability for one in segments if one.language_probability is not None), None)
-    told = {
+    content = {
         "text": " ".join(one.text for one in segments),
         "language": next((one.language for one in segments), None),
         **({} if sure is None else {"language_probability": round(sure, 4)}),
@@ -61,7 +61,7 @@ def to_json(segments: Sequence[Segment]) -> str:
         "segments": [{"id": number, **one.to_json()} for number, one in enumerate(segments)],
         "words": [word.to_json() for one in segments for word in one.words],
     }
-    return json.dumps(told, ensure_ascii=False, indent=1) + "\n"
+    return json.dumps(content, ensure_ascii=False, indent=1) + "\n"
 
 
 def to_srt(segments: Sequence[Segment], style: CueStyle = CueStyle()) -> str:  # noqa: B008 - frozen

@@ -42,10 +42,10 @@ class Point:
     test: Comparison
 
     def to_json(self) -> dict[str, Any]:
-        told = self.trained.to_json()
+        content = self.trained.to_json()
         keys = ("adapter", "method", "trained_parameters", "steps", "seconds")
         return {"fraction": self.fraction, "utterances": self.utterances, "minutes": self.minutes} | {
-            **{key: told[key] for key in keys}, "score": self.system.to_json(), "test": self.test.to_json(),
+            **{key: content[key] for key in keys}, "score": self.system.to_json(), "test": self.test.to_json(),
         }  # fmt: skip
 
     def row(self) -> dict[str, Any]:
@@ -77,8 +77,8 @@ class Curve:
 
     def to_json(self) -> dict[str, Any]:
         """What `asrpeft compare --amounts --json` prints."""
-        told = {"base": self.base.to_json(), "amounts": [point.to_json() for point in self.points]}
-        return told | {"notes": list(self.notes), **({"overlap": [one.to_json() for one in self.shared]} if self.shared else {})}
+        content = {"base": self.base.to_json(), "amounts": [point.to_json() for point in self.points]}
+        return content | {"notes": list(self.notes), **({"overlap": [one.to_json() for one in self.shared]} if self.shared else {})}
 
 
 @destination.holds
@@ -136,14 +136,14 @@ def amounts(
     ledger = Ledger(out, asked, options=options, resume=resume)
 
     def scored(name: str | None) -> System:
-        told = {} if name is None else own
-        kept = ledger.recall(name or BASE, eval_data, **told) if name is None or name in finished else None
+        extra = {} if name is None else own
+        kept = ledger.recall(name or BASE, eval_data, **extra) if name is None or name in finished else None
         if kept is not None:
             return heard_before(recognizer, name, kept[0], eval_data, seed=options.seed)
         found = evaluate(recognizer, eval_data, adapters=[] if name is None else [name], base=name is None, lang=lang,
                          options=decoding if name else for_base(recognizer, decoding), seed=options.seed, overlap="ignore",
                          progress=lambda done, total, what: progress(Scoring(done, total, what)))  # fmt: skip
-        ledger.keep(name or BASE, found.systems[0].transcripts, told)
+        ledger.keep(name or BASE, found.systems[0].transcripts, extra)
         return found.systems[0]
 
     def curve() -> Curve:

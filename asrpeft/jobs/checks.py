@@ -14,20 +14,20 @@ from asrpeft.errors import BadInput
 from asrpeft.recognizer import Recognizer
 from asrpeft.scoring import (
     Calibration,
-    Gate,
     Hallucination,
+    NonInferiority,
     NonSpeech,
-    Normaliser,
+    Normalizer,
     Recall,
     Score,
     calibration,
-    gate,
     hotword_recall,
     insertion_runs,
+    non_inferiority,
     rare_word_recall,
     word_correctness,
 )
-from asrpeft.scoring import normaliser as find_normaliser
+from asrpeft.scoring import normalizer as find_normalizer
 from asrpeft.scoring.recall import BANDS
 
 TEXT_SUFFIXES = (".txt", ".text", ".lst", ".list", ".csv", ".tsv", ".json", ".jsonl", ".md")
@@ -82,14 +82,14 @@ class Guarded:
 
     before: Score = field(repr=False)
     after: Score = field(repr=False)
-    gate: Gate
+    test: NonInferiority
 
     @classmethod
     def of(cls, before: Score, after: Score, *, max_loss: float, seed: int = 0) -> Guarded:
-        return cls(before, after, gate(before, after, max_loss=max_loss, seed=seed))
+        return cls(before, after, non_inferiority(before, after, max_loss=max_loss, seed=seed))
 
     def to_json(self) -> dict[str, Any]:
-        return {"before": self.before.to_json(), "after": self.after.to_json(), **self.gate.to_json()}
+        return {"before": self.before.to_json(), "after": self.after.to_json(), **self.test.to_json()}
 
 
 @dataclass(frozen=True)
@@ -113,16 +113,16 @@ class Findings:
             "guard": self.guard,
         }
         lists = {"rare_words": self.rare_words, "hot_words": self.hot_words}
-        told: dict[str, Any] = {key: one.to_json() for key, one in singles.items() if one is not None}
+        content: dict[str, Any] = {key: one.to_json() for key, one in singles.items() if one is not None}
         if self.utterance_confidence is not None:
-            told["calibration"]["utterance_confidence"] = self.utterance_confidence
-        return told | {key: [one.to_json() for one in found] for key, found in lists.items() if found}
+            content["calibration"]["utterance_confidence"] = self.utterance_confidence
+        return content | {key: [one.to_json() for one in found] for key, found in lists.items() if found}
 
 
-def examine(recognizer: Recognizer, found: Score, heard: Transcripts, checks: Checks, *, normaliser: str | Normaliser, seed: int) -> Findings:
+def examine(recognizer: Recognizer, found: Score, heard: Transcripts, checks: Checks, *, normalizer: str | Normalizer, seed: int) -> Findings:
     """What can be said of transcripts without decoding anything more."""
-    chance: dict[str, Any] = {"normaliser": normaliser, "seed": seed}
-    sure = confidences(recognizer, found, heard, normaliser=normaliser)
+    settings: dict[str, Any] = {"normalizer": normalizer, "seed": seed}
+    sure = confidences(recognizer, found, heard, normalizer=normalizer)
     given = [one for row in sure for one in row]
     right = [one for row in word_correctness(found) for one in row]
     whole = [utterance_confidence(one) for one in heard.hypotheses]
@@ -130,18 +130,18 @@ def examine(recognizer: Recognizer, found: Score, heard: Transcripts, checks: Ch
         insertion_runs(found),
         calibration(given, right) if given else None,
         sum(whole) / len(whole) if given else None,
-        tuple(rare_word_recall(found, checks.train_texts, bands=checks.bands, **chance)) if checks.train_texts else (),
-        tuple(hotword_recall(found, checks.hotwords, **chance)) if checks.hotwords else (),
+        tuple(rare_word_recall(found, checks.train_texts, bands=checks.bands, **settings)) if checks.train_texts else (),
+        tuple(hotword_recall(found, checks.hotwords, **settings)) if checks.hotwords else (),
     )
 
 
-def confidences(recognizer: Recognizer, found: Score, heard: Transcripts, *, normaliser: str | Normaliser) -> list[list[float]]:
-    """For each row, the confidence of each word of its normalised hypothesis.
+def confidences(recognizer: Recognizer, found: Score, heard: Transcripts, *, normalizer: str | Normalizer) -> list[list[float]]:
+    """For each row, the confidence of each word of its normalized hypothesis.
 
-    A written word gives its confidence to all words that it becomes. Where a normaliser looks at several words at once
+    A written word gives its confidence to all words that it becomes. Where a normalizer looks at several words at once
     ("twenty one" → "21"), so that they cannot be told apart, each word of the row has the row's mean.
     """
-    rule = find_normaliser(normaliser)
+    rule = find_normalizer(normalizer)
     rows = []
     for row, hypothesis in zip(found.rows, heard.hypotheses, strict=True):
         words = row.hypothesis.split()

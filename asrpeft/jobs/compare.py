@@ -42,22 +42,22 @@ class Entry:
     seconds: float
 
     def to_json(self) -> dict[str, Any]:
-        told = self.trained.to_json()
+        content = self.trained.to_json()
         keys = ("method", "adapter", "trained_parameters", "head_parameters", "total_parameters", "utterances_per_second", "peak_memory_bytes", "steps")
-        return {key: told[key] for key in keys} | {
+        return {key: content[key] for key in keys} | {
             "seconds": self.seconds, "score": self.system.to_json(), "test": self.test.to_json(), "merged_equal": self.merged_equal,
         }  # fmt: skip
 
     def row(self) -> dict[str, Any]:
-        told = self.to_json()
+        content = self.to_json()
         keys = ("method", "trained_parameters", "head_parameters", "total_parameters")
         costs = ("seconds", "steps", "utterances_per_second", "peak_memory_bytes", "merged_equal")
         test = {"difference": self.test.difference, "p": self.test.p, "p_adjusted": self.test.p_adjusted, "verdict": self.test.verdict}
-        return {key: told[key] for key in keys} | of_score(self.system.score) | test | {key: told[key] for key in costs}
+        return {key: content[key] for key in keys} | of_score(self.system.score) | test | {key: content[key] for key in costs}
 
 
 @dataclass(frozen=True)
-class Contest:
+class MethodComparison:
     """The base's score, one entry a method in the order asked for, and the methods that could not run with the reason;
     `shared`, `notes`: what the parts of the data have in common, if anything."""
 
@@ -73,8 +73,8 @@ class Contest:
         return [base, *(entry.row() for entry in self.entries), *({"method": name, "failed": reason} for name, reason in self.failed.items())]
 
     def to_json(self) -> dict[str, Any]:
-        told = {"base": self.base.to_json(), "methods": [entry.to_json() for entry in self.entries], "failed": dict(self.failed)}
-        return told | {"notes": list(self.notes), **({"overlap": [one.to_json() for one in self.shared]} if self.shared else {})}
+        content = {"base": self.base.to_json(), "methods": [entry.to_json() for entry in self.entries], "failed": dict(self.failed)}
+        return content | {"notes": list(self.notes), **({"overlap": [one.to_json() for one in self.shared]} if self.shared else {})}
 
 
 @destination.holds
@@ -95,8 +95,8 @@ def compare(
     decoding: Options = OPTIONS,
     overlap: How = "warn",
     progress: Progress = ignore,
-    done: Callable[[Contest], None] | None = None,
-) -> Contest:
+    done: Callable[[MethodComparison], None] | None = None,
+) -> MethodComparison:
     """Train one adapter of each method, one after another on the loaded base, and score each on `eval_data`.
 
     Args:
@@ -108,7 +108,7 @@ def compare(
         overwrite: train them again and replace what is there.
         decoding: how `eval_data` are decoded.
         overlap: as in `finetune`.
-        done: told of the contest so far, after the base and after every method.
+        done: called with the comparison so far, after the base and after every method.
     Raises: BadInput, before anything is trained, for an unknown method, settings it does not have, a folder that is
         taken, or one to resume that holds other runs. A method that does not fit the layers, or fails in any other way, is
         reported and costs the others nothing; Failure if all do.
@@ -133,7 +133,7 @@ def compare(
     asked = {"base": recognizer.adapters.fingerprint, "data": corpus_key(data), "dev": corpus_key(dev), "eval_data": corpus_key(eval_data),
              "where": where, "lang": lang, "decoding": asdict(decoding)}  # fmt: skip
     ledger = Ledger(out, asked, options=options, resume=resume)
-    kept = {name: ledger.recall(name, eval_data, **told) for name, told in {BASE: {}, **own}.items()}  # before anything is trained
+    kept = {name: ledger.recall(name, eval_data, **extra) for name, extra in {BASE: {}, **own}.items()}  # before anything is trained
     if (scored_before := kept[BASE]) is None:
         base = _scored(recognizer, eval_data, None, lang, options, for_base(recognizer, decoding), progress).systems[0]
         ledger.keep(BASE, base.transcripts, {})
@@ -169,12 +169,12 @@ def compare(
 
 
 def _contest(base: System, measured: Sequence[tuple[Finetuned, System, bool | None, float]], failed: Mapping[str, str], seed: int,
-             remarks: Mapping[str, Any], done: Callable[[Contest], None] | None) -> Contest:  # fmt: skip
-    """The contest so far. All are tested together: of several comparisons with one base, a lucky one is likely."""
+             remarks: Mapping[str, Any], done: Callable[[MethodComparison], None] | None) -> MethodComparison:  # fmt: skip
+    """The comparison so far. All are tested together: of several comparisons with one base, a lucky one is likely."""
     scores = [replace(system.score, name=trained.method) for trained, system, *_ in measured]
     tests = compare_all([base.score, *scores], to_first=True, seed=seed)
     entries = [Entry(trained, system, test, equal, seconds) for (trained, system, equal, seconds), test in zip(measured, tests, strict=True)]
-    found = Contest(base, tuple(entries), dict(failed), **remarks)
+    found = MethodComparison(base, tuple(entries), dict(failed), **remarks)
     if done is not None:
         done(found)
     return found

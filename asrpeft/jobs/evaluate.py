@@ -28,9 +28,9 @@ from asrpeft.jobs.leakage import How, of_an_evaluation
 from asrpeft.jobs.voices import Heard
 from asrpeft.recognizer import Recognizer
 from asrpeft.recognizer.languages import AUTO, canonical
-from asrpeft.scoring import Comparison, Normaliser, Score, Speed, compare_all, nonspeech, score
+from asrpeft.scoring import Comparison, Normalizer, Score, Speed, compare_all, nonspeech, score
 from asrpeft.scoring.groups import Breakdown, breakdown
-from asrpeft.scoring.normalise import DEFAULT
+from asrpeft.scoring.normalize import DEFAULT
 from asrpeft.scoring.report import Condition
 
 BASE = "base"
@@ -59,7 +59,7 @@ class System:
     def to_json(self, *, rows: bool = False) -> dict[str, Any]:
         """`rows`: list every utterance too."""
         heard = self.transcripts
-        told = self.score.to_json(
+        content = self.score.to_json(
             rows=rows,
             audio_seconds=heard.audio_seconds,
             audio_seconds_per_second=self.speed.audio_seconds_per_second if self.speed else None,
@@ -68,9 +68,9 @@ class System:
             **({"by": [one.to_json() for one in self.breakdowns]} if self.breakdowns else {}),
             **(self.findings.to_json() if self.findings else {}),
         )
-        for row, language in zip(told.get("rows", ()), heard.languages):
+        for row, language in zip(content.get("rows", ()), heard.languages):
             row["language"] = language
-        return told
+        return content
 
 
 @dataclass(frozen=True)
@@ -124,7 +124,7 @@ def evaluate(
     context: str | None = None,
     batch_frames: int = BATCH_FRAMES,
     batch_size: int | None = None,
-    normaliser: str | Normaliser = DEFAULT,
+    normalizer: str | Normalizer = DEFAULT,
     by: Sequence[str] = (),
     cap: float | None = None,
     checks: Checks = NOTHING_MORE,
@@ -175,7 +175,7 @@ def evaluate(
     notes: list[str] = [*said]
     names: list[Chosen] = [*([None] if base else []), *adapters, *([] if voices is None else [voices])]
     if voices is not None:
-        notes.append(voices.told(corpus))
+        notes.append(voices.summary(corpus))
     heard_in: dict[str, Detected] | None = None
     if lang == AUTO:
         check_detection(recognizer, every)
@@ -218,31 +218,31 @@ def evaluate(
     systems = []
     for name in names:
         heard = hear(name, corpus)
-        one = _scored(name if isinstance(name, str | None) else _label(name), _label(name), heard, corpus, normaliser, by, seed)
-        found = examine(recognizer, one.score, heard, checks, normaliser=normaliser, seed=seed)
+        one = _scored(name if isinstance(name, str | None) else _label(name), _label(name), heard, corpus, normalizer, by, seed)
+        found = examine(recognizer, one.score, heard, checks, normalizer=normalizer, seed=seed)
         systems.append(replace(one, findings=found))
     if checks.nonspeech is not None:
         # Silence has no language of its own: every system is told the one that it is tested in.
-        told = {} if spoken_in.mostly is None else {"lang": spoken_in.mostly}
+        settings = {} if spoken_in.mostly is None else {"lang": spoken_in.mostly}
         for place, (name, one) in enumerate(zip(names, systems)):
-            heard = hear(name, checks.nonspeech, "without speech", **told)
+            heard = hear(name, checks.nonspeech, "without speech", **settings)
             if not heard.utterances:
                 raise BadCorpus(f"No recording of {checks.nonspeech.name} could be read: {heard.skipped[0].reason}")
-            invented = nonspeech(heard.texts, seconds=heard.audio_seconds, normaliser=normaliser)
+            invented = nonspeech(heard.texts, seconds=heard.audio_seconds, normalizer=normalizer)
             systems[place] = replace(one, findings=replace(cast(Findings, one.findings), nonspeech=invented))
     conditions = [Condition(AS_RECORDED, tuple(one.score for one in systems))] if under else []
     for condition in under:
         spoken, scores = disturbed(corpus, condition, seed=seed), []
         for name, one in zip(names, systems):
             heard = hear(name, spoken, condition.name)
-            scores.append(_scored(one.adapter, one.score.name, heard, spoken, normaliser, (), seed).score)
+            scores.append(_scored(one.adapter, one.score.name, heard, spoken, normalizer, (), seed).score)
         if missing := systems[0].score.utterances - scores[0].utterances:
             notes.append(f"Under {condition.name}, {missing} utterances are longer than 30 s and were left out.")
         conditions.append(Condition(condition.name, tuple(scores)))
     if checks.guard is not None:
         before = evaluate(
             recognizer, checks.guard, adapters=adapters, lang=checks.guard_lang, task=task, context=context,
-            batch_frames=batch_frames, batch_size=batch_size, normaliser=normaliser, options=options, autocast=autocast,
+            batch_frames=batch_frames, batch_size=batch_size, normalizer=normalizer, options=options, autocast=autocast,
             seed=seed, strict=strict, overlap="ignore", progress=tell.whole(guarded, "guard"),
         )  # fmt: skip
         for place, one in enumerate(systems):
@@ -333,7 +333,7 @@ def plan(corpus: Corpus, systems: int, checks: Checks = NOTHING_MORE, *, guarded
 def heard_before(recognizer: Recognizer, name: str | None, heard: Transcripts, corpus: Corpus, *, seed: int = 0) -> System:
     """The system that `evaluate` would give, from transcripts that it gave: nothing is decoded."""
     one = _scored(name, _label(name), heard, corpus, DEFAULT, (), seed)
-    return replace(one, findings=examine(recognizer, one.score, heard, NOTHING_MORE, normaliser=DEFAULT, seed=seed))
+    return replace(one, findings=examine(recognizer, one.score, heard, NOTHING_MORE, normalizer=DEFAULT, seed=seed))
 
 
 def _label(name: Chosen) -> str:
@@ -395,7 +395,7 @@ def _scored(
     label: str,
     heard: Transcripts,
     corpus: Corpus,
-    normaliser: str | Normaliser,
+    normalizer: str | Normalizer,
     by: Sequence[str],
     seed: int,
 ) -> System:
@@ -407,7 +407,7 @@ def _scored(
     found = score(
         [u.text for u in spoken],
         heard.texts,
-        normaliser=normaliser,
+        normalizer=normalizer,
         speakers=[u.speaker for u in spoken if u.speaker is not None] if known else None,
         ids=[u.id for u in spoken],
         name=label,

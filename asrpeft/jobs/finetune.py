@@ -26,7 +26,7 @@ from asrpeft.decoding import Options, transcribe_corpus
 from asrpeft.errors import BadCorpus, BadInput, Failure
 from asrpeft.files import recover
 from asrpeft.jobs.evaluate import OPTIONS, Evaluation, check_guard, evaluate
-from asrpeft.jobs.guard import Kept, divide, keep, watch
+from asrpeft.jobs.guard import GuardResult, divide, keep, watch
 from asrpeft.jobs.leakage import RECORD, How, parts_of_a_run, record_of
 from asrpeft.jobs.nonspeech import Quiet, listen
 from asrpeft.jobs.nonspeech import divide as divide_nonspeech
@@ -52,7 +52,7 @@ class Finetuned:
     """An adapter that was trained, and how.
 
     Attributes:
-        name: of the adapter, which stays attached to the recogniser.
+        name: of the adapter, which stays attached to the recognizer.
         folder: where it was saved, if it was.
         trained_parameters, head_parameters, total_parameters: numbers that train in the adapter (a CTC head apart), and the
             base's.
@@ -72,14 +72,14 @@ class Finetuned:
     total_parameters: int
     training: Trained
     evaluation: Evaluation | None = field(repr=False, default=None)
-    kept: Kept | None = field(repr=False, default=None)
+    kept: GuardResult | None = field(repr=False, default=None)
     shared: tuple[Overlap, ...] = field(repr=False, default=())
     last: Path | None = None
     unspoken: Quiet | None = field(repr=False, default=None)
 
     def to_json(self) -> dict[str, Any]:
         """What `asrpeft finetune --json` prints."""
-        told = {
+        content = {
             "adapter": None if self.folder is None else str(self.folder), "method": self.method,
             "trained_parameters": self.trained_parameters, "head_parameters": self.head_parameters, "total_parameters": self.total_parameters,
             "utterances_per_second": self.training.utterances_per_second, "peak_memory_bytes": self.training.peak_memory_bytes,
@@ -87,11 +87,11 @@ class Finetuned:
             "dev": dev_json(self.training),
             "skipped": [{"id": s.id, "reason": s.reason} for s in self.training.skipped],
         }  # fmt: skip
-        told |= {} if self.last is None else {"last": str(self.last)}
-        told |= {} if self.evaluation is None else {"eval": before_and_after(self.evaluation)}
-        told |= {"overlap": [one.to_json() for one in self.shared]} if self.shared else {}
-        told |= {} if self.unspoken is None else {"nonspeech": self.unspoken.to_json()}
-        return told | ({} if self.kept is None else {"guard": self.kept.to_json()})
+        content |= {} if self.last is None else {"last": str(self.last)}
+        content |= {} if self.evaluation is None else {"eval": before_and_after(self.evaluation)}
+        content |= {"overlap": [one.to_json() for one in self.shared]} if self.shared else {}
+        content |= {} if self.unspoken is None else {"nonspeech": self.unspoken.to_json()}
+        return content | ({} if self.kept is None else {"guard": self.kept.to_json()})
 
 
 def dev_json(training: Trained) -> dict[str, Any] | None:
@@ -103,7 +103,7 @@ def dev_json(training: Trained) -> dict[str, Any] | None:
         "best": training.best[0],
         "step": training.best[1],
         "chosen_by": training.chosen_by,
-        "looks": [list(look) for look in training.looks],
+        "evaluations": [list(one) for one in training.evaluations],
         "measures": [dict(zip(("step", "wer", "cer", "loss"), one)) for one in training.measures],
     }
 
@@ -173,7 +173,7 @@ def finetune(
         init_adapter: a trained adapter of the same method and settings to start from.
         resume: go on from the checkpoint of an interrupted run with the same arguments; where that had come to its end, its
             adapter is loaded and nothing trains.
-        keep_weights: "best": those that the development data choose; "last": those of the last step, whatever the looks at
+        keep_weights: "best": those that the development data choose; "last": those of the last step, whatever the evaluations at
             the development data said; "both": the best, and beside `out`, in OUT.last, the last where they are others.
         decoding: how `eval_data` and `guard` are decoded. (Development data, while training: greedily.)
         overlap: what to do where recordings of two parts of the data are the same ones: "refuse", "tell" (in the
@@ -193,9 +193,9 @@ def finetune(
     beside = None if checkpoint is None or keep_weights != "both" else checkpoint.with_name(checkpoint.name.removesuffix(".checkpoint") + ".last")
     if beside is not None and beside.exists() and not (overwrite or resume):
         raise BadInput(f"{str(beside)!r} holds the last weights of another run. Choose another --out, --overwrite, or leave them out with --keep best.")
-    for told in (guard, guard_dev):
-        if told is not None:
-            check_guard(recognizer, told, guard_lang)
+    for corpus in (guard, guard_dev):
+        if corpus is not None:
+            check_guard(recognizer, corpus, guard_lang)
     asked = {
         "settings": json.loads(json.dumps(asdict(configure(method_named(method), settings or {})))), "where": where,
         "lang": None if lang is None else canonical(lang), "proxy_lang": proxy_lang, "task": task,
@@ -314,10 +314,10 @@ def _tell_what_is_kept(error: BaseException, out: Path, checkpoint: Path) -> Non
 # -- the parts --------------------------------------------------------------------------------------------------------------
 def _language(data: Corpus, init_adapter: str | Path | None) -> str | None:
     """The one language of the corpus, or of the adapter to start from; None where rows differ or nothing is said."""
-    told = {canonical(u.lang) for u in data if u.lang}
-    if len(told) == 1 and all(u.lang for u in data):
-        return told.pop()
-    return read(init_adapter)[0].language if init_adapter is not None and not told else None
+    languages = {canonical(u.lang) for u in data if u.lang}
+    if len(languages) == 1 and all(u.lang for u in data):
+        return languages.pop()
+    return read(init_adapter)[0].language if init_adapter is not None and not languages else None
 
 
 def _in_language(corpus: Corpus, lang: str | None) -> Corpus:
@@ -344,11 +344,13 @@ def mixture(data: Corpus) -> str | None:
     parts = data.parts
     if len(parts) == 1 and parts[0].weight == 1:
         return None
-    told = (f"{part.drawn:,.0f} of {part.name}" + (f" ({part.utterances:,} utterances, weight {part.weight:g})" if part.weight != 1 else "") for part in parts)
+    shares = (
+        f"{part.drawn:,.0f} of {part.name}" + (f" ({part.utterances:,} utterances, weight {part.weight:g})" if part.weight != 1 else "") for part in parts
+    )
     met = Counter(speaker for speaker, _ in {(u.speaker, u.corpus) for u in data} if speaker is not None)
     speakers = sorted(speaker for speaker, corpora in met.items() if corpora > 1)
     alike = f" Speakers who are called alike in several corpora count as one: {', '.join(speakers[:3])}{', …' * (len(speakers) > 3)}." if speakers else ""
-    return f"Drawn in an epoch: {', '.join(told)}.{alike}"
+    return f"Drawn in an epoch: {', '.join(shares)}.{alike}"
 
 
 def quiet(data: Corpus, *, seed: int) -> str | None:
@@ -465,13 +467,19 @@ def _finished(recognizer: Recognizer, out: Path, name: str, method: str, describ
     Raises: BadInput if that was another run.
     """
     manifest, _ = read(out)
-    told = manifest.training
-    others = [key for key, value in described.items() if key != "options" and told.get(key) != value]
-    others += ["keep"] if told.get("keep") != described.get("keep") else []
-    if manifest.method != method or "finished" not in told or others or not isinstance(told.get("options"), dict) or differences(told["options"], options):
+    record = manifest.training
+    others = [key for key, value in described.items() if key != "options" and record.get(key) != value]
+    others += ["keep"] if record.get("keep") != described.get("keep") else []
+    if (
+        manifest.method != method
+        or "finished" not in record
+        or others
+        or not isinstance(record.get("options"), dict)
+        or differences(record["options"], options)
+    ):
         raise BadInput(f"{str(out)!r} holds a finished adapter of another run ({manifest.method}). Choose another --out, or --overwrite it.")
     try:
-        trained = _trained(told["finished"])
+        trained = _trained(record["finished"])
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise BadInput(f"The record of the training in {str(out / MANIFEST)!r} is damaged ({type(error).__name__} {error}). "
                        f"Train it anew with --overwrite.") from None  # fmt: skip
@@ -481,7 +489,7 @@ def _finished(recognizer: Recognizer, out: Path, name: str, method: str, describ
 def _trained(did: Mapping[str, Any]) -> Trained:
     return Trained(
         steps=did["steps"], rows=did["rows"], seconds=did["seconds"], peak_memory_bytes=did["peak_memory_bytes"], kind=did["kind"],
-        best=None if did["best"] is None else tuple(did["best"]), looks=tuple(tuple(look) for look in did["looks"]), dropped=did["dropped"],
+        best=None if did["best"] is None else tuple(did["best"]), evaluations=tuple(tuple(one) for one in did["evaluations"]), dropped=did["dropped"],
         chosen_by=did.get("chosen_by"), measures=tuple(tuple(one) for one in did.get("measures", ())),
-        skipped=tuple(Skipped(**s) for s in did["skipped"]), guard_looks=tuple(tuple(look) for look in did.get("guard_looks", ())),
+        skipped=tuple(Skipped(**s) for s in did["skipped"]), guard_evaluations=tuple(tuple(one) for one in did.get("guard_evaluations", ())),
     )  # fmt: skip

@@ -17,7 +17,7 @@ from asrpeft.recognizer import Recognizer
 from asrpeft.training import Guard, Message, Progress, Scoring, Trained
 from asrpeft.training.checkpoints import corpus_key
 
-CHOOSING = 100  # guard utterances that are decoded at a look: some seconds on a GPU, and enough to see three points
+CHOOSING = 100  # guard utterances that are decoded at an evaluation: some seconds on a GPU, and enough to see three points
 
 
 def divide(guard: Corpus | None, guard_dev: Corpus | None, max_loss: float | None, *, seed: int, progress: Progress) -> tuple[Corpus | None, Corpus | None]:
@@ -36,7 +36,7 @@ def divide(guard: Corpus | None, guard_dev: Corpus | None, max_loss: float | Non
     if guard_dev is not None:
         return guard, guard_dev.shuffle(seed)[:CHOOSING]
     if guard is None:
-        raise BadInput("--max-loss needs --guard: speech that the base could already recognise.")
+        raise BadInput("--max-loss needs --guard: speech that the base could already recognize.")
     try:
         rest, held = guard.split_by_speaker(min(0.5, CHOOSING / len(guard)), seed)
     except BadCorpus:
@@ -52,24 +52,24 @@ def watch(corpus: Corpus, max_loss: float, wer: Callable[[bool], float]) -> Guar
 
     Args:    wer: on `corpus`: of the base where its argument is False, of the adapter as it is now where it is True.
     """
-    base = cache(lambda: wer(False))  # the base does not change: it is decoded once, at the first look
+    base = cache(lambda: wer(False))  # the base does not change: it is decoded once, at the first evaluation
     return Guard(lambda: wer(True) - base(), max_loss, corpus_key(corpus))
 
 
 @dataclass(frozen=True)
-class Kept:
+class GuardResult:
     """What is left of what the base could already do.
 
     Attributes:
         reported: base and adapter on `data`; None where there were only data to choose by.
         choosing: what chose among the weights (None: nothing was chosen by guard data).
-        looks: (step, loss of WER against the base) on `choosing`, of each time they were asked.
+        evaluations: (step, loss of WER against the base) on `choosing`, of each time they were asked.
     """
 
     reported: Guarded | None
     data: Corpus | None
     choosing: Corpus | None
-    looks: tuple[tuple[int, float], ...]
+    evaluations: tuple[tuple[int, float], ...]
 
     @property
     def separate(self) -> bool:
@@ -79,18 +79,18 @@ class Kept:
 
     def to_json(self) -> dict[str, Any]:
         """`guard` of the JSON output."""
-        told: dict[str, Any] = {}
+        content: dict[str, Any] = {}
         if self.reported is not None and self.data is not None:
-            told = self.reported.to_json() | {"data": describe_corpus(self.data)}
+            content = self.reported.to_json() | {"data": describe_corpus(self.data)}
         chosen_by = None
         if self.choosing is not None:
-            looks = [list(look) for look in self.looks]
-            chosen_by = {"data": describe_corpus(self.choosing), "separate": self.separate, "looks": looks}
-        return told | {"chosen_by": chosen_by}
+            evaluations = [list(one) for one in self.evaluations]
+            chosen_by = {"data": describe_corpus(self.choosing), "separate": self.separate, "evaluations": evaluations}
+        return content | {"chosen_by": chosen_by}
 
     def summary(self) -> dict[str, Any]:
         """What travels with the adapter."""
-        return {} if self.reported is None or self.data is None else self.reported.gate.to_json() | {"data": describe_corpus(self.data)}
+        return {} if self.reported is None or self.data is None else self.reported.test.to_json() | {"data": describe_corpus(self.data)}
 
 
 def keep(
@@ -106,10 +106,10 @@ def keep(
     seed: int,
     decoding: Options,
     progress: Progress,
-) -> Kept:
+) -> GuardResult:
     """Transcribe the guard data that are reported, by base and adapter."""
     if guard is None:
-        return Kept(None, None, choosing, trained.guard_looks)
+        return GuardResult(None, None, choosing, trained.guard_evaluations)
 
     def tell(done: int, total: int, what: str) -> None:
         progress(Scoring(done, total, f"{what} on the guard data"))
@@ -117,4 +117,4 @@ def keep(
     found = evaluate(recognizer, guard, adapters=[name], lang=lang, task=task, options=decoding, seed=seed, overlap="ignore", progress=tell)
     before, after = (system.score for system in found.systems)
     both = Guarded.of(before, after, max_loss=MAX_LOSS if max_loss is None else max_loss, seed=seed)
-    return Kept(both, guard, choosing, trained.guard_looks)
+    return GuardResult(both, guard, choosing, trained.guard_evaluations)

@@ -35,7 +35,7 @@ def check_how(how: str) -> None:
         raise BadInput(f"overlap={how!r}: choose {', '.join(get_args(How))}.")
 
 
-def told(found: Overlap) -> list[str]:
+def sentences(found: Overlap) -> list[str]:
     """What is shared, in whole sentences; nothing where nothing is."""
     part, other, n = found.part, found.other, found.utterances
     said = []
@@ -72,11 +72,11 @@ def refuse(found: Iterable[Overlap], how: How, *, above: int = 4) -> list[str]:
     found = list(found)
     shared = [one for one in found if one.recordings]
     if shared and how == "refuse":
-        raise BadInput(f"{told(shared[0])[0]} A score on what was trained or chosen on says nothing about new speech. Take them out of one of the "
+        raise BadInput(f"{sentences(shared[0])[0]} A score on what was trained or chosen on says nothing about new speech. Take them out of one of the "
                        f"two (`asrpeft data split` divides a corpus), or go on knowingly with --allow-overlap.")  # fmt: skip
-    said = [sentence for one in found for sentence in told(one)]
+    said = [sentence for one in found for sentence in sentences(one)]
     if shared and how == "warn":
-        warnings.warn(told(shared[0])[0], SharedRecordings, stacklevel=above)
+        warnings.warn(sentences(shared[0])[0], SharedRecordings, stacklevel=above)
     return said
 
 

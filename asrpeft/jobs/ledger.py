@@ -43,14 +43,14 @@ class Ledger:
         if self.folder is None or not self.resume or not self.path(name).is_file():
             return None
         try:
-            told = json.loads(self.path(name).read_text(encoding="utf-8"))
-            self._same(name, told, own)
+            kept = json.loads(self.path(name).read_text(encoding="utf-8"))
+            self._same(name, kept, own)
             rows = iter(corpus)  # both are in one order; of several corpora, two may use the same ids
             heard = Transcripts(
-                tuple(next(u for u in rows if u.id == one["id"]) for one in told["heard"]), tuple(_hypothesis(one) for one in told["heard"]),
-                tuple(Skipped(**one) for one in told["skipped"]), told["audio_seconds"], told["seconds"], tuple(told["languages"]),
+                tuple(next(u for u in rows if u.id == one["id"]) for one in kept["heard"]), tuple(_hypothesis(one) for one in kept["heard"]),
+                tuple(Skipped(**one) for one in kept["skipped"]), kept["audio_seconds"], kept["seconds"], tuple(kept["languages"]),
             )  # fmt: skip
-            return heard, told["facts"]
+            return heard, kept["facts"]
         except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError) as error:
             raise BadInput(f"{str(self.path(name))!r} cannot be read ({type(error).__name__}: {error}). Remove it: {name} is then run again.") from None
 
@@ -58,18 +58,18 @@ class Ledger:
         """`own`, as `recall`; `facts`: what else to tell then, numbers and texts."""
         if self.folder is None:
             return
-        told = {
+        kept = {
             "name": name, "asked": {**self.asked, **own}, "options": self.options.to_json(), "facts": facts,
             "audio_seconds": heard.audio_seconds, "seconds": heard.seconds, "languages": heard.languages,
             "skipped": [{"id": s.id, "reason": s.reason} for s in heard.skipped],
             "heard": [{"id": u.id, **asdict(one)} for u, one in zip(heard.utterances, heard.hypotheses, strict=True)],
         }  # fmt: skip
-        replace_file(self.path(name), json.dumps(told, ensure_ascii=False) + "\n")
+        replace_file(self.path(name), json.dumps(kept, ensure_ascii=False) + "\n")
 
-    def _same(self, name: str, told: Mapping[str, Any], own: Mapping[str, Any]) -> None:
+    def _same(self, name: str, kept: Mapping[str, Any], own: Mapping[str, Any]) -> None:
         now = {**self.asked, **json.loads(json.dumps(own))}
-        other = [f"{key} was {told['asked'].get(key)!r} and is {value!r}" for key, value in now.items() if told["asked"].get(key) != value]
-        other += differences(told["options"], self.options)
+        other = [f"{key} was {kept['asked'].get(key)!r} and is {value!r}" for key, value in now.items() if kept["asked"].get(key) != value]
+        other += differences(kept["options"], self.options)
         if other:
             raise BadInput(f"{str(self.path(name))!r} is of another comparison: {'; '.join(other)}. Resume with the same command, or choose another --out.")
 
@@ -84,7 +84,7 @@ def refuse_taken(out: str | Path, names: Iterable[str], *, resume: bool, overwri
                 raise BadInput(f"{str(there)!r} exists already. Choose another --out, --resume the comparison that made it, or --overwrite.")
 
 
-def _hypothesis(told: Mapping[str, Any]) -> Hypothesis:
-    made = {one.name: told[one.name] for one in fields(Hypothesis) if one.name in told}
+def _hypothesis(kept: Mapping[str, Any]) -> Hypothesis:
+    made = {one.name: kept[one.name] for one in fields(Hypothesis) if one.name in kept}
     values: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in made.items()}
     return Hypothesis(**values)

@@ -54,11 +54,11 @@ class Quiet:
     def sentence(self) -> str:
         """For a person."""
         before, after = (round(found.rate * found.clips) for found in (self.before, self.after))
-        told = f"words in {after} of {self.after.clips} clips, the base in {before}"
+        counted = f"words in {after} of {self.after.clips} clips, the base in {before}"
         if not self.more:
-            return f"Where nobody speaks: {told}."
+            return f"Where nobody speaks: {counted}."
         words = ", ".join(repr(text) for text, _ in self.after.frequent[:3])
-        return (f"WARNING: where nobody speaks, the adapter writes {told} ({words}). Train against it with a larger --nonspeech-share "
+        return (f"WARNING: where nobody speaks, the adapter writes {counted} ({words}). Train against it with a larger --nonspeech-share "
                 f"(now {self.share:g}), or on recordings like those it will meet: --nonspeech.")  # fmt: skip
 
 
@@ -70,8 +70,8 @@ def listen(recognizer: Recognizer, name: str, clips: Corpus, *, spoken: Corpus, 
     """
     manifest = recognizer.adapters[name].manifest
     if lang is None:
-        told = Counter(u.lang for u in spoken if u.lang).most_common(1)
-        lang = told[0][0] if told else manifest.language
+        languages = Counter(u.lang for u in spoken if u.lang).most_common(1)
+        lang = languages[0][0] if languages else manifest.language
     slot = manifest.language_slot
     found = []
     for number, adapter in enumerate((None, name)):

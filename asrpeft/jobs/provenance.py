@@ -66,9 +66,9 @@ def provenance(trained: Trained) -> dict[str, Any]:
     return {
         "finished": {
             "steps": trained.steps, "rows": trained.rows, "seconds": trained.seconds, "peak_memory_bytes": trained.peak_memory_bytes,
-            "kind": trained.kind, "best": None if trained.best is None else list(trained.best), "looks": [list(look) for look in trained.looks],
+            "kind": trained.kind, "best": None if trained.best is None else list(trained.best), "evaluations": [list(one) for one in trained.evaluations],
             "chosen_by": trained.chosen_by, "measures": [list(one) for one in trained.measures],
-            "guard_looks": [list(look) for look in trained.guard_looks],
+            "guard_evaluations": [list(one) for one in trained.guard_evaluations],
             "dropped": trained.dropped, "n_skipped": len(trained.skipped),
             "skipped": [{"id": without_paths(s.id), "reason": without_paths(s.reason)} for s in trained.skipped[:SKIPPED]],
         },
@@ -79,7 +79,7 @@ def provenance(trained: Trained) -> dict[str, Any]:
 
 def summary(found: Evaluation, corpus: Corpus) -> dict[str, Any]:
     """The scores that travel with an adapter."""
-    keys = ("wer", "wer_interval", "cer", "cer_interval", "interval_unit", "words", "utterances", "normaliser")
+    keys = ("wer", "wer_interval", "cer", "cer_interval", "interval_unit", "words", "utterances", "normalizer")
     before, after = ({key: system.to_json()[key] for key in keys} for system in found.systems)
     return {
         "data": describe_corpus(corpus),

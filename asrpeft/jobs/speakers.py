@@ -263,12 +263,12 @@ def divide(data: Corpus, *, by: str, split: str, seed: int) -> tuple[dict[str, P
 
 
 def _divide_one(rows: Sequence[Utterance], *, split: str, seed: int, name: str) -> Parts:
-    told = [u.column(split) for u in rows]
-    if all(value is not None for value in told):
-        unknown = {str(v) for v in told} - set(PARTS)
+    assigned = [u.column(split) for u in rows]
+    if all(value is not None for value in assigned):
+        unknown = {str(v) for v in assigned} - set(PARTS)
         if unknown:
             raise BadInput(f"The column {split!r} says {', '.join(sorted(unknown)[:3])!r}; it may say train, dev and test.")
-        found = {part: [u for u, v in zip(rows, told) if PARTS[str(v)] == part] for part in ("train", "dev", "test")}
+        found = {part: [u for u, v in zip(rows, assigned) if PARTS[str(v)] == part] for part in ("train", "dev", "test")}
         if not found["dev"]:
             found["dev"], found["train"] = _by_sentence(found["train"], DEV_SHARE, seed)
     else:
@@ -310,8 +310,8 @@ def _measured(recognizer: Recognizer, speaker: str, parts: Parts, own: Finetuned
     if lang is None and not any(u.lang for u in parts.test):
         lang = adapter.manifest.language  # what it was trained in, where nobody else says it
     folder = cast(Path, own.folder)  # `speakers` gave one
-    told = adapter.manifest.scores.get("speaker")
-    if not isinstance(told, dict) or told.get("key") != key:
+    record = adapter.manifest.scores.get("speaker")
+    if not isinstance(record, dict) or record.get("key") != key:
         names = {"own": own.name} if together is None else {"pooled": together.name, "own": own.name}
         systems: dict[str, str | None] = {"base": None, **names}
         slot = adapter.manifest.language_slot
@@ -331,22 +331,22 @@ def _measured(recognizer: Recognizer, speaker: str, parts: Parts, own: Finetuned
         )
         # Own against base alone, whatever else was scored beside them: each speaker's is a question of its own.
         test = compare(found.systems[0].score, found.systems[-1].score, seed=options.seed)
-        told = {
+        record = {
             "key": key, "dev": dev, "enabled": dev["own"] < min(wer for name, wer in dev.items() if name != "own"),
             **{name: system.to_json() for name, system in zip(systems, found.systems)}, "test": test.to_json(),
         }  # fmt: skip
-        recognizer.adapters.describe(own.name, scores=dict(adapter.manifest.scores) | {"speaker": json.loads(json.dumps(told))})
+        recognizer.adapters.describe(own.name, scores=dict(adapter.manifest.scores) | {"speaker": json.loads(json.dumps(record))})
         adapter.save(folder, overwrite=True)
     sizes = {part: len(getattr(parts, part)) for part in ("train", "dev", "test")}
     return SpeakerResult(
         speaker,
         folder,
-        told["enabled"],
-        told["base"],
-        told.get("pooled"),
-        told["own"],
-        told["test"],
-        told["dev"],
+        record["enabled"],
+        record["base"],
+        record.get("pooled"),
+        record["own"],
+        record["test"],
+        record["dev"],
         sizes,
     )
 
@@ -356,7 +356,7 @@ def rows(report: Speakers) -> list[dict[str, Any]]:
     keys = ("wer", "cer", "words", "utterances")
     return [
         {"speaker": one.speaker, "enabled": one.enabled, "adapter": one.folder.name, "trained_on": one.utterances["train"],
-         **{f"{name}_{key}": told[key] for name, told in (("base", one.base), ("pooled", one.pooled), ("own", one.own)) if told for key in keys[:2]},
+         **{f"{name}_{key}": content[key] for name, content in (("base", one.base), ("pooled", one.pooled), ("own", one.own)) if content for key in keys[:2]},
          **{key: one.own[key] for key in keys[2:]}, "p": one.test["p"], "verdict": one.test["verdict"]}
         for one in report.speakers
     ]  # fmt: skip
@@ -365,7 +365,7 @@ def rows(report: Speakers) -> list[dict[str, Any]]:
 def _write(out: Path, report: Speakers) -> None:
     """`speakers.json`, its paths relative to itself: the folder may be moved; and its table, `speakers.csv`."""
     replace_file(out / TABLE, as_csv(rows(report)))
-    told = report.to_json()
-    for one in (*told["speakers"], *([] if told["pooled"] is None else [told["pooled"]])):
+    content = report.to_json()
+    for one in (*content["speakers"], *([] if content["pooled"] is None else [content["pooled"]])):
         one["adapter"] = os.path.relpath(one["adapter"], out)
-    replace_file(out / REPORT, json.dumps(told, indent=1, ensure_ascii=False) + "\n")
+    replace_file(out / REPORT, json.dumps(content, indent=1, ensure_ascii=False) + "\n")

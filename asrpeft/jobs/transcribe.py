@@ -1,8 +1,8 @@
 """Audio of any length → segments of text.
 
-Up to 30 s is read as it is. Longer audio goes through voice activity detection: only speech reaches the recogniser, so
+Up to 30 s is read as it is. Longer audio goes through voice activity detection: only speech reaches the recognizer, so
 that silence, which Whisper fills with inventions, gives nothing. With the full audio context, where every call costs 30
-s however short the speech, neighbouring stretches are packed into one; with `auto` each is read on its own.
+s however short the speech, neighboring stretches are packed into one; with `auto` each is read on its own.
 
 Long audio is decoded, searched for speech and transcribed as it comes: an hours-long recording takes the memory of minutes. It is
 decoded to its end once before (a thousand times faster than speech), so that a damaged end is told before the work, not after it.
@@ -32,7 +32,7 @@ from asrpeft.decoding.writers import Segment
 from asrpeft.errors import BadInput
 from asrpeft.recognizer import Recognizer
 from asrpeft.recognizer.languages import AUTO
-from asrpeft.streaming.policies import Tape
+from asrpeft.streaming.policies import AudioBuffer
 
 OPTIONS = Options(stop_loops=True)
 Span = tuple[float, float]  # start, end in seconds
@@ -120,7 +120,7 @@ def stretches_of(heard: Recording, *, context: str, vad: bool | None, speech: Sp
     Raises: BadInput for speech longer than 30 s, or settings that contradict each other.
     """
     if not speech.max_s <= MAX_SECONDS:
-        raise BadInput(f"Speech may last {MAX_SECONDS:g} s at most between cuts, what a recogniser hears; got max_s={speech.max_s}.")
+        raise BadInput(f"Speech may last {MAX_SECONDS:g} s at most between cuts, what a recognizer hears; got max_s={speech.max_s}.")
     detector = speech.detector()
     if heard.seconds <= MAX_SECONDS and not vad:
         yield (0.0, heard.seconds), np.concatenate(list(heard.pieces(PIECE)))
@@ -140,14 +140,14 @@ def spoken(found: Iterable[tuple[np.ndarray, Sequence[SpeechEvent]]], *, join_s:
 
     Args:
         found: pieces of audio, each with the starts and ends of speech that it makes certain.
-        join_s: neighbours are joined, with the silence between them, while they last at most so long.
+        join_s: neighbors are joined, with the silence between them, while they last at most so long.
         look_back_s: how long after it happened a start or an end may be told.
     """
-    tape = Tape()
+    buffer = AudioBuffer()
     started: float | None = None  # of the speech that goes on
     waiting: Span | None = None  # may still grow
     for piece, events in found:
-        tape.add(piece)
+        buffer.add(piece)
         for kind, time in events:
             if kind == "start":
                 started = time
@@ -155,15 +155,15 @@ def spoken(found: Iterable[tuple[np.ndarray, Sequence[SpeechEvent]]], *, join_s:
                 waiting, started = (waiting[0], time), None
             else:
                 if waiting is not None:
-                    yield waiting, tape.between(*waiting).copy()
+                    yield waiting, buffer.between(*waiting).copy()
                 waiting, started = (time if started is None else started, time), None
-        now = tape.end / SAMPLE_RATE
+        now = buffer.end / SAMPLE_RATE
         if waiting is not None and now > waiting[0] + join_s + look_back_s and (started is None or started > waiting[0] + join_s):
-            yield waiting, tape.between(*waiting).copy()
+            yield waiting, buffer.between(*waiting).copy()
             waiting = None
-        tape.forget_before(min(one for one in (now - look_back_s, started, waiting and waiting[0]) if one is not None))
+        buffer.forget_before(min(one for one in (now - look_back_s, started, waiting and waiting[0]) if one is not None))
     if waiting is not None:
-        yield waiting, tape.between(*waiting).copy()
+        yield waiting, buffer.between(*waiting).copy()
 
 
 def _segments(

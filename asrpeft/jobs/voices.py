@@ -45,11 +45,11 @@ class Voices:
         if not file.is_file():
             raise BadInput(f"{str(place)!r} holds no {REPORT}. Name the folder that `asrpeft speakers --out` wrote.")
         try:
-            told = json.loads(file.read_text(encoding="utf-8"))
-            speakers = {str(one["speaker"]): one for one in told["speakers"]}
+            report = json.loads(file.read_text(encoding="utf-8"))
+            speakers = {str(one["speaker"]): one for one in report["speakers"]}
             own = {name: _place(file.parent, one["adapter"]) for name, one in speakers.items() if one["enabled"] is True}
-            pooled = told.get("pooled")
-            return cls(file.parent, str(told.get("by", "speaker")), own, frozenset(speakers.keys() - own.keys()),
+            pooled = report.get("pooled")
+            return cls(file.parent, str(report.get("by", "speaker")), own, frozenset(speakers.keys() - own.keys()),
                        None if pooled is None else _place(file.parent, pooled["adapter"]))  # fmt: skip
         except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise BadInput(f"{str(file)!r} cannot be used: {type(error).__name__} {error}. Run `asrpeft speakers --resume` to write it again.") from None
@@ -105,7 +105,7 @@ class Heard:
         """Every adapter that may be chosen."""
         return (*self.names.values(), *(() if self.otherwise is None else (self.otherwise,)))
 
-    def told(self, corpus: Corpus) -> str:
+    def summary(self, corpus: Corpus) -> str:
         """`Of 12 speakers 9 were heard by their own adapter, 3 by the pooled one.`"""
         speaking = {_speaker(u, self.by) for u in corpus}
         own = sum(one in self.names for one in speaking)
@@ -114,8 +114,8 @@ class Heard:
 
 
 def _speaker(utterance: Utterance, by: str) -> str | None:
-    told = utterance.column(by)
-    return None if told is None else str(told)
+    value = utterance.column(by)
+    return None if value is None else str(value)
 
 
 def _place(folder: Path, adapter: str) -> Path:

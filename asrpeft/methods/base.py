@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from asrpeft.errors import CannotMerge
-from asrpeft.methods.kept import CHANGES, Change, tensors_of
+from asrpeft.methods.change_cache import CHANGES, Change, tensors_of
 from asrpeft.methods.layers import EmbeddingLayer, Layer
 from asrpeft.methods.plan import Plan, collect_loss
 from asrpeft.methods.pool import Holder, Pool
@@ -115,7 +115,7 @@ class LayerAdapter(Holder):
 
     @classmethod
     def facts(cls, config: Any, name: str) -> Facts:
-        """What the optimiser should know of the parameter `name` of a piece (`b`), or of the pool (`shared.b_linear_64x64`)."""
+        """What the optimizer should know of the parameter `name` of a piece (`b`), or of the pool (`shared.b_linear_64x64`)."""
         return Facts()
 
     @classmethod

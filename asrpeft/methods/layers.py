@@ -5,7 +5,7 @@
     Linear     y = W x + b                      matrix = weight                     (out, in)
     Conv1d     y = W * x + b                    matrix = weight, flat               (out, in/groups · kernel)
     Embedding  y = W[:, token]                  matrix = weightᵀ                    (dim, vocabulary)
-    LayerNorm  y = W x̂ + b, x̂ normalised        matrix = weight as a column         (dim, 1)
+    LayerNorm  y = W x̂ + b, x̂ normalized        matrix = weight as a column         (dim, 1)
 
 `Attention` and `DecoderInput` have no matrix: virtual tokens enter there. Nor has `Block`, whose hidden states are edited.
 """

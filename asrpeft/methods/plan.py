@@ -21,7 +21,7 @@ class Passes(Protocol):
     the same result. The data are those of the run's first steps."""
 
     def moments(self, batches: int) -> dict[str, Tensor]:
-        """By path, the uncentred covariance of a layer's inputs, mean of x xᵀ (in·k, in·k), over frames and tokens that are real."""
+        """By path, the uncentered covariance of a layer's inputs, mean of x xᵀ (in·k, in·k), over frames and tokens that are real."""
 
     def gradients(self, batches: int) -> dict[str, Tensor]:
         """By path, the gradient of an utterance's summed loss with respect to the frozen weight as a matrix (out, in·k)."""
@@ -37,7 +37,7 @@ class Passes(Protocol):
 class Plan:
     """The default does nothing. Before the first step the loop calls `before`, and for each step, in this order:
 
-        forward, backward  →  sum over processes  →  `penalty`'s gradient  →  `before_step`  →  clip  →  optimiser  →  `after_step`
+        forward, backward  →  sum over processes  →  `penalty`'s gradient  →  `before_step`  →  clip  →  optimizer  →  `after_step`
 
     A plan's state that must survive an interruption lives in the adapter: `piece.remember(…)`, `adapter.pool.remember(…)`. What
     it decides by, gradients included, is the same in every process, so that ranks and masks do not diverge. Shapes of
@@ -53,13 +53,13 @@ class Plan:
         return None
 
     def before_step(self, adapter: Adapter, *, step: int, progress: float) -> None:
-        """Called before optimiser step `step` (from 0), with every `parameter.grad` in place, to read or to change.
+        """Called before optimizer step `step` (from 0), with every `parameter.grad` in place, to read or to change.
 
         Args:   progress: the share of the run that is done, 0 … 1, whether steps, epochs or minutes were planned.
         """
 
     def after_step(self, adapter: Adapter, *, step: int, progress: float, lr: float) -> None:
-        """Called after optimiser step `step` (from 0), taken with learning rate `lr`; gradients are still there."""
+        """Called after optimizer step `step` (from 0), taken with learning rate `lr`; gradients are still there."""
 
     def finish(self, adapter: Adapter) -> None:
         """Called after the last step, for the weights of that step and for those that the development data chose."""

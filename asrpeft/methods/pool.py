@@ -1,6 +1,6 @@
 """What an adapter holds besides a layer's own parameters, in three classes of storage, and the pool that its layers share.
 
-trained     an `nn.Parameter`            in the file, counted, moved by the optimiser
+trained     an `nn.Parameter`            in the file, counted, moved by the optimizer
 kept        `keep(name, tensor)`         in the file, of any dtype, not counted: masks, indices, a start to subtract
 remembered  `remember(name, tensor)`     in checkpoints, so that a resumed run goes on bit for bit; never in the file
 drawn       `pool.drawn(key, …)`         nowhere: made again from a seed and a name, the same on every machine

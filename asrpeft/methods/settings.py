@@ -37,45 +37,45 @@ def configure(cls: Any, settings: Mapping[str, Any]) -> Any:
     return cls.Config(**values)
 
 
-def _convert(told: str, value: Any, kind: Any) -> Any:
+def _convert(label: str, value: Any, kind: Any) -> Any:
     """`value` as `kind`; `told` begins the message of what is refused."""
     origin, inner = typing.get_origin(kind), typing.get_args(kind)
     if origin in (typing.Union, types.UnionType):  # X | None
         absent = value is None or (isinstance(value, str) and value.lower() == "none")
-        return None if absent else _convert(told, value, next(k for k in inner if k is not type(None)))
+        return None if absent else _convert(label, value, next(k for k in inner if k is not type(None)))
     if kind is tuple or origin is tuple:
         of = inner[0] if inner else str
         values = [v.strip() for v in value.split(",") if v.strip()] if isinstance(value, str) else value
         if not isinstance(values, (list, tuple)):
-            raise BadInput(f"{told} is not a list of {_PLURALS[of]}.")
-        return tuple(_convert(told, v, of) for v in values)
+            raise BadInput(f"{label} is not a list of {_PLURALS[of]}.")
+        return tuple(_convert(label, v, of) for v in values)
     if origin is dict:
-        return {str(k): _convert(told, v, inner[1]) for k, v in _pairs(told, value).items()}
+        return {str(k): _convert(label, v, inner[1]) for k, v in _pairs(label, value).items()}
     if kind is str:
         if not isinstance(value, str):
-            raise BadInput(f"{told} is not a text.")
+            raise BadInput(f"{label} is not a text.")
         return value
     if kind is bool:
         if isinstance(value, str) and value.lower() in _TRUE + _FALSE:
             return value.lower() in _TRUE
         if not isinstance(value, bool):
-            raise BadInput(f"{told} is neither true nor false.")
+            raise BadInput(f"{label} is neither true nor false.")
         return value
     try:
         converted = kind(value)
     except (TypeError, ValueError, OverflowError):
-        raise BadInput(f"{told} is not {'a whole number' if kind is int else 'a number'}.") from None
+        raise BadInput(f"{label} is not {'a whole number' if kind is int else 'a number'}.") from None
     if kind is float and not math.isfinite(converted):
-        raise BadInput(f"{told} is not a number to compute with.")
+        raise BadInput(f"{label} is not a number to compute with.")
     if kind is int and not isinstance(value, str) and converted != value:
-        raise BadInput(f"{told} is not a whole number.")
+        raise BadInput(f"{label} is not a whole number.")
     return converted
 
 
 _PLURALS = {str: "names", int: "whole numbers", float: "numbers", bool: "truth values"}
 
 
-def _pairs(told: str, value: Any) -> dict[str, Any]:
+def _pairs(label: str, value: Any) -> dict[str, Any]:
     """`q_proj:4,fc1:8` as a dictionary."""
     if isinstance(value, str):
         try:
@@ -85,7 +85,7 @@ def _pairs(told: str, value: Any) -> dict[str, Any]:
         except ValueError:
             pass
     if not isinstance(value, dict):
-        raise BadInput(f"{told} is not a list of NAME:VALUE.")
+        raise BadInput(f"{label} is not a list of NAME:VALUE.")
     return value
 
 

@@ -3,7 +3,7 @@
     full   1,500 frames, 30 s, as Whisper was trained
     auto   the speech's length plus a margin, rounded up to whole seconds; in training plus up to two seconds of jitter
 
-It is a function of the utterance alone, never of its neighbours in a batch. A model must have been trained on short
+It is a function of the utterance alone, never of its neighbors in a batch. A model must have been trained on short
 contexts to be decoded with them: with the first positions only, tiny.en goes from 5 % to 107 % WER
 (https://arxiv.org/abs/2410.15608, section 3).
 """

@@ -3,7 +3,7 @@
 `transformers`' encoder refuses anything but 30 s. Here its convolutions, a prefix of its positional table, its layers and
 its final norm are called directly. Rows of different contexts share a batch: what lies beyond a row's context is zeroed
 after each convolution (where it would leak through the kernel) and masked as attention keys, so a row never depends on its
-neighbours.
+neighbors.
 """
 
 from __future__ import annotations

@@ -30,9 +30,9 @@ def canonical(language: str) -> str:
 def table_of(tokenizer: Any, generation: Any) -> dict[str, int]:
     """A base's language tokens `{"<|sw|>": 50318, …}`: what its generation config says, or else what its tokenizer knows
     (fine-tuned checkpoints often come without)."""
-    told = getattr(generation, "lang_to_id", None)
-    if told:
-        return dict(told)
+    known = getattr(generation, "lang_to_id", None)
+    if known:
+        return dict(known)
     found = {f"<|{code}|>": tokenizer.convert_tokens_to_ids(f"<|{code}|>") for code in LANGUAGES}
     return {token: i for token, i in found.items() if i is not None and i >= 0 and i != tokenizer.unk_token_id}
 

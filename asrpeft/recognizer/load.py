@@ -123,16 +123,16 @@ def _pretrained(model: str, dtype: torch.dtype) -> tuple[WhisperForConditionalGe
 
 def _check_tables(base: WhisperForConditionalGeneration, model: str) -> None:
     """Raises: BadInput for a generation config whose tables of tokens are none."""
-    told = base.generation_config
+    generation = base.generation_config
 
     def is_token(value: object) -> bool:
         return type(value) is int and 0 <= value < base.config.vocab_size
 
     for name in ("lang_to_id", "task_to_id"):
-        table = getattr(told, name, None)
+        table = getattr(generation, name, None)
         if table and not (isinstance(table, dict) and all(isinstance(key, str) and is_token(value) for key, value in table.items())):
             raise BadInput(f"{model!r} has a generation_config.json whose {name} is no table of tokens and their numbers. Copy it again, or take it out.")
-    single = getattr(told, "no_timestamps_token_id", None)
+    single = getattr(generation, "no_timestamps_token_id", None)
     if single is not None and not is_token(single):
         raise BadInput(f"{model!r} has a generation_config.json whose no_timestamps_token_id is {str(single)[:40]!r}. Copy it again, or take it out.")
 
@@ -145,13 +145,13 @@ def _beside(place: Path, model: str, dim: int) -> tuple[BaseInfo, CTCHead | None
     if not (place / INFO).is_file():
         return BaseInfo(id=model), None
     try:
-        told = read_json(place / INFO)
-        merged = told.get("merged", {})
+        stored = read_json(place / INFO)
+        merged = stored.get("merged", {})
         info = BaseInfo(
-            str(told.get("id", model)),
-            tuple(told.get("contexts", ("full",))),
-            tuple(told.get("languages", ())),
-            {str(token): str(name) for token, name in told.get("language_slots", {}).items()},
+            str(stored.get("id", model)),
+            tuple(stored.get("contexts", ("full",))),
+            tuple(stored.get("languages", ())),
+            {str(token): str(name) for token, name in stored.get("language_slots", {}).items()},
             merged.get("language"),
             merged.get("task", "transcribe"),
             merged.get("context"),
@@ -163,7 +163,7 @@ def _beside(place: Path, model: str, dim: int) -> tuple[BaseInfo, CTCHead | None
             raise ValueError(f"it says that what was merged writes by {info.decode_by!r}")
         if not (place / CTC).is_file():
             return info, None
-        vocabulary, tensors = told["ctc_vocabulary"], read_tensors(place / CTC)
+        vocabulary, tensors = stored["ctc_vocabulary"], read_tensors(place / CTC)
         if tuple(tensors["weight"].shape) != (len(vocabulary), dim) or not_finite(tensors):
             raise ValueError(f"its CTC head is not of {len(vocabulary):,} entries on {dim} dimensions, or holds values that are not finite numbers")
         head = CTCHead(dim, vocabulary)

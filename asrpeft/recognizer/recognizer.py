@@ -1,4 +1,4 @@
-"""The recogniser: a frozen Whisper-format base, its tokenizer, and the adapters beside it."""
+"""The recognizer: a frozen Whisper-format base, its tokenizer, and the adapters beside it."""
 
 from __future__ import annotations
 
@@ -96,8 +96,8 @@ class Recognizer(nn.Module):
 
     @property
     def multilingual(self) -> bool:
-        told = getattr(self.generation, "is_multilingual", None)
-        return self.base.config.vocab_size >= 51_865 if told is None else bool(told)
+        stated = getattr(self.generation, "is_multilingual", None)
+        return self.base.config.vocab_size >= 51_865 if stated is None else bool(stated)
 
     @cached_property
     def languages(self) -> dict[str, int]:
@@ -107,8 +107,8 @@ class Recognizer(nn.Module):
     @cached_property
     def no_timestamps(self) -> int:
         """The id of `<|notimestamps|>`; the ids beyond it are timestamps."""
-        told = getattr(self.generation, "no_timestamps_token_id", None)
-        return self.token("<|notimestamps|>") if told is None else told
+        stated = getattr(self.generation, "no_timestamps_token_id", None)
+        return self.token("<|notimestamps|>") if stated is None else stated
 
     @property
     def max_tokens(self) -> int:
@@ -136,8 +136,8 @@ class Recognizer(nn.Module):
     @property
     def tasks(self) -> dict[str, int]:
         """The task tokens of a multilingual base: `{"translate": 50358, "transcribe": 50359}`."""
-        told = getattr(self.generation, "task_to_id", None)
-        return dict(told) if told else {task: self.token(f"<|{task}|>") for task in TASKS}
+        stated = getattr(self.generation, "task_to_id", None)
+        return dict(stated) if stated else {task: self.token(f"<|{task}|>") for task in TASKS}
 
     def token_for(self, language: str) -> str | None:
         """The token of a language, `<|sw|>`, or the one whose place it took in a merged export; None if it has none."""

@@ -1,4 +1,4 @@
-"""Scores that can be believed: normalisers, WER and CER with intervals, paired tests, breakdowns and reports.
+"""Scores that can be believed: normalizers, WER and CER with intervals, paired tests, breakdowns and reports.
 
     from asrpeft.scoring import score, compare, report
     base = score(references, base_texts, speakers=speakers, name="base")
@@ -12,7 +12,7 @@ is imported.
 
 from asrpeft.scoring.alignment import Edit, Run, align
 from asrpeft.scoring.confidence import Calibration, calibration, word_correctness
-from asrpeft.scoring.errors import Counts, DamagingNormaliser, Raw, Score, UtteranceScore, score
+from asrpeft.scoring.errors import Counts, DamagingNormalizer, Raw, Score, UtteranceScore, score
 from asrpeft.scoring.groups import Breakdown, Gap, Group, breakdown
 from asrpeft.scoring.intervals import Interval, ratio_interval, wilson
 from asrpeft.scoring.mistakes import (
@@ -23,16 +23,16 @@ from asrpeft.scoring.mistakes import (
     insertion_runs,
     nonspeech,
 )
-from asrpeft.scoring.normalise import Normaliser, normaliser, normalisers
+from asrpeft.scoring.normalize import Normalizer, normalizer, normalizers
 from asrpeft.scoring.recall import Recall, hotword_recall, rare_word_recall
 from asrpeft.scoring.significance import (
     Comparison,
-    Gate,
+    NonInferiority,
     Test,
     compare,
     compare_all,
-    gate,
     mapsswe,
+    non_inferiority,
     paired_bootstrap,
     signed_rank,
 )
@@ -45,16 +45,16 @@ __all__ = [
     "Comparison",
     "Confusions",
     "Counts",
-    "DamagingNormaliser",
+    "DamagingNormalizer",
     "Edit",
     "Gap",
-    "Gate",
+    "NonInferiority",
     "Group",
     "Hallucination",
     "Interval",
     "Latency",
     "NonSpeech",
-    "Normaliser",
+    "Normalizer",
     "Raw",
     "Recall",
     "Run",
@@ -69,15 +69,15 @@ __all__ = [
     "compare",
     "compare_all",
     "confusions",
-    "gate",
+    "non_inferiority",
     "hotword_recall",
     "insertion_runs",
     "latency",
     "mapsswe",
     "match",
     "nonspeech",
-    "normaliser",
-    "normalisers",
+    "normalizer",
+    "normalizers",
     "paired_bootstrap",
     "rare_word_recall",
     "ratio_interval",

@@ -4,7 +4,7 @@
     NCE = (H + Σ_right log₂ c + Σ_wrong log₂(1 − c)) / H              H = −N (r log₂ r + (1 − r) log₂(1 − r)),  r =
     share right
 
-NCE is NIST's normalised cross entropy: 1 is perfect, 0 is no better than always saying r, negative is worse than that.
+NCE is NIST's normalized cross entropy: 1 is perfect, 0 is no better than always saying r, negative is worse than that.
 
 Source: Guo et al., 2017, https://arxiv.org/abs/1706.04599 (ECE); NIST SCTK (NCE).
 """
@@ -88,5 +88,5 @@ def calibration(confidences: Sequence[float], correct: Sequence[bool], *, bins: 
 
 
 def word_correctness(score: Score) -> list[list[bool]]:
-    """For each row, whether each word of its (normalised) hypothesis is a hit; give confidences in the same order."""
+    """For each row, whether each word of its (normalized) hypothesis is a hit; give confidences in the same order."""
     return [[kind == "hit" for kind, _, hypothesis in row.edits if hypothesis is not None] for row in score.rows]

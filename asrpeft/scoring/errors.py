@@ -25,15 +25,15 @@ from rapidfuzz.distance import Levenshtein
 from asrpeft.errors import BadInput
 from asrpeft.scoring.alignment import ALIGNMENTS, Alignment, AlignmentRule, Edit, align, edits
 from asrpeft.scoring.intervals import RESAMPLES, Interval, Method, ratio_interval
-from asrpeft.scoring.normalise import DEFAULT, Normaliser
-from asrpeft.scoring.normalise import normaliser as find_normaliser
+from asrpeft.scoring.normalize import DEFAULT, Normalizer
+from asrpeft.scoring.normalize import normalizer as find_normalizer
 from asrpeft.scoring.writing import CharacterUnit, characters, spaceless_share
 
 MIN_SPEAKERS = 10  # fewer resampled speakers say little about how speakers differ
 
 
-class DamagingNormaliser(UserWarning):
-    """The chosen normaliser is known to spoil text like this."""
+class DamagingNormalizer(UserWarning):
+    """The chosen normalizer is known to spoil text like this."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +88,7 @@ def _ratio(part: int, whole: int) -> float:
 
 @dataclass(frozen=True, slots=True)
 class UtteranceScore:
-    """One row: texts before and after the normaliser, counts, and the alignment of the normalised words."""
+    """One row: texts before and after the normalizer, counts, and the alignment of the normalized words."""
 
     id: str
     speaker: str | None
@@ -145,7 +145,7 @@ class Score:
     cer_interval: Interval
     interval_unit: str
     raw: Raw
-    normaliser: str
+    normalizer: str
     rows: tuple[UtteranceScore, ...] = field(repr=False)
     notes: tuple[str, ...] = ()
     alignment: AlignmentRule = "levenshtein"
@@ -229,7 +229,7 @@ class Score:
             "utterances": self.utterances,
             "speakers": len(self.speakers) or None,
             "raw": {"wer": _number(self.raw.wer), "cer": _number(self.raw.cer)},
-            "normaliser": self.normaliser,
+            "normalizer": self.normalizer,
             "alignment": self.alignment,
             "character_unit": self.character_unit,
             "notes": list(self.notes),
@@ -246,7 +246,7 @@ def score(
     references: Sequence[str],
     hypotheses: Sequence[str],
     *,
-    normaliser: str | Normaliser = DEFAULT,
+    normalizer: str | Normalizer = DEFAULT,
     speakers: Sequence[str | None] | None = None,
     ids: Sequence[str] | None = None,
     name: str = "hypothesis",
@@ -262,7 +262,7 @@ def score(
     Args:
         references, hypotheses: texts in the same order, one per utterance; a hypothesis may be empty, and so may a
             reference (everything said there is an insertion), but not all of them.
-        normaliser: what is applied to both sides before comparing; raw texts are scored beside it.
+        normalizer: what is applied to both sides before comparing; raw texts are scored beside it.
         speakers: one per utterance. With ten or more the intervals resample speakers, else utterances.
         ids: one per utterance, all different; default "1", "2", ….
         name: of the system, as reports and tests call it.
@@ -293,7 +293,7 @@ def score(
         speakers = [None if speaker is None or not str(speaker).strip() else str(speaker) for speaker in speakers]
         _same_length("speakers", speakers, references)
 
-    rule = find_normaliser(normaliser)
+    rule = find_normalizer(normalizer)
     clean_references, clean_hypotheses = [rule(text) for text in references], [rule(text) for text in hypotheses]
     alignments = align(_words(clean_references), _words(clean_hypotheses), rule=alignment)
     counts = _count(clean_references, clean_hypotheses, alignments, character_unit)
@@ -304,7 +304,7 @@ def score(
     total, raw_total = sum(counts, Counts()), sum(raw_counts, Counts())
     if not total.words:
         raise BadInput(
-            f"none of the {len(references)} references has a word after normaliser {rule.label}, so no rate exists. "
+            f"none of the {len(references)} references has a word after normalizer {rule.label}, so no rate exists. "
             "For recordings without speech use `asrpeft.scoring.nonspeech`; else check the text column or take `none`."
         )
     rows = tuple(
@@ -336,7 +336,7 @@ def score(
     )
     damage = rule.damage([*references, *hypotheses])
     for warning in damage:
-        warnings.warn(warning, DamagingNormaliser, stacklevel=2)
+        warnings.warn(warning, DamagingNormalizer, stacklevel=2)
     return Score(
         name,
         total,
@@ -391,7 +391,7 @@ def _notes(total: Counts, texts: Sequence[str], utterances: int, speakers: Seque
     if share > 0.2:
         notes.append(
             f"{100 * share:.0f} % of the reference letters are {', '.join(scripts)}, written without spaces between "
-            "words: a 'word' here is whatever stands between spaces, often a phrase. Read CER, or use the normaliser "
+            "words: a 'word' here is whatever stands between spaces, often a phrase. Read CER, or use the normalizer "
             "marks+split."
         )
     if not total.errors and total.words >= 10:
@@ -400,7 +400,7 @@ def _notes(total: Counts, texts: Sequence[str], utterances: int, speakers: Seque
             f"up to {300 / total.words:.1f} % would often look the same."
         )
     if empty := sum(not text for text in texts):
-        notes.append(f"{empty} of {utterances} references are empty; what was recognised there counts as insertions.")
+        notes.append(f"{empty} of {utterances} references are empty; what was recognized there counts as insertions.")
     if speakers is not None and unit == "utterance":
         known = len({speaker for speaker in speakers if speaker is not None})
         if known >= MIN_SPEAKERS:

@@ -189,6 +189,6 @@ def wilson(successes: int, trials: int, *, level: float = 0.95) -> Interval:
         return Interval(nan, nan, level, "wilson", 0)
     z = ndtri((1 + level) / 2)
     share, room = successes / trials, z * z / trials
-    centre = (share + room / 2) / (1 + room)
+    center = (share + room / 2) / (1 + room)
     half = z / (1 + room) * sqrt(share * (1 - share) / trials + room / (4 * trials))
-    return Interval(max(0.0, float(centre - half)), min(1.0, float(centre + half)), level, "wilson", trials)
+    return Interval(max(0.0, float(center - half)), min(1.0, float(center + half)), level, "wilson", trials)

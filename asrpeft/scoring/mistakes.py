@@ -15,8 +15,8 @@ from typing import Any
 from asrpeft.errors import BadInput
 from asrpeft.scoring.errors import Score
 from asrpeft.scoring.intervals import Interval, wilson
-from asrpeft.scoring.normalise import DEFAULT, Normaliser
-from asrpeft.scoring.normalise import normaliser as find_normaliser
+from asrpeft.scoring.normalize import DEFAULT, Normalizer
+from asrpeft.scoring.normalize import normalizer as find_normalizer
 
 LOOP_TIMES = 3  # a phrase said this often in a row …
 LOOP_WORDS = 6  # … and this many words in all is a loop
@@ -149,7 +149,7 @@ class NonSpeech:
         }
 
 
-def nonspeech(hypotheses: Sequence[str], *, seconds: float | None = None, normaliser: str | Normaliser = DEFAULT, top: int = 10) -> NonSpeech:
+def nonspeech(hypotheses: Sequence[str], *, seconds: float | None = None, normalizer: str | Normalizer = DEFAULT, top: int = 10) -> NonSpeech:
     """Score transcripts of noise, music and silence: every word is one too many.
 
     Args:    seconds: of audio in all, for a rate per minute.
@@ -159,7 +159,7 @@ def nonspeech(hypotheses: Sequence[str], *, seconds: float | None = None, normal
         raise BadInput("there is no transcript of non-speech to score; give one text per clip, '' where nothing was written.")
     if seconds is not None and seconds <= 0:
         raise BadInput(f"{seconds} seconds of audio cannot be; give the clips' total duration in seconds, or leave it out.")
-    texts = [find_normaliser(normaliser)(text) for text in hypotheses]
+    texts = [find_normalizer(normalizer)(text) for text in hypotheses]
     spoken = [text for text in texts if text]
     words = sum(len(text.split()) for text in texts)
     frequent = sorted(Counter(spoken).items(), key=lambda item: (-item[1], item[0]))[:top]

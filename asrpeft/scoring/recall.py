@@ -16,15 +16,15 @@ import numpy as np
 from asrpeft.errors import BadInput
 from asrpeft.scoring.errors import MIN_SPEAKERS, Score
 from asrpeft.scoring.intervals import RESAMPLES, Interval, Method, ratio_interval
-from asrpeft.scoring.normalise import DEFAULT, Normaliser
-from asrpeft.scoring.normalise import normaliser as find_normaliser
+from asrpeft.scoring.normalize import DEFAULT, Normalizer
+from asrpeft.scoring.normalize import normalizer as find_normalizer
 
 BANDS: tuple[tuple[int, int | None], ...] = ((0, 0), (1, 2), (3, 10), (11, None))
 
 
 @dataclass(frozen=True)
 class Recall:
-    """How many occurrences were recognised. `false_alarms` (hot words only) are hypothesis occurrences without
+    """How many occurrences were recognized. `false_alarms` (hot words only) are hypothesis occurrences without
     reason."""
 
     label: str
@@ -70,22 +70,22 @@ def rare_word_recall(
     training: Mapping[str, int] | Iterable[str],
     *,
     bands: Sequence[tuple[int, int | None]] = BANDS,
-    normaliser: str | Normaliser = DEFAULT,
+    normalizer: str | Normalizer = DEFAULT,
     seed: int = 0,
     resamples: int = RESAMPLES,
 ) -> list[Recall]:
     """Recall of the reference words by how often the adaptation data had them.
 
     Args:
-        training: the texts that were trained on, or counts of their (normalised) words.
+        training: the texts that were trained on, or counts of their (normalized) words.
         bands: inclusive ranges of counts; None is no upper bound. (0, 0) are words never seen.
-        normaliser: the one the score was made with, applied to the training texts.
-    Raises:  BadInput when the normaliser is not the score's.
+        normalizer: the one the score was made with, applied to the training texts.
+    Raises:  BadInput when the normalizer is not the score's.
     """
     if isinstance(training, Mapping):
         counts: Mapping[str, int] = training
     else:
-        rule = _same_normaliser(score, normaliser)
+        rule = _same_normalizer(score, normalizer)
         counts = Counter(word for text in training for word in rule(text).split())
     found = []
     for low, high in bands:
@@ -106,16 +106,16 @@ def hotword_recall(
     score: Score,
     phrases: Iterable[str],
     *,
-    normaliser: str | Normaliser = DEFAULT,
+    normalizer: str | Normalizer = DEFAULT,
     seed: int = 0,
     resamples: int = RESAMPLES,
 ) -> list[Recall]:
-    """Recall and precision of each word or phrase, and of all of them together (last, labelled "all").
+    """Recall and precision of each word or phrase, and of all of them together (last, labeled "all").
 
-    A phrase is recognised where all its words were hits that stand next to each other in the hypothesis too.
-    Raises:  BadInput for an empty phrase, none at all, or a normaliser that is not the score's.
+    A phrase is recognized where all its words were hits that stand next to each other in the hypothesis too.
+    Raises:  BadInput for an empty phrase, none at all, or a normalizer that is not the score's.
     """
-    rule = _same_normaliser(score, normaliser)
+    rule = _same_normalizer(score, normalizer)
     wanted: dict[str, tuple[str, ...]] = {}
     for phrase in phrases:
         words = tuple(rule(phrase).split())
@@ -124,7 +124,7 @@ def hotword_recall(
     if not wanted:
         raise BadInput("no hot word was given; write one word or phrase a line.")
     if empty := [phrase for phrase, words in wanted.items() if not words]:
-        raise BadInput(f"hot word {empty[0]!r} has no word left after normaliser {rule.label}; remove or change it.")
+        raise BadInput(f"hot word {empty[0]!r} has no word left after normalizer {rule.label}; remove or change it.")
     places: list[dict[int, int]] = []
     said: dict[str, defaultdict[str, set[int]]] = {"reference": defaultdict(set), "hypothesis": defaultdict(set)}
     texts = [(row.reference.split(), row.hypothesis.split()) for row in score.rows]
@@ -157,10 +157,10 @@ def _occurrences(phrase: Sequence[str], words: Sequence[str]) -> list[int]:
     return [start for start in range(len(words) - size + 1) if tuple(words[start : start + size]) == tuple(phrase)]
 
 
-def _same_normaliser(score: Score, name: str | Normaliser) -> Normaliser:
-    rule = find_normaliser(name)
-    if rule.label != score.normaliser:
-        raise BadInput(f"{score.name} was scored with {score.normaliser}, and {rule.label} was given here: use the same.")
+def _same_normalizer(score: Score, name: str | Normalizer) -> Normalizer:
+    rule = find_normalizer(name)
+    if rule.label != score.normalizer:
+        raise BadInput(f"{score.name} was scored with {score.normalizer}, and {rule.label} was given here: use the same.")
     return rule
 
 

@@ -51,7 +51,7 @@ from asrpeft.scoring.wording import disagreements, sentence
 Verdict = Literal["better", "worse", "not distinguishable"]
 Metric = Literal["wer", "cer"]
 ALPHA = 0.05
-CAP = 1.0  # errors a reference word, in the look that takes invented words for lost ones
+CAP = 1.0  # errors a reference word, in the view that takes invented words for lost ones
 MIN_SEGMENTS = 50  # Gillick and Cox trust the normal distribution from about here on
 _EXACT = 200  # up to here sign-flip distributions are enumerated (by convolution, in milliseconds), not approximated
 
@@ -75,7 +75,7 @@ class Comparison:
     """b against a. `difference` is b's rate minus a's (negative: b makes fewer errors), under `cap` where there is
     one.
 
-    `also` looks at the same two otherwise: by the other rate, and with the errors of an utterance capped (or, where
+    `also` views at the same two otherwise: by the other rate, and with the errors of an utterance capped (or, where
     `cap` is given, with all of them).
     """
 
@@ -97,11 +97,11 @@ class Comparison:
     def to_json(self) -> dict[str, Any]:
         """`also` has the main keys only, without texts."""
         keys = ("difference", "p", "p_adjusted", "verdict", "test", "metric", "interval", "cap")
-        told = self._told()
-        looks = [one._told() for one in self.also]
-        return told | {"also": [{key: look[key] for key in keys} for look in looks], "sentence": sentence(self)}
+        content = self._fields()
+        views = [one._fields() for one in self.also]
+        return content | {"also": [{key: view[key] for key in keys} for view in views], "sentence": sentence(self)}
 
-    def _told(self) -> dict[str, Any]:
+    def _fields(self) -> dict[str, Any]:
         return {
             "a": self.a,
             "b": self.b,
@@ -138,7 +138,7 @@ def compare(a: Score, b: Score, *, metric: Metric = "wer", cap: float | None = N
             difference is then another than that of the rates, and a note says so.
         seed, resamples: of the bootstrap.
     Returns: the verdict is about b: "better" has fewer errors than a.
-    Raises:  BadInput if ids, normalised references, normalisers or alignment rules of the two differ.
+    Raises:  BadInput if ids, normalized references, normalizers or alignment rules of the two differ.
     """
     return _noted(_looked(a, b, metric=metric, cap=cap, seed=seed, resamples=resamples))
 
@@ -200,8 +200,8 @@ def compare_all(scores: Sequence[Score], *, to_first: bool = False, **options: A
     pairs = [(a, b) for i, a in enumerate(scores[:1] if to_first else scores) for b in scores[i + 1 :]]
     made = [_looked(a, b, **options) for a, b in pairs]
     if len(made) > 1:
-        looks = zip(*(_holm(list(same)) for same in zip(*(one.also for one in made), strict=True)), strict=True)
-        made = [replace(one, also=also) for one, also in zip(_holm(made), looks, strict=True)]
+        views = zip(*(_holm(list(same)) for same in zip(*(one.also for one in made), strict=True)), strict=True)
+        made = [replace(one, also=also) for one, also in zip(_holm(made), views, strict=True)]
     return [_noted(one) for one in made]
 
 
@@ -359,7 +359,7 @@ def _bootstrap(delta: np.ndarray, totals: np.ndarray, unit: str, seed: int, resa
 
 
 @dataclass(frozen=True)
-class Gate:
+class NonInferiority:
     """Whether what was lost on the guard corpus stays within what was allowed. Losses are fractions of words."""
 
     passed: bool
@@ -382,7 +382,7 @@ class Gate:
         }
 
 
-def gate(before: Score, after: Score, *, max_loss: float, sure: bool = False, **options: Any) -> Gate:
+def non_inferiority(before: Score, after: Score, *, max_loss: float, sure: bool = False, **options: Any) -> NonInferiority:
     """Does `after` lose at most `max_loss` (a fraction: 0.03 is 3 points of WER) against `before`?
 
     Args:    sure: ask that the upper end of the difference's confidence interval stay within, not only the difference.
@@ -392,7 +392,7 @@ def gate(before: Score, after: Score, *, max_loss: float, sure: bool = False, **
         raise BadInput(f"max_loss {max_loss} asks for a gain on the guard corpus; give 0 or more points.")
     made = _compared(before, after, **({"metric": "wer", "cap": None, "seed": 0, "resamples": RESAMPLES} | options))
     loss = made.interval.high if sure and made.interval.known else made.difference
-    return Gate(loss <= max_loss, made.difference, max_loss, made, before.wer, after.wer)
+    return NonInferiority(loss <= max_loss, made.difference, max_loss, made, before.wer, after.wer)
 
 
 Pair = tuple[UtteranceScore, UtteranceScore]
@@ -400,7 +400,7 @@ Pair = tuple[UtteranceScore, UtteranceScore]
 
 def _paired(a: Score, b: Score) -> list[Pair]:
     for what, one, other in (
-        ("normaliser", a.normaliser, b.normaliser),
+        ("normalizer", a.normalizer, b.normalizer),
         ("alignment rule", a.alignment, b.alignment),
         ("character unit", a.character_unit, b.character_unit),
     ):

@@ -253,7 +253,7 @@ def match(reference: Transcripts, hypothesis: Transcripts, *, by_order: bool = F
         if len(reference) != len(hypothesis):
             raise BadInput(
                 f"{reference.path} has {len(reference)} texts and {hypothesis.path} has {len(hypothesis)}: "
-                "they are paired line by line, so give one line for each, empty where nothing was recognised."
+                "they are paired line by line, so give one line for each, empty where nothing was recognized."
             )
         return hypothesis.texts
     if reference.ids is None or hypothesis.ids is None:
@@ -274,7 +274,7 @@ def match(reference: Transcripts, hypothesis: Transcripts, *, by_order: bool = F
                 for ids, what in ((missing, "utterances are missing"), (extra, "have no reference"))
                 if ids
             )
-            + ". Every utterance counts: give an empty text where nothing was recognised, and leave out no reference."
+            + ". Every utterance counts: give an empty text where nothing was recognized, and leave out no reference."
         )
     return tuple(texts[one] for one in reference.ids)
 

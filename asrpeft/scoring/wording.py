@@ -39,8 +39,8 @@ def p_value(p: float) -> str:
 
 def p_is(p: float) -> str:
     """ "p = 0.0312", "p < 0.0001"."""
-    told = p_value(p)
-    return f"p {told}" if told.startswith("<") else f"p = {told}"
+    shown = p_value(p)
+    return f"p {shown}" if shown.startswith("<") else f"p = {shown}"
 
 
 def verdict(made: Comparison) -> str:
@@ -69,24 +69,24 @@ def sentence(made: Comparison) -> str:
     parts.append(f"{p_is(made.p)}{holm} by {made.test}")
     if made.cap is not None:
         parts.append(counted(made.cap))
-    parts += [f"{_rate(look)}: {look.verdict}, {_sure(look)}" for look in made.also if look.metric != made.metric]
+    parts += [f"{_rate(other)}: {other.verdict}, {_sure(other)}" for other in made.also if other.metric != made.metric]
     return f"{made.b} is {verdict(made)} ({'; '.join(parts)})."
 
 
 def disagreements(made: Comparison) -> list[str]:
-    """Whatever another look at the same two systems says otherwise, in whole sentences."""
+    """Whatever another view of the same two systems says otherwise, in whole sentences."""
     found = []
-    for look in made.also:
-        if look.metric != made.metric:
-            signs = {points(one.difference)[0] for one in (made, look) if points(one.difference)[1:] != "0.00"}
-            apart = len(signs) == 2 or {made.verdict, look.verdict} == {"better", "worse"}
-            if apart or made.verdict != look.verdict:
-                found.append(f"{made.metric.upper()} and {look.metric.upper()} {'point different ways' if apart else 'do not agree'} for {made.b} "
-                             f"against {made.a}: {_rate(made)} ({made.verdict}), {_rate(look)} ({look.verdict}, {_sure(look)}).")  # fmt: skip
+    for other in made.also:
+        if other.metric != made.metric:
+            signs = {points(one.difference)[0] for one in (made, other) if points(one.difference)[1:] != "0.00"}
+            apart = len(signs) == 2 or {made.verdict, other.verdict} == {"better", "worse"}
+            if apart or made.verdict != other.verdict:
+                found.append(f"{made.metric.upper()} and {other.metric.upper()} {'point different ways' if apart else 'do not agree'} for {made.b} "
+                             f"against {made.a}: {_rate(made)} ({made.verdict}), {_rate(other)} ({other.verdict}, {_sure(other)}).")  # fmt: skip
         elif made.cap is not None:
-            found.append(f"With every error counted, as in the rates, {made.b} is {verdict(look)} ({points(look.difference)} points, {_sure(look)}); "
+            found.append(f"With every error counted, as in the rates, {made.b} is {verdict(other)} ({points(other.difference)} points, {_sure(other)}); "
                          f"the verdict has {counted(made.cap)}.")  # fmt: skip
-        elif made.verdict != look.verdict:
-            found.append(f"With {counted(look.cap)}, so that a loop of invented words is one lost utterance and no more, {made.b} is "
-                         f"{verdict(look)} ({points(look.difference)} points, {_sure(look)}): invented words decide between the two.")  # fmt: skip
+        elif made.verdict != other.verdict:
+            found.append(f"With {counted(other.cap)}, so that a loop of invented words is one lost utterance and no more, {made.b} is "
+                         f"{verdict(other)} ({points(other.difference)} points, {_sure(other)}): invented words decide between the two.")  # fmt: skip
     return found

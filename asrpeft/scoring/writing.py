@@ -2,7 +2,7 @@
 
 A "word" is what stands between two spaces. Chinese, Japanese, Thai, Lao, Khmer, Myanmar and a few others put no space
 between words, so a "word" of theirs is a whole phrase: one wrong syllable makes the phrase wrong, and WER says little.
-For them read CER, or split the text into clusters with the normaliser `split` (then WER is the "mixed error rate" used
+For them read CER, or split the text into clusters with the normalizer `split` (then WER is the "mixed error rate" used
 for Mandarin with English).
 
 Source: Unicode Standard Annex 24 (scripts) and 29 (grapheme clusters), through the `regex` package.

@@ -2,6 +2,6 @@
 
 from asrpeft.streaming.events import Event, transcript
 from asrpeft.streaming.policies import Policy, names, policy
-from asrpeft.streaming.session import Session, ear, stream
+from asrpeft.streaming.session import Session, stream, stream_decoder
 
-__all__ = ["Event", "Policy", "Session", "ear", "names", "policy", "stream", "transcript"]
+__all__ = ["Event", "Policy", "Session", "stream_decoder", "names", "policy", "stream", "transcript"]

@@ -1,6 +1,6 @@
 """One stream: audio goes in as it comes, events come out.
 
-    with Session(ear(recognizer, adapter="speaker-12"), policy="vad") as session:
+    with Session(stream_decoder(recognizer, adapter="speaker-12"), policy="vad") as session:
         for chunk in microphone:
             for event in session.feed(chunk): …
         for event in session.close(): …
@@ -29,7 +29,7 @@ from asrpeft.recognizer import Recognizer
 from asrpeft.recognizer.languages import AUTO
 from asrpeft.streaming import policies
 from asrpeft.streaming.events import Event
-from asrpeft.streaming.policies import BLOCK, Decode, Said
+from asrpeft.streaming.policies import BLOCK, Decode, EventWriter
 
 OPTIONS = Options(stop_loops=True)
 LISTEN_S = 3.0  # of speech in one piece: by then the base knows the language, or never will
@@ -39,7 +39,7 @@ class Session:
     """A stream under one policy.
 
     Args:
-        decode: turns samples into words; `ear` makes one of a recogniser.
+        decode: turns samples into words; `stream_decoder` makes one of a recognizer.
         policy: by name, see `asrpeft.streaming.policies`.
         settings: of the policy; values may be text.
         clock: seconds, for the share of computing in the latencies.
@@ -55,7 +55,7 @@ class Session:
         clock: Callable[[], float] = time.perf_counter,
     ):
         cls = policies.policy(policy)
-        self._policy = cls(decode, policies.configure(cls, settings or {}), Said(clock, lambda: getattr(decode, "language", None)))
+        self._policy = cls(decode, policies.configure(cls, settings or {}), EventWriter(clock, lambda: getattr(decode, "language", None)))
         self._rest = np.zeros(0, np.float32)  # samples short of a block
         self._closed = False
         self._fed = 0
@@ -98,7 +98,7 @@ class Session:
         return self._policy.close(self._rest)
 
 
-def ear(
+def stream_decoder(
     recognizer: Recognizer,
     *,
     adapter: str | None = None,
@@ -108,8 +108,8 @@ def ear(
     options: Options = OPTIONS,
     prompt: str | None = None,
     autocast: bool = False,
-) -> Ear:
-    """What a session hears with: a recogniser, with one adapter. Arguments as `asrpeft.jobs.transcribe.transcribe`.
+) -> StreamDecoder:
+    """What a session hears with: a recognizer, with one adapter. Arguments as `asrpeft.jobs.transcribe.transcribe`.
 
     With `lang="auto"` the base says which language is spoken, anew for every stretch of speech until one has lasted
     three seconds; that language stays.
@@ -118,37 +118,37 @@ def ear(
     """
     if options.timestamps:
         raise BadInput("A stream has no use for timestamp tokens: the times of its words come from alignment.")
-    told: dict[str, Any] = {"adapter": adapter, "task": task, "context": context, "text_prompt": prompt}
+    fixed: dict[str, Any] = {"adapter": adapter, "task": task, "context": context, "text_prompt": prompt}
     language = recognizer.language_for(adapter) if lang is None else lang
     if lang == AUTO:
         check_detection(recognizer, [adapter])
         language = None
     first = next(iter(languages_of(recognizer))) if lang == AUTO else lang
-    make_row(recognizer, np.zeros(SAMPLE_RATE, np.float32), lang=first, **told)
-    return Ear(recognizer, told, options, autocast, language=language, given=lang)
+    make_row(recognizer, np.zeros(SAMPLE_RATE, np.float32), lang=first, **fixed)
+    return StreamDecoder(recognizer, fixed, options, autocast, language=language, given=lang)
 
 
-class Ear:
+class StreamDecoder:
     """What a session hears with.
 
     Attributes: language: that of the words it gave last; None before any, where it is to be found out, or for a base of one.
     """
 
-    def __init__(self, recognizer: Recognizer, told: dict[str, Any], options: Options, autocast: bool, *, language: str | None, given: str | None):
-        self.recognizer, self.told, self.options, self.autocast = recognizer, told, options, autocast
+    def __init__(self, recognizer: Recognizer, fixed: dict[str, Any], options: Options, autocast: bool, *, language: str | None, given: str | None):
+        self.recognizer, self.fixed, self.options, self.autocast = recognizer, fixed, options, autocast
         self.language, self.given = language, given
         self._sure = given != AUTO
 
     @torch.no_grad()
-    def __call__(self, samples: np.ndarray, said: str = "") -> list[Word]:
+    def __call__(self, samples: np.ndarray, committed: str = "") -> list[Word]:
         if not len(samples):
             return []
         # What goes on after committed words stays in their language.
-        if not self._sure and not (said and self.language):
+        if not self._sure and not (committed and self.language):
             self.language = detect(self.recognizer, [samples], autocast=self.autocast)[0].language
             self._sure = len(samples) >= LISTEN_S * SAMPLE_RATE
         lang = self.language if self.given == AUTO else self.given
-        row = text_prefix(self.recognizer, make_row(self.recognizer, samples, lang=lang, **self.told), said)
+        row = text_prefix(self.recognizer, make_row(self.recognizer, samples, lang=lang, **self.fixed), committed)
         found, words = decode_aligned(self.recognizer, [row], options=self.options, autocast=self.autocast)[0]
         return [] if silent(found) else list(words)
 

@@ -11,7 +11,7 @@ import random
 from collections.abc import Sequence
 
 
-def length_batches(frames: Sequence[int], *, budget: int, chance: str) -> list[list[int]]:
+def length_batches(frames: Sequence[int], *, budget: int, key: str) -> list[list[int]]:
     """Divide utterances into batches.
 
     Args:
@@ -20,7 +20,7 @@ def length_batches(frames: Sequence[int], *, budget: int, chance: str) -> list[l
         chance: a text that fixes the order: the seed and the epoch.
     Returns: lists of positions in `frames`; every position occurs once.
     """
-    dice = random.Random(f"batches-{chance}")
+    dice = random.Random(f"batches-{key}")
     order = sorted(range(len(frames)), key=lambda i: (frames[i], dice.random()))
     batches: list[list[int]] = []
     for i in order:  # ascending, so the one that comes is the longest

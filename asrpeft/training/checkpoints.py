@@ -33,17 +33,17 @@ class State:
     """How far a run is.
 
     Attributes:
-        step: optimiser steps taken.
+        step: optimizer steps taken.
         epoch, position: the next step is number `position` of `epoch`.
         total: steps planned; None if time is planned.
         rows: utterances trained on so far, counting each time.
         seconds: time in the loop, without evaluation.
-        best: score and step of the best look at the development data; rank: by which it was, see `asrpeft.training.choice`;
+        best: score and step of the best evaluation on the development data; rank: by which it was, see `asrpeft.training.choice`;
             chosen_by: that measure's name.
-        looks: (step, score) of each look; measures: (step, WER, CER, loss or None).
-        since_best: looks since then.
-        due: the look at the development data that belongs after this step has not been taken yet.
-        guard_looks: (step, loss) of each time the guard data were asked.
+        evaluations: (step, score) of each evaluation; measures: (step, WER, CER, loss or None).
+        since_best: evaluations since then.
+        due: the evaluation on the development data that belongs after this step has not been taken yet.
+        guard_evaluations: (step, loss) of each time the guard data were asked.
         dropped: rows without a target because it did not fit (CTC).
         skipped: id → reason of utterances that could not be read.
         finished: nothing is left to train.
@@ -58,11 +58,11 @@ class State:
     best: tuple[float, int] | None = None
     rank: tuple[int, float] | None = None
     chosen_by: str | None = None
-    looks: list[tuple[int, float]] = field(default_factory=list)
+    evaluations: list[tuple[int, float]] = field(default_factory=list)
     measures: list[tuple[int, float, float, float | None]] = field(default_factory=list)
     since_best: int = 0
     due: bool = False
-    guard_looks: list[tuple[int, float]] = field(default_factory=list)
+    guard_evaluations: list[tuple[int, float]] = field(default_factory=list)
     dropped: int = 0
     skipped: dict[str, str] = field(default_factory=dict)
     finished: bool = False
@@ -98,8 +98,8 @@ def write(path: Path, state: State, *, adapter: Adapter, optimizer: torch.optim.
     for parameter, moments in optimizer.state.items():
         tensors |= {f"optimizer.{names[parameter]}/{key}": value for key, value in moments.items()}
     tensors = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in tensors.items()}
-    told = {"format": FORMAT, "state": asdict(state), "options": dict(options), "identity": dict(identity)}
-    text = json.dumps(told)
+    content = {"format": FORMAT, "state": asdict(state), "options": dict(options), "identity": dict(identity)}
+    text = json.dumps(content)
     replace_file(path, save(tensors, metadata={"asrpeft": text, "crc32": _checksum(text, tensors)}))
 
 
@@ -123,7 +123,7 @@ class Checkpoint:
         return {name.removeprefix(prefix): tensor for name, tensor in self.tensors.items() if name.startswith(prefix)}
 
     def restore(self, adapter: Adapter, optimizer: torch.optim.Optimizer) -> dict[str, Tensor] | None:
-        """Fill the adapter and the optimiser; returns the best weights so far, if there were any.
+        """Fill the adapter and the optimizer; returns the best weights so far, if there were any.
 
         Raises: BadInput if its tensors are not of this adapter's form.
         """
@@ -149,24 +149,24 @@ def read(path: Path) -> Checkpoint:
         with safe_open(path, "pt") as file:
             metadata = file.metadata() or {}
             text = metadata.get("asrpeft", "{}")
-            told = json.loads(text)
+            content = json.loads(text)
             tensors = {name: file.get_tensor(name) for name in file.keys()}
     except Exception as error:  # a SafetensorError, an OSError, and what PyTorch makes of dtypes that it does not have
         raise BadInput(f"The checkpoint {str(path)!r} cannot be read: {error}. Remove it to start anew.") from None
-    form = told.get("format") if isinstance(told, dict) else None
+    form = content.get("format") if isinstance(content, dict) else None
     if form != FORMAT:
         raise BadInput(f"{str(path)!r} is no checkpoint of this version (format {str(form)[:40]}, wanted {FORMAT}). Remove it to start anew.")
     if "crc32" in metadata and metadata["crc32"] != _checksum(text, tensors):
         raise BadInput(f"The checkpoint {str(path)!r} is damaged: its checksum is not that of what it holds. Remove it to start anew.")
     try:
-        return Checkpoint(_state(told["state"]), dict(told["options"]), dict(told["identity"]), tensors)
+        return Checkpoint(_state(content["state"]), dict(content["options"]), dict(content["identity"]), tensors)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise BadInput(f"The checkpoint {str(path)!r} is damaged: {type(error).__name__} {error}. Remove it to start anew.") from None
 
 
-def _state(told: Mapping[str, Any]) -> State:
+def _state(content: Mapping[str, Any]) -> State:
     """Raises: KeyError, TypeError, ValueError where that is not what `write` writes."""
-    state = State(**told)
+    state = State(**content)
     for name in ("step", "epoch", "position", "rows", "since_best", "dropped"):
         if type(getattr(state, name)) is not int or getattr(state, name) < 0:
             raise ValueError(f"its {name} is {str(getattr(state, name))[:40]!r}")
@@ -174,11 +174,13 @@ def _state(told: Mapping[str, Any]) -> State:
         raise ValueError("its total, seconds or finished is of another kind")
     if not isinstance(state.skipped, dict) or not all(isinstance(reason, str) for reason in state.skipped.values()):
         raise ValueError("its skipped is not of ids and reasons")
-    looks = [state.looks, state.guard_looks, [] if state.best is None else [state.best]]
-    if not all(isinstance(one, list) and len(one) == 2 and all(type(n) in (int, float) for n in one) for some in looks for one in some):
-        raise ValueError("its looks are not pairs of numbers")
+    evaluations = [state.evaluations, state.guard_evaluations, [] if state.best is None else [state.best]]
+    if not all(isinstance(one, list) and len(one) == 2 and all(type(n) in (int, float) for n in one) for some in evaluations for one in some):
+        raise ValueError("its evaluations are not pairs of numbers")
     state.best, state.rank = (None if pair is None else tuple(pair) for pair in (state.best, state.rank))
-    state.looks, state.guard_looks, state.measures = ([tuple(look) for look in some] for some in (state.looks, state.guard_looks, state.measures))
+    state.evaluations, state.guard_evaluations, state.measures = (
+        [tuple(one) for one in some] for some in (state.evaluations, state.guard_evaluations, state.measures)
+    )
     return state
 
 

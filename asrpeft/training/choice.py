@@ -4,7 +4,7 @@
     CER    where WER is not below 90 % and CER is: who gets hardly a word right may get half of the letters right, or a tenth
     loss   where neither is: per token, the right ones before it given, so that babbling and silence are no part of it
 
-At a WER of 100 % and more, more errors may mean more words attempted, and fewer errors mean silence: a look early in training
+At a WER of 100 % and more, more errors may mean more words attempted, and fewer errors mean silence: an evaluation early in training
 wins that has learned nothing but to stop. Weights that an earlier measure can judge are better than those it cannot.
 """
 
@@ -26,8 +26,8 @@ class Rates:
 
 
 @dataclass(frozen=True)
-class Look:
-    """One look. `by`: the measure that judges it, `value` by that measure, `loss` only where it was needed."""
+class DevResult:
+    """One evaluation. `by`: the measure that judges it, `value` by that measure, `loss` only where it was needed."""
 
     wer: float
     cer: float
@@ -41,11 +41,11 @@ class Look:
         return MEASURES.index(self.by), self.value
 
 
-def judged(rates: Rates, loss: Callable[[], float]) -> Look:
-    """A look, by the first measure that says something; `loss` is asked only where neither rate does."""
+def judge(rates: Rates, loss: Callable[[], float]) -> DevResult:
+    """An evaluation, judged by the first measure that says something; `loss` is asked only where neither rate does."""
     if rates.wer < SAYS_LITTLE:
-        return Look(rates.wer, rates.cer, None, "wer", rates.wer)
+        return DevResult(rates.wer, rates.cer, None, "wer", rates.wer)
     if rates.cer < SAYS_LITTLE:
-        return Look(rates.wer, rates.cer, None, "cer", rates.cer)
-    told = loss()
-    return Look(rates.wer, rates.cer, told, "loss", told)
+        return DevResult(rates.wer, rates.cer, None, "cer", rates.cer)
+    value = loss()
+    return DevResult(rates.wer, rates.cer, value, "loss", value)

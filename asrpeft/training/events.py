@@ -10,7 +10,7 @@ from asrpeft.corpus import Skipped
 
 @dataclass(frozen=True)
 class Step:
-    """An optimiser step was taken.
+    """An optimizer step was taken.
 
     Attributes:
         step: steps taken so far, over all interruptions.

@@ -1,4 +1,4 @@
-"""Utterances → what the recogniser trains on: features, contexts, decoder inputs, labels.
+"""Utterances → what the recognizer trains on: features, contexts, decoder inputs, labels.
 
     inputs    <start> <lang> <task> <notimestamps>  t₁ t₂ … tₙ
     labels       –      –      –          t₁        t₂ … tₙ <end>          (– : not a target)
@@ -99,7 +99,7 @@ def collate(examples: Sequence[Example], *, end: int, skipped: Sequence[Skipped]
 
 @dataclass(frozen=True)
 class StepKey:
-    """An optimiser step: number `position` of `epoch`, and the batches (rows of `Examples.drawn`) that are added up in it."""
+    """An optimizer step: number `position` of `epoch`, and the batches (rows of `Examples.drawn`) that are added up in it."""
 
     epoch: int
     position: int
@@ -180,15 +180,15 @@ class Examples(Dataset):
         seconds = [self.corpus[row % len(self)].duration if row >= 0 else self._silent_seconds(row, epoch) for row in wanted]
         return [self._context(row, round(min(s, 30.0) * SAMPLE_RATE), epoch) for row, s in zip(wanted, seconds)]
 
-    def _chance(self, row: int) -> str:
-        """What the chance of a row is keyed by, beside seed and epoch."""
+    def _key(self, row: int) -> str:
+        """What the random numbers of a row are keyed by, beside seed and epoch."""
         if row < 0:
             return f"{nonspeech.ID}{-row}"
         copy, place = divmod(row, len(self))
         return self.corpus[place].id + (f"\x1f{copy}" if copy else "")
 
     def _context(self, row: int, n_samples: int, epoch: int | None) -> int:
-        return context_frames(n_samples, self.context, jitter_seed=None if epoch is None else f"{self.seed}-{self._chance(row)}-{epoch}")
+        return context_frames(n_samples, self.context, jitter_seed=None if epoch is None else f"{self.seed}-{self._key(row)}-{epoch}")
 
     def samples(self, index: int) -> Tensor:
         """(n,) float32 at 16 kHz. Raises: BadAudio, again each time it is asked for."""
@@ -214,16 +214,16 @@ class Examples(Dataset):
         """
         if row < 0:
             return self._silent(row, epoch)
-        index, chance = row % len(self), self._chance(row)
+        index, key = row % len(self), self._key(row)
         utterance, samples = self.corpus[index], self.samples(index)
         changed = self.augmentation if epoch is not None else None
         if changed is not None:
-            samples = changed.samples(samples, chance, epoch)
+            samples = changed.samples(samples, key, epoch)
         context = self._context(row, len(samples), epoch)
         speech = min(context, speech_frames(len(samples)))
         features = log_mel(samples, n_mels=self.n_mels, n_frames=2 * context)
         if changed is not None:
-            features = changed.features(features, 2 * speech, chance, epoch)
+            features = changed.features(features, 2 * speech, key, epoch)
         prompt, text = self.prompts[index], self.texts[index]
         labels = (*(IGNORED,) * (len(prompt) - 1), *text, self.end)
         return Example(utterance.id, utterance.text, features, context, speech, (*prompt, *text), labels)
@@ -231,8 +231,8 @@ class Examples(Dataset):
     # -- rows in which nobody speaks -------------------------------------------------------------------------------------
     def _beside(self, row: int, epoch: int) -> int:
         """The place of the utterance whose prompt such a row takes, and after whose length its own is drawn."""
-        chance = generator(self.seed, self._chance(row), epoch, "beside")
-        return int(torch.randint(len(self), (), generator=chance))
+        rng = generator(self.seed, self._key(row), epoch, "beside")
+        return int(torch.randint(len(self), (), generator=rng))
 
     def _silent_seconds(self, row: int, epoch: int) -> float:
         return nonspeech.length(self.corpus[self._beside(row, epoch)].duration, self.seed, row, epoch)
@@ -248,7 +248,7 @@ class Examples(Dataset):
         speech = min(context, speech_frames(len(samples)))
         prompt = self.prompts[self._beside(row, epoch)]
         labels = (*(IGNORED,) * (len(prompt) - 1), self.end)
-        return Example(self._chance(row), "", log_mel(samples, n_mels=self.n_mels, n_frames=2 * context), context, speech, prompt, labels)
+        return Example(self._key(row), "", log_mel(samples, n_mels=self.n_mels, n_frames=2 * context), context, speech, prompt, labels)
 
     def batch(self, rows: Sequence[int], epoch: int | None) -> tuple[Batch | None, list[Skipped]]:
         """(the batch of those rows that can be read, the others)."""
@@ -257,7 +257,7 @@ class Examples(Dataset):
             try:
                 good.append(self.example(row, epoch))
             except BadAudio as error:
-                bad.append(Skipped(self._chance(row) if row < 0 else self.corpus[row % len(self)].id, str(error)))
+                bad.append(Skipped(self._key(row) if row < 0 else self.corpus[row % len(self)].id, str(error)))
         return collate(good, end=self.end), bad
 
     def __getitem__(self, key: StepKey) -> StepData:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Guard:
-    """Asked at each look at the development data whose weights would be kept.
+    """Asked at each evaluation on the development data whose weights would be kept.
 
     Attributes:
         loss: WER of the adapter as it is now minus the base's, on data of what the base could already do; a fraction.

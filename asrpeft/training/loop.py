@@ -1,7 +1,7 @@
 """The training loop: one adapter, one frozen base, steps in a fixed order.
 
-    for each step:  loss = Σ_batches Σ_terms weight · sum / units of the step   →  backward  →  clip  →  AdamW  →  the method's plan
-                    now and then: a look at the development data, a checkpoint
+    for each step:  loss = Σ_batches Σ_terms weight · sum / counts of the step   →  backward  →  clip  →  AdamW  →  the method's plan
+                    now and then: an evaluation on the development data, a checkpoint
 
 Under `accelerate launch` each process computes its rows of every batch and gradients are summed, so that many processes take
 the steps of one. All chance is keyed by (seed, utterance, epoch) or (seed, step).
@@ -28,7 +28,7 @@ from asrpeft.methods.plan import collected
 from asrpeft.recognizer import Recognizer
 from asrpeft.training import checkpoints, memory, reading
 from asrpeft.training.checkpoints import State
-from asrpeft.training.choice import Rates, judged
+from asrpeft.training.choice import Rates, judge
 from asrpeft.training.events import DevScore, GuardScore, Message, Progress, Step, ignore
 from asrpeft.training.examples import Examples, Prompt, StepData
 from asrpeft.training.frozen import only, trained_parameters, training_mode
@@ -40,7 +40,7 @@ from asrpeft.training.precision import autocast
 from asrpeft.training.schedules import rate
 from asrpeft.training.steps import Steps
 
-LOOKS = 8  # at the development data, unless `dev_every` says how often
+EVALUATIONS = 8  # at the development data, unless `dev_every` says how often
 NOT_FINITE_IN_A_ROW = 5
 _KEEPING = "Stopping: the state of the run is being kept. Once more stops at once."
 
@@ -50,16 +50,16 @@ class Trained:
     """What a run did.
 
     Attributes:
-        steps: optimiser steps taken; rows: utterances trained on, counting each time.
+        steps: optimizer steps taken; rows: utterances trained on, counting each time.
         seconds: time in the loop, with reading and augmenting audio, without start-up and evaluation.
-        best: (score, step) of the look at the development data whose weights were best; None without such data.
+        best: (score, step) of the evaluation on the development data whose weights were best; None without such data.
         chosen_by: the measure that found them so: `wer`, `cer` or `loss`. See `asrpeft.training.choice`.
-        measures: (step, WER, CER, loss or None) of each look, where rates were looked at.
+        measures: (step, WER, CER, loss or None) of each evaluation, where rates were looked at.
         last: the weights after the last step, as a state dict, where those that were kept are others.
-        looks: (step, score) of each look, `kind` is `wer` or `loss`.
+        evaluations: (step, score) of each evaluation, `kind` is `wer` or `loss`.
         dropped: rows that had no target for a part of the loss because it did not fit (CTC).
         skipped: utterances left out, with reasons.
-        guard_looks: (step, loss of WER against the base) of each time the guard data were asked.
+        guard_evaluations: (step, loss of WER against the base) of each time the guard data were asked.
     """
 
     steps: int
@@ -67,11 +67,11 @@ class Trained:
     seconds: float
     peak_memory_bytes: int
     best: tuple[float, int] | None
-    looks: tuple[tuple[int, float], ...]
+    evaluations: tuple[tuple[int, float], ...]
     kind: str
     dropped: int
     skipped: tuple[Skipped, ...]
-    guard_looks: tuple[tuple[int, float], ...] = ()
+    guard_evaluations: tuple[tuple[int, float], ...] = ()
     chosen_by: str | None = None
     measures: tuple[tuple[int, float, float, float | None], ...] = ()
     last: Mapping[str, Tensor] | None = field(default=None, repr=False, compare=False)
@@ -104,7 +104,7 @@ def train(
         dev: data that choose among the weights; without them the last are kept.
         dev_score: what to choose by, called with the adapter in evaluation mode: its rates on `dev`, of which the first that
             says something chooses, else the loss; or any number (lower is better). Without it, the loss on `dev`.
-        guard: among the looks at `dev`, only weights that lose at most this much on what the base could do are kept.
+        guard: among the evaluations at `dev`, only weights that lose at most this much on what the base could do are kept.
         keep: "last" leaves the weights of the last step in the adapter, whatever the development data say; "best" gives them
             in the result, if they are others.
         nonspeech: recordings in which nobody speaks: half of the rows without speech that `options` asks for are taken from
@@ -149,7 +149,7 @@ class Run:
         self.loss = options.terms()
         if self.loss.needs_head and self.adapter.ctc is None:
             raise BadInput(f"The loss {options.loss!r} needs a CTC head; give the adapter one: adapter.ctc = CTCHead.for_texts(…).")
-        self.accelerator = Accelerator()  # one process computes on the recogniser's device; many, each on the one it was launched for
+        self.accelerator = Accelerator()  # one process computes on the recognizer's device; many, each on the one it was launched for
         if self.accelerator.distributed_type == DistributedType.FSDP:
             raise BadInput("Sharded training (FSDP) is not supported yet: set the accelerate configuration to plain data parallel.")
         self.progress: Progress = progress if self.accelerator.is_main_process else ignore
@@ -160,7 +160,7 @@ class Run:
             raise BadCorpus(f"{data.name or 'The corpus'} has no utterance to train on. {_reasons(self.examples.corpus.skipped)}")
         self.dev = None if dev is None else Examples(dev, recognizer, prompt=prompt, context=options.context, reserved=reserved)
         if guard is not None and dev is None:
-            raise BadInput("Weights that forget too much are left out among looks at development data: give --dev-data.")
+            raise BadInput("Weights that forget too much are left out among evaluations at development data: give --dev-data.")
         if keep not in ("best", "last"):
             raise BadInput(f"There is no keep={keep!r}; choose 'best' or 'last'.")
         if guard is not None and keep == "last":
@@ -196,8 +196,8 @@ class Run:
         if self.accelerator.num_processes > 1:
             with torch.no_grad():
                 for tensor in self.adapter.state_dict(keep_vars=True).values():
-                    told = broadcast(tensor.byte() if tensor.dtype == torch.bool else tensor.detach().clone())
-                    tensor.copy_(told)
+                    own = broadcast(tensor.byte() if tensor.dtype == torch.bool else tensor.detach().clone())
+                    tensor.copy_(own)
 
     # -- interruption --------------------------------------------------------------------------------------------------
     def resume(self) -> None:
@@ -245,10 +245,10 @@ class Run:
             self._finish()
 
     def _take_steps(self) -> None:
-        """The steps that are left, with looks and checkpoints among them; returns early where many processes were asked to end."""
+        """The steps that are left, with evaluations and checkpoints among them; returns early where many processes were asked to end."""
         state = self.state
         if state.due:
-            self.look()
+            self.evaluate()
         if state.step and (self._last() or self._out_of_patience()):
             return
         steps = reading.read(self.examples, self._keys, workers=self.options.workers, pin_memory=self.recognizer.device.type == "cuda",
@@ -263,7 +263,7 @@ class Run:
                     state.due = last or self._looks_now()
                     self._whole = True
                 if state.due:
-                    self.look()
+                    self.evaluate()
                 if last or self._out_of_patience():
                     return
                 if self._stop:
@@ -278,15 +278,15 @@ class Run:
         return self.steps.after(self.state.epoch, self.state.position, taken=self.state.step, rank=rank, of=of)
 
     def step(self, data: StepData) -> None:
-        """Take one optimiser step."""
+        """Take one optimizer step."""
         state = self.state
         share = rate(self.options.schedule, self._progress(), warmup=self.options.warmup)
         set_rate(self.optimizer, share)
         self._note_skipped(data.skipped)
-        units = self._sum([*self.loss.units(data.batches, self.adapter), sum(batch.utterances for batch in data.batches), interruption.pending()])
-        self._stop, rows = bool(units.pop()) and self.accelerator.num_processes > 1, round(units.pop())
-        loss = self.gradient(data, units, rows) if any(units) else 0.0
-        if any(units) and self._gradient_is_finite(loss):
+        counts = self._sum([*self.loss.counts(data.batches, self.adapter), sum(batch.utterances for batch in data.batches), interruption.pending()])
+        self._stop, rows = bool(counts.pop()) and self.accelerator.num_processes > 1, round(counts.pop())
+        loss = self.gradient(data, counts, rows) if any(counts) else 0.0
+        if any(counts) and self._gradient_is_finite(loss):
             self.optimizer.step()
             if self.plan is not None:
                 self.plan.after_step(self.adapter, step=state.step, progress=self._done(state.step + 1), lr=share * self.lr)
@@ -298,10 +298,10 @@ class Run:
             raise BadCorpus(f"Of {len(self.examples)} utterances none could be read. {_reasons(self.skipped())}")
         self._tell(loss, share)
 
-    def gradient(self, data: StepData, units: Sequence[float], rows: int) -> float:
+    def gradient(self, data: StepData, counts: Sequence[float], rows: int) -> float:
         """Leave the gradient of the whole step, over all processes, in the parameters; returns the loss per unit.
 
-        Args:   units, rows: of the step, over all processes.
+        Args:   counts, rows: of the step, over all processes.
         """
         device, total = self.recognizer.device, 0.0
         torch.manual_seed(generator(self.options.seed, "step", self.state.step, self.accelerator.process_index).initial_seed())
@@ -310,7 +310,7 @@ class Run:
                 batch = batch.to(device)
                 with autocast(self.options.precision, device, self.recognizer.dtype), collected() as added:
                     output = self.recognizer(batch.features, batch.frames, batch.tokens if self.loss.needs_decoder else None, route=self.name)
-                    loss = self.loss.value(output, batch, self.adapter, units)
+                    loss = self.loss.value(output, batch, self.adapter, counts)
                 if added:  # means over the rows at hand, so a batch weighs as many as it has
                     loss = loss + sum(added) * (len(batch) / rows)
                 loss.backward()
@@ -341,12 +341,12 @@ class Run:
         """Numbers summed over the processes."""
         if self.accelerator.num_processes == 1:
             return list(values)
-        told = torch.tensor(
+        sums = torch.tensor(
             values,
             dtype=torch.float64 if self.accelerator.device.type != "mps" else torch.float32,
             device=self.accelerator.device,
         )
-        return self.accelerator.reduce(told, "sum").tolist()
+        return self.accelerator.reduce(sums, "sum").tolist()
 
     def _sum_gradients(self) -> None:
         """One sum over the processes for all parameters; a parameter that no row here reached counts as zero."""
@@ -391,10 +391,10 @@ class Run:
         if self.options.dev_every is not None:
             return self.state.step % self.options.dev_every == 0
         if self.state.total is not None:
-            return self.state.step % max(1, -(-self.state.total // LOOKS)) == 0
-        return self._elapsed() * LOOKS >= 60 * self.options.minutes * (len(self.state.looks) + 1)
+            return self.state.step % max(1, -(-self.state.total // EVALUATIONS)) == 0
+        return self._elapsed() * EVALUATIONS >= 60 * self.options.minutes * (len(self.state.evaluations) + 1)
 
-    def look(self) -> None:
+    def evaluate(self) -> None:
         """Score the adapter on the development data, and keep its weights if they are the best so far that pass the
         guard."""
         state = self.state
@@ -402,8 +402,8 @@ class Run:
             state.due = False
             return
         found = self.dev_score() if self.dev_score is not None else self.dev_loss()
-        look = judged(found, self.dev_loss) if isinstance(found, Rates) else None
-        score, rank = (found, (0, found)) if look is None else (look.wer, look.rank)
+        result = judge(found, self.dev_loss) if isinstance(found, Rates) else None
+        score, rank = (found, (0, found)) if result is None else (result.wer, result.rank)
         # Equal scores are common (100 % WER at first): the later weights are kept, but they are no improvement.
         before = None if state.best is None else tuple(state.rank or (0, state.best[0]))
         improved = before is None or rank < before
@@ -411,32 +411,32 @@ class Run:
         loss = self.guard.loss() if best and self.guard is not None else None
         with interruption.deferred(_KEEPING):
             best = best and (loss is None or self._passes(loss))
-            state.looks.append((state.step, score))
-            if look is not None:
-                state.measures.append((state.step, look.wer, look.cer, look.loss))
+            state.evaluations.append((state.step, score))
+            if result is not None:
+                state.measures.append((state.step, result.wer, result.cer, result.loss))
             state.since_best = 0 if best and improved else state.since_best + 1
             if best:
                 state.best, state.rank = (score, state.step), rank
-                state.chosen_by = self.kind if look is None else look.by
+                state.chosen_by = self.kind if result is None else result.by
                 self.best = {n: t.detach().cpu().clone() for n, t in self.adapter.state_dict().items()}
             state.due = False
-            told = {} if look is None else {"cer": look.cer, "loss": look.loss, "by": look.by}
-            self.progress(DevScore(state.step, score, self.kind, best, **told))
+            details = {} if result is None else {"cer": result.cer, "loss": result.loss, "by": result.by}
+            self.progress(DevScore(state.step, score, self.kind, best, **details))
 
     def _passes(self, loss: float) -> bool:
         """Whether what is lost on the guard data stays within its limit."""
         passed = loss <= self.guard.max_loss
-        self.state.guard_looks.append((self.state.step, loss))
+        self.state.guard_evaluations.append((self.state.step, loss))
         self.progress(GuardScore(self.state.step, loss, self.guard.max_loss, passed))
         return passed
 
     def check_guard(self) -> None:
-        """Raises: Failure where no look gave weights that pass: an adapter that forgets too much is none."""
+        """Raises: Failure where no evaluation gave weights that pass: an adapter that forgets too much is none."""
         if self.guard is None or self.state.best is not None:
             return
-        step, loss = min(self.state.guard_looks, key=lambda look: look[1])
+        step, loss = min(self.state.guard_evaluations, key=lambda one: one[1])
         raise Failure(
-            f"No weights passed the guard: of {len(self.state.guard_looks)} looks the best (step {step}) lost "
+            f"No weights passed the guard: of {len(self.state.guard_evaluations)} evaluations the best (step {step}) lost "
             f"{100 * loss:.1f} points of WER on what the base could do, and {100 * self.guard.max_loss:g} are allowed. "
             f"No adapter was kept. Train for less, with a lower --lr or fewer parameters, mix some of that speech into "
             f"the training data, or allow more with --max-loss."
@@ -449,29 +449,29 @@ class Run:
     def _out_of_patience(self) -> bool:
         if self.options.patience is None or self.state.since_best < self.options.patience:
             return False
-        self.progress(Message(f"Stopping: {self.state.since_best} looks at the development data without an improvement."))
+        self.progress(Message(f"Stopping: {self.state.since_best} evaluations at the development data without an improvement."))
         return True
 
     @torch.no_grad()
     def dev_loss(self) -> float:
         """The loss on the development data, without chance: no augmentation, no jitter, no dropout."""
         rows = sorted(range(len(self.dev)), key=lambda i: self.dev.corpus[i].duration)[: self.options.dev_utterances]
-        sums, counts = [0.0] * len(self.loss.terms), [0] * len(self.loss.terms)
+        sums, totals = [0.0] * len(self.loss.terms), [0] * len(self.loss.terms)
         for first in range(0, len(rows), 16):
             batch, bad = self.dev.batch(rows[first : first + 16], None)
             self._note_skipped(bad)
             if batch is None:
                 continue
-            units = self.loss.units([batch], self.adapter)
+            own = self.loss.counts([batch], self.adapter)
             batch = batch.to(self.recognizer.device)
             with autocast(self.options.precision, self.recognizer.device, self.recognizer.dtype):
                 output = self.recognizer(batch.features, batch.frames, batch.tokens if self.loss.needs_decoder else None, route=self.name)
                 for i, (_, term) in enumerate(self.loss.terms):
-                    sums[i] += float(term.total(output, batch, self.adapter)) if units[i] else 0.0
-                    counts[i] += units[i]
-        if not any(counts):
+                    sums[i] += float(term.total(output, batch, self.adapter)) if own[i] else 0.0
+                    totals[i] += own[i]
+        if not any(totals):
             raise BadCorpus(f"No utterance of the development data can be used. {_reasons(self.skipped())}")
-        return sum(weight * s / n for (weight, _), s, n in zip(self.loss.terms, sums, counts) if n)
+        return sum(weight * s / n for (weight, _), s, n in zip(self.loss.terms, sums, totals) if n)
 
     # -- the end -------------------------------------------------------------------------------------------------------
     def _finish(self) -> None:
@@ -518,8 +518,9 @@ class Run:
     def result(self) -> Trained:
         state = self.state
         return Trained(steps=state.step, rows=state.rows, seconds=state.seconds, peak_memory_bytes=memory.peak(self.recognizer.device), best=state.best,
-                       looks=tuple(state.looks), kind=self.kind, dropped=state.dropped, skipped=self.skipped(),
-                       guard_looks=tuple(state.guard_looks), chosen_by=state.chosen_by, measures=tuple(map(tuple, state.measures)), last=self.last)  # fmt: skip
+                       evaluations=tuple(state.evaluations), kind=self.kind, dropped=state.dropped, skipped=self.skipped(),
+                       guard_evaluations=tuple(state.guard_evaluations), chosen_by=state.chosen_by,
+                       measures=tuple(map(tuple, state.measures)), last=self.last)  # fmt: skip
 
 
 def _reasons(skipped: Sequence[Skipped]) -> str:

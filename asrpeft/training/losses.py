@@ -1,11 +1,11 @@
-"""Losses, by name. Each is a sum over units (tokens, characters), so that a step is normalised once, over all it holds.
+"""Losses, by name. Each is a sum over counts (tokens, characters), so that a step is normalized once, over all it holds.
 
     ce     Σ −log p(token | tokens before, speech)      on text and end tokens; the prompt is no target
     ctc    Σ −log p(characters | encoder states)        on each row's frames of speech, by the adapter's own head, in float32
 
-    loss = Σ_terms weight · sum / units      units: over every batch and process of the optimiser step
+    loss = Σ_terms weight · sum / counts      counts: over every batch and process of the optimizer step
 
-A term is a class with `units`, `total` and a weight beside others; registering one makes its name usable in `--loss`.
+A term is a class with `count`, `total` and a weight beside others; registering one makes its name usable in `--loss`.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Term:
     needs_decoder: ClassVar[bool] = False
     needs_head: ClassVar[bool] = False
 
-    def units(self, batch: Batch, adapter: Adapter) -> int:
+    def count(self, batch: Batch, adapter: Adapter) -> int:
         """How many targets the batch has."""
         raise NotImplementedError
 
@@ -75,7 +75,7 @@ class CrossEntropy(Term):
     def __init__(self, label_smoothing: float = 0.0):
         self.label_smoothing = label_smoothing
 
-    def units(self, batch, adapter):
+    def count(self, batch, adapter):
         return int((batch.labels != IGNORED).sum())
 
     def total(self, output, batch, adapter):
@@ -100,7 +100,7 @@ class CTC(Term):
             for text, labels, frames in zip(batch.texts, found, batch.speech.tolist())
         ]
 
-    def units(self, batch, adapter):
+    def count(self, batch, adapter):
         return sum(len(labels or ()) for labels in self._labels(batch, adapter))
 
     def dropped(self, batch, adapter):
@@ -135,13 +135,13 @@ class Loss:
     def needs_head(self) -> bool:
         return any(term.needs_head for _, term in self.terms)
 
-    def units(self, batches: Sequence[Batch], adapter: Adapter) -> list[int]:
+    def counts(self, batches: Sequence[Batch], adapter: Adapter) -> list[int]:
         """The number of targets, term by term."""
-        return [sum(term.units(batch, adapter) for batch in batches) for _, term in self.terms]
+        return [sum(term.count(batch, adapter) for batch in batches) for _, term in self.terms]
 
-    def value(self, output: Output, batch: Batch, adapter: Adapter, units: Sequence[float]) -> Tensor:
-        """This batch's part of the step's loss, where `units` are those of the whole step."""
-        parts = [weight * term.total(output, batch, adapter) / n for (weight, term), n in zip(self.terms, units) if n]
+    def value(self, output: Output, batch: Batch, adapter: Adapter, counts: Sequence[float]) -> Tensor:
+        """This batch's part of the step's loss, where `counts` are those of the whole step."""
+        parts = [weight * term.total(output, batch, adapter) / n for (weight, term), n in zip(self.terms, counts) if n]
         return torch.stack(parts).sum()
 
     def dropped(self, batch: Batch, adapter: Adapter) -> int:

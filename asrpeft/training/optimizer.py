@@ -40,9 +40,9 @@ def adamw(
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     for name, parameter in trained.items():
         head = name.startswith("ctc.")
-        told = Facts() if head else facts(name)
-        peak = head_rate(options, lr=lr) if head else lr * told.rate
-        decay = options.weight_decay * (float(parameter.ndim > 1) if told.decay is None else told.decay)
+        own = Facts() if head else facts(name)
+        peak = head_rate(options, lr=lr) if head else lr * own.rate
+        decay = options.weight_decay * (float(parameter.ndim > 1) if own.decay is None else own.decay)
         groups.setdefault((peak, decay), []).append(parameter)
     return torch.optim.AdamW([{"params": held, "lr": peak, "peak": peak, "weight_decay": decay} for (peak, decay), held in groups.items()], betas=(0.9, 0.98))
 

@@ -35,7 +35,7 @@ class TrainingOptions:
         loss: `ce`, `ctc`, `ce+ctc`, or weighted: `ce+0.2*ctc`. See `asrpeft.training.losses`.
         label_smoothing: of the cross-entropy.
         batch_seconds: seconds of audio context in a batch, over all processes.
-        accumulate: batches in an optimiser step.
+        accumulate: batches in an optimizer step.
         precision: `bf16`, `no`, or `auto`: bf16 where the hardware has it.
         context: `auto` trains on short, jittered contexts, `full` on 30 s. See `asrpeft.recognizer.context`.
         augment: `none`, `standard` or `strong`, with changes: `standard,noise=0.3,masking=0`. See `asrpeft.audio.augment`.
@@ -163,8 +163,8 @@ def _of_kind(name: str, value: Any, kind: Any) -> Any:
     wanted = {bool: bool, int: numbers.Integral, float: numbers.Real, str: str}[kind]
     fits = isinstance(value, wanted) and (kind is bool or not isinstance(value, bool))
     if not fits or (kind is float and not math.isfinite(value)):
-        told = {bool: "True or False", int: "a whole number", float: "a number", str: "a text"}[kind]
-        raise BadInput(f"--{name.replace('_', '-')} must be {told}{' or None' if type(None) in kinds else ''}, got {value!r}.")
+        kind_name = {bool: "True or False", int: "a whole number", float: "a number", str: "a text"}[kind]
+        raise BadInput(f"--{name.replace('_', '-')} must be {kind_name}{' or None' if type(None) in kinds else ''}, got {value!r}.")
     return kind(value)
 
 

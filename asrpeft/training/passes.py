@@ -72,7 +72,7 @@ class RunPasses:
     def _pass(self, batch: Batch, see: See, gradients: bool) -> None:
         run, found = self._run, []
         batch = batch.to(run.recognizer.device)
-        ones = [1.0] * len(run.loss.units([batch], run.adapter))  # the loss is summed: processes divide by all rows at the end
+        ones = [1.0] * len(run.loss.counts([batch], run.adapter))  # the loss is summed: processes divide by all rows at the end
 
         def hook(layer: Layer) -> Callable[..., Tensor]:
             def seen(module: nn.Module, args: Any, kwargs: Any, y: Tensor) -> Tensor:

@@ -1,6 +1,6 @@
 """Number formats of the forward pass: bfloat16 where the processor multiplies it in hardware, else the base's own.
 
-The adapter, its gradients, its optimiser state and the loss are float32 in either case.
+The adapter, its gradients, its optimizer state and the loss are float32 in either case.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ from asrpeft.training.options import TrainingOptions
 
 
 class Steps:
-    """`total` optimiser steps; None where time ends the run."""
+    """`total` optimizer steps; None where time ends the run."""
 
     def __init__(self, examples: Examples, options: TrainingOptions):
         self.examples, self.options = examples, options
@@ -26,7 +26,7 @@ class Steps:
     def epoch(self, n: int) -> list[StepKey]:
         """The steps of epoch `n`, with all rows of all processes."""
         rows = self.examples.drawn(n)
-        chosen = length_batches(self.examples.frames(n, rows), budget=self.budget, chance=f"{self.options.seed}-{n}")
+        chosen = length_batches(self.examples.frames(n, rows), budget=self.budget, key=f"{self.options.seed}-{n}")
         batches = [[rows[i] for i in batch] for batch in chosen]
         size = self.options.accumulate
         return [StepKey(n, i // size, tuple(map(tuple, batches[i : i + size]))) for i in range(0, len(batches), size)]

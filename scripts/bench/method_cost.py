@@ -3,7 +3,7 @@
     python scripts/bench/method_cost.py [--methods lora,loha] [--widths 384,768] [--json]
 
 A random Whisper of two layers and the given width decodes token by token for one row, and takes training passes (forward and
-backward, without an optimiser) over 4 rows of 5 s. Plain, kept and made anew (`CHANGES.limit = 0`, what every step cost
+backward, without an optimizer) over 4 rows of 5 s. Plain, kept and made anew (`CHANGES.limit = 0`, what every step cost
 before changes were kept) take turns in one run; the median of the turns is told, in milliseconds.
 """
 
@@ -18,7 +18,7 @@ import torch
 from transformers import GenerationConfig, WhisperConfig, WhisperForConditionalGeneration
 
 from asrpeft.decoding.start import new_cache
-from asrpeft.methods.kept import CHANGES
+from asrpeft.methods.change_cache import CHANGES
 from asrpeft.recognizer import BaseInfo, Recognizer
 
 TOKENS = 8  # decoded in a turn
@@ -62,7 +62,7 @@ def measure(width: int, names: list[str], turns: int) -> list[dict]:
     tokens = torch.randint(0, 50_000, (4, 20))
     with torch.no_grad():
         encoded = model.encode(features[:1], frames[:1])
-    told = []
+    rows = []
     for name in names:
         adapter = model.adapt(name, name=name, where="attention")
         with torch.no_grad():
@@ -77,9 +77,9 @@ def measure(width: int, names: list[str], turns: int) -> list[dict]:
             CHANGES.limit = limit
             times["kept"].append(decode(model, encoded, name))
             times["train"].append(step(model, features, frames, tokens, name))
-        told.append({"width": width, "method": name} | {key: statistics.median(own) for key, own in times.items()})
+        rows.append({"width": width, "method": name} | {key: statistics.median(own) for key, own in times.items()})
         model.adapters.detach(name)
-    return told
+    return rows
 
 
 def forget(adapter) -> None:

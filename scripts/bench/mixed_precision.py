@@ -8,7 +8,7 @@ One adapter of each method is trained for a moment (`--steps`, in float32, seede
     merged    the same batches under one adapter folded into the weights, against that adapter routed
 
 are decoded greedily with weights in float32, in bfloat16, and in float32 with the encoder under bfloat16 autocast. In float32 all
-counts should be 0, or nearly: a row depends on its neighbours through rounding alone. On data/mini (2026-11-21, an AMD EPYC with
+counts should be 0, or nearly: a row depends on its neighbors through rounding alone. On data/mini (2026-11-21, an AMD EPYC with
 AVX-512 BF16, seed 0), before rows of other contexts were encoded apart and the decoder summed in float32, and after:
 
                 mixed          merged, lora     merged, full
@@ -63,14 +63,14 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         kept = asked.keep or Path(scratch)
         trained(asked, methods, kept)
-        told = [measured(asked, methods, kept, precision, spoken) for precision in asked.precisions.split(",")]
+        found = [measured(asked, methods, kept, precision, spoken) for precision in asked.precisions.split(",")]
     if asked.json:
-        print(json.dumps({"utterances": len(spoken), "precisions": told}, ensure_ascii=False))
+        print(json.dumps({"utterances": len(spoken), "precisions": found}, ensure_ascii=False))
         return
     print(f"{len(spoken)} utterances, batches of {asked.rows}, seed {asked.seed}: transcripts that differ")
     columns = [name for name in methods if method(name).mergeable]
     print(f"{'':10} {'mixed':>6} {'per second':>11}   merged from routed: {' '.join(f'{name:>7}' for name in columns)}")
-    for one in told:
+    for one in found:
         counts = " ".join(f"{one['merged'][name]:7}" for name in columns)
         print(f"{one['precision']:10} {one['mixed']:6} {one['utterances_per_second']:11.1f}{'':22} {counts}")
 

@@ -80,9 +80,9 @@ def run(given: argparse.Namespace, name: str, seed: int, lr: float | None) -> di
     seconds = time.monotonic() - began
     spoken = Corpus([replace(one, lang=lang) for one in test], name=test.name)
     found = evaluate(recognizer, spoken, adapters=["measured"], base=False, options=Options(beams=given.beams), seed=seed)
-    told, heard = found.systems[0].score.to_json(), found.systems[0].transcripts
+    scores, heard = found.systems[0].score.to_json(), found.systems[0].transcripts
     plain = score([toneless(u.text) for u in heard.utterances], [toneless(text) for text in heard.texts], resamples=0)
-    kept = {key: told[key] for key in ("wer", "wer_interval", "cer", "cer_interval", "interval_unit", "deletions", "words", "utterances")}
+    kept = {key: scores[key] for key in ("wer", "wer_interval", "cer", "cer_interval", "interval_unit", "deletions", "words", "utterances")}
     return kept | {
         "task": given.task, "base": recognizer.info.id, "method": name, "seed": seed, "lr": lr, "epochs": given.epochs, "cer_without_marks": plain.cer,
         "trained": 0 if frozen else done["trained_parameters"], "head": done["head_parameters"], "steps": done["steps"],

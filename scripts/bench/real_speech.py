@@ -32,7 +32,7 @@ SETTINGS = {"rank": 16, "alpha": 32}
 JOINT = Options(stop_loops=True, beams=4, ctc_weight=0.3)
 
 
-def told(found: Evaluation) -> dict[str, Any]:
+def summary(found: Evaluation) -> dict[str, Any]:
     out: dict[str, Any] = {"test": found.tests[0].to_json()}
     for when, system in zip(("before", "after"), found.systems):
         score = system.to_json()
@@ -52,7 +52,7 @@ def adapted(given: argparse.Namespace, name: str, train: Corpus, tests: dict[str
     out |= {key: done[key] for key in ("trained_parameters", "head_parameters", "steps", "utterances_per_second")} | {"seconds": round(done["seconds"])}
     searches = {"greedy": Options(stop_loops=True), "joint": JOINT}
     for group, test in tests.items():
-        out[group] = {how: told(evaluate(recognizer, test, adapters=[name], lang="en", options=options, seed=given.seed))
+        out[group] = {how: summary(evaluate(recognizer, test, adapters=[name], lang="en", options=options, seed=given.seed))
                       for how, options in searches.items()}  # fmt: skip
     return out
 

@@ -58,15 +58,15 @@ def main() -> None:
                     torch.cuda.synchronize()
                 if turn >= 2:  # warm
                     seconds[way].append(time.perf_counter() - started)
-    told = {
+    sides = {
         way: {"milliseconds": 1000 * statistics.median(own), "ratio": statistics.median(a / b for a, b in zip(own, seconds["base"]))}
         for way, own in seconds.items()
     }  # fmt: skip
     if asked.json:
-        print(json.dumps({"ways": told, **vars(asked)}))
+        print(json.dumps({"ways": sides, **vars(asked)}))
         return
     print(f"{model.info.id}, {asked.rows} rows of {asked.seconds} s and {asked.tokens} tokens, rank {asked.rank}, median of {asked.repeats}")
-    for way, own in told.items():
+    for way, own in sides.items():
         print(f"{way:26} {own['milliseconds']:8.1f} ms   {own['ratio']:5.2f} × base")
 
 

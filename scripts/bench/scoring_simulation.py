@@ -4,7 +4,7 @@
     python scripts/bench/scoring_simulation.py false-alarms --corpora 2000
     python scripts/bench/scoring_simulation.py agreement --pairs 100000
 
-Corpora are texts, made as people are: speakers differ in how well they are recognised (log-odds of an error, sd 0.6),
+Corpora are texts, made as people are: speakers differ in how well they are recognized (log-odds of an error, sd 0.6),
 in how much they say (log-normal) and, a little, in both together; utterances of one speaker differ again (sd 0.5); and a
 system has its own luck with each speaker (sd 0.3). The words go through `score` and `compare`, as users' words do. The
 truth is the rate of one corpus of 10,000 speakers.
@@ -33,7 +33,7 @@ VOCABULARY = [a + b + c for a in "bdfgklmnprstvz" for b in "aeiou" for c in ("",
 
 @dataclass(frozen=True)
 class World:
-    """How a population of speakers is recognised. `wer` is the rate at the median speaker; sds are in log-odds."""
+    """How a population of speakers is recognized. `wer` is the rate at the median speaker; sds are in log-odds."""
 
     wer: float = 0.2
     speaker_sd: float = 0.6
@@ -63,8 +63,8 @@ class World:
 
 def _misheard(words: list[str], rate: float, rng: np.random.Generator) -> str:
     heard: list[str] = []
-    for word, chance, kind, other in zip(words, rng.random(len(words)), rng.random(len(words)), rng.integers(0, len(VOCABULARY), len(words)), strict=True):
-        if chance >= rate:
+    for word, generator, kind, other in zip(words, rng.random(len(words)), rng.random(len(words)), rng.integers(0, len(VOCABULARY), len(words)), strict=True):
+        if generator >= rate:
             heard.append(word)
         elif kind < 0.5:
             heard.append(VOCABULARY[other])
@@ -136,7 +136,7 @@ def agreement(count: int, seed: int) -> dict:
 
     pairs = list(random_pairs(count, seed))
     references, hypotheses = [list(side) for side in zip(*pairs, strict=True)]
-    ours = score(references, hypotheses, normaliser="none", resamples=0)
+    ours = score(references, hypotheses, normalizer="none", resamples=0)
     theirs = jiwer.process_words(references, hypotheses)
     letters = jiwer.process_characters(references, hypotheses)
     worst = 0.0

@@ -43,13 +43,13 @@ def utterances(speakers: Sequence[Voice], each: int, texts: list[str], *, lang: 
     rows = []
     for turn in range(each):
         for number, voice in enumerate(speakers):
-            chance = np.random.default_rng([seed, turn, number])
+            rng = np.random.default_rng([seed, turn, number])
             samples, text = np.zeros(0), ""
             while not SECONDS[0] <= len(samples) / SAMPLE_RATE <= SECONDS[1]:
                 if not texts:
                     raise ValueError(f"the sentences for {prefix} ran out at turn {turn}; generate more of them.")
                 text = texts.pop()
-                samples = voice.say(text, language=language, chance=chance)
+                samples = voice.say(text, language=language, rng=rng)
             rows.append(row(f"{prefix}-{len(rows):04d}", samples, text, voice, lang))
     return rows
 
@@ -74,14 +74,14 @@ def write(rows: list[dict], path: Path) -> None:
 
 def recording(texts: Sequence[str], speakers: Sequence[Voice], *, language: str, seed: int) -> np.ndarray:
     """One recording of several sentences with pauses between, (n,) float32; two speakers take one half of them each."""
-    chance = np.random.default_rng(seed)
+    rng = np.random.default_rng(seed)
     pieces = [np.zeros(int(0.5 * SAMPLE_RATE), np.float32)]
     for number, text in enumerate(texts):
         voice = speakers[number * len(speakers) // len(texts)]
-        pause = np.zeros(int(chance.uniform(0.5, 1.6) * SAMPLE_RATE), np.float32)
-        pieces += [voice.say(text, language=language, chance=chance), pause]
+        pause = np.zeros(int(rng.uniform(0.5, 1.6) * SAMPLE_RATE), np.float32)
+        pieces += [voice.say(text, language=language, rng=rng), pause]
     joined = np.concatenate(pieces)
-    hiss = chance.standard_normal(len(joined)).astype(np.float32) * 10 ** (-60 / 20)  # no microphone gives digital silence
+    hiss = rng.standard_normal(len(joined)).astype(np.float32) * 10 ** (-60 / 20)  # no microphone gives digital silence
     return joined + hiss
 
 

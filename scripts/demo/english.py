@@ -58,16 +58,16 @@ LISTS = {
 }  # fmt: skip
 
 
-def fill(pattern: str, chance: random.Random) -> str:
+def fill(pattern: str, rng: random.Random) -> str:
     """One sentence of a pattern: every {a|b} and [NAME] replaced by one of its alternatives."""
     while "{" in pattern:
         before, _, rest = pattern.partition("{")
         choices, _, after = rest.partition("}")
-        pattern = before + chance.choice(choices.split("|")) + after
+        pattern = before + rng.choice(choices.split("|")) + after
     while "[" in pattern:
         before, _, rest = pattern.partition("[")
         name, _, after = rest.partition("]")
-        pattern = before + chance.choice(LISTS[name].split("|")) + after
+        pattern = before + rng.choice(LISTS[name].split("|")) + after
     return " ".join(pattern.split())
 
 
@@ -76,11 +76,11 @@ def generate(count: int, *, seed: int) -> list[str]:
 
     Raises: ValueError for more sentences than the patterns give.
     """
-    chance = random.Random(seed)
+    rng = random.Random(seed)
     found: dict[str, None] = {}
     for _ in range(100 + count):
-        for pattern in chance.sample(PATTERNS, len(PATTERNS)):
-            sentence = fill(pattern, chance)
+        for pattern in rng.sample(PATTERNS, len(PATTERNS)):
+            sentence = fill(pattern, rng)
             words = sentence.split()
             repeated = any(words.count(word) > 1 for word in words if len(word) > 3)
             if MIN_WORDS <= len(words) <= MAX_WORDS and len(sentence) <= MAX_LETTERS and not repeated:

@@ -12,7 +12,7 @@ Samples = np.ndarray
 
 
 def trim(samples: Samples, *, below_db: float = 45.0, margin_s: float = 0.12) -> Samples:
-    """The synthesiser's own silence at both ends replaced by `margin_s` seconds of it."""
+    """The synthesizer's own silence at both ends replaced by `margin_s` seconds of it."""
     kept, _ = librosa.effects.trim(samples, top_db=below_db, frame_length=512, hop_length=128)
     return np.pad(kept, int(margin_s * SAMPLE_RATE))
 
@@ -43,10 +43,10 @@ def nasal(samples: Samples) -> Samples:
     return (signal.lfilter(b, a, samples) + 1.2 * murmur).astype(np.float32)
 
 
-def tremor(samples: Samples, hz: float, depth: float, chance: np.random.Generator) -> Samples:
+def tremor(samples: Samples, hz: float, depth: float, rng: np.random.Generator) -> Samples:
     """Loudness that shakes `hz` times a second by up to `depth` (0 to 1), and pitch that shakes a little with it."""
     seconds = np.arange(len(samples)) / SAMPLE_RATE
-    phase = 2 * np.pi * hz * seconds + chance.uniform(0, 2 * np.pi)
+    phase = 2 * np.pi * hz * seconds + rng.uniform(0, 2 * np.pi)
     shaken = np.interp(np.arange(len(samples)) + 8 * np.sin(phase), np.arange(len(samples)), samples)
     return (shaken * (1 - depth * (0.5 + 0.5 * np.sin(phase)))).astype(np.float32)
 
@@ -62,10 +62,10 @@ def room(samples: Samples, rt60_s: float, wet: float, seed: int) -> Samples:
     return signal.fftconvolve(samples, response)[: len(samples) + SAMPLE_RATE // 10].astype(np.float32)
 
 
-def noise(samples: Samples, snr_db: float, chance: np.random.Generator, *, tilt: float = 0.7) -> Samples:
+def noise(samples: Samples, snr_db: float, rng: np.random.Generator, *, tilt: float = 0.7) -> Samples:
     """Steady background `snr_db` below the speech; its power falls as frequency to the power -2·`tilt` (0: white)."""
     count = len(samples)
-    spectrum = np.fft.rfft(chance.standard_normal(count))
+    spectrum = np.fft.rfft(rng.standard_normal(count))
     spectrum /= np.maximum(np.fft.rfftfreq(count, 1 / SAMPLE_RATE), 60.0) ** tilt
     background = np.fft.irfft(spectrum, count)
     background *= rms(samples) / rms(background) * 10 ** (-snr_db / 20)

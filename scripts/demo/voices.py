@@ -4,7 +4,7 @@ All are espeak-ng's variants that `scripts.synthesis` reserves for the demo. A S
 pitch, speed, size of vocal tract, room and background; no variant is used by both parts. An unusual speaker also
 changes sounds in ways of their own, always the same ones (`habits`), and passes through a body of their own (`body`).
 They imitate, roughly, what makes whispered, creaky, slurred, young, nasal and electrolarynx speech hard for
-recognisers; they are no model of any illness.
+recognizers; they are no model of any illness.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Voice:
     drop_final: frozenset[str] = frozenset()
     body: Body | None = None
 
-    def say(self, text: str, *, language: str, chance: np.random.Generator) -> np.ndarray:
+    def say(self, text: str, *, language: str, rng: np.random.Generator) -> np.ndarray:
         """(n,) float32 at 16 kHz; rate, pitch and noise vary a little between utterances, as `chance` says."""
         if self.habits or self.drop_final:
             words = changed(synthesis.phonemes(text, voice=language), self.habits, self.drop_final)
@@ -50,18 +50,18 @@ class Voice:
             text,
             voice=language,
             variant=self.variant,
-            rate_wpm=round(self.rate_wpm / self.size * chance.uniform(1 - self.rate_varies, 1 + self.rate_varies)),
-            pitch=int(np.clip(self.pitch + chance.integers(-4, 5), 0, 99)),
+            rate_wpm=round(self.rate_wpm / self.size * rng.uniform(1 - self.rate_varies, 1 + self.rate_varies)),
+            pitch=int(np.clip(self.pitch + rng.integers(-4, 5), 0, 99)),
             pitch_range=self.pitch_range,
             word_gap=self.word_gap,
-            seed=int(chance.integers(1 << 31)),
+            seed=int(rng.integers(1 << 31)),
         )
         samples = sound.resize(sound.trim(samples), self.size)
         if self.body is not None:
-            samples = self.body(samples, chance)
+            samples = self.body(samples, rng)
         samples = sound.room(samples, self.rt60_s, self.wet, seed=sum(self.name.encode()))
-        samples = sound.noise(samples, self.snr_db + chance.uniform(-2, 2), chance, tilt=self.noise_tilt)
-        return sound.level(samples, -23 + chance.uniform(-3, 3))
+        samples = sound.noise(samples, self.snr_db + rng.uniform(-2, 2), rng, tilt=self.noise_tilt)
+        return sound.level(samples, -23 + rng.uniform(-3, 3))
 
 
 def changed(words: Words, habits: dict[str, str], drop_final: frozenset[str]) -> Words:
@@ -117,24 +117,24 @@ EXAMPLE = SWAHILI_TEST[4]  # an ordinary voice of the test, for the recording th
 _STOPS_AND_FRICATIVES = frozenset("t d k p b g s z f v T D S Z t# t2 tS dZ".split())
 
 
-def _whispered(samples: np.ndarray, chance: np.random.Generator) -> np.ndarray:
-    breath = sound.noise(samples, 13.0, chance, tilt=0.2)  # the breath that a whisper is made of, over everything
+def _whispered(samples: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    breath = sound.noise(samples, 13.0, rng, tilt=0.2)  # the breath that a whisper is made of, over everything
     return sound.band(breath, 500, 5_500)
 
 
-def _creaky(samples: np.ndarray, chance: np.random.Generator) -> np.ndarray:
-    return sound.tremor(sound.stretch(samples, 1.12), 23.0, 0.75, chance)  # about the rate of vocal fry
+def _creaky(samples: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    return sound.tremor(sound.stretch(samples, 1.12), 23.0, 0.75, rng)  # about the rate of vocal fry
 
 
-def _slurred(samples: np.ndarray, chance: np.random.Generator) -> np.ndarray:
+def _slurred(samples: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return sound.low_pass(sound.stretch(samples, 1.25), 1_900)
 
 
-def _shaking_nasal(samples: np.ndarray, chance: np.random.Generator) -> np.ndarray:
-    return sound.nasal(sound.tremor(samples, 5.5, 0.6, chance))
+def _shaking_nasal(samples: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    return sound.nasal(sound.tremor(samples, 5.5, 0.6, rng))
 
 
-def _buzzing(samples: np.ndarray, chance: np.random.Generator) -> np.ndarray:
+def _buzzing(samples: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     seconds = np.arange(len(samples)) / sound.SAMPLE_RATE
     buzz = ((seconds * 82) % 1.0 - 0.5) * 0.5 * sound.rms(samples)  # the device itself, never silent
     return sound.band(samples + buzz.astype(np.float32), 250, 4_500)

@@ -26,7 +26,7 @@ class Stage:
     real_share: float
     long: float
     masking: bool
-    noisy: float = 0.35  # the share of synthesised speech that may have noise in it
+    noisy: float = 0.35  # the share of synthesized speech that may have noise in it
     spliced: float = 0.8  # the share of real speech that is put together anew, once it is known where its words are
 
 
@@ -73,7 +73,7 @@ class Material:
         quiet = [pair for pair in fits["synth"] if (pair[0].name, pair[1].offset) not in self.noisy] or fits["synth"]
         shares = {"real": stage.real_share if len(fits["real"]) > 200 else 0.0, "noise": 0.03}
         shares["synth"] = 1.0 - sum(shares.values())
-        # Half of the real speech as it was recorded: there is little time, and what is to be recognised is not degraded.
+        # Half of the real speech as it was recorded: there is little time, and what is to be recognized is not degraded.
         clean = [pair for pair in fits["real"] if pair[0].name == "real-00"]
         drawn = []
         for kind, share in shares.items():
@@ -187,7 +187,7 @@ class Material:
 
 
 def _noisy(shard: Shard, row: Row) -> bool:
-    """Whether no frame at either end is silent: synthesised speech has silence there unless noise was added."""
+    """Whether no frame at either end is silent: synthesized speech has silence there unless noise was added."""
     features = shard.features(row)
     return min(features[0].max(), features[-1].max()) > row.pad + 0.02
 

@@ -3,7 +3,7 @@
     python -m scripts.mini.build --speech PATH|hub:mispeech/speechocean762 --out data/mini --minutes 180
 
 texts and tokenizer → speech rendered (in a second process, while training runs) → training → export → alignment heads →
-evaluation → model card. Synthesised speech alone (without --speech) works too, and carries over badly to real voices.
+evaluation → model card. Synthesized speech alone (without --speech) works too, and carries over badly to real voices.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ def finish(work: Path, out: Path, *, speech: str | None, test: str | None, demo:
     heads.write(out, found)
     table = evaluate.evaluate(out, train=speech, test=test, demo=demo)
     adults = real.split(real.read(speech))[0] if speech else []
-    told = f"{len(adults):,} utterances by {len({u.speaker for u in adults})} speakers"
+    voices = f"{len(adults):,} utterances by {len({u.speaker for u in adults})} speakers"
     card.write(
         out,
         table=table,
         log=work / "train.log",
         verdict=verdict,
-        real=told,
+        real=voices,
         seed=seed,
         minutes_asked=minutes,
         distance=f"{1000 * np.array([medians[i, j] for i, j in found]).mean():.0f} ms",

@@ -8,7 +8,7 @@ import platform
 import time
 from pathlib import Path
 
-TEXT = """# `data/mini`: a small multilingual recogniser to adapt
+TEXT = """# `data/mini`: a small multilingual recognizer to adapt
 
 Base id **{id}** · Apache-2.0 · {date} · made by `scripts/mini` of this repository
 
@@ -28,19 +28,19 @@ only punctuation, numbers in words; text tokens begin with a space, as Whisper's
 
 {table}
 
-Greedy: one token after another. Joint: four beams with the CTC head's opinion (`--ctc-weight 0.3`). Synthesised: held-out
+Greedy: one token after another. Joint: four beams with the CTC head's opinion (`--ctc-weight 0.3`). Synthesized: held-out
 sentences by voices that were heard in training. Dev: ten adult speakers of speechocean762's training part that were kept out.
-Test: its test part, other speakers. Goals were 8 % for synthesised speech and 35 % for real adults;
+Test: its test part, other speakers. Goals were 8 % for synthesized speech and 35 % for real adults;
 {verdict}
 
-Greedy WER of a dev shard against training steps (synthesised: mean over languages of 14 sentences each; real: 80 utterances of
+Greedy WER of a dev shard against training steps (synthesized: mean over languages of 14 sentences each; real: 80 utterances of
 the dev speakers):
 
 {curve}
 
 ## From what
 
-- **Synthesised speech** by espeak-ng (its variants, but for those kept for `data/demo`), flite (kal, kal16, awb, rms, slt) and
+- **Synthesized speech** by espeak-ng (its variants, but for those kept for `data/demo`), flite (kal, kal16, awb, rms, slt) and
   festival (English kal and slt-hts, Italian lp and pc, Czech dita, machac and ph, Finnish lj and mv, Russian nsh), with rooms,
   noise, bands, codecs, clipping, other speeds and vocal tracts.
 - **Texts**: the fortunes-* packages of Debian and translations of free programs (clauses of them; none is stored here), generated
@@ -55,7 +55,7 @@ Training: {steps} steps, {utterances} utterances, {minutes} minutes on {machine}
 ## What it is bad at
 
 Anyone but careful readers of short everyday English, children above all; conversation, names, long sentences; German, English
-and Portuguese spelling beyond common words; real voices in any language but English (it has heard synthesisers only); noise.
+and Portuguese spelling beyond common words; real voices in any language but English (it has heard synthesizers only); noise.
 It often writes a fluent sentence that was not said. Never rely on it for anything but experiments.
 
 ## Made again
@@ -76,7 +76,7 @@ def curve(log: Path) -> str:
     """The dev measurements of a training log as a Markdown table, at most eight of them, the last included."""
     looks = [entry for entry in map(json.loads, log.read_text(encoding="utf-8").splitlines()) if "dev_en" in entry]
     kept = [looks[round(i * (len(looks) - 1) / 7)] for i in range(8)] if len(looks) > 8 else looks
-    lines = ["| steps | synthesised | real |", "|---|---|---|"]
+    lines = ["| steps | synthesized | real |", "|---|---|---|"]
     for entry in kept:
         made = [value for key, value in entry.items() if key.startswith("dev_") and key != "dev_real"]
         real = f"{entry['dev_real']:.0f} %" if "dev_real" in entry else ""
@@ -89,11 +89,11 @@ def write(folder: Path, *, table: str, log: Path, verdict: str, real: str, dista
     about = json.loads((folder / "asrpeft.json").read_text(encoding="utf-8"))
     heads = json.loads((folder / "generation_config.json").read_text(encoding="utf-8"))["alignment_heads"]
     size = (folder / "model.safetensors").stat().st_size / 2e6
-    told, shape = about["training"], json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    training, shape = about["training"], json.loads((folder / "config.json").read_text(encoding="utf-8"))
     text = TEXT.format(
         id=about["id"], date=time.strftime("%Y-%m-%d"), parameters=size, encoder=shape["encoder_layers"],
         decoder=shape["decoder_layers"], languages=", ".join(about["languages"]), table=table, curve=curve(log),
-        verdict=verdict, real=real, steps=f"{told['steps']:,}", utterances=f"{told['utterances']:,}", minutes=told["minutes"],
+        verdict=verdict, real=real, steps=f"{training['steps']:,}", utterances=f"{training['utterances']:,}", minutes=training["minutes"],
         machine=machine(), seed=seed, minutes_asked=f"{minutes_asked:g}", heads=heads, distance=distance,
     )  # fmt: skip
     (folder / "README.md").write_text(text, encoding="utf-8")

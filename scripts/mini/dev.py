@@ -1,4 +1,4 @@
-"""A quick look at the word error rate while training: a small shard of real and synthesised speech, decoded greedily."""
+"""A quick look at the word error rate while training: a small shard of real and synthesized speech, decoded greedily."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 import jiwer
 import torch
 
-from scripts.mini.model import Recogniser
+from scripts.mini.model import Recognizer
 from scripts.mini.shards import Shard
 from scripts.mini.tokens import Tokens
 
@@ -19,8 +19,8 @@ class Dev:
         self.shard = Shard(folder)
 
     @torch.inference_mode()
-    def measure(self, model: Recogniser, tokens: Tokens) -> dict[str, float]:
-        """{"dev_real": WER in %, "dev_en": …} of each kind (synthesised speech by its language)."""
+    def measure(self, model: Recognizer, tokens: Tokens) -> dict[str, float]:
+        """{"dev_real": WER in %, "dev_en": …} of each kind (synthesized speech by its language)."""
         was_training = model.training
         model.eval()
         groups, pairs = defaultdict(list), defaultdict(list)

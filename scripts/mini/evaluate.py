@@ -1,8 +1,8 @@
-"""The table of the model card: what an exported folder recognises, measured with the files that are shipped.
+"""The table of the model card: what an exported folder recognizes, measured with the files that are shipped.
 
     python -m scripts.mini.evaluate --model data/mini --speech-train …/train.parquet --speech-test …/test.parquet
 
-Words are scored after `texts.normalise`; WER = (substitutions + deletions + insertions) / words of the reference, by jiwer.
+Words are scored after `texts.normalize`; WER = (substitutions + deletions + insertions) / words of the reference, by jiwer.
 Greedy search is this script's own; "joint" is what `asrpeft … --ctc-weight 0.3` does (four beams).
 """
 
@@ -28,9 +28,9 @@ from asrpeft.decoding import Options, decode_rows, make_row
 from asrpeft.decoding.batch import by_budget
 from asrpeft.recognizer import load
 from scripts.mini import real, voices
-from scripts.mini.model import Recogniser
+from scripts.mini.model import Recognizer
 from scripts.mini.render import surround, trim, without_speech
-from scripts.mini.texts import LANGUAGES, Texts, normalise
+from scripts.mini.texts import LANGUAGES, Texts, normalize
 from scripts.synthesis import SynthesisError
 
 MARGIN_S, BATCH_SECONDS = 0.5, 160.0
@@ -52,7 +52,7 @@ class Sample:
 
 class Evaluation:
     def __init__(self, folder: Path):
-        self.model, self.tokens = Recogniser.shipped(folder)
+        self.model, self.tokens = Recognizer.shipped(folder)
         self.recognizer = load(folder)
         self.characters = json.loads((folder / "asrpeft.json").read_text(encoding="utf-8"))["ctc_vocabulary"]
         self.rows: list[tuple[str, str, str]] = []
@@ -80,7 +80,7 @@ class Evaluation:
         for part, encoded in self.encoded(samples, mode):
             for sample, ids in zip(part, self.model.greedy(encoded, self.prefix(lang or sample_language(part)), self.tokens.eot)):
                 text = self.tokens.tokenizer.decode([t for t in ids if t < self.tokens.eot])
-                pairs.append((sample.text, normalise(text)))
+                pairs.append((sample.text, normalize(text)))
         return pairs
 
     def jointly(self, samples: Sequence[Sample], lang: str | None = None) -> list[tuple[str, str]]:
@@ -89,7 +89,7 @@ class Evaluation:
         ordered = sorted(samples, key=lambda sample: len(sample.samples))
         for part in by_budget(ordered, lambda s: 50 * s.context("auto"), batch_frames=int(50 * BATCH_SECONDS)):
             rows = [make_row(self.recognizer, s.samples, lang=lang or s.lang, context="auto") for s in part]
-            pairs += [(s.text, normalise(found.text)) for s, found in zip(part, decode_rows(self.recognizer, rows, options=JOINT))]
+            pairs += [(s.text, normalize(found.text)) for s, found in zip(part, decode_rows(self.recognizer, rows, options=JOINT))]
         return pairs
 
     def by_characters(self, samples: Sequence[Sample]) -> list[tuple[str, str]]:
@@ -98,7 +98,7 @@ class Evaluation:
         for part, encoded in self.encoded(samples, "auto"):
             for sample, best in zip(part, self.model.ctc(encoded).argmax(-1).tolist()):
                 kept = [c for n, c in enumerate(best) if c and (n == 0 or best[n - 1] != c)]
-                pairs.append((sample.text, normalise("".join(self.characters[c] for c in kept))))
+                pairs.append((sample.text, normalize("".join(self.characters[c] for c in kept))))
         return pairs
 
     def languages_detected(self, samples: Sequence[Sample]) -> float:
@@ -143,7 +143,7 @@ def percent(pairs: Sequence[tuple[str, str]]) -> tuple[str, str]:
     return f"{100 * jiwer.wer(references, hypotheses):.1f} %", f"{100 * jiwer.cer(references, hypotheses):.1f} %"
 
 
-def synthesised(texts: Texts, lang: str, n: int) -> list[Sample]:
+def synthesized(texts: Texts, lang: str, n: int) -> list[Sample]:
     """Held-out sentences by the voices of training, as clean as they come; a third by festival where it speaks the language."""
     random_, numbers, samples = random.Random(f"evaluate {lang}"), np.random.default_rng(99), []
     sentences = texts.tests(lang, n)
@@ -181,20 +181,20 @@ def evaluate(folder: Path, *, train: str | None, test: str | None, demo: Path, n
 
     spoken = real.read(train) if train else []
     texts = Texts(1, [u.text for u in real.split(spoken)[0]])
-    made = {lang: synthesised(texts, lang, n) for lang in LANGUAGES}
+    made = {lang: synthesized(texts, lang, n) for lang in LANGUAGES}
     every: list[tuple[str, str]] = []
     every_jointly: list[tuple[str, str]] = []
     for lang, samples in made.items():
         pairs, joint = evaluation.transcripts(samples), evaluation.jointly(samples)
         every += pairs
         every_jointly += joint
-        add(f"synthesised, {lang}", pairs, joint=joint)
-    add("synthesised, all", every, "audio context auto", joint=every_jointly)
-    add("synthesised, all", [pair for samples in made.values() for pair in evaluation.transcripts(samples, "full")], "audio context full")
+        add(f"synthesized, {lang}", pairs, joint=joint)
+    add("synthesized, all", every, "audio context auto", joint=every_jointly)
+    add("synthesized, all", [pair for samples in made.values() for pair in evaluation.transcripts(samples, "full")], "audio context full")
     mixed = [sample for samples in made.values() for sample in samples]
     tell("language detected, of 100", len(mixed), f"{100 * evaluation.languages_detected(mixed):.0f} % right")
     near, both = evaluation.segment_times(mixed)
-    tell("segment times, synthesised", len(mixed), f"{100 * near:.0f} % within 0.2 s; {100 * both:.0f} % have both")
+    tell("segment times, synthesized", len(mixed), f"{100 * near:.0f} % within 0.2 s; {100 * both:.0f} % have both")
     if spoken:
         held = recorded(real.split(spoken)[1])
         add("real adults, dev speakers of training", evaluation.transcripts(held), joint=evaluation.jointly(held))
@@ -218,7 +218,7 @@ def evaluate(folder: Path, *, train: str | None, test: str | None, demo: Path, n
 
 def demonstration(parquet: Path) -> list[Sample]:
     rows = pq.read_table(parquet).to_pylist()
-    spoken = [real.Spoken(row["id"], normalise(row["text"]), row["speaker"], 0, row["audio"]["bytes"]) for row in rows]
+    spoken = [real.Spoken(row["id"], normalize(row["text"]), row["speaker"], 0, row["audio"]["bytes"]) for row in rows]
     return [Sample(s.samples(), s.text, "sw") for s in spoken]
 
 
@@ -228,7 +228,7 @@ def main() -> None:
     parser.add_argument("--speech-train", help="for its dev speakers")
     parser.add_argument("--speech-test")
     parser.add_argument("--demo", type=Path, default=Path("data/demo"))
-    parser.add_argument("--sentences", type=int, default=60, help="synthesised, per language")
+    parser.add_argument("--sentences", type=int, default=60, help="synthesized, per language")
     parser.add_argument("--out", type=Path, help="write the table here too")
     given = parser.parse_args()
     started = time.monotonic()

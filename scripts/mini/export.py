@@ -16,19 +16,19 @@ from safetensors.torch import save_file
 from transformers import GenerationConfig, WhisperFeatureExtractor, WhisperProcessor
 
 from scripts.mini import tokens as vocabulary
-from scripts.mini.model import Recogniser
+from scripts.mini.model import Recognizer
 from scripts.mini.texts import LANGUAGES
 
 BASE_ID = "mini-3"
 BLANK = "<blank>"
 
 
-def recogniser(work: Path) -> tuple[Recogniser, vocabulary.Tokens, list[str], dict]:
+def recognizer(work: Path) -> tuple[Recognizer, vocabulary.Tokens, list[str], dict]:
     """The averaged model of a checkpoint (the model itself before averaging began), its tokens, characters and counts."""
     state = torch.load(work / "checkpoint.pt", weights_only=True)
     tokens = vocabulary.Tokens(vocabulary.load(work / "tokenizer"))
     characters = json.loads((work / "characters.json").read_text(encoding="utf-8"))
-    model = Recogniser(tokens, len(characters))
+    model = Recognizer(tokens, len(characters))
     model.load_state_dict(state["average"] or state["model"])
     step, _, seen, spent_s = state["counts"]
     return model.eval(), tokens, characters, {"steps": step, "utterances": seen, "minutes": round(spent_s / 60, 1)}
@@ -48,7 +48,7 @@ def generation_config(tokens: vocabulary.Tokens, heads: list[list[int]]) -> Gene
 
 def export(work: Path, out: Path, *, heads: list[list[int]] | None = None, **facts: object) -> None:
     """Write the folder beside and rename. `heads`: [layer, head] of decoder cross attention; default: those of the last layer."""
-    model, tokens, characters, counts = recogniser(work)
+    model, tokens, characters, counts = recognizer(work)
     part = out.with_name("." + out.name)
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)
@@ -69,7 +69,7 @@ def export(work: Path, out: Path, *, heads: list[list[int]] | None = None, **fac
     about = {
         "id": BASE_ID, "contexts": ["full", "auto"], "languages": list(LANGUAGES),
         "context_margin_s": {"trained": [0.05, 6.0], "recommended": 0.5}, "text_begins_with_space": True,
-        "normalisation": "lower case, no punctuation but apostrophes, no digits, NFC",
+        "normalization": "lower case, no punctuation but apostrophes, no digits, NFC",
         "ctc_vocabulary": [BLANK, *characters[1:]], "training": counts | facts,
     }  # fmt: skip
     (part / "asrpeft.json").write_text(json.dumps(about, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")

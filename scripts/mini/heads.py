@@ -16,12 +16,12 @@ import numpy as np
 import torch
 from torchaudio.functional import forced_align
 
-from scripts.mini.model import FRAMES_PER_SECOND, Recogniser
+from scripts.mini.model import FRAMES_PER_SECOND, Recognizer
 from scripts.mini.shards import Shard
 from scripts.mini.tokens import Tokens
 
 
-def token_times(model: Recogniser, encoded: torch.Tensor, frames: int, text: str, ids: list[int], tokens: Tokens,
+def token_times(model: Recognizer, encoded: torch.Tensor, frames: int, text: str, ids: list[int], tokens: Tokens,
                 index: dict[str, int]) -> np.ndarray:  # fmt: skip
     """The middle of each token in seconds, from the CTC head's best path through `text`."""
     scores = model.ctc(encoded[:frames]).log_softmax(-1)[None]
@@ -42,7 +42,7 @@ def token_times(model: Recogniser, encoded: torch.Tensor, frames: int, text: str
 @torch.inference_mode()
 def distances(folder: Path, shard: Shard, limit: int = 150) -> np.ndarray:
     """Median distance in seconds, (layers, heads)."""
-    model, tokens = Recogniser.shipped(folder)
+    model, tokens = Recognizer.shipped(folder)
     vocabulary = json.loads((folder / "asrpeft.json").read_text(encoding="utf-8"))["ctc_vocabulary"]
     index = {c: n for n, c in enumerate(vocabulary)}
     found: list[np.ndarray] = []

@@ -51,7 +51,7 @@ def _convolve(x: Tensor, conv: nn.Conv1d) -> Tensor:
     return nn.functional.linear(windows, conv.weight.permute(0, 2, 1).flatten(1), conv.bias)
 
 
-class Recogniser(nn.Module):
+class Recognizer(nn.Module):
     """The Whisper model and, on its encoder, a linear head over characters."""
 
     def __init__(self, tokens: Tokens, n_characters: int, *, dropout: float = 0.0):
@@ -107,7 +107,7 @@ class Recogniser(nn.Module):
         return [[t for t in row if t != end] for row in torch.stack(found, 1).tolist()]
 
     @classmethod
-    def shipped(cls, folder: Path) -> tuple[Recogniser, Tokens]:
+    def shipped(cls, folder: Path) -> tuple[Recognizer, Tokens]:
         """The model in an exported folder, in float32, and its tokens."""
         tokens = Tokens(WhisperTokenizer.from_pretrained(folder))
         head = load_file(folder / "ctc.safetensors")

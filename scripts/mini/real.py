@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import soundfile
 import soxr
 
-from scripts.mini.texts import normalise
+from scripts.mini.texts import normalize
 
 ADULT_AGE = 16  # "child" is 15 or under
 DEV_SPEAKERS = 10
@@ -41,7 +41,7 @@ def read(source: str) -> list[Spoken]:
         rows = load_dataset(name, split=split or "train").cast_column("audio", Audio(decode=False))
     else:
         rows = pq.read_table(Path(source)).to_pylist()
-    return [Spoken(str(row.get("id", n)), normalise(row["text"]), str(row["speaker"]), int(row["age"]), row["audio"]["bytes"]) for n, row in enumerate(rows)]
+    return [Spoken(str(row.get("id", n)), normalize(row["text"]), str(row["speaker"]), int(row["age"]), row["audio"]["bytes"]) for n, row in enumerate(rows)]
 
 
 def adults(utterances: list[Spoken]) -> list[Spoken]:

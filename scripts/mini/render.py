@@ -42,7 +42,7 @@ def surround(samples: np.ndarray, random_: np.random.Generator) -> tuple[np.ndar
 
 def _add(shard: Writer, samples, text: str, lang: str, voice: str, babble: deque, random_: np.random.Generator) -> None:
     samples = trim(samples)
-    if random_.random() < 0.6:  # most synthesisers have few throats: resampling makes more
+    if random_.random() < 0.6:  # most synthesizers have few throats: resampling makes more
         samples = sound.speed(samples, random_.uniform(0.85, 1.18))
     if not 0.2 * 16_000 <= len(samples) <= MAX_SECONDS * 16_000:
         return
@@ -52,8 +52,8 @@ def _add(shard: Writer, samples, text: str, lang: str, voice: str, babble: deque
     shard.add(samples, text=text, lang=lang, source="synth", voice=voice, start=start, end=end)
 
 
-def synthesised(folder: Path, texts: Texts, *, n: int, short: float, seed: int) -> None:
-    """A shard of about `n` synthesised utterances and 3 % without speech."""
+def synthesized(folder: Path, texts: Texts, *, n: int, short: float, seed: int) -> None:
+    """A shard of about `n` synthesized utterances and 3 % without speech."""
     random_, numbers, babble = random.Random(seed), np.random.default_rng(seed), deque(maxlen=50)
     with Writer(folder) as shard:
         for lang, share in LANGUAGES.items():
@@ -81,17 +81,17 @@ def without_speech(random_: np.random.Generator) -> np.ndarray:
     if kind == 0:
         out = np.zeros(n, np.float32)
     elif kind == 1:
-        out = sound.coloured_noise(n, random_)
+        out = sound.colored_noise(n, random_)
     elif kind == 2:
         out = sound.tones(n, random_)
     elif kind == 3:
-        out = sound.coloured_noise(n, random_) * 0.05
+        out = sound.colored_noise(n, random_) * 0.05
         for at in random_.integers(0, n, random_.integers(1, 12)):
             click = random_.standard_normal(min(300, n - at)) * np.exp(-np.arange(min(300, n - at)) / 40)
             out[at : at + 300] += click.astype(np.float32) * 3
     else:
         envelope = np.interp(np.arange(n), np.linspace(0, n, 12), random_.uniform(0, 1, 12))
-        out = (sound.coloured_noise(n, random_) * envelope).astype(np.float32)
+        out = (sound.colored_noise(n, random_) * envelope).astype(np.float32)
     if random_.random() < 0.4:
         out = sound.band(out, random_)
     return np.clip(out * 10 ** (random_.uniform(-60, -8) / 20), -1, 1).astype(np.float32)
@@ -119,7 +119,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--speech", help="Parquet with audio,text,speaker,age, or hub:mispeech/speechocean762")
-    parser.add_argument("--shards", type=int, default=20, help="synthesised shards of --size utterances")
+    parser.add_argument("--shards", type=int, default=20, help="synthesized shards of --size utterances")
     parser.add_argument("--size", type=int, default=4_000)
     parser.add_argument("--copies", type=int, default=8, help="augmented copies of the real speech")
     parser.add_argument("--seed", type=int, default=1)
@@ -132,13 +132,13 @@ def main() -> None:
     for number in range(max(given.shards, given.copies)):
         if number < given.shards:  # the first shards hold mostly short utterances: training begins with those
             jobs.append(
-                (f"synth-{number:03d}", synthesised, (texts,), {"n": given.size, "short": 0.85 if number < 2 else 0.3, "seed": given.seed * 1_000 + number})
+                (f"synth-{number:03d}", synthesized, (texts,), {"n": given.size, "short": 0.85 if number < 2 else 0.3, "seed": given.seed * 1_000 + number})
             )
         if train and number < given.copies:
             jobs.append((f"real-{number:02d}", recorded, (train,), {"copy": number, "seed": given.seed}))
     for name, make, args, options in jobs:
         if not (given.out / name).exists():
-            # In a process of its own: a synthesiser that crashes (espeak-ng does, once in a hundred thousand utterances)
+            # In a process of its own: a synthesizer that crashes (espeak-ng does, once in a hundred thousand utterances)
             # then costs one shard, not the run.
             process = multiprocessing.get_context("fork").Process(target=make, args=(given.out / name, *args), kwargs=options)
             process.start()

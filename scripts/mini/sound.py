@@ -1,4 +1,4 @@
-"""What happens to sound on its way to a recogniser: speed, rooms, noise, bands, codecs, gain, clipping. All seeded numpy."""
+"""What happens to sound on its way to a recognizer: speed, rooms, noise, bands, codecs, gain, clipping. All seeded numpy."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ RATE = 16_000
 Random = np.random.Generator
 
 
-def coloured_noise(n: int, random: Random) -> np.ndarray:
+def colored_noise(n: int, random: Random) -> np.ndarray:
     """Noise whose spectrum falls as 1/f^e, e drawn from 0 (white) to 2 (brown); unit variance."""
     spectrum = np.fft.rfft(random.standard_normal(n))
     spectrum *= np.maximum(np.fft.rfftfreq(n, 1 / RATE), 30.0) ** (-random.uniform(0, 2) / 2)
@@ -62,7 +62,7 @@ def band(samples: np.ndarray, random: Random) -> np.ndarray:
     return sosfilt(sos, samples).astype(np.float32)
 
 
-def colour(samples: np.ndarray, random: Random) -> np.ndarray:
+def color(samples: np.ndarray, random: Random) -> np.ndarray:
     """A random smooth frequency response within about ±9 dB: another microphone, another vocal tract."""
     n = len(samples)
     knots = np.cumsum(random.normal(0, 2.5, 9))
@@ -92,12 +92,12 @@ def degrade(samples: np.ndarray, random: Random, babble: list[np.ndarray], stren
     peak = np.abs(samples).max() + 1e-9
     out = samples / peak * 0.5
     if random.random() < 0.7 * strength:
-        out = colour(out, random)
+        out = color(out, random)
     if random.random() < 0.4 * strength:
         out = room(out, random)
     level = np.sqrt((out**2).mean()) + 1e-9
     if random.random() < 0.6 * strength:
-        noise = coloured_noise(len(out), random) if random.random() < 0.85 else tones(len(out), random)
+        noise = colored_noise(len(out), random) if random.random() < 0.85 else tones(len(out), random)
         out = out + noise * level * 10 ** (-random.uniform(5, 35) / 20)
     if babble and random.random() < 0.15 * strength:
         other = np.resize(babble[random.integers(len(babble))], len(out))

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torchaudio.functional import forced_align
 
-from scripts.mini.model import Recogniser
+from scripts.mini.model import Recognizer
 from scripts.mini.shards import Row, Shard
 
 Cuts = dict[str, dict[int, list[int]]]  # shard → offset of the row → frames between its words, both ends included
@@ -26,7 +26,7 @@ _BLEND = 3  # frames over which one part fades into the next
 
 
 @torch.inference_mode()
-def find(model: Recogniser, shard: Shard, character: dict[str, int], rows_at_once: int = 32) -> dict[int, list[int]]:
+def find(model: Recognizer, shard: Shard, character: dict[str, int], rows_at_once: int = 32) -> dict[int, list[int]]:
     """Where the words of each row of a shard begin and end: in the quietest frame between two words of the CTC head's alignment.
 
     A row whose text does not fit into its frames is left out.

@@ -1,7 +1,7 @@
-"""Sentences to synthesise, by language: freely licensed texts of Debian packages, and generated ones (see `generate.py`).
+"""Sentences to synthesize, by language: freely licensed texts of Debian packages, and generated ones (see `generate.py`).
 
     fortunes-*      /usr/share/games/fortunes (en de es it pt pl cs ru), cut into clauses of 1 to 14 words
-    catalogues      /usr/share/locale/{fi,pt,…}/LC_MESSAGES/*.mo (translations of free programs), where fortunes are few
+    catalogs      /usr/share/locale/{fi,pt,…}/LC_MESSAGES/*.mo (translations of free programs), where fortunes are few
     generated       numbers, dates, names, commands; for English also a trigram model of the above (read-aloud style)
 
 Every text is lower case, without digits, with no punctuation but apostrophes, NFC. One sentence in fifty, chosen by its
@@ -27,7 +27,7 @@ class Sources:
     """Where the system keeps texts. What is not there is done without: generated sentences remain."""
 
     fortunes: Path = Path("/usr/share/games/fortunes")
-    catalogues: Path = Path("/usr/share/locale")
+    catalogs: Path = Path("/usr/share/locale")
 
 
 # Share of utterances. English must serve real speech; the others have shallow orthographies and feed transfer.
@@ -72,7 +72,7 @@ def held_out(text: str) -> bool:
     return hashlib.sha256(text.encode()).digest()[0] < 5
 
 
-def normalise(text: str) -> str:
+def normalize(text: str) -> str:
     """Lower case, NFC, apostrophes as the only punctuation, single spaces."""
     text = unicodedata.normalize("NFC", text).lower().replace("’", "'").replace("`", "'")
     text = re.sub(r"[^\w\s']|_", " ", text)
@@ -91,7 +91,7 @@ def _clean(clauses: Iterable[str], lang: str) -> Iterator[str]:
         # Digits and runs of capitals are read out as other words than are written; so are one-letter abbreviations.
         if any(c.isdigit() for c in clause) or re.search(r"[^\W\d_]{2}[A-ZА-Я]|[A-ZА-Я]{2}|[%$#@&+~^{}]", clause):
             continue
-        words = normalise(clause).split()
+        words = normalize(clause).split()
         if 1 <= len(words) <= 14 and len("".join(words)) >= 3 and set(" ".join(words)) <= allowed:
             if all(len(word) < 20 for word in words):
                 yield " ".join(words)
@@ -116,10 +116,10 @@ def _fortunes(lang: str, fortunes: Path) -> Iterator[str]:
             yield from _clean(_clauses(_read(path)), lang)
 
 
-def _catalogue(lang: str, catalogues: Path, limit: int) -> Iterator[str]:
+def _catalog(lang: str, catalogs: Path, limit: int) -> Iterator[str]:
     count = 0
     for folder in {"fi": ["fi"], "pt": ["pt_BR", "pt"]}.get(lang, []):
-        for path in sorted((catalogues / folder / "LC_MESSAGES").glob("*.mo")):
+        for path in sorted((catalogs / folder / "LC_MESSAGES").glob("*.mo")):
             try:
                 with path.open("rb") as file:
                     messages = gettext.GNUTranslations(file)._catalog.values()
@@ -137,18 +137,18 @@ def _catalogue(lang: str, catalogues: Path, limit: int) -> Iterator[str]:
 
 
 class Texts:
-    """What can be said in each language: `train(lang)` draws a text to synthesise, `tests(lang, n)` held-out sentences."""
+    """What can be said in each language: `train(lang)` draws a text to synthesize, `tests(lang, n)` held-out sentences."""
 
     def __init__(self, seed: int, english_style: Iterable[str] = (), sources: Sources = Sources()):
-        """`english_style`: read-aloud sentences whose words and order the English trigram model should favour."""
+        """`english_style`: read-aloud sentences whose words and order the English trigram model should favor."""
         self.random = random.Random(seed)
         self.sentences: dict[str, list[str]] = {}
         self.unseen: dict[str, list[str]] = {}
         for lang in LANGUAGES:
-            every = sorted(set(_fortunes(lang, sources.fortunes)) | set(_catalogue(lang, sources.catalogues, limit=20_000)))
+            every = sorted(set(_fortunes(lang, sources.fortunes)) | set(_catalog(lang, sources.catalogs, limit=20_000)))
             self.sentences[lang] = [s for s in every if not held_out(s)]
             self.unseen[lang] = [s for s in every if held_out(s) and 2 <= len(s.split()) <= 12]
-        self.style = [s for s in map(normalise, english_style) if s]
+        self.style = [s for s in map(normalize, english_style) if s]
         self.english = English(self.style, self.sentences["en"])
 
     def missing(self) -> list[str]:
@@ -159,7 +159,7 @@ class Texts:
         """One text; with probability `short` a span of one to four words, else a clause."""
         draw = random_.random()
         if draw < 0.18 or not (self.sentences[lang] or (lang == "en" and self.style)):
-            text = normalise(generated(lang, random_))
+            text = normalize(generated(lang, random_))
         elif lang == "en" and (draw < 0.75 or not self.sentences[lang]):
             text = random_.choice(self.style) if self.style and draw < 0.24 else self.english.sentence(random_)
         else:
@@ -185,7 +185,7 @@ class Texts:
 
         made: list[str] = []
         for _ in range(20_000):
-            text = normalise(generated(lang, random_))
+            text = normalize(generated(lang, random_))
             if ours(text) and text not in made:
                 made.append(text)
             if len(made) >= n // 4:

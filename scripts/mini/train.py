@@ -30,7 +30,7 @@ from scripts.mini import splice
 from scripts.mini import tokens as vocabulary
 from scripts.mini.batches import IGNORED, Batch, Material, Stage
 from scripts.mini.dev import Dev
-from scripts.mini.model import Recogniser
+from scripts.mini.model import Recognizer
 
 PEAK_RATE, FLOOR, WARMUP_STEPS = 1.5e-3, 0.02, 200
 DECAY_FROM, LAST_FROM = 0.6, 0.72  # shares of the time: the rate falls from the first on; full contexts from the second
@@ -43,7 +43,7 @@ def stage(step: int, progress: float) -> Stage:
     last = progress > LAST_FROM
     lengths = ((350, 1.6), (550, 2.4), (850, 3.8))
     longest = next((seconds for until, seconds in lengths if step < until), 14.0 if last else 5.5)
-    real = 0.0 if step < 550 else 0.3 if progress > SPLICE_FROM else 0.2  # as they are, the few sentences are learnt by heart
+    real = 0.0 if step < 550 else 0.3 if progress > SPLICE_FROM else 0.2  # as they are, the few sentences are learned by heart
     return Stage(longest, real, 0.06 if last else 0.02 if step > 1_000 else 0.0, step > 850, 0.35 if progress > 0.6 else 0.0)
 
 
@@ -63,7 +63,7 @@ class Losses:
     ctc: float = 0.0
 
 
-def loss(model: Recogniser, batch: Batch, ctc_weight: float) -> tuple[torch.Tensor, Losses]:
+def loss(model: Recognizer, batch: Batch, ctc_weight: float) -> tuple[torch.Tensor, Losses]:
     """Cross-entropy of the tokens plus the weighted CTC of the characters, which runs in fp32 on the true frames."""
     encoded = model.encode(batch.features.to(torch.bfloat16))
     logits = model.decode(encoded, batch.ids)
@@ -77,7 +77,7 @@ def loss(model: Recogniser, batch: Batch, ctc_weight: float) -> tuple[torch.Tens
     return text + ctc_weight * aligned, Losses(text.item(), aligned.item())
 
 
-def optimizers(model: Recogniser) -> list[torch.optim.Optimizer]:
+def optimizers(model: Recognizer) -> list[torch.optim.Optimizer]:
     """Muon (Jordan et al., 2024; scaled as in arXiv:2502.16982, so it shares AdamW's rate) for the matrices of the layers,
     AdamW for everything else."""
     named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
@@ -100,8 +100,8 @@ class Run:
         self.work, self.minutes, self.seed = work, minutes, seed
         self.tokens = vocabulary.Tokens(vocabulary.load(work / "tokenizer"))
         self.characters = json.loads((work / "characters.json").read_text(encoding="utf-8"))
-        self.model = Recogniser(self.tokens, len(self.characters))
-        self.average: Recogniser | None = None
+        self.model = Recognizer(self.tokens, len(self.characters))
+        self.average: Recognizer | None = None
         # Computes in bf16 throughout (a seventh faster than autocast); the weights that are updated stay in fp32.
         self.worker = copy.deepcopy(self.model).bfloat16()
         self.worker.ctc.float()

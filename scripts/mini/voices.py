@@ -1,4 +1,4 @@
-"""Who speaks a text: a random synthesiser, voice, rate and pitch for a language, never a voice reserved for the demo."""
+"""Who speaks a text: a random synthesizer, voice, rate and pitch for a language, never a voice reserved for the demo."""
 
 from __future__ import annotations
 

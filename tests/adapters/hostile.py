@@ -26,77 +26,77 @@ def places(value: Any, path: tuple = ()) -> list[tuple]:
     return found
 
 
-def changed(told: dict[str, Any], chance: random.Random, extra: dict[str, Any]) -> dict[str, Any]:
+def changed(result: dict[str, Any], rng: random.Random, extra: dict[str, Any]) -> dict[str, Any]:
     """`told` with one to three values taken out, put in, or replaced; `extra`: keys that could be there."""
-    told = copy.deepcopy(told)
-    for _ in range(chance.choice((1, 1, 1, 2, 3))):
-        if chance.random() < 0.3:
-            told[chance.choice(list(extra))] = chance.choice(VALUES)
+    result = copy.deepcopy(result)
+    for _ in range(rng.choice((1, 1, 1, 2, 3))):
+        if rng.random() < 0.3:
+            result[rng.choice(list(extra))] = rng.choice(VALUES)
             continue
-        found = places(told)
+        found = places(result)
         if not found:
             break
-        *way, last = chance.choice(found)
-        owner = told
+        *way, last = rng.choice(found)
+        owner = result
         for key in way:
             owner = owner[key]
-        action = chance.random()
+        action = rng.random()
         if action < 0.15:
             del owner[last]
         elif action < 0.25 and isinstance(owner, list):
             owner.append(copy.deepcopy(owner[last]))
         else:
-            owner[last] = copy.deepcopy(chance.choice(VALUES))
-    return told
+            owner[last] = copy.deepcopy(rng.choice(VALUES))
+    return result
 
 
-def write_json(path: Path, told: Any, chance: random.Random) -> None:
-    data = json.dumps(told).encode()
-    if chance.random() < 0.1:
-        data = damaged(data, chance)
+def write_json(path: Path, report: Any, rng: random.Random) -> None:
+    data = json.dumps(report).encode()
+    if rng.random() < 0.1:
+        data = damaged(data, rng)
     path.write_bytes(data)
 
 
-def damaged(data: bytes, chance: random.Random) -> bytes:
+def damaged(data: bytes, rng: random.Random) -> bytes:
     """Cut, flipped, doubled, or with noise in it."""
-    how, at = chance.randrange(4), chance.randrange(len(data))
+    how, at = rng.randrange(4), rng.randrange(len(data))
     if how == 0:
         return data[:at]
     if how == 1:
-        return data[:at] + bytes([data[at] ^ 1 << chance.randrange(8)]) + data[at + 1 :]
+        return data[:at] + bytes([data[at] ^ 1 << rng.randrange(8)]) + data[at + 1 :]
     if how == 2:
         return data[:at] + data
-    return data[:at] + chance.randbytes(chance.randrange(1, 40)) + data[at:]
+    return data[:at] + rng.randbytes(rng.randrange(1, 40)) + data[at:]
 
 
 SHAPES: list[Any] = [[], [0], [1], [2, 2], [-1, 4], [2**62, 4], [2**31, 2**31], [0, 10**18], ["2", 2], None, 7, [2.5], [1] * 70, [True, 1]]
 DTYPES: list[Any] = ["F64", "F32", "F16", "BF16", "F8_E4M3", "F8_E5M2", "F8_E8M0", "F4", "F6_E2M3", "I64", "U8", "U64", "BOOL", "C64", "X", "", None, 3]
 
 
-def header(data: bytes, chance: random.Random) -> bytes:
+def header(data: bytes, rng: random.Random) -> bytes:
     """A safetensors file with another header: dtypes, shapes, offsets, names and counts that do not fit its body."""
     size = int.from_bytes(data[:8], "little")
-    told, body = json.loads(data[8 : 8 + size]), data[8 + size :]
-    for _ in range(chance.choice((1, 1, 2))):
-        name = chance.choice([name for name in told if name != "__metadata__"] or ["x"])
-        entry = told.setdefault(name, {})
+    report, body = json.loads(data[8 : 8 + size]), data[8 + size :]
+    for _ in range(rng.choice((1, 1, 2))):
+        name = rng.choice([name for name in report if name != "__metadata__"] or ["x"])
+        entry = report.setdefault(name, {})
         if not isinstance(entry, dict):
             continue
-        what = chance.randrange(7)
+        what = rng.randrange(7)
         if what == 0:
-            entry["dtype"] = chance.choice(DTYPES)
+            entry["dtype"] = rng.choice(DTYPES)
         elif what == 1:
-            entry["shape"] = chance.choice(SHAPES)
+            entry["shape"] = rng.choice(SHAPES)
         elif what == 2:
-            entry["data_offsets"] = chance.choice([[0, len(body)], [len(body), 0], [-4, 4], [0, 2**63], [0, 0], [], None, [0, 4, 8], [1, 5], ["0", 4]])
+            entry["data_offsets"] = rng.choice([[0, len(body)], [len(body), 0], [-4, 4], [0, 2**63], [0, 0], [], None, [0, 4, 8], [1, 5], ["0", 4]])
         elif what == 3:
-            told[chance.choice(["", "x", "a\0b", "ctc.weight", "shared.x", "language.v", "../x", "\x1b[31m", "é" * 5000, "." * 5000])] = told.pop(name)
+            report[rng.choice(["", "x", "a\0b", "ctc.weight", "shared.x", "language.v", "../x", "\x1b[31m", "é" * 5000, "." * 5000])] = report.pop(name)
         elif what == 4:
-            told[name] = chance.choice(VALUES)
+            report[name] = rng.choice(VALUES)
         elif what == 5:
-            told["__metadata__"] = chance.choice(VALUES)
+            report["__metadata__"] = rng.choice(VALUES)
         else:
-            del told[name]
-    text = json.dumps(told).encode()
-    length = chance.choice((len(text),) * 8 + (0, len(text) - 1, len(text) + 1, 2**31, 2**63, 2**64 - 1))
+            del report[name]
+    text = json.dumps(report).encode()
+    length = rng.choice((len(text),) * 8 + (0, len(text) - 1, len(text) + 1, 2**31, 2**63, 2**64 - 1))
     return length.to_bytes(8, "little") + text + body

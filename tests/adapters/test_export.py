@@ -17,7 +17,7 @@ from asrpeft.decoding import make_row
 from asrpeft.errors import BadInput, BadRoute, CannotMerge
 from asrpeft.methods import method, names
 from asrpeft.recognizer import load
-from tests.methods.cases import small, stir
+from tests.methods.cases import perturb, small
 from tests.recognizer.checkpoint import tiny_checkpoint
 
 GIVEN = (torch.randn(2, 8, 80, generator=torch.Generator().manual_seed(0)), torch.tensor([[257, 261, 263, 267, 40], [257, 258, 263, 267, 9]]))
@@ -36,7 +36,7 @@ def logits(model, features, tokens):
 @pytest.mark.parametrize("name", [name for name in names() if method(name).mergeable])
 def test_plain_transformers_loads_it_and_gives_the_routed_logits(name, folder, tmp_path):
     model = load(folder, device="cpu")
-    adapter = stir(model.adapt(name, name="a", lang="Klingon", **small(name)), by=0.05)
+    adapter = perturb(model.adapt(name, name="a", lang="Klingon", **small(name)), by=0.05)
     adapter.ctc = CTCHead.for_texts(16, ["ab"])
     with model.route("a"):
         want = logits(model.base, *GIVEN)
@@ -50,13 +50,13 @@ def test_plain_transformers_loads_it_and_gives_the_routed_logits(name, folder, t
     assert plain.generation_config.lang_to_id == model.languages
     processor = WhisperProcessor.from_pretrained(out)
     assert processor.tokenizer("né").input_ids == model.tokenizer("né").input_ids and processor.feature_extractor.feature_size == 8
-    told = json.loads((out / "asrpeft.json").read_text())
-    assert told["language_slots"] == {"<|yo|>": "klingon"} and told["merged"]["adapter"] == "a" and told["contexts"] == ["full"]
+    report = json.loads((out / "asrpeft.json").read_text())
+    assert report["language_slots"] == {"<|yo|>": "klingon"} and report["merged"]["adapter"] == "a" and report["contexts"] == ["full"]
 
 
 def test_it_loads_here_too_with_its_ctc_head_and_context(folder, tmp_path):
     model = load(folder, device="cpu")
-    adapter = stir(model.adapt("lora", name="a", lang="sw", context="auto"))
+    adapter = perturb(model.adapt("lora", name="a", lang="sw", context="auto"))
     adapter.ctc = CTCHead.for_texts(16, ["ab"])
     again = load(export_merged(model, "a", tmp_path / "merged"), device="cpu")
     assert again.info.contexts == ("full", "auto") and again.info.languages == ("sw",) and again.info.id.endswith("+a")
@@ -68,8 +68,8 @@ def test_it_loads_here_too_with_its_ctc_head_and_context(folder, tmp_path):
 def beginning(out, **changes):
     """The tokens with which plain `transformers` begins a transcript of the checkpoint in `out`."""
     plain = WhisperForConditionalGeneration.from_pretrained(out).eval()
-    told = plain.generation_config
-    made = plain._retrieve_init_tokens(GIVEN[0][:1], batch_size=1, generation_config=told, config=plain.config, num_segment_frames=80, kwargs={})
+    generation = plain.generation_config
+    made = plain._retrieve_init_tokens(GIVEN[0][:1], batch_size=1, generation_config=generation, config=plain.config, num_segment_frames=80, kwargs={})
     return made[0].tolist()
 
 
@@ -97,22 +97,22 @@ def test_a_merged_english_only_base_is_told_no_language(tmp_path):
     assert beginning(out) == model.prompt(lang=None, adapter="a") == list(make_row(load(out, device="cpu"), np.zeros(800, np.float32)).prompt)
 
 
-@pytest.mark.parametrize("told", [{"language": 3}, {"task": "sing"}, {"context": "half"}, "sw"])
-def test_a_merged_folder_that_says_nonsense_of_what_was_merged_is_refused(told, folder, tmp_path):
+@pytest.mark.parametrize("values", [{"language": 3}, {"task": "sing"}, {"context": "half"}, "sw"])
+def test_a_merged_folder_that_says_nonsense_of_what_was_merged_is_refused(values, folder, tmp_path):
     model = load(folder, device="cpu")
     model.adapt("lora", name="a", lang="sw")
     out = export_merged(model, "a", tmp_path / "merged")
     info = json.loads((out / "asrpeft.json").read_text())
-    (out / "asrpeft.json").write_text(json.dumps(info | {"merged": told}))
+    (out / "asrpeft.json").write_text(json.dumps(info | {"merged": values}))
     with pytest.raises(BadInput, match="cannot be used"):
         load(out, device="cpu")
 
 
 def test_languages_learned_one_after_the_other_all_stay(folder, tmp_path):
     model = load(folder, device="cpu")
-    stir(model.adapt("lora", name="a", lang="klingon"))
+    perturb(model.adapt("lora", name="a", lang="klingon"))
     second = load(export_merged(model, "a", tmp_path / "one"), device="cpu")
-    stir(second.adapt("lora", name="b", lang="dothraki"))
+    perturb(second.adapt("lora", name="b", lang="dothraki"))
     third = load(export_merged(second, "b", tmp_path / "two"), device="cpu")
     assert third.info.slots == {"<|yo|>": "klingon", "<|sw|>": "dothraki"}
     assert third.prompt(lang="klingon")[1] == third.languages["<|yo|>"] and third.prompt(lang="dothraki")[1] == third.languages["<|sw|>"]
@@ -155,7 +155,7 @@ def test_weights_that_are_not_finite_are_not_written(dtype, by, why, folder, tmp
 
 def test_a_full_disk_ends_a_merge_with_a_message_and_leaves_nothing(folder, tmp_path):
     model = load(folder, device="cpu")
-    stir(model.adapt("lora", name="a"))
+    perturb(model.adapt("lora", name="a"))
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, limits[1]))
     try:
@@ -168,6 +168,6 @@ def test_a_full_disk_ends_a_merge_with_a_message_and_leaves_nothing(folder, tmp_
 
 def test_a_half_precision_base_is_exported_in_half_precision(folder, tmp_path):
     model = load(folder, device="cpu", dtype="bfloat16")
-    stir(model.adapt("lora", name="a"))
+    perturb(model.adapt("lora", name="a"))
     plain = WhisperForConditionalGeneration.from_pretrained(export_merged(model, "a", tmp_path / "m"))
     assert {tensor.dtype for tensor in plain.state_dict().values()} == {torch.bfloat16}

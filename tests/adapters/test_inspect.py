@@ -14,17 +14,17 @@ from asrpeft.cli.adapter import inspect as show
 from asrpeft.errors import BadAdapter, WrongBase
 from asrpeft.methods import LayerAdapter, method, names
 from tests.bases import tiny_recognizer
-from tests.methods.cases import recognizer, small, stir
+from tests.methods.cases import perturb, recognizer, small
 
 
 @pytest.mark.parametrize("name", names())
 def test_every_method_can_be_inspected_with_and_without_its_base(name, tmp_path):
     model = recognizer().float()
-    adapter = stir(model.adapt(name, name="a", lang="Klingon", **small(name)))
+    adapter = perturb(model.adapt(name, name="a", lang="Klingon", **small(name)))
     adapter.ctc = CTCHead.for_texts(16, ["ab"])
     folder = adapter.save(tmp_path / "a", scores={"wer": 0.5})
-    alone, told = inspect(folder), inspect(folder, adapters=model.adapters)
-    for seen in (alone, told):
+    alone, result = inspect(folder), inspect(folder, adapters=model.adapters)
+    for seen in (alone, result):
         assert json.loads(json.dumps(seen.to_json()))["method"] == name
         held = adapter.method.stored_size(adapter.config, list(adapter.layers.values())) + 16  # 16: the language vector
         assert seen.parameters == held and seen.head_parameters == adapter.head_parameters()
@@ -34,17 +34,17 @@ def test_every_method_can_be_inspected_with_and_without_its_base(name, tmp_path)
         assert seen.language == "klingon" and seen.language_slot == "<|yo|>"
     assert alone.fits_base is None and all(s.delta_norm is None for s in alone.sites)
     edits = not method(name).mergeable and method(name).rows is LayerAdapter.rows  # what is not there without an input
-    assert told.fits_base is True and all((s.delta_norm is None) if edits else (s.delta_norm > 0) for s in told.sites)
-    assert all((s.relative is not None) == method(name).mergeable for s in told.sites)
-    assert told.report == adapter.method.report(adapter.by_path())
+    assert result.fits_base is True and all((s.delta_norm is None) if edits else (s.delta_norm > 0) for s in result.sites)
+    assert all((s.relative is not None) == method(name).mergeable for s in result.sites)
+    assert result.report == adapter.method.report(adapter.by_path())
     assert model.adapters.names() == ["a"], "inspecting attached something"
 
 
 def test_the_change_of_a_weight_is_its_frobenius_norm(tmp_path):
     model = recognizer().float()
-    adapter = stir(model.adapt("full", name="a", where="fc1"))
-    told = inspect(adapter.save(tmp_path / "a"), adapters=model.adapters)
-    site, piece = told.sites[0], adapter.by_path()[told.sites[0].path]
+    adapter = perturb(model.adapt("full", name="a", where="fc1"))
+    result = inspect(adapter.save(tmp_path / "a"), adapters=model.adapters)
+    site, piece = result.sites[0], adapter.by_path()[result.sites[0].path]
     want = torch.cat([piece.dw.flatten(), piece.db]).detach().norm()
     assert site.delta_norm == pytest.approx(float(want), rel=1e-4)
     assert site.relative == pytest.approx(float(want / adapter.layers[site.path].matrix.norm()), rel=1e-4)
@@ -67,11 +67,11 @@ def test_zeros_are_counted(tmp_path):
 
 def test_whether_the_digest_agrees_is_told(tmp_path):
     folder = recognizer().adapt("lora", name="a").save(tmp_path / "a")
-    told = json.loads((folder / MANIFEST).read_text())
+    report = json.loads((folder / MANIFEST).read_text())
     assert inspect(folder).digest == "agrees"
-    (folder / MANIFEST).write_text(json.dumps({key: value for key, value in told.items() if key != "digest"}))
+    (folder / MANIFEST).write_text(json.dumps({key: value for key, value in report.items() if key != "digest"}))
     assert inspect(folder).digest == "absent"
-    (folder / MANIFEST).write_text(json.dumps(told | {"config": told["config"] | {"alpha": 1.0}}))
+    (folder / MANIFEST).write_text(json.dumps(report | {"config": report["config"] | {"alpha": 1.0}}))
     assert inspect(folder).digest.startswith("differs: it holds an adapter.json whose")
     with pytest.raises(BadAdapter, match="digest"):
         inspect(folder, adapters=recognizer().adapters)
@@ -83,8 +83,8 @@ def test_whether_the_digest_agrees_is_told(tmp_path):
 ])  # fmt: skip
 def test_odd_scores_are_shown_as_far_as_they_can_be(scores, tmp_path, capsys):
     folder = recognizer().adapt("lora", name="a").save(tmp_path / "a")
-    told = json.loads((folder / MANIFEST).read_text())
-    (folder / MANIFEST).write_text(json.dumps(told | {"scores": scores, "training": {"x": [float("nan")]}}))
+    report = json.loads((folder / MANIFEST).read_text())
+    (folder / MANIFEST).write_text(json.dumps(report | {"scores": scores, "training": {"x": [float("nan")]}}))
     show(folder)
     assert ("50.0 %" in capsys.readouterr().out) == (scores == {"after": {"wer": 0.5}})
     show(folder, json=True)

@@ -18,12 +18,12 @@ from asrpeft.adapters.fingerprint import fingerprint, same, same_shape
 from asrpeft.errors import AsrpeftError, BadAdapter, BadInput, Failure, WrongBase
 from asrpeft.methods import configure, method
 from tests.bases import tiny_base, tiny_recognizer
-from tests.methods.cases import batch, pass_through, recognizer, stir
+from tests.methods.cases import batch, pass_through, perturb, recognizer
 
 
 def saved(tmp_path, method="lora", **settings):
     model = recognizer().float()
-    adapter = stir(model.adapt(method, name="a", **({"rank": 2} if method == "lora" else {}) | settings))
+    adapter = perturb(model.adapt(method, name="a", **({"rank": 2} if method == "lora" else {}) | settings))
     return model, adapter, adapter.save(tmp_path / "a")
 
 
@@ -46,8 +46,8 @@ def test_a_manifest_comes_back_as_it_was(tmp_path):
     adapter = model.adapt("lora", name="a", rank=3, where="encoder.layers.{0..1}.fc1,conv", lang="Swahili", task="translate", context="auto")
     model.adapters.describe("a", training={"steps": 7, "seconds": 1.5}, parent=None)
     folder = adapter.save(tmp_path / "ä b", scores={"wer": 0.25})
-    told, _ = read(folder)
-    assert told == Manifest(
+    result, _ = read(folder)
+    assert result == Manifest(
         method="lora", config=dict(vars(configure(method("lora"), {"rank": 3}))), where=["encoder.layers.{0..1}.fc1", "conv"],
         base_id="tiny", base_fingerprint=model.adapters.fingerprint,
         sites=["encoder.conv1", "encoder.conv2", "encoder.layers.0.fc1", "encoder.layers.1.fc1"], format=FORMAT, language="sw", task="translate",
@@ -59,7 +59,7 @@ def test_a_manifest_comes_back_as_it_was(tmp_path):
 
 def test_a_ctc_head_and_a_language_vector_come_along(tmp_path):
     model = recognizer()
-    adapter = stir(model.adapt("lora", name="a", rank=1, lang="Klingon"))
+    adapter = perturb(model.adapt("lora", name="a", rank=1, lang="Klingon"))
     adapter.ctc = CTCHead.for_texts(16, ["qapla' ñ"])
     adapter.save(tmp_path / "a")
     back = recognizer().adapters.load(tmp_path / "a")
@@ -120,7 +120,7 @@ def test_what_could_not_be_loaded_again_is_refused_before_it_is_made(wrong):
 
 def test_a_loaded_adapter_drops_nothing_out_while_it_transcribes(tmp_path):
     model = tiny_recognizer()
-    adapter = stir(model.adapt("lora", name="a", lang="sw", dropout=0.5))
+    adapter = perturb(model.adapt("lora", name="a", lang="sw", dropout=0.5))
     folder = adapter.train().save(tmp_path / "a")
     model.adapters.detach("a")
     model.adapters.load(folder)
@@ -158,7 +158,7 @@ def test_an_adapter_loads_onto_its_base_in_half_precision(tmp_path, dtype):
     half.adapters.load(folder)
     got = pass_through(half, ["a", None, "a", "a"], features, contexts, tokens)[0]
     assert got.dtype == dtype and all(p.dtype == torch.float32 for p in half.adapters.parameters())
-    assert float((got[0].float() - want[0]).detach().abs().mean()) < 0.05  # layer-normalised states, of size one
+    assert float((got[0].float() - want[0]).detach().abs().mean()) < 0.05  # layer-normalized states, of size one
 
 
 # -- what can be wrong -------------------------------------------------------------------------------------------------
@@ -275,9 +275,9 @@ def flip(path, bit):
 def test_any_flipped_bit_of_the_tensors_is_refused(tmp_path):
     _, _, folder = saved(tmp_path, where="fc1")
     model, path = recognizer(), folder / TENSORS
-    size, chance = path.stat().st_size, random.Random(0)
+    size, rng = path.stat().st_size, random.Random(0)
     body = 8 + int.from_bytes(path.read_bytes()[:8], "little")
-    for bit in (8 * body, 8 * size - 1, *(chance.randrange(8 * body, 8 * size) for _ in range(41))):
+    for bit in (8 * body, 8 * size - 1, *(rng.randrange(8 * body, 8 * size) for _ in range(41))):
         flip(path, bit)
         with pytest.raises(BadAdapter, match="damaged or exchanged adapter.safetensors.*Copy the adapter again|finite"):
             model.adapters.load(folder)
@@ -292,20 +292,20 @@ def test_the_digest_of_the_tensors_is_what_sha256sum_prints(tmp_path):
 
 def test_the_tensors_of_another_adapter_of_the_same_form_are_refused(tmp_path):
     _, adapter, folder = saved(tmp_path)
-    other = stir(adapter, 7).save(tmp_path / "b")
+    other = perturb(adapter, 7).save(tmp_path / "b")
     (folder / TENSORS).write_bytes((other / TENSORS).read_bytes())
     with pytest.raises(BadAdapter, match="exchanged"):
         recognizer().adapters.load(folder)
 
 
 @pytest.mark.parametrize("change", [
-    lambda told: {"config": told["config"] | {"alpha": 17.0}}, lambda told: {"sites": told["sites"][::-1]},
-    lambda told: {"ctc_vocabulary": [told["ctc_vocabulary"][0], *told["ctc_vocabulary"][:0:-1]]},
-    lambda told: {"base_fingerprint": recognizer(1).adapters.fingerprint}, lambda told: {"digest": told["digest"] | {"meaning": "sha256:0"}},
+    lambda values: {"config": values["config"] | {"alpha": 17.0}}, lambda values: {"sites": values["sites"][::-1]},
+    lambda values: {"ctc_vocabulary": [values["ctc_vocabulary"][0], *values["ctc_vocabulary"][:0:-1]]},
+    lambda values: {"base_fingerprint": recognizer(1).adapters.fingerprint}, lambda values: {"digest": values["digest"] | {"meaning": "sha256:0"}},
 ], ids=["alpha", "sites", "vocabulary", "base", "digest"])  # fmt: skip
 def test_what_says_how_the_tensors_are_used_cannot_be_changed_beside_them(change, tmp_path):
     model = recognizer()
-    adapter = stir(model.adapt("lora", name="a", rank=1))
+    adapter = perturb(model.adapt("lora", name="a", rank=1))
     adapter.ctc = CTCHead.for_texts(16, ["ab"])
     folder = adapter.save(tmp_path / "a")
     edit(folder, **change(manifest_of(folder)))
@@ -317,10 +317,10 @@ def test_what_says_how_the_tensors_are_used_cannot_be_changed_beside_them(change
 
 def test_everything_else_may_be_edited_by_hand_and_the_file_laid_out_anew(tmp_path):
     _, _, folder = saved(tmp_path)
-    told = manifest_of(folder) | {"base_id": "x", "parent": "p", "language": "de", "task": "translate", "context": "auto", "training": {"by": "me"},
+    report = manifest_of(folder) | {"base_id": "x", "parent": "p", "language": "de", "task": "translate", "context": "auto", "training": {"by": "me"},
                                   "scores": {"wer": 0.1}, "notes": "mine"}  # fmt: skip
-    told["config"]["alpha"] = int(told["config"]["alpha"])  # as some programs write 16.0
-    (folder / MANIFEST).write_text(json.dumps(dict(reversed(told.items()))), encoding="utf-8")
+    report["config"]["alpha"] = int(report["config"]["alpha"])  # as some programs write 16.0
+    (folder / MANIFEST).write_text(json.dumps(dict(reversed(report.items()))), encoding="utf-8")
     assert recognizer().adapters.load(folder).manifest.scores == {"wer": 0.1}
 
 
@@ -334,7 +334,7 @@ def test_an_adapter_that_was_saved_before_there_was_a_digest_loads_and_gets_one_
 
 def test_unknown_manifest_fields_of_this_format_are_passed_over(tmp_path):
     _, _, folder = saved(tmp_path)
-    edit(folder, colour="green")
+    edit(folder, color="green")
     assert recognizer().adapters.load(folder).name == "a"
 
 
@@ -343,7 +343,7 @@ def test_an_adapter_is_not_written_over_without_being_told_so(tmp_path):
     model, adapter, folder = saved(tmp_path)
     with pytest.raises(BadInput, match="overwrite"):
         adapter.save(folder)
-    stir(adapter, 5)
+    perturb(adapter, 5)
     adapter.save(folder, overwrite=True)
     held = load_file(folder / TENSORS)
     assert all(torch.equal(held[n], t) for n, t in adapter.tensors()[1].items())
@@ -372,8 +372,8 @@ def test_values_that_are_not_finite_numbers_are_never_saved(value, tmp_path):
 
 def test_an_unknown_manifest_field_is_a_mistake_of_the_program(tmp_path):
     _, adapter, _ = saved(tmp_path)
-    with pytest.raises(TypeError, match="colour"):
-        adapter.save(tmp_path / "b", colour="green")
+    with pytest.raises(TypeError, match="color"):
+        adapter.save(tmp_path / "b", color="green")
     assert not (tmp_path / "b").exists()
 
 
@@ -382,7 +382,7 @@ def test_killed_while_writing_leaves_the_old_one(tmp_path, monkeypatch):
     """The process ends in the middle of the second file: what was there before is there after, whole."""
     _, adapter, folder = saved(tmp_path)
     before = {p.name: p.read_bytes() for p in folder.iterdir()}
-    stir(adapter, 9)
+    perturb(adapter, 9)
     child = os.fork()
     if child == 0:
         monkeypatch.setattr(Path, "write_text", lambda *a, **k: os._exit(9))

@@ -8,7 +8,7 @@ from torch import nn
 from torch.testing import assert_close
 
 from asrpeft.errors import CannotMerge
-from tests.methods.cases import batch, recognizer, stir
+from tests.methods.cases import batch, perturb, recognizer
 
 
 class Int8(torch.Tensor):
@@ -53,7 +53,7 @@ def test_an_adapter_on_a_quantized_base_is_the_adapter_on_the_weights_that_it_st
     of = model.adapters.fingerprint
     quantize(model.base)
     torch.manual_seed(0)
-    adapter = stir(model.adapt(method, name="a", **settings)).double()
+    adapter = perturb(model.adapt(method, name="a", **settings)).double()
     plain = recognizer()
     with torch.no_grad():
         for name, module in plain.base.model.named_modules():
@@ -75,7 +75,7 @@ def test_an_adapter_on_a_quantized_base_is_the_adapter_on_the_weights_that_it_st
 def test_merging_into_weights_that_cannot_be_written_is_refused_and_leaves_the_base_as_it_was():
     model = recognizer()
     quantize(model.base)
-    stir(model.adapt("lora", name="a", where="embedding,q_proj")).double()  # the embedding could be written
+    perturb(model.adapt("lora", name="a", where="embedding,q_proj")).double()  # the embedding could be written
     given = batch()
     with torch.no_grad():
         before, base = model(*given, route="a").logits, model(*given).logits
@@ -89,7 +89,7 @@ def test_torchaos_eight_bit_weights_are_such_weights():
     torchao = pytest.importorskip("torchao.quantization")
     model = recognizer().float()
     torchao.quantize_(model.base.model, torchao.Int8WeightOnlyConfig())
-    adapter = stir(model.adapt("dora", name="a"))
+    adapter = perturb(model.adapt("dora", name="a"))
     layer = next(iter(adapter.layers.values()))
     assert not layer.writable and type(layer.matrix) is torch.Tensor
     features, contexts, tokens = batch()

@@ -14,7 +14,7 @@ from torch.testing import assert_close
 
 from asrpeft.adapters import Route
 from asrpeft.errors import BadInput, BadRoute, CannotAttach, CannotMerge
-from tests.methods.cases import batch, pass_through, recognizer, stir
+from tests.methods.cases import batch, pass_through, perturb, recognizer
 
 ODD_NAMES = ["keys", "type", "forward", "train", "a.b", "speaker 12", "日本", "x/y", "%2E", "_modules", "@", "training"]
 
@@ -23,7 +23,7 @@ def adapted(*names: str, method: str = "lora", where: str | None = None, **setti
     model = recognizer()
     for seed, name in enumerate(names):
         torch.manual_seed(seed)
-        stir(model.adapt(method, name=name, where=where, **({"rank": 2} if method == "lora" else {"tokens": 2}) | settings), seed + 1)
+        perturb(model.adapt(method, name=name, where=where, **({"rank": 2} if method == "lora" else {"tokens": 2}) | settings), seed + 1)
     return model.double()
 
 
@@ -75,7 +75,7 @@ def test_rows_of_a_route_may_repeat_as_beams_do():
 
 def test_two_threads_with_different_routes_do_not_disturb_each_other():
     model, given = adapted("p", "q", where="all"), batch()
-    stir(model.adapt("prompt", name="long", tokens=3).double())
+    perturb(model.adapt("prompt", name="long", tokens=3).double())
     names = ["p", "q", None, "long", ["p", None, "q", "long"]]
     with torch.no_grad():
         want = [pass_through(model, name, *given)[1] for name in names]
@@ -128,7 +128,7 @@ def test_a_merge_that_fails_half_way_leaves_the_base_as_it_was():
 def test_any_readable_name_is_a_name():
     model, given = recognizer(), batch()
     for seed, name in enumerate(ODD_NAMES):
-        stir(model.adapt("lora", name=name, rank=1, where="fc1"), seed).double()
+        perturb(model.adapt("lora", name=name, rank=1, where="fc1"), seed).double()
     assert model.adapters.names() == ODD_NAMES == list(model.adapters) and len(model.adapters) == len(ODD_NAMES)
     assert len({float(pass_through(model, name, *given)[1].sum()) for name in ODD_NAMES}) == len(ODD_NAMES)
     for name in ODD_NAMES:
@@ -158,9 +158,9 @@ COPIES = {"deepcopy": copy.deepcopy, "pickle": lambda thing: pickle.loads(pickle
 
 def mixed():
     model = adapted("p", where="all")
-    stir(model.adapt("prefix", name="x", tokens=2).double())
-    stir(model.adapt("prompt", name="y", tokens=2, lang="zz-unknown").double())
-    stir(model.adapt("s2lora", name="z", rank=2).double())
+    perturb(model.adapt("prefix", name="x", tokens=2).double())
+    perturb(model.adapt("prompt", name="y", tokens=2, lang="zz-unknown").double())
+    perturb(model.adapt("s2lora", name="z", rank=2).double())
     return model
 
 
@@ -226,7 +226,7 @@ def test_positional_tables_are_adapted_by_row_where_they_are_named(table, method
     for seed, name in enumerate("pq"):
         adapter = model.adapt(method, name=name, where=table, **({"rank": 2} if method[0] == "l" else {}))
         assert list(adapter.layers) == [table]
-        stir(adapter, seed).double()
+        perturb(adapter, seed).double()
     features, contexts, tokens = batch()
     route = ["p", None, "q", "p"]
     logits = pass_through(model, route, features, contexts, tokens)[1]
@@ -245,7 +245,7 @@ def test_positional_tables_are_adapted_by_row_where_they_are_named(table, method
 
 def test_positional_tables_are_adapted_inside_transformers_own_forward():
     model = adapted()
-    stir(model.adapt("full", name="p", where="embed_positions")).double()
+    perturb(model.adapt("full", name="p", where="embed_positions")).double()
     features, tokens = torch.randn(2, 8, 80, dtype=torch.float64), torch.randint(0, 60, (2, 4))
     with model.route("p"):
         routed = model.base(features, decoder_input_ids=tokens).logits
@@ -255,7 +255,7 @@ def test_positional_tables_are_adapted_inside_transformers_own_forward():
 
 def test_a_language_without_a_token_gets_a_vector_and_every_other_row_keeps_the_tokens_own_meaning():
     model = adapted("p")
-    stir(model.adapt("lora", name="new", rank=1, where="fc1", lang="Klingon"), by=1.0).double()
+    perturb(model.adapt("lora", name="new", rank=1, where="fc1", lang="Klingon"), by=1.0).double()
     with torch.no_grad():
         for piece in model.adapters["new"].pieces.values():
             piece.b.zero_()  # so that only the vector differs

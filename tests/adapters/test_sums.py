@@ -10,7 +10,7 @@ from torch.testing import assert_close
 
 from asrpeft.adapters.routing import summed
 from asrpeft.errors import BadRoute, CannotMerge
-from tests.methods.cases import batch, pass_through, recognizer, small, stir
+from tests.methods.cases import batch, pass_through, perturb, recognizer, small
 
 METHODS = ("lora", "ia3", "dora", "oft", "bitfit", "full")
 
@@ -19,7 +19,7 @@ def adapted(*names: str):
     model = recognizer()
     for seed, name in enumerate(names):
         torch.manual_seed(seed)
-        stir(model.adapt(name.split("-")[0], name=name, **small(name.split("-")[0])), seed + 1, by=0.1)
+        perturb(model.adapt(name.split("-")[0], name=name, **small(name.split("-")[0])), seed + 1, by=0.1)
     return model.double()
 
 
@@ -31,7 +31,7 @@ def test_a_sum_merged_is_the_sum_routed_in_either_order_and_by_row(a, b):
     for seed, name in enumerate((a, b)):
         torch.manual_seed(seed)
         own = name.split("-")[0]
-        stir(model.adapt(own, name=name, where="k_proj,fc2,out_proj", **small(own)), seed + 1, by=0.2)
+        perturb(model.adapt(own, name=name, where="k_proj,fc2,out_proj", **small(own)), seed + 1, by=0.2)
     model.double()
     given = batch()
     text = f"{a}+0.5*{b}"
@@ -59,7 +59,7 @@ def test_a_weight_scales_a_change_and_zero_and_opposites_are_the_base():
     plain = pass_through(model, None, *given)[1]
     assert_close(pass_through(model, "0*lora-1", *given)[1], plain)
     assert_close(pass_through(model, "1.0*lora-1", *given)[1], pass_through(model, "lora-1", *given)[1])
-    stir(model.adapters["lora-2"])
+    perturb(model.adapters["lora-2"])
     model.adapters["lora-2"].load_state_dict(model.adapters["lora-1"].state_dict())
     assert_close(pass_through(model, "lora-1+-1*lora-2", *given)[1], plain)
     half = pass_through(model, "0.5*lora-1+.5*lora-2", *given)[1]
@@ -114,5 +114,5 @@ def test_an_unknown_adapter_in_a_sum_is_named_and_a_name_with_a_plus_is_itself()
     model = adapted("lora")
     with pytest.raises(BadRoute, match="no adapter 'lroa'"):
         pass_through(model, "lora+lroa", *batch())
-    stir(model.adapt("lora", name="c+d", rank=2), 5).double()
+    perturb(model.adapt("lora", name="c+d", rank=2), 5).double()
     assert (pass_through(model, "c+d", *batch())[1] - pass_through(model, None, *batch())[1]).abs().max() > 1e-3

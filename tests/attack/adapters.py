@@ -36,10 +36,10 @@ def prepare(folder: Path):
     return recognizer, state, heard, ours, theirs
 
 
-def spoil_folder(folder: Path, chance: random.Random) -> None:
+def spoil_folder(folder: Path, rng: random.Random) -> None:
     """One of its files spoilt, missing, or something else than a file."""
-    path = chance.choice(sorted(folder.iterdir()))
-    turn = chance.random()
+    path = rng.choice(sorted(folder.iterdir()))
+    turn = rng.random()
     if turn < 0.05:
         path.unlink()
     elif turn < 0.08:
@@ -47,28 +47,28 @@ def spoil_folder(folder: Path, chance: random.Random) -> None:
         path.mkdir()
     elif turn < 0.1:
         path.unlink()
-        path.symlink_to(chance.choice(["/dev/zero", "/etc/passwd", "nowhere", path.name]))
+        path.symlink_to(rng.choice(["/dev/zero", "/etc/passwd", "nowhere", path.name]))
     elif turn < 0.12:
         path.write_bytes(b"")
     elif path.suffix == ".json" and turn < 0.9:
-        path.write_bytes(hostile_json(json.loads(path.read_text()), chance))
+        path.write_bytes(hostile_json(json.loads(path.read_text()), rng))
     else:
-        path.write_bytes(spoil_bytes(path.read_bytes(), chance))
+        path.write_bytes(spoil_bytes(path.read_bytes(), rng))
 
 
-def case(chance: random.Random, shared, own: Path) -> None:
+def case(rng: random.Random, shared, own: Path) -> None:
     recognizer, state, heard, ours, theirs = shared
-    peft = chance.random() < 0.35
-    folder = shutil.copytree(chance.choice(theirs if peft else ours), own / "given")
+    peft = rng.random() < 0.35
+    folder = shutil.copytree(rng.choice(theirs if peft else ours), own / "given")
     body = (folder / "adapter.safetensors").read_bytes() if not peft else b""
-    spoil_folder(folder, chance)
+    spoil_folder(folder, rng)
     try:
         if peft:
             read_peft(recognizer.adapters, folder, name="given")
         else:
-            if chance.random() < 0.3:
+            if rng.random() < 0.3:
                 json.dumps(inspect(folder, adapters=recognizer.adapters).to_json())
-            recognizer.adapters.load(folder, name="given", force=chance.random() < 0.5)
+            recognizer.adapters.load(folder, name="given", force=rng.random() < 0.5)
             if (folder / "adapter.safetensors").read_bytes() != body and json.loads((folder / MANIFEST).read_text()).get("digest"):
                 raise Wrong("other tensors than those that were saved were loaded without a word")
         recognizer.base.eval()

@@ -78,22 +78,22 @@ def _parquet(rows: list[dict], own: Path, sound: bytes) -> Path:
 WRITERS = (_jsonl, _csv, _tsv, _kaldi, _parquet)
 
 
-def case(chance: random.Random, shared, own: Path) -> None:
+def case(rng: random.Random, shared, own: Path) -> None:
     good, sound = shared
-    write = chance.choice(WRITERS)
+    write = rng.choice(WRITERS)
     rows = [dict(row) for row in good]
-    bad = chance.randrange(N)
-    by_bytes = chance.random() < 0.25
+    bad = rng.randrange(N)
+    by_bytes = rng.random() < 0.25
     if not by_bytes:
-        for _ in range(chance.choice([1, 1, 2])):
-            rows[bad][chance.choice([*rows[bad], "offset", "extra"])] = hostile(chance)
-        if chance.random() < 0.1:
+        for _ in range(rng.choice([1, 1, 2])):
+            rows[bad][rng.choice([*rows[bad], "offset", "extra"])] = hostile(rng)
+        if rng.random() < 0.1:
             rows.insert(0, {})
     spec = write(rows, own, sound) if write is _parquet else write(rows, own)
     if by_bytes:
-        file = spec if spec.is_file() else chance.choice(sorted(spec.iterdir()))
-        file.write_bytes(spoil_bytes(file.read_bytes(), chance))
-    strict = chance.random() < 0.2
+        file = spec if spec.is_file() else rng.choice(sorted(spec.iterdir()))
+        file.write_bytes(spoil_bytes(file.read_bytes(), rng))
+    strict = rng.random() < 0.2
     try:
         corpus = read(spec, strict=strict)
     except (BadCorpus, BadInput):

@@ -26,13 +26,13 @@ def prepare(folder: Path):
     return recognizer, adapter, adapter.save(folder / "a")
 
 
-def case(chance: random.Random, shared, own: Path) -> None:
+def case(rng: random.Random, shared, own: Path) -> None:
     recognizer, adapter, saved = shared
     out = shutil.copytree(saved, own / "out")
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # a write past the limit is then an error, as on a full disk
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (int(10 ** chance.uniform(0, 6.3)), hard))
-    action = chance.randrange(5)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (int(10 ** rng.uniform(0, 6.3)), hard))
+    action = rng.randrange(5)
     try:
         if action == 0:
             adapter.save(out, overwrite=True)

@@ -72,46 +72,46 @@ def _verbs(command, path: tuple[str, ...] = ()):
         yield path, command
 
 
-def _value(option, name: str, shared, chance: random.Random) -> str:
+def _value(option, name: str, shared, rng: random.Random) -> str:
     if name in VALUES:
-        return chance.choice(VALUES[name])
+        return rng.choice(VALUES[name])
     paths = [str(shared[key]) for key in ("model", "data", "test", "adapter", "audio")] + ["nowhere", ".", "", "/dev/null", "out/x"]
     if option.type_descriptor.annotation in (int, float):
-        return chance.choice(NUMBERS)
-    return chance.choice(paths if chance.random() < 0.4 else WORDS)
+        return rng.choice(NUMBERS)
+    return rng.choice(paths if rng.random() < 0.4 else WORDS)
 
 
-def case(chance: random.Random, shared, own: Path) -> None:
-    verb = chance.choice([path for path in shared["verbs"] if path[0] not in ("serve",)])
+def case(rng: random.Random, shared, own: Path) -> None:
+    verb = rng.choice([path for path in shared["verbs"] if path[0] not in ("serve",)])
     command = shared["verbs"][verb]
     given = list(verb)
     options = {max(p.opts, key=len): p for p in command.params if p.param_type_name == "option" and not set(p.opts) & NEVER}
     for parameter in command.params:
         if parameter.param_type_name == "argument":
             fitting = {"audio": "audio", "file": "audio", "data": "data", "adapter": "adapter", "folder": "adapter"}.get(parameter.name or "", "adapter")
-            given.append(str(shared[fitting]) if chance.random() < 0.8 else chance.choice(["nowhere", "", "-x", str(own), str(shared["model"])]))
+            given.append(str(shared[fitting]) if rng.random() < 0.8 else rng.choice(["nowhere", "", "-x", str(own), str(shared["model"])]))
     usual = {"--model": "model", "--data": "data", "--eval-data": "test", "--adapter": "adapter"}
     for name, key in usual.items():
-        if name in options and (options[name].required or name == "--model" or chance.random() < 0.4) and chance.random() < 0.93:
+        if name in options and (options[name].required or name == "--model" or rng.random() < 0.4) and rng.random() < 0.93:
             given += [name, str(shared[key])]
-    if "--out" in options and chance.random() < 0.7:
-        given += ["--out", str(own / chance.choice(["out", "out", "out", "a/b/out", "é x"]))]
+    if "--out" in options and rng.random() < 0.7:
+        given += ["--out", str(own / rng.choice(["out", "out", "out", "a/b/out", "é x"]))]
     if "--methods" in options:
-        given += ["--methods", chance.choice(["lora", "ia3,prompt", "nothing", ""])]
+        given += ["--methods", rng.choice(["lora", "ia3,prompt", "nothing", ""])]
     if "--steps" in options:
         given += ["--steps", "1"]
     if "--threads" in options:
         given += ["--threads", "1"]
-    for name in chance.sample(sorted(options), min(len(options), chance.choice([0, 1, 1, 2, 3, 5]))):
+    for name in rng.sample(sorted(options), min(len(options), rng.choice([0, 1, 1, 2, 3, 5]))):
         option = options[name]
         if name in given:
             continue
         if option.is_flag:
-            given.append(chance.choice([*option.opts, *option.secondary_opts]))
+            given.append(rng.choice([*option.opts, *option.secondary_opts]))
         elif name not in ("--out",):
-            given += [name, _value(option, name, shared, chance)]
-    told, status = io.StringIO(), 0
-    with contextlib.redirect_stdout(told), contextlib.redirect_stderr(told):
+            given += [name, _value(option, name, shared, rng)]
+    message, status = io.StringIO(), 0
+    with contextlib.redirect_stdout(message), contextlib.redirect_stderr(message):
         try:
             run(given)
         except SystemExit as end:
@@ -119,14 +119,14 @@ def case(chance: random.Random, shared, own: Path) -> None:
     if status not in (0, 1, 2):
         raise Wrong(f"exit status {status!r}: asrpeft {' '.join(given)}"[:600])
     if (
-        "Traceback (most recent call last)" in told.getvalue()
-        or "an internal error" in told.getvalue()
-        or "Error: " in told.getvalue()
-        and "Error: Invalid" not in told.getvalue()
+        "Traceback (most recent call last)" in message.getvalue()
+        or "an internal error" in message.getvalue()
+        or "Error: " in message.getvalue()
+        and "Error: Invalid" not in message.getvalue()
     ):
-        line = next(line for line in told.getvalue().splitlines()[::-1] if line.strip())
+        line = next(line for line in message.getvalue().splitlines()[::-1] if line.strip())
         raise Wrong(f"asrpeft {' '.join(given)}: {line}"[:600])
-    if "\x1b[31m" in told.getvalue():
+    if "\x1b[31m" in message.getvalue():
         raise Wrong(f"an escape sequence reached the terminal: asrpeft {' '.join(given)}"[:600])
 
     if status:

@@ -35,17 +35,17 @@ def prepare(folder: Path):
     return weights, seconds
 
 
-def case(chance: random.Random, shared, own: Path) -> None:
+def case(rng: random.Random, shared, own: Path) -> None:
     weights, seconds = shared
-    method, out = chance.choice(METHODS), own / "out"
-    for _ in range(chance.choice([1, 1, 2, 3])):
+    method, out = rng.choice(METHODS), own / "out"
+    for _ in range(rng.choice([1, 1, 2, 3])):
         child = os.fork()
         if child == 0:
             try:
                 train(method, out, resume=True)
             finally:
                 os._exit(0)
-        time.sleep(chance.random() * 1.1 * seconds[method])
+        time.sleep(rng.random() * 1.1 * seconds[method])
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
         if out.exists() and not ((out / "adapter.json").is_file() and load_file(out / "adapter.safetensors")):

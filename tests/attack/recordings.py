@@ -42,30 +42,28 @@ def prepare(folder: Path):
     return folder / "secret.wav", held
 
 
-def case(chance: random.Random, shared, own: Path) -> None:
+def case(rng: random.Random, shared, own: Path) -> None:
     secret, held = shared
-    turn = chance.random()
+    turn = rng.random()
     playlist = turn < 0.15
     if playlist:
-        path = chance.choice(
-            [str(secret), "../shared/secret.wav", f"file:{secret}", "http://127.0.0.1:9/x.wav", "given.wav", "concat:a|b", "tcp://127.0.0.1:9"]
-        )
-        data = chance.choice(PLAYLISTS).format(path=path).encode()
-        data = chance.choice([b"", b"", b"\xef\xbb\xbf", b"\n"]) + data
+        path = rng.choice([str(secret), "../shared/secret.wav", f"file:{secret}", "http://127.0.0.1:9/x.wav", "given.wav", "concat:a|b", "tcp://127.0.0.1:9"])
+        data = rng.choice(PLAYLISTS).format(path=path).encode()
+        data = rng.choice([b"", b"", b"\xef\xbb\xbf", b"\n"]) + data
     elif turn < 0.2:
-        data = chance.choice([b"", b"RIFF", b"fLaC", b"OggS", b"\xff\xfb", b"ID3", b"\0" * 5_000, chance.randbytes(3_000), b"RIFF" + chance.randbytes(3_000)])
+        data = rng.choice([b"", b"RIFF", b"fLaC", b"OggS", b"\xff\xfb", b"ID3", b"\0" * 5_000, rng.randbytes(3_000), b"RIFF" + rng.randbytes(3_000)])
     else:
-        data = spoil_bytes(chance.choice(held), chance)
+        data = spoil_bytes(rng.choice(held), rng)
     source: bytes | Path = data
-    if chance.random() < 0.6:
-        source = own / f"given{chance.choice(SUFFIXES)}"
+    if rng.random() < 0.6:
+        source = own / f"given{rng.choice(SUFFIXES)}"
         source.write_bytes(data)
-    turn = chance.random()
+    turn = rng.random()
     if turn < 0.15:
         if not math.isfinite(probe(source)):
             raise Wrong("a length that is not a number")
     elif turn < 0.3:
-        _check(decode(source, start=chance.choice([0.0, 0.2, 5.0]), duration=chance.choice([None, 0.1, 1e9])), playlist)
+        _check(decode(source, start=rng.choice([0.0, 0.2, 5.0]), duration=rng.choice([None, 0.1, 1e9])), playlist)
     elif turn < 0.5:
         _check(np.concatenate([np.zeros(0, np.float32), *pieces(source)]), playlist)
     else:

@@ -83,14 +83,14 @@ def attack(surface: Surface, seed: int, numbers: Sequence[int]) -> Outcome:
         _made(Path(place, "beside")).joinpath("canary.txt").write_text("alive")
         left = list(numbers)
         while left:
-            for number, kind, told, seconds, grown in _in_a_child(surface, seed, list(left), shared, Path(place)):
+            for number, kind, events, seconds, grown in _in_a_child(surface, seed, list(left), shared, Path(place)):
                 left.remove(number)
                 outcome.cases += 1
                 outcome.accepted += kind == "accepted"
                 outcome.refused += kind == "refused"
                 outcome.slowest_s, outcome.most_mb = max(outcome.slowest_s, seconds), max(outcome.most_mb, grown)
                 if kind not in ("accepted", "refused"):
-                    outcome.violations.append((number, kind, told))
+                    outcome.violations.append((number, kind, events))
     outcome.seconds = time.monotonic() - began
     return outcome
 
@@ -122,7 +122,7 @@ def _in_a_child(surface: Surface, seed: int, numbers: list[int], shared: object,
         child.join()
 
 
-def _cases(surface: Surface, seed: int, numbers: list[int], shared: object, place: Path, told) -> None:
+def _cases(surface: Surface, seed: int, numbers: list[int], shared: object, place: Path, result) -> None:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     socket.socket.connect = _only_here(socket.socket.connect)  # type: ignore[method-assign]
     socket.getaddrinfo = _no_network
@@ -142,15 +142,15 @@ def _cases(surface: Surface, seed: int, numbers: list[int], shared: object, plac
             kind, what, beside = "outside", f"touched: {', '.join(changed[:3])} ({kind}: {what})", after
         elif grown > MEMORY_MB and kind in ("accepted", "refused"):
             kind, what = "memory", f"grew by {grown:.0f} MB ({kind}: {what})"
-        told.send((number, kind, what, seconds, grown))
+        result.send((number, kind, what, seconds, grown))
 
 
-def _one(surface: Surface, chance: random.Random, shared: object, own: Path) -> tuple[str, str]:
+def _one(surface: Surface, rng: random.Random, shared: object, own: Path) -> tuple[str, str]:
     home = Path.cwd()
     os.chdir(own)
     try:
         with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
-            surface.case(chance, shared, own)
+            surface.case(rng, shared, own)
         return "accepted", ""
     except (AsrpeftError, Failure, OSError) as error:
         return "refused", str(error)
@@ -186,8 +186,8 @@ def _snapshot(place: Path) -> dict[str, tuple[int, int]]:
     found = {}
     for path in place.rglob("*"):
         if not path.relative_to(place).parts[0].startswith("case-"):
-            told = path.lstat()
-            found[str(path.relative_to(place))] = (told.st_size, told.st_mtime_ns)
+            message = path.lstat()
+            found[str(path.relative_to(place))] = (message.st_size, message.st_mtime_ns)
     return found
 
 
@@ -209,10 +209,10 @@ def _peak_mb() -> float:
 
 
 # -- hostile values ---------------------------------------------------------------------------------------------------------
-def hostile(chance: random.Random) -> object:
+def hostile(rng: random.Random) -> object:
     """A value that no writer of a manifest had in mind, JSON knows, and readers must survive."""
     deep: object = 0
-    for _ in range(chance.choice([3, 60, 900])):
+    for _ in range(rng.choice([3, 60, 900])):
         deep = [deep]
     texts = ["", " ", "0", "-1", "nan", "inf", "1e400", "9" * 400, "x" * 100_000, "é" * 300, "\0", "a\0b", "\ud800", "\n", "\r\n", "a\tb", "'", '"', "\\", "%s",
              "{}", "{0}", "$HOME", "~", "[/b]", "[red]x[/red]", "\x1b[31mred\x1b[0m", "\u202eabc", "١٢", "ﬀ", "../../beside/x", "/etc/passwd", "C:\\x",
@@ -221,26 +221,26 @@ def hostile(chance: random.Random) -> object:
     numbers = [0, -1, 1, 3, 0.1, 1e308, -1e308, 1e-320, float("nan"), float("inf"), 2**31, 2**63, -(2**63), 10**400]
     others = [None, True, False, [], {}, [None], [[]], {"a": None}, {"": 0}, [1] * 10_000, ["x"] * 50_000, {str(i): i for i in range(2_000)}, deep,
               [float("nan")], {"__reduce__": "os.system"}, [0, 1, 2]]  # fmt: skip
-    return chance.choice([*texts, *numbers, *others])
+    return rng.choice([*texts, *numbers, *others])
 
 
-def spoil_json(value: object, chance: random.Random) -> object:
+def spoil_json(value: object, rng: random.Random) -> object:
     """The same JSON with one to three places replaced, removed or added."""
     value = json.loads(json.dumps(value))
-    for _ in range(chance.choice([1, 1, 1, 2, 3])):
+    for _ in range(rng.choice([1, 1, 1, 2, 3])):
         places = list(_places(value))
         if not places:
-            return hostile(chance)
-        parent, key = chance.choice(places)
-        turn = chance.random()
+            return hostile(rng)
+        parent, key = rng.choice(places)
+        turn = rng.random()
         if turn < 0.75:
-            parent[key] = hostile(chance)
+            parent[key] = hostile(rng)
         elif turn < 0.9:
             del parent[key]
         elif isinstance(parent, dict):
-            parent[str(hostile(chance))[:1000]] = hostile(chance)
+            parent[str(hostile(rng))[:1000]] = hostile(rng)
         else:
-            parent.insert(0, hostile(chance))
+            parent.insert(0, hostile(rng))
     return value
 
 
@@ -251,35 +251,35 @@ def _places(value: object) -> Iterator[tuple[object, object]]:
         yield from _places(value[key])
 
 
-def spoil_bytes(data: bytes, chance: random.Random) -> bytes:
+def spoil_bytes(data: bytes, rng: random.Random) -> bytes:
     """The same bytes cut, flipped, filled, doubled, or with something before or after them."""
     made = bytearray(data)
-    for _ in range(chance.choice([1, 1, 2, 8])):
-        head = chance.random() < 0.6  # headers are where sizes stand
-        at = chance.randrange(max(1, min(len(made), 128 if head else len(made))))
-        turn = chance.randrange(7)
+    for _ in range(rng.choice([1, 1, 2, 8])):
+        head = rng.random() < 0.6  # headers are where sizes stand
+        at = rng.randrange(max(1, min(len(made), 128 if head else len(made))))
+        turn = rng.randrange(7)
         if turn == 0 and made:
-            made[at] ^= 1 << chance.randrange(8)
+            made[at] ^= 1 << rng.randrange(8)
         elif turn == 1:
-            made[at : at + 4] = chance.choice([b"\xff" * 4, b"\0" * 4, b"\x7f\xff\xff\xff", b"\xff\xff\xff\x7f"])
+            made[at : at + 4] = rng.choice([b"\xff" * 4, b"\0" * 4, b"\x7f\xff\xff\xff", b"\xff\xff\xff\x7f"])
         elif turn == 2:
-            del made[chance.randrange(len(made) + 1) :]
+            del made[rng.randrange(len(made) + 1) :]
         elif turn == 3:
-            del made[at : at + chance.choice([1, 2, 7, 64])]
+            del made[at : at + rng.choice([1, 2, 7, 64])]
         elif turn == 4:
-            made[at:at] = chance.randbytes(chance.choice([1, 4, 33]))
+            made[at:at] = rng.randbytes(rng.choice([1, 4, 33]))
         elif turn == 5:
-            made += chance.choice([bytes(made), b"\0" * 1000, chance.randbytes(500)])
+            made += rng.choice([bytes(made), b"\0" * 1000, rng.randbytes(500)])
         else:
-            made[at : at + 16] = chance.randbytes(16)
+            made[at : at + 16] = rng.randbytes(16)
     return bytes(made)
 
 
-def hostile_json(value: object, chance: random.Random) -> bytes:
+def hostile_json(value: object, rng: random.Random) -> bytes:
     """A JSON file that is spoilt in its values, or as text."""
     try:
-        text = json.dumps(spoil_json(value, chance), indent=chance.choice([None, 1]), ensure_ascii=chance.random() < 0.5)
+        text = json.dumps(spoil_json(value, rng), indent=rng.choice([None, 1]), ensure_ascii=rng.random() < 0.5)
     except RecursionError:
         text = "[" * 5_000
     data = text.encode("utf-8", "surrogatepass")
-    return spoil_bytes(data, chance) if chance.random() < 0.2 else data
+    return spoil_bytes(data, rng) if rng.random() < 0.2 else data

@@ -19,11 +19,11 @@ def test_no_case_ends_in_a_traceback_a_hang_a_loss_or_a_write_outside_its_folder
 
 
 def test_the_attack_sees_what_it_looks_for():
-    def case(chance, shared, own):
+    def case(rng, shared, own):
         import os
         import socket
 
-        number = chance.number
+        number = rng.number
         if number == "crash":
             raise KeyError(1)
         if number == "die":
@@ -41,11 +41,11 @@ def test_the_attack_sees_what_it_looks_for():
     kinds = iter(["crash", "die", "outside", "network", "lost", "memory", "fine"])
 
     def one(name):
-        def told(chance, shared, own):
-            chance.number = name
-            case(chance, shared, own)
+        def planted(rng, shared, own):
+            rng.number = name
+            case(rng, shared, own)
 
-        found = attack(Surface("planted", lambda folder: None, told), 0, [0])
+        found = attack(Surface("planted", lambda folder: None, planted), 0, [0])
         return [kind for _, kind, _ in found.violations]
 
     assert [one(name) for name in kinds] == [["traceback"], ["traceback"], ["outside"], ["network"], ["wrong"], ["memory"], []]

@@ -1,4 +1,4 @@
-"""Transcripts from strangers, scored by `scripts/wer.py` and by every normaliser."""
+"""Transcripts from strangers, scored by `scripts/wer.py` and by every normalizer."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ def prepare(folder: Path):
     return None
 
 
-def _sentence(chance: random.Random) -> str:
-    return " ".join(chance.choice(WORDS) for _ in range(chance.choice([0, 1, 3, 8])))
+def _sentence(rng: random.Random) -> str:
+    return " ".join(rng.choice(WORDS) for _ in range(rng.choice([0, 1, 3, 8])))
 
 
-def _file(texts: list[str], chance: random.Random, path: Path) -> Path:
-    turn = chance.randrange(5)
+def _file(texts: list[str], rng: random.Random, path: Path) -> Path:
+    turn = rng.randrange(5)
     if turn == 0:
         lines = texts
     elif turn == 1:
@@ -38,28 +38,28 @@ def _file(texts: list[str], chance: random.Random, path: Path) -> Path:
     elif turn == 3:
         lines = ["id\ttext", *(f"u{n}\t{text}" for n, text in enumerate(texts))]
     else:
-        lines = [json.dumps({"id": n, "text": text if chance.random() < 0.8 else hostile(chance)}) for n, text in enumerate(texts)]
+        lines = [json.dumps({"id": n, "text": text if rng.random() < 0.8 else hostile(rng)}) for n, text in enumerate(texts)]
     data = "\n".join(lines).encode("utf-8", "surrogatepass") + b"\n"
     path = path.with_suffix(["", ".kaldi", ".trn", ".tsv", ".jsonl"][turn])
-    path.write_bytes(spoil_bytes(data, chance) if chance.random() < 0.3 else data)
+    path.write_bytes(spoil_bytes(data, rng) if rng.random() < 0.3 else data)
     return path
 
 
-def case(chance: random.Random, shared, own: Path) -> None:
-    texts = [_sentence(chance) for _ in range(chance.choice([1, 3, 6]))]
-    heard = [_sentence(chance) if chance.random() < 0.5 else text for text in texts]
-    if chance.random() < 0.5:
-        found = score(texts, heard, normaliser="none", resamples=0)
+def case(rng: random.Random, shared, own: Path) -> None:
+    texts = [_sentence(rng) for _ in range(rng.choice([1, 3, 6]))]
+    heard = [_sentence(rng) if rng.random() < 0.5 else text for text in texts]
+    if rng.random() < 0.5:
+        found = score(texts, heard, normalizer="none", resamples=0)
         kept = [(a, b) for a, b in zip(texts, heard) if a.split()]
         if len(kept) == len(texts) and abs(found.wer - jiwer.wer(texts, [b or "" for b in heard])) > 1e-12:
             raise Wrong(f"WER {found.wer}, where jiwer says {jiwer.wer(texts, heard)}")
         return
-    state = chance.getstate()
-    reference = _file(texts, chance, own / "ref")
-    chance.setstate(state)  # both files of one kind, spoilt alike or not
-    hypothesis = _file(heard, chance, own / "hyp")
-    extra = chance.choice([[], ["--json"], ["--by-order"], ["--cap", chance.choice(["0", "nan", "1", "-1"])], ["--format", chance.choice(FORMATS)],
-                           ["--normaliser", chance.choice(["none", "marks", "whisper", "nothing"])], ["--html", str(own / "x.html")]])  # fmt: skip
+    state = rng.getstate()
+    reference = _file(texts, rng, own / "ref")
+    rng.setstate(state)  # both files of one kind, spoilt alike or not
+    hypothesis = _file(heard, rng, own / "hyp")
+    extra = rng.choice([[], ["--json"], ["--by-order"], ["--cap", rng.choice(["0", "nan", "1", "-1"])], ["--format", rng.choice(FORMATS)],
+                           ["--normalizer", rng.choice(["none", "marks", "whisper", "nothing"])], ["--html", str(own / "x.html")]])  # fmt: skip
     before, sys.argv = sys.argv, ["wer.py", str(reference), str(hypothesis), "--resamples", "50", *extra]
     try:
         runpy.run_path(str(SCRIPT), run_name="__main__")

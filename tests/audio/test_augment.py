@@ -39,20 +39,20 @@ def test_speed_changes_length_and_pitch_together(factor):
     assert loudest_hertz(fast) == pytest.approx(1_000.0 * factor, rel=0.01)
 
 
-@pytest.mark.parametrize("colour", [0.0, 1.0, 2.0])
+@pytest.mark.parametrize("color", [0.0, 1.0, 2.0])
 @pytest.mark.parametrize("snr_db", [-5.0, 0.0, 20.0])
-def test_noise_is_as_far_below_the_speech_as_asked(colour, snr_db):
+def test_noise_is_as_far_below_the_speech_as_asked(color, snr_db):
     speech = torch.from_numpy(chirp(1.3))
-    noise = add_noise(speech, snr_db, generator(1), colour=colour) - speech
+    noise = add_noise(speech, snr_db, generator(1), color=color) - speech
     assert 10 * torch.log10(speech.square().mean() / noise.square().mean()) == pytest.approx(snr_db, abs=0.1)
 
 
 def test_brown_noise_is_lower_than_white_noise():
     speech = torch.from_numpy(chirp(2.0))
     centroid = {}
-    for colour in (0.0, 2.0):
-        spectrum = torch.fft.rfft(add_noise(speech, 0.0, generator(1), colour=colour) - speech).abs().square()
-        centroid[colour] = float((spectrum * torch.arange(len(spectrum))).sum() / spectrum.sum())
+    for color in (0.0, 2.0):
+        spectrum = torch.fft.rfft(add_noise(speech, 0.0, generator(1), color=color) - speech).abs().square()
+        centroid[color] = float((spectrum * torch.arange(len(spectrum))).sum() / spectrum.sum())
     assert centroid[2.0] < 0.1 * centroid[0.0]
 
 

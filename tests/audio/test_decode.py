@@ -238,7 +238,7 @@ PLAYLISTS = {
 
 @pytest.mark.parametrize("suffix", ["wav", "m3u8", "ffconcat", "sdp"])
 @pytest.mark.parametrize("kind", PLAYLISTS)
-def test_a_playlist_is_no_audio_and_opens_no_neighbour(kind, suffix, tmp_path):
+def test_a_playlist_is_no_audio_and_opens_no_neighbor(kind, suffix, tmp_path):
     (tmp_path / "other.wav").write_bytes(encoded(chirp(0.5)))
     (tmp_path / f"list.{suffix}").write_text(PLAYLISTS[kind].format(name="other.wav"))
     for use in (decode, probe):

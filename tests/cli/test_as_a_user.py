@@ -32,9 +32,9 @@ def asrpeft(*arguments: str, status: int = 0) -> subprocess.CompletedProcess[str
             run(list(arguments))
         except SystemExit as end:
             code = end.code or 0
-    told = subprocess.CompletedProcess(arguments, code, out.getvalue(), err.getvalue())
-    assert told.returncode == status, f"{arguments}: exit status {told.returncode}\n{told.stdout}\n{told.stderr}"
-    return told
+    message = subprocess.CompletedProcess(arguments, code, out.getvalue(), err.getvalue())
+    assert message.returncode == status, f"{arguments}: exit status {message.returncode}\n{message.stdout}\n{message.stderr}"
+    return message
 
 
 @pytest.fixture(scope="module")
@@ -53,10 +53,10 @@ def test_finetune_evaluate_transcribe_and_stream_with_the_adapter(speech, tmp_pa
     adapter, joint = tmp_path / "sw", ("--beams", "2", "--ctc-weight", "0.3")
     made = asrpeft("finetune", "--data", f"{speech}/train.parquet", "--eval-data", f"{speech}/test.parquet", "--lang", "swahili", "--where", "attention,conv",
                    "--set", "rank=4", "alpha=8", "--steps", "4", "--loss", "ce+0.3*ctc", *joint, "--out", str(adapter), "--json")  # fmt: skip
-    told = json.loads(made.stdout)
+    report = json.loads(made.stdout)
     assert {"adapter", "method", "trained_parameters", "head_parameters", "total_parameters", "utterances_per_second", "peak_memory_bytes", "seconds",
-            "steps", "eval"} <= told.keys()  # fmt: skip
-    assert told["steps"] == 4 and told["method"] == "lora" and told["eval"]["test"]["verdict"]
+            "steps", "eval"} <= report.keys()  # fmt: skip
+    assert report["steps"] == 4 and report["method"] == "lora" and report["eval"]["test"]["verdict"]
     assert sorted(p.name for p in adapter.iterdir()) == ["adapter.json", "adapter.safetensors"]
 
     scored = asrpeft("evaluate", "--data", f"{speech}/test.parquet", "--adapter", str(adapter), "--by", "speaker", *joint,
@@ -64,7 +64,7 @@ def test_finetune_evaluate_transcribe_and_stream_with_the_adapter(speech, tmp_pa
     found = json.loads(scored.stdout)
     base, adapted = found["systems"]
     assert base["name"] == "base" and adapted["name"] == "sw" and adapted["utterances"] == 12
-    assert adapted["wer"] == pytest.approx(told["eval"]["after"]["wer"]) and base["wer"] == pytest.approx(told["eval"]["before"]["wer"])
+    assert adapted["wer"] == pytest.approx(report["eval"]["after"]["wer"]) and base["wer"] == pytest.approx(report["eval"]["before"]["wer"])
     assert {"report.html", "report.md", "report.json"} <= {p.name for p in (tmp_path / "report").iterdir()}
 
     routed = asrpeft("transcribe", str(DEMO / "sw-example.ogg"), "--adapter", str(adapter), "--quiet").stdout
@@ -91,9 +91,9 @@ def test_transcribe_takes_folders_and_globs_writes_several_formats_and_goes_on_w
         (tmp_path / place).write_bytes((DEMO / "sw-example.ogg").read_bytes())
     (tmp_path / "b" / "notes.txt").write_text("no audio")
     out, common = tmp_path / "out", ("--lang", "en", "--format", "srt,json", "--max-line-width", "20", "--max-cue-seconds", "2")
-    told = asrpeft("transcribe", f"{tmp_path}/a", f"{tmp_path}/b/*.ogg", f"{tmp_path}/absent.ogg", "--out", str(out), *common, status=1)
+    message = asrpeft("transcribe", f"{tmp_path}/a", f"{tmp_path}/b/*.ogg", f"{tmp_path}/absent.ogg", "--out", str(out), *common, status=1)
     assert {p.name for p in out.iterdir()} == {"one.srt", "one.json", "two.srt", "two.json"}
-    assert f"There is no recording '{tmp_path}/absent.ogg'" in told.stderr and "1 of 3 recordings" in told.stderr
+    assert f"There is no recording '{tmp_path}/absent.ogg'" in message.stderr and "1 of 3 recordings" in message.stderr
     lines = (out / "one.srt").read_text().split("\n")
     shown = [[_seconds(time) for time in line.split(" --> ")] for line in lines if " --> " in line]
     assert len(shown) > 1 and all(a < b <= a + 2.0 for a, b in shown) and all(b <= c for (_, b), (c, _) in zip(shown, shown[1:]))
@@ -116,8 +116,8 @@ def _seconds(time: str) -> float:
 
 
 def test_timestamps_that_the_model_writes_are_the_segments(monkeypatch):
-    told = [json.loads(asrpeft("transcribe", str(DEMO / "sw-example.ogg"), "--lang", "en", "--json", *more).stdout) for more in ((), ("--timestamps",))]
-    (whole,), timed = (one["transcripts"][0]["segments"] for one in told)
+    report = [json.loads(asrpeft("transcribe", str(DEMO / "sw-example.ogg"), "--lang", "en", "--json", *more).stdout) for more in ((), ("--timestamps",))]
+    (whole,), timed = (one["transcripts"][0]["segments"] for one in report)
     assert whole["start"] == 0.0 and 0.0 < timed[0]["start"] < timed[-1]["end"] < whole["end"]
 
 
@@ -133,9 +133,9 @@ def test_a_corpus_is_checked_counted_and_divided(speech, tmp_path):
 
 
 def test_methods_are_listed_with_what_they_train_on_the_base():
-    told = json.loads(asrpeft("methods", "--json").stdout)
-    assert {"lora", "s2lora", "loha", "ia3", "prompt", "prefix", "full", "bitfit"} <= {m["name"] for m in told["methods"]}
-    assert all({"name", "equation", "paper", "mergeable", "layers", "parameters"} <= m.keys() for m in told["methods"])
+    report = json.loads(asrpeft("methods", "--json").stdout)
+    assert {"lora", "s2lora", "loha", "ia3", "prompt", "prefix", "full", "bitfit"} <= {m["name"] for m in report["methods"]}
+    assert all({"name", "equation", "paper", "mergeable", "layers", "parameters"} <= m.keys() for m in report["methods"])
     assert "ΔW" in asrpeft("methods", "lora").stdout
 
 
@@ -164,8 +164,8 @@ def test_methods_are_listed_with_what_they_train_on_the_base():
     ],
 )
 def test_a_users_mistake_is_told_in_a_sentence_with_status_2(arguments, said):
-    told = asrpeft(*arguments, status=2)
-    assert said in told.stderr and "Traceback" not in told.stderr
+    message = asrpeft(*arguments, status=2)
+    assert said in message.stderr and "Traceback" not in message.stderr
 
 
 def test_the_installed_command_answers_in_a_process_of_its_own():
@@ -180,10 +180,10 @@ def test_more_lost_on_the_reported_guard_data_than_allowed_fails(monkeypatch, pa
         def to_json(self):
             return {"adapter": "x", "guard": {"passed": passed}}
 
-    monkeypatch.setattr("asrpeft.jobs.finetune.finetune", lambda *given, **told: Done())
+    monkeypatch.setattr("asrpeft.jobs.finetune.finetune", lambda *given, **keywords: Done())
     speech = str(DEMO / "sw-test.parquet")
-    told = asrpeft("finetune", "--data", speech, "--guard", speech, "--guard-lang", "en", "--max-loss", "3", "--json", status=status)
-    assert json.loads(told.stdout)["guard"]["passed"] is passed and ("--max-loss" in told.stderr) is not passed
+    keywords = asrpeft("finetune", "--data", speech, "--guard", speech, "--guard-lang", "en", "--max-loss", "3", "--json", status=status)
+    assert json.loads(keywords.stdout)["guard"]["passed"] is passed and ("--max-loss" in keywords.stderr) is not passed
 
 
 @pytest.mark.parametrize("flags", [(), ("--json",)])
@@ -192,10 +192,10 @@ def test_of_several_processes_the_first_one_prints(monkeypatch, flags):
         def to_json(self):
             return {"adapter": "x"}
 
-    monkeypatch.setattr("asrpeft.jobs.finetune.finetune", lambda *given, **told: Done())
+    monkeypatch.setattr("asrpeft.jobs.finetune.finetune", lambda *given, **keywords: Done())
     monkeypatch.setenv("RANK", "1")
-    told = asrpeft("finetune", "--data", str(DEMO / "sw-test.parquet"), *flags)
-    assert told.stdout == "" and told.stderr == ""
+    keywords = asrpeft("finetune", "--data", str(DEMO / "sw-test.parquet"), *flags)
+    assert keywords.stdout == "" and keywords.stderr == ""
 
 
 @pytest.mark.parametrize("recipe", sorted(ROOT.glob("recipes/*.toml")), ids=lambda path: path.stem)
@@ -206,8 +206,8 @@ def test_a_recipe_says_what_finetune_understands_on_data_that_are_here(recipe, m
         def to_json(self):
             return {}
 
-    def job(recognizer, data, **told):
-        heard.update(told, data=data)
+    def job(recognizer, data, **result):
+        heard.update(result, data=data)
         return Done()
 
     monkeypatch.setattr("asrpeft.jobs.finetune.finetune", job)
@@ -255,8 +255,8 @@ def test_several_corpora_are_named_by_giving_the_option_again(speech, tmp_path):
 
 
 def test_a_recipe_names_one_corpus_or_several(speech, tmp_path):
-    for told in (f"'{speech}/test.parquet'", f"['{speech}/test.parquet', '{speech}/gone.parquet:2']"):
-        (tmp_path / "r.toml").write_text(f"data = {told}\nsteps = 0\n")
+    for report in (f"'{speech}/test.parquet'", f"['{speech}/test.parquet', '{speech}/gone.parquet:2']"):
+        (tmp_path / "r.toml").write_text(f"data = {report}\nsteps = 0\n")
         assert "steps must be above 0" in asrpeft("finetune", "--recipe", str(tmp_path / "r.toml"), status=2).stderr
-    (tmp_path / "r.toml").write_text(f"data = {told}\nsteps = 1\n")
+    (tmp_path / "r.toml").write_text(f"data = {report}\nsteps = 1\n")
     assert "gone.parquet: no such file" in asrpeft("finetune", "--recipe", str(tmp_path / "r.toml"), status=2).stderr

@@ -13,7 +13,7 @@ import pytest
 from rich.console import Console
 
 from asrpeft.cli import main, output, progress
-from asrpeft.cli.training_progress import told
+from asrpeft.cli.training_progress import reporting
 from asrpeft.training.events import Message, Scoring, Skipped
 from asrpeft.visible import visible
 
@@ -42,7 +42,7 @@ def asrpeft(*arguments: str) -> tuple[int, str, str]:
 
 
 def harmless(text: str) -> bool:
-    """Whether a terminal is told nothing but colours and moves of the cursor, which our own printing gives."""
+    """Whether a terminal is told nothing but colors and moves of the cursor, which our own printing gives."""
     text.encode()
     return not any(sign in text for sign in ("\x07", "\x9b", "\x1b]", "\x1b[31m", "\u202e", "a\rb"))
 
@@ -120,7 +120,7 @@ def test_progress_shows_labels_notes_and_messages_letter_by_letter(terminal, mon
         say = output.teller(quiet=False, as_json=True)
         with progress.bar("[/b] \x1b[31m", quiet=False) as advance:
             advance(1, 2, "[/i] \x07")
-        with told(quiet=False, say=say) as on:
+        with reporting(quiet=False, say=say) as on:
             on(Scoring(1, 2, "[/b] \x07"))
             on(Skipped("[red]", "a\x1b[31mb"))
             on(Message("[/x]"))

@@ -97,9 +97,9 @@ def test_many_recordings_are_counted_and_measured_before_the_first(base, speech)
 
 def test_the_last_utterances_of_a_pass_take_longest():
     spoken = corpus([0.5, 1.0, 6.0])
-    told = plan(spoken, 2, Checks(conditions=["speed"]))
-    assert told.passes == 6 and told.utterances == 18
-    assert told.share(0) == 0 and told.share(18) == told.share(99) == 1 and 0 < told.share(2) < 2 / 18 / 2
+    result = plan(spoken, 2, Checks(conditions=["speed"]))
+    assert result.passes == 6 and result.utterances == 18
+    assert result.share(0) == 0 and result.share(18) == result.share(99) == 1 and 0 < result.share(2) < 2 / 18 / 2
     flat = plan(spoken, 1, full=True)
     assert flat.share(2) > 0.6
 
@@ -114,9 +114,9 @@ def test_every_picture_has_a_table_in_csv_and_json_that_say_the_same():
     tables = dict(values.tables(made))
     assert len(tables) >= len(list(figures(made))) and {"systems", "speakers", "utterances", "conditions", "amounts"} <= tables.keys()
     for name, rows in tables.items():
-        read, told = list(csv.DictReader(io.StringIO(values.as_csv(rows), newline=""))), json.loads(values.as_json(rows))
-        assert len(read) == len(told) == len(rows) > 0, name
-        for one, other in zip(read, told, strict=True):
+        read, record = list(csv.DictReader(io.StringIO(values.as_csv(rows), newline=""))), json.loads(values.as_json(rows))
+        assert len(read) == len(record) == len(rows) > 0, name
+        for one, other in zip(read, record, strict=True):
             assert {key: one[key] for key in other} == {key: "" if value is None else str(value) for key, value in other.items()}
     assert tables["systems"][0]["wer"] == found[0].wer and tables["speakers"][1]["speaker"] == "=y,\n"
 

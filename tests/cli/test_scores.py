@@ -68,11 +68,11 @@ def test_finetune_guards_and_evaluate_looks_at_everything(base, speech, tmp_path
         "--hotwords", "habari,mombasa", "--nonspeech", speech / "noise", "--conditions", "telephone", "--guard", speech / "guard.jsonl",
         "--max-loss", "5", "--out", tmp_path / "report", "--json",
     )  # fmt: skip
-    told = json.loads(out)
-    system = told["systems"][1]
+    report = json.loads(out)
+    system = report["systems"][1]
     assert {"by", "rare_words", "hot_words", "nonspeech", "guard", "calibration", "real_time_factor", "hallucination"} <= system.keys()
     assert system["guard"]["max_loss"] == 0.05 and system["by"][0]["gap"]["interval"]
-    assert [one["name"] for one in told["conditions"]] == ["as recorded", "telephone"]
+    assert [one["name"] for one in report["conditions"]] == ["as recorded", "telephone"]
     assert [one["label"] for one in system["rare_words"]] == ["unseen", "seen 1 to 2", "seen 3 or more"]
     assert {"report.html", "report.md", "report.json"} <= {p.name for p in (tmp_path / "report").iterdir()}
     assert json.loads((tmp_path / "report" / "report.json").read_text())["conditions"]

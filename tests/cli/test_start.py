@@ -18,9 +18,9 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def test_an_editable_install_puts_the_checkout_on_the_path():
-    """Setuptools chooses so where the packages' place is spelt out; an import hook would come after the path."""
-    told = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
-    assert told["tool"]["setuptools"]["package-dir"] == {"": "."}
+    """Setuptools chooses so where the packages' place is spelled out; an import hook would come after the path."""
+    report = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    assert report["tool"]["setuptools"]["package-dir"] == {"": "."}
 
 
 def test_a_script_beside_a_checkout_named_asrpeft_imports_the_package(tmp_path):

@@ -17,14 +17,14 @@ def asked(monkeypatch):
     """A function from a verb and flags to the arguments of its job."""
     heard = {}
 
-    def job(*given, **told):
-        heard.update(told, given=given)
+    def job(*given, **keywords):
+        heard.update(keywords, given=given)
         raise Reached
 
     for verb in ("finetune", "speakers"):
         monkeypatch.setattr(f"asrpeft.jobs.{verb}.{verb}", job)
-    monkeypatch.setattr(o, "load_model", lambda *given, **told: None)
-    monkeypatch.setattr(o, "read_corpus", lambda *given, **told: Corpus([utterance(0)], name="tones"))
+    monkeypatch.setattr(o, "load_model", lambda *given, **keywords: None)
+    monkeypatch.setattr(o, "read_corpus", lambda *given, **keywords: Corpus([utterance(0)], name="tones"))
 
     def of(verb, *flags):
         with pytest.raises(Reached):
@@ -44,8 +44,8 @@ def test_checkpoints_come_as_often_as_asked(asked, verb):
 def test_sound_without_speech_is_trained_on_as_much_as_asked_and_from_recordings_that_are_given(asked, monkeypatch):
     street = Corpus([utterance(1, text="")], name="street")
     monkeypatch.setattr(o, "read_recordings", lambda place: street if place == "street" else None)
-    told = asked("finetune")
-    assert told["options"].nonspeech_share == 0.05 and told["nonspeech"] is None
-    told = asked("finetune", "--nonspeech", "street", "--nonspeech-share", "0.2")
-    assert told["options"].nonspeech_share == 0.2 and told["nonspeech"] is street
+    result = asked("finetune")
+    assert result["options"].nonspeech_share == 0.05 and result["nonspeech"] is None
+    result = asked("finetune", "--nonspeech", "street", "--nonspeech-share", "0.2")
+    assert result["options"].nonspeech_share == 0.2 and result["nonspeech"] is street
     assert asked("speakers", "--nonspeech-share", "0")["options"].nonspeech_share == 0.0

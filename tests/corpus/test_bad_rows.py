@@ -86,8 +86,8 @@ def test_a_bad_line_of_json_is_named_and_costs_no_other(tmp_path, name):
     corpus = read(jsonl(tmp_path, line))
     assert [u.text for u in corpus] == ["yes", "yes"]
     assert len(corpus.skipped) == 1
-    told = f"{corpus.skipped[0].id}: {corpus.skipped[0].reason}"
-    assert reason in told and "x.jsonl:2" in told and len(told) < 400
+    report = f"{corpus.skipped[0].id}: {corpus.skipped[0].reason}"
+    assert reason in report and "x.jsonl:2" in report and len(report) < 400
     with pytest.raises(BadCorpus, match="x.jsonl:2"):
         read(tmp_path / "x.jsonl", strict=True)
 
@@ -98,8 +98,8 @@ def test_a_bad_element_of_a_json_array_is_named_and_costs_no_other(tmp_path, nam
     sound(tmp_path)
     (tmp_path / "x.json").write_bytes(b"[" + b",\n ".join([GOOD, line, GOOD]) + b"]\n")
     corpus = read(tmp_path / "x.json")
-    told = f"{corpus.skipped[0].id}: {corpus.skipped[0].reason}"
-    assert len(corpus) == 2 and len(corpus.skipped) == 1 and "x.json:2" in told and reason.partition(" (byte")[0] in told
+    report = f"{corpus.skipped[0].id}: {corpus.skipped[0].reason}"
+    assert len(corpus) == 2 and len(corpus.skipped) == 1 and "x.json:2" in report and reason.partition(" (byte")[0] in report
 
 
 def test_an_array_is_cut_at_its_own_commas_wherever_it_is_read_in_pieces(tmp_path):
@@ -337,8 +337,8 @@ def test_whatever_one_row_holds_the_others_are_read(kind, tmp_path):
         path, odd = MAKERS[kind](root, random.Random(f"{kind}-{seed}"))
         corpus = read(path)
         assert {f"text {i}" for i in range(4) if i != odd} <= {u.text for u in corpus}, seed
-        for told in [*(f"{s.id} {s.reason}" for s in corpus.skipped), *(f"{u.id} {u.text} {u.speaker}" for u in corpus)]:
-            told.encode()  # any report can be written with it
+        for message in [*(f"{s.id} {s.reason}" for s in corpus.skipped), *(f"{u.id} {u.text} {u.speaker}" for u in corpus)]:
+            message.encode()  # any report can be written with it
         assert all(len(s.reason) < 9_000 for s in corpus.skipped)
 
 
@@ -361,5 +361,5 @@ def test_bytes_that_changed_by_chance_end_in_rows_or_in_an_error_that_says_so(ki
         except AsrpeftError as error:
             str(error).encode()
         else:
-            for told in [*(f"{s.id} {s.reason}" for s in corpus.skipped), *(f"{u.id} {u.text} {u.speaker}" for u in corpus)]:
-                told.encode()
+            for message in [*(f"{s.id} {s.reason}" for s in corpus.skipped), *(f"{u.id} {u.text} {u.speaker}" for u in corpus)]:
+                message.encode()

@@ -32,7 +32,7 @@ def one(id_, text="habari ya asubuhi", *, samples=SECOND, lang=None, speaker=Non
 def found(*rows, listen=False):
     looked = Inspection()
     for row in rows:
-        looked.look(row, row.samples(), listen=listen)
+        looked.inspect(row, row.samples(), listen=listen)
     return {doubt.kind: doubt for doubt in looked.doubts()}
 
 
@@ -70,7 +70,7 @@ def test_each_kind_is_told_with_its_rows(kind):
     if kind.startswith("no "):
         assert doubts[kind].rows == 20 and rows == [u.id for u in SPOKEN[:10]]
     elif kind == "another script":
-        assert doubts[kind].rows == 1 and rows == ["y"] and "Latin" in doubts[kind].told
+        assert doubts[kind].rows == 1 and rows == ["y"] and "Latin" in doubts[kind].message
     else:
         assert doubts[kind].rows == len(CASES[kind]) and rows == [u.id for u in CASES[kind]] and len(json.dumps(doubts[kind].to_json())) < 2_000
 
@@ -83,7 +83,7 @@ def test_each_language_has_a_script_of_its_own():
     rows = [one(f"r{i}", "Здравствуйте", lang="ru") for i in range(5)] + [one(f"e{i}", "good morning", lang="en") for i in range(5)]
     assert "another script" not in found(*rows)
     doubts = found(*rows, one("odd", "zdravstvujte", lang="ru"))
-    assert doubts["another script"].examples == (("odd", "zdravstvujte"),) and "of 6 rows in ru are in Cyrillic" in doubts["another script"].told
+    assert doubts["another script"].examples == (("odd", "zdravstvujte"),) and "of 6 rows in ru are in Cyrillic" in doubts["another script"].message
 
 
 @pytest.mark.parametrize("text, want", [
@@ -187,9 +187,9 @@ def test_rows_are_read_as_they_are_wanted(tmp_path):
 
 def test_reading_tells_how_far_it_is(tmp_path, monkeypatch, capsys):
     path = manifest(tmp_path, 250)
-    told = []
-    read(path, progress=lambda done, total: told.append((done, total)))
-    assert told == [(100, 250), (200, 250)]
+    events = []
+    read(path, progress=lambda done, total: events.append((done, total)))
+    assert events == [(100, 250), (200, 250)]
     monkeypatch.setattr("asrpeft.cli.progress._LINE_EVERY_S", 0.0)
     read_corpus([str(path)], quiet=False)
     assert "reading: 100/250" in capsys.readouterr().err
@@ -221,12 +221,12 @@ def odd(tmp_path):
 
 def test_check_prints_the_reasons_and_the_doubts_as_json(odd):
     status, out, _ = asrpeft("data", "check", str(odd), "--json", "--quiet")
-    told = json.loads(out)
-    assert status == 1 and told["usable"] == 7 and told["utterances"] == 7 and told["corpus"] == "m.jsonl"
-    assert [s["id"] for s in told["skipped"]] == ["u1", "z"] and "no such file" in told["skipped"][0]["reason"]
-    assert "audio without text" in told["skipped"][1]["reason"] and "m.jsonl:9" in told["skipped"][1]["reason"]
-    assert [d["kind"] for d in told["doubtful"]] == ["recording with two texts", "no speech heard", "another script"]
-    assert told["doubtful"][2]["examples"] == [{"id": "x", "detail": "Здравствуйте"}] and told["listened_to"] == 7
+    report = json.loads(out)
+    assert status == 1 and report["usable"] == 7 and report["utterances"] == 7 and report["corpus"] == "m.jsonl"
+    assert [s["id"] for s in report["skipped"]] == ["u1", "z"] and "no such file" in report["skipped"][0]["reason"]
+    assert "audio without text" in report["skipped"][1]["reason"] and "m.jsonl:9" in report["skipped"][1]["reason"]
+    assert [d["kind"] for d in report["doubtful"]] == ["recording with two texts", "no speech heard", "another script"]
+    assert report["doubtful"][2]["examples"] == [{"id": "x", "detail": "Здравствуйте"}] and report["listened_to"] == 7
 
 
 def test_check_tells_a_person_the_same(odd):

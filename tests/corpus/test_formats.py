@@ -136,12 +136,12 @@ def test_a_limit_is_kept_and_a_pathlib_path_is_a_path(kind, tmp_path):
 
 
 def test_every_format_was_tried_above(tmp_path):
-    from asrpeft.corpus.formats import recognise
+    from asrpeft.corpus.formats import recognize
 
     tried = set()
     for number, maker in enumerate(MAKERS.values()):
         (tmp_path / str(number)).mkdir()
-        tried.add(recognise(str(maker(tmp_path / str(number)))).name)
+        tried.add(recognize(str(maker(tmp_path / str(number)))).name)
     assert tried == set(FORMATS)
 
 

@@ -1,4 +1,4 @@
-"""What of a corpus is recognised again, and the record of it that travels with an adapter."""
+"""What of a corpus is recognized again, and the record of it that travels with an adapter."""
 
 import json
 
@@ -33,9 +33,9 @@ def test_equal_ids_of_other_sounds_are_told_only_with_equal_sentences():
 
 def test_a_record_goes_through_json_knows_what_it_saw_and_holds_no_text():
     corpus = spoken(*range(20), prefix="secret", speaker="Ann")
-    told = json.dumps(Record.of(corpus).to_json())
-    assert not any(word in told for word in ("secret", "Ann", "sentence", "sound"))
-    record = Record.from_json(json.loads(told))
+    report = json.dumps(Record.of(corpus).to_json())
+    assert not any(word in report for word in ("secret", "Ann", "sentence", "sound"))
+    record = Record.from_json(json.loads(report))
     assert record == Record.of(corpus) and record.recordings.whole
     found = overlap(spoken(19, 20, 21, prefix="secret", speaker="Ann"), record, called=CALLED)
     assert found.recordings == ("secret019",) and found.speakers == ("Ann0", "Ann1") and found.sentences == () and found.ids == ()
@@ -60,9 +60,9 @@ def test_a_record_of_two_corpora_is_that_of_both(monkeypatch):
     assert (Record.of(one) | Record.of(two)).recordings.digests == Record.of(both).recordings.digests
 
 
-@pytest.mark.parametrize("told", [None, [], {}, {"recordings": {"count": 1}}, {kind: {"count": 1, "digests": "?"} for kind in MOST}])
-def test_a_record_that_cannot_be_read_says_nothing(told):
-    assert Record.from_json(told) is None
+@pytest.mark.parametrize("values", [None, [], {}, {"recordings": {"count": 1}}, {kind: {"count": 1, "digests": "?"} for kind in MOST}])
+def test_a_record_that_cannot_be_read_says_nothing(values):
+    assert Record.from_json(values) is None
 
 
 def test_recordings_are_read_once_and_those_that_cannot_be_read_match_nothing(tmp_path, monkeypatch):

@@ -25,7 +25,7 @@ def test_speakers_have_different_names_and_reserved_voices():
     assert {voice.variant for voice in ALL} <= RESERVED_VARIANTS
 
 
-def test_no_voice_of_the_synthesiser_speaks_in_both_swahili_parts():
+def test_no_voice_of_the_synthesizer_speaks_in_both_swahili_parts():
     assert not {voice.variant for voice in voices.SWAHILI_TRAIN} & {voice.variant for voice in voices.SWAHILI_TEST}
 
 
@@ -89,7 +89,7 @@ def test_a_page_checksum_is_the_one_that_libsndfile_writes():
 @pytest.mark.parametrize("voice", voices.UNUSUAL, ids=lambda voice: voice.name)
 def test_every_unusual_speaker_can_speak(voice):
     pytest.importorskip("espeakng_loader", reason="espeak-ng comes with the wheel `espeakng-loader`")
-    samples = voice.say("open the door please", language="en-us", chance=np.random.default_rng(0))
+    samples = voice.say("open the door please", language="en-us", rng=np.random.default_rng(0))
     assert samples.dtype == np.float32 and 0.8 < len(samples) / 16_000 < 4
     assert -28 < 20 * np.log10(sound.rms(samples)) < -18 and np.max(np.abs(samples)) < 0.9
 

@@ -11,7 +11,7 @@ from asrpeft.corpus import AudioRef, Corpus, Utterance
 
 
 def wav(seconds: float, seed: int, *, level: float = 0.3) -> bytes:
-    """Noise through a slow tremolo: nothing a recogniser knows, and different for every seed."""
+    """Noise through a slow tremolo: nothing a recognizer knows, and different for every seed."""
     rng = np.random.default_rng(seed)
     n = round(16_000 * seconds)
     x = rng.standard_normal(n) * (0.5 + 0.5 * np.sin(np.arange(n) * rng.uniform(1, 40) / 16_000)) * level

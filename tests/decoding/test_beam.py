@@ -10,7 +10,7 @@ import torch
 from asrpeft.decoding import Options, beam_search, greedy
 from tests.bases import tiny_recognizer
 from tests.decoding.lively import features, generated, lively_recognizer, looping_recognizer
-from tests.decoding.test_greedy import stir
+from tests.decoding.test_greedy import perturb
 
 
 def beams(recognizer, x, frames, options, adapters=None):
@@ -43,7 +43,7 @@ def test_a_row_of_a_mixed_batch_is_searched_as_that_row_alone():
     recognizer.adapt("lora", name="weights", where="encoder,decoder")
     recognizer.adapt("prompt", name="prompt", tokens=4)
     recognizer.adapt("prefix", name="prefix", tokens=3)
-    stir(recognizer, "weights", 1)
+    perturb(recognizer, "weights", 1)
     adapters, contexts = ["weights", None, "prompt", "prefix"], [50, 120, 150, 200]
     x, frames = features(4, frames=contexts)
     options = Options(beams=3, max_new_tokens=25)
@@ -82,8 +82,8 @@ def scripted(recognizer, monkeypatch, probabilities) -> None:
     def decode(encoded, tokens, **more):
         logits, cache = real(encoded, tokens, **more)
         p = torch.full_like(logits[:, -1], 1e-9)
-        for token, chance in probabilities(next(steps)).items():
-            p[:, token] = chance
+        for token, rng in probabilities(next(steps)).items():
+            p[:, token] = rng
         logits[:, -1] = p.log()
         return logits, cache
 

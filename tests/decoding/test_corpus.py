@@ -13,7 +13,7 @@ from asrpeft.decoding.batch import by_budget, encode_rows
 from asrpeft.errors import BadAudio, BadInput, BadRoute
 from tests.decoding.lively import lively_recognizer
 from tests.decoding.spoken import corpus
-from tests.decoding.test_greedy import stir
+from tests.decoding.test_greedy import perturb
 
 SECONDS = [1.3, 0.4, 2.2, 0.8, 3.1, 1.9]
 
@@ -27,7 +27,7 @@ def recognizer():
     made.generation.suppress_tokens = languages
     for number, name in enumerate("pq"):
         made.adapt("lora", name=name, lang="sw" if name == "p" else None, context="auto")
-        stir(made, name, number)
+        perturb(made, name, number)
     return made
 
 
@@ -70,11 +70,11 @@ def test_in_half_precision_rows_of_other_contexts_change_nothing_and_the_decoder
 
 def test_what_cannot_be_read_is_skipped_with_its_reason(recognizer):
     spoken = corpus(SECONDS, broken=(1, 4))
-    told = []
-    heard = transcribe_corpus(recognizer, spoken, progress=lambda done, total: told.append((done, total)))
+    events = []
+    heard = transcribe_corpus(recognizer, spoken, progress=lambda done, total: events.append((done, total)))
     assert [u.id for u in heard.utterances] == ["u0", "u2", "u3", "u5"] and len(heard.texts) == 4
     assert sorted(one.id for one in heard.skipped) == ["u1", "u4"] and all("u" in one.reason for one in heard.skipped)
-    assert told[-1] == (6, 6)
+    assert events[-1] == (6, 6)
     with pytest.raises(BadAudio, match="u[14]"):
         transcribe_corpus(recognizer, spoken, strict=True)
 

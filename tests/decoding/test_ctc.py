@@ -18,9 +18,9 @@ from asrpeft.errors import BadInput
 from asrpeft.jobs.finetune import finetune
 from asrpeft.jobs.transcribe import transcribe
 from asrpeft.recognizer import load
-from asrpeft.streaming.session import ear
+from asrpeft.streaming.session import stream_decoder
 from tests.bases import tiny_recognizer
-from tests.decoding.test_joint import logprobs, spelt_by
+from tests.decoding.test_joint import logprobs, spelled_by
 from tests.recognizer.checkpoint import tiny_checkpoint
 from tests.training.tones import options, tones
 
@@ -72,7 +72,7 @@ def test_prefix_beams_find_the_likeliest_text_among_all_texts(seed):
     table = logprobs(1, 6, 4, seed)[0]
     every: dict[tuple[int, ...], float] = {}
     for path in itertools.product(range(4), repeat=6):
-        every[spelt_by(path)] = every.get(spelt_by(path), 0.0) + float(table[range(6), path].sum().exp())
+        every[spelled_by(path)] = every.get(spelled_by(path), 0.0) + float(table[range(6), path].sum().exp())
     found = prefix_beam_search(table, 10_000)
     best = max(every, key=every.get)
     assert found[0][0] == best and found[0][1] == pytest.approx(np.log(every[best]), abs=1e-6)
@@ -141,7 +141,7 @@ def test_an_adapter_trained_by_ctc_alone_never_asks_the_decoder_on_any_way_to_us
     assert merged.info.decode_by == "ctc"
     assert "".join(s.text for s in transcribe(again, said, adapter="x")) == want
     assert "".join(s.text for s in transcribe(merged, said)) == want
-    assert " ".join(word.text for word in ear(recognizer, adapter="c")(said)) == want
+    assert " ".join(word.text for word in stream_decoder(recognizer, adapter="c")(said)) == want
 
 
 def test_words_have_times_in_order_and_probabilities_of_the_head():

@@ -14,7 +14,7 @@ from asrpeft.scoring import score
 from tests.bases import tiny_recognizer
 from tests.decoding.lively import lively_recognizer
 from tests.decoding.spoken import corpus
-from tests.decoding.test_greedy import stir
+from tests.decoding.test_greedy import perturb
 
 SECONDS = [1.3, 0.4, 2.2, 0.8, 3.1, 1.9, 0.7, 1.1]
 
@@ -24,13 +24,13 @@ def recognizer():
     made = lively_recognizer(1, source=1500)
     for number, name in enumerate("pq"):
         made.adapt("lora", name=name, lang="sw", context="auto")
-        stir(made, name, number)
+        perturb(made, name, number)
     return made
 
 
 def test_systems_are_the_base_and_the_adapters_in_order_with_the_promised_keys(recognizer):
-    told = []
-    found = evaluate(recognizer, corpus(SECONDS, broken=(3,)), adapters=["q", "p"], progress=lambda *step: told.append(step))
+    events = []
+    found = evaluate(recognizer, corpus(SECONDS, broken=(3,)), adapters=["q", "p"], progress=lambda *step: events.append(step))
     printed = json.loads(json.dumps(found.to_json()))
     assert [system["name"] for system in printed["systems"]] == ["base", "q", "p"]
     promised = {
@@ -49,7 +49,7 @@ def test_systems_are_the_base_and_the_adapters_in_order_with_the_promised_keys(r
         "audio_seconds",
         "audio_seconds_per_second",
         "raw",
-        "normaliser",
+        "normalizer",
     }
     for system in printed["systems"]:
         assert promised <= system.keys() and system["raw"].keys() == {"wer", "cer"}
@@ -58,7 +58,7 @@ def test_systems_are_the_base_and_the_adapters_in_order_with_the_promised_keys(r
     assert [(t["a"], t["b"]) for t in printed["tests"]] == [("base", "q"), ("base", "p")]
     assert {"difference", "p", "verdict"} <= printed["tests"][0].keys()
     assert [one["id"] for one in printed["skipped"]] == ["u3"] and "u3" in printed["skipped"][0]["reason"]
-    assert told[-1] == (24, 24, "p") and [step[0] for step in told] == sorted(step[0] for step in told)
+    assert events[-1] == (24, 24, "p") and [step[0] for step in events] == sorted(step[0] for step in events)
 
 
 def test_the_scores_are_those_of_the_transcripts(recognizer):
@@ -66,10 +66,10 @@ def test_the_scores_are_those_of_the_transcripts(recognizer):
     found = evaluate(recognizer, spoken, adapters=["p"])
     for name in (None, "p"):
         heard = transcribe_corpus(recognizer, spoken, adapter=name)
-        told = score([u.text for u in spoken], heard.texts)
+        message = score([u.text for u in spoken], heard.texts)
         system = found.system("base" if name is None else name)
         assert system.transcripts.texts == heard.texts
-        assert (system.score.wer, system.score.cer) == (told.wer, told.cer)
+        assert (system.score.wer, system.score.cer) == (message.wer, message.cer)
     assert found.system("base").transcripts.texts != found.system("p").transcripts.texts
 
 

@@ -13,7 +13,7 @@ from asrpeft.recognizer import Recognizer
 from tests.decoding.lively import features, generated, lively_recognizer, looping_recognizer
 
 
-def stir(recognizer: Recognizer, name: str, seed: int, scale: float = 0.3) -> None:
+def perturb(recognizer: Recognizer, name: str, seed: int, scale: float = 0.3) -> None:
     torch.manual_seed(seed)
     with torch.no_grad():
         for parameter in recognizer.adapters[name].parameters():
@@ -67,7 +67,7 @@ def test_greedy_with_timestamps_writes_what_transformers_writes(latest_first):
 def test_generate_of_transformers_on_an_adapted_base_writes_what_greedy_writes(name):
     recognizer, (x, frames) = lively_recognizer(1), features(4)
     recognizer.adapt(name, name="a")
-    stir(recognizer, "a", 5)
+    perturb(recognizer, "a", 5)
     options = {"max_new_tokens": 24}
     with recognizer.route("a"):
         theirs = generated(recognizer, x, **options)
@@ -80,7 +80,7 @@ def test_a_row_of_a_mixed_batch_is_written_as_that_row_alone(kind):
     recognizer = lively_recognizer(2)
     for number, name in enumerate("pq"):
         recognizer.adapt(kind, name=name)
-        stir(recognizer, name, number)
+        perturb(recognizer, name, number)
     if kind in ("prompt", "prefix"):  # of other lengths, so that padding is tested
         recognizer.adapt(kind, name="long", tokens=21)
         recognizer.adapters["long"].pieces.requires_grad_(False)
@@ -102,7 +102,7 @@ def test_a_row_of_a_mixed_batch_is_written_as_that_row_alone(kind):
 def test_a_merged_adapter_writes_what_the_routed_one_wrote(name):
     recognizer, (x, frames) = lively_recognizer(3), features(4)
     recognizer.adapt(name, name="a")
-    stir(recognizer, "a", 7)
+    perturb(recognizer, "a", 7)
     options = Options(max_new_tokens=24)
     plain, routed = written(recognizer, x, frames, None, options), written(recognizer, x, frames, "a", options)
     recognizer.adapters.merge("a")
@@ -116,7 +116,7 @@ def test_methods_of_different_kinds_share_a_batch():
     recognizer.adapt("lora", name="weights", where="encoder,decoder.*.q_proj")
     recognizer.adapt("prompt", name="prompt", tokens=5)
     recognizer.adapt("prefix", name="prefix", tokens=3)
-    stir(recognizer, "weights", 0)
+    perturb(recognizer, "weights", 0)
     adapters, contexts = ["prompt", "weights", None, "prefix"], [50, 120, 150, 200]
     x, frames = features(4, frames=contexts)
     options = Options(max_new_tokens=40)
@@ -147,9 +147,9 @@ def test_log_probabilities_and_no_speech_are_those_of_one_teacher_forced_pass():
         with torch.no_grad():
             logits, _ = recognizer.decode(encoded.take(torch.tensor([row])), torch.tensor([tokens]))
         logprobs = logits[0].float().log_softmax(-1)
-        told = [float(logprobs[i - 1, tokens[i]]) for i in range(len(prompt), len(tokens))]
-        assert found.token_logprobs == pytest.approx(told, abs=1e-3)
-        assert found.logprob == pytest.approx(sum(told) / len(told), abs=1e-3)
+        result = [float(logprobs[i - 1, tokens[i]]) for i in range(len(prompt), len(tokens))]
+        assert found.token_logprobs == pytest.approx(result, abs=1e-3)
+        assert found.logprob == pytest.approx(sum(result) / len(result), abs=1e-3)
         assert found.no_speech_prob == pytest.approx(float(logprobs[0].exp()[recognizer.generation.no_timestamps_token_id - 1]), abs=1e-5)
 
 

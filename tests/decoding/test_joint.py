@@ -15,14 +15,14 @@ from asrpeft.errors import BadInput
 from asrpeft.recognizer import load
 from asrpeft.recognizer.load import embedded
 from tests.decoding.lively import features, lively_recognizer
-from tests.decoding.test_greedy import stir
+from tests.decoding.test_greedy import perturb
 
 
 def logprobs(rows: int, frames: int, characters: int, seed: int = 0) -> torch.Tensor:
     return torch.randn(rows, frames, characters, generator=torch.Generator().manual_seed(seed)).mul(2).log_softmax(-1)
 
 
-def spelt_by(path) -> tuple[int, ...]:
+def spelled_by(path) -> tuple[int, ...]:
     return tuple(c for n, c in enumerate(path) if c and (n == 0 or path[n - 1] != c))
 
 
@@ -34,7 +34,7 @@ def test_prefix_and_whole_probabilities_are_the_sums_over_all_paths():
     begins, spells = dict.fromkeys(strings, 0.0), dict.fromkeys(strings, 0.0)
     for path in itertools.product(range(3), repeat=5):
         p = float(table[0, range(5), path].sum().exp())
-        said = spelt_by(path)
+        said = spelled_by(path)
         for g in strings:
             begins[g] += p * (said[: len(g)] == g)
             spells[g] += p * (said == g)
@@ -73,11 +73,11 @@ def lively():
     return recognizer, x, frames
 
 
-def search(recognizer, x, frames, adapters=None, **told):
+def search(recognizer, x, frames, adapters=None, **result):
     with recognizer.route(adapters), torch.no_grad():
         encoded = recognizer.encode(x, frames)
     return beam_search(recognizer, encoded, [recognizer.prompt(lang="sw")] * len(x), adapters=adapters,
-                       options=Options(max_new_tokens=12, **told))  # fmt: skip
+                       options=Options(max_new_tokens=12, **result))  # fmt: skip
 
 
 def test_hardly_any_weight_is_beam_search(lively):
@@ -92,8 +92,8 @@ def test_a_tokens_probability_is_its_share_of_the_vote_over_the_tokens_that_were
     for row, one in enumerate(search(*lively, beams=1, ctc_weight=1e-12)):
         with torch.no_grad():
             encoded = recognizer.encode(x[row : row + 1], frames[row : row + 1])
-            told = torch.tensor([[*recognizer.prompt(lang="sw"), *one.tokens]])
-            logits = recognizer.decode(encoded, told)[0][0, len(recognizer.prompt(lang="sw")) - 1 :].float()
+            result = torch.tensor([[*recognizer.prompt(lang="sw"), *one.tokens]])
+            logits = recognizer.decode(encoded, result)[0][0, len(recognizer.prompt(lang="sw")) - 1 :].float()
         wanted = [*one.tokens, recognizer.end][: len(one.token_logprobs)]
         assert len(one.joint_logprobs) == len(one.token_logprobs) > 3
         for step, (token, share) in enumerate(zip(wanted, one.joint_logprobs)):
@@ -123,7 +123,7 @@ def test_weight_makes_transcripts_that_the_head_finds_likelier(lively):
 def test_a_row_of_a_mixed_batch_is_searched_as_that_row_alone_with_its_own_head(lively):
     recognizer, _, _ = lively
     recognizer.adapt("lora", name="own", where="encoder,decoder")
-    stir(recognizer, "own", 1)
+    perturb(recognizer, "own", 1)
     recognizer.adapters["own"].ctc = CTCHead(recognizer.base.config.d_model, ["<blank>", " ", *"abcdefghij"])
     try:
         adapters, contexts = ["own", None, "own"], [60, 120, 150]
@@ -142,10 +142,10 @@ def test_without_a_head_joint_decoding_is_refused():
         search(recognizer, x, frames, beams=2, ctc_weight=0.3)
 
 
-@pytest.mark.parametrize("told", [{"ctc_weight": 1.1}, {"ctc_weight": -0.1}, {"ctc_weight": 0.3, "temperature": 0.5}])
-def test_weights_that_mean_nothing_are_refused(told):
+@pytest.mark.parametrize("values", [{"ctc_weight": 1.1}, {"ctc_weight": -0.1}, {"ctc_weight": 0.3, "temperature": 0.5}])
+def test_weights_that_mean_nothing_are_refused(values):
     with pytest.raises(BadInput, match="--ctc-weight"):
-        Options(**told)
+        Options(**values)
 
 
 @pytest.mark.skipif(embedded() is None, reason="data/mini is not in this checkout")

@@ -18,10 +18,10 @@ from asrpeft.jobs import transcribe as job
 from asrpeft.jobs.evaluate import evaluate
 from asrpeft.jobs.transcribe import transcribe
 from asrpeft.recognizer import BaseInfo
-from asrpeft.streaming import ear
+from asrpeft.streaming import stream_decoder
 from tests.decoding.lively import lively_recognizer
 from tests.decoding.spoken import corpus
-from tests.decoding.test_greedy import stir
+from tests.decoding.test_greedy import perturb
 
 SHORT = Options(stop_loops=True, max_new_tokens=6)
 SECONDS = [0.6, 1.4, 0.9, 2.1, 1.2, 0.5]
@@ -49,7 +49,7 @@ def recognizer():
         first, second = 30 * torch.linalg.svd(apart).Vh[:2]
         made.base.model.decoder.embed_tokens.weight[list(made.languages.values())] = torch.stack([first, -first, second, -second])
     made.adapt("lora", name="p", lang="sw", context="auto")
-    stir(made, "p", 1)
+    perturb(made, "p", 1)
     return made
 
 
@@ -81,7 +81,7 @@ def test_a_base_that_cannot_detect_the_language_says_so(recognizer, monkeypatch)
     monkeypatch.setattr(recognizer, "info", BaseInfo("tiny", contexts=("full", "auto"), languages=("en", "de")))
     with pytest.raises(BadInput, match="'p' is for 'sw', which the base never learned to detect"):
         check_detection(recognizer, [None, "p"])
-    for run in (lambda: list(transcribe(recognizer, noise(0.5), adapter="p", lang="auto")), lambda: ear(recognizer, adapter="p", lang="auto"),
+    for run in (lambda: list(transcribe(recognizer, noise(0.5), adapter="p", lang="auto")), lambda: stream_decoder(recognizer, adapter="p", lang="auto"),
                 lambda: evaluate(recognizer, corpus(SECONDS), adapters=["p"], lang="auto")):  # fmt: skip
         with pytest.raises(BadInput, match="Leave --lang auto out"):
             run()
@@ -109,9 +109,9 @@ def test_a_recording_is_transcribed_in_the_language_that_is_heard_and_says_which
     for seed in range(8):
         sound = noise(1.1, seed) * (1 + seed)
         heard = detect(recognizer, [sound])[0]
-        found, told = (list(transcribe(recognizer, sound, lang=lang, options=SHORT)) for lang in ("auto", heard.language))
-        assert [(one.text, one.language) for one in found] == [(one.text, heard.language) for one in told]
-        assert {one.language_probability for one in found} == {heard.probability} and {one.language_probability for one in told} == {None}
+        found, message = (list(transcribe(recognizer, sound, lang=lang, options=SHORT)) for lang in ("auto", heard.language))
+        assert [(one.text, one.language) for one in found] == [(one.text, heard.language) for one in message]
+        assert {one.language_probability for one in found} == {heard.probability} and {one.language_probability for one in message} == {None}
         said.add(heard.language)
     assert len(said) > 1
 
@@ -145,9 +145,9 @@ def test_an_evaluation_listens_once_for_all_systems_and_writes_the_language_of_e
     monkeypatch.setattr("asrpeft.jobs.evaluate.detect_corpus", lambda *a, **k: calls.append(1) or real(*a, **k))
     found = evaluate(recognizer, spoken, adapters=["p"], lang="auto", options=SHORT)
     heard = detect_corpus(recognizer, spoken, batch_frames=1_000)
-    told = json.loads(json.dumps(found.to_json(rows=True)))
-    assert len(calls) == 1 and sum(told["languages"].values()) == len(spoken)
-    for system in told["systems"]:
+    report = json.loads(json.dumps(found.to_json(rows=True)))
+    assert len(calls) == 1 and sum(report["languages"].values()) == len(spoken)
+    for system in report["systems"]:
         assert [row["language"] for row in system["rows"]] == [heard[row["id"]].language for row in system["rows"]]
     right = sum(heard[u.id].language == "sw" for u in spoken if u.lang)
     assert f"({right} of 3 as the corpus says)" in found.notes[0]
@@ -157,21 +157,21 @@ def test_an_evaluation_listens_once_for_all_systems_and_writes_the_language_of_e
 def test_a_stream_listens_until_three_seconds_of_speech_and_then_keeps_the_language(recognizer, monkeypatch):
     asked, answers = [], iter(["de", "yo", "en"])
     monkeypatch.setattr("asrpeft.streaming.session.detect", lambda r, sounds, **_: asked.append(len(sounds[0])) or [language.Detected(next(answers), 0.9)])
-    hear = ear(recognizer, lang="auto", options=SHORT)
+    hear = stream_decoder(recognizer, lang="auto", options=SHORT)
     assert hear.language is None and hear(noise(0.0)) == [] and asked == []
     for seconds, said, heard in ((1.0, "", "de"), (2.0, "ab", "de"), (2.0, "", "yo"), (3.0, "", "en"), (1.0, "", "en")):
         words = hear(noise(seconds), said)
         assert hear.language == heard
-        assert said or [w.text for w in words] == [w.text for w in ear(recognizer, lang=heard, options=SHORT)(noise(seconds))]
+        assert said or [w.text for w in words] == [w.text for w in stream_decoder(recognizer, lang=heard, options=SHORT)(noise(seconds))]
     assert asked == [16_000, 32_000, 48_000]
-    assert ear(recognizer, adapter="p").language == "sw" and ear(recognizer, adapter="p", lang="de").language == "de"
+    assert stream_decoder(recognizer, adapter="p").language == "sw" and stream_decoder(recognizer, adapter="p", lang="de").language == "de"
 
 
 # -- who is told which where the corpus does not say ------------------------------------------------------------------------
 def test_a_corpus_of_unsaid_language_is_read_in_the_adapters_by_the_base_too(recognizer):
     silent, said = (Corpus(list(corpus(SECONDS, langs=langs)), name="noise") for langs in ((None,), ("sw",)))
-    found, told = (evaluate(recognizer, one, adapters=["p"], options=SHORT) for one in (silent, said))
-    for ours, theirs in zip(found.systems, told.systems):
+    found, result = (evaluate(recognizer, one, adapters=["p"], options=SHORT) for one in (silent, said))
+    for ours, theirs in zip(found.systems, result.systems):
         assert ours.transcripts.texts == theirs.transcripts.texts and set(ours.transcripts.languages) == {"sw"}
     with pytest.raises(BadInput, match="--lang"):
         evaluate(recognizer, silent)
@@ -199,4 +199,4 @@ def test_a_merged_base_knows_its_language_in_evaluations_transcripts_and_streams
     found = evaluate(recognizer, silent, options=SHORT).systems[0].transcripts
     assert set(found.languages) == {"de"} and found.texts == transcribe_corpus(recognizer, silent, lang="de", options=SHORT).texts
     assert [one.language for one in transcribe(recognizer, noise(1.0), options=SHORT)] == ["de"]
-    assert ear(recognizer).language == "de"
+    assert stream_decoder(recognizer).language == "de"

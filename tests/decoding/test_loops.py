@@ -89,7 +89,7 @@ def test_a_row_where_nobody_speaks_is_empty_and_not_tried_again():
 def test_a_loop_that_was_cut_is_decoded_again():
     recognizer, (x, frames) = looping_recognizer(), features(2)
     encoded, prompts = recognizer.encode(x, frames), [recognizer.prompt(lang="sw")] * 2
-    told = {"adapters": None, "options": Options(stop_loops=True, max_new_tokens=40)}
-    looped = search(recognizer, encoded, prompts, **told)
+    values = {"adapters": None, "options": Options(stop_loops=True, max_new_tokens=40)}
+    looped = search(recognizer, encoded, prompts, **values)
     again = search(recognizer, encoded, prompts, adapters=None, options=Options(stop_loops=True, fallback=True, max_new_tokens=40))
     assert all(h.looped and h.temperature == 0 for h in looped) and all(h.temperature > 0 for h in again)

@@ -20,12 +20,12 @@ from asrpeft.decoding import Options, decode_rows, make_row, transcribe_corpus
 from asrpeft.errors import BadAudio, BadInput, BadRoute
 from asrpeft.jobs import transcribe as job
 from asrpeft.jobs.transcribe import spoken, stretches_of, transcribe
-from asrpeft.streaming import Session, ear
+from asrpeft.streaming import Session, stream_decoder
 from asrpeft.streaming import stream as events
 from tests.audio.sounds import encoded
 from tests.decoding.lively import lively_recognizer
 from tests.decoding.spoken import wav
-from tests.decoding.test_greedy import stir
+from tests.decoding.test_greedy import perturb
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +34,7 @@ def recognizer():
     made.generation.begin_suppress_tokens = [made.end]  # it always says something
     made.generation.suppress_tokens = list(range(made.end + 1, made.generation.no_timestamps_token_id))
     made.adapt("lora", name="p", lang="sw", context="auto")
-    stir(made, "p", 1)
+    perturb(made, "p", 1)
     return made
 
 
@@ -63,11 +63,11 @@ def test_long_audio_is_read_where_speech_is(recognizer, monkeypatch, context, ex
     spans = [(1.0, 3.0), (4.0, 9.0), (20.0, 31.5), (33.0, 34.0)]
     monkeypatch.setattr(job, "speech_events", lambda pieces, detector: told_in(pieces, spans))
     monkeypatch.setattr(job, "MAX_SECONDS", 14.0)
-    samples, told = noise(35.0), []
+    samples, messages = noise(35.0), []
     options = Options(stop_loops=True, max_new_tokens=12)
     found = list(
         transcribe(
-            recognizer, samples, lang="sw", context=context, options=options, progress=lambda *step: told.append(step),
+            recognizer, samples, lang="sw", context=context, options=options, progress=lambda *step: messages.append(step),
             speech=SpeechSettings(max_s=14.0),
         )
     )  # fmt: skip
@@ -76,7 +76,7 @@ def test_long_audio_is_read_where_speech_is(recognizer, monkeypatch, context, ex
         piece = samples[round(segment.start * 16_000) : round(segment.end * 16_000)]
         alone = decode_rows(recognizer, [make_row(recognizer, piece, lang="sw", context=context)], options=options)[0]
         assert segment.text == alone.text.strip()
-    assert told[-1] == (expected[-1][1], pytest.approx(35.0))
+    assert messages[-1] == (expected[-1][1], pytest.approx(35.0))
 
 
 def test_silence_gives_nothing(recognizer):
@@ -106,7 +106,7 @@ SPANS = {
 @pytest.mark.parametrize("size", [512, 7_000, 262_144])
 @pytest.mark.parametrize("join_s", [0.0, 10.0])
 @pytest.mark.parametrize("spans", SPANS.values(), ids=list(SPANS))
-def test_speech_comes_with_its_samples_and_neighbours_are_joined_while_they_fit(spans, join_s, size):
+def test_speech_comes_with_its_samples_and_neighbors_are_joined_while_they_fit(spans, join_s, size):
     samples = np.arange(16_000 * 60, dtype=np.float32)
     pieces = [samples[at : at + size] for at in range(0, len(samples), size)]
     found = list(spoken(told_in(pieces, spans), join_s=join_s, look_back_s=1.0))
@@ -122,13 +122,13 @@ def test_speech_comes_with_its_samples_and_neighbours_are_joined_while_they_fit(
 
 
 def test_of_hours_only_what_may_be_needed_is_kept(monkeypatch):
-    kept, real = [], job.Tape.forget_before
+    kept, real = [], job.AudioBuffer.forget_before
 
-    def forget(tape, time):
-        real(tape, time)
-        kept.append(tape.seconds)
+    def forget(buffer, time):
+        real(buffer, time)
+        kept.append(buffer.seconds)
 
-    monkeypatch.setattr(job.Tape, "forget_before", forget)
+    monkeypatch.setattr(job.AudioBuffer, "forget_before", forget)
     piece, spans = np.zeros(PIECE, np.float32), [(100.0 * n + 3.0, 100.0 * n + 5.0 + 20 * (n % 2)) for n in range(100)]
     found = spoken(told_in((piece for _ in range(620)), spans), join_s=30.0, look_back_s=1.0)
     assert [span for span, _ in found] == spans and max(kept) < 70
@@ -218,7 +218,7 @@ def test_samples_that_are_none_are_refused_in_words_by_every_door(recognizer, sa
     doors = (
         lambda: list(transcribe(recognizer, samples, lang="sw")),
         lambda: make_row(recognizer, samples, lang="sw"),
-        lambda: Session(ear(recognizer, lang="sw")).feed(samples),
+        lambda: Session(stream_decoder(recognizer, lang="sw")).feed(samples),
         lambda: speech_segments(samples),
     )
     for number, door in enumerate(doors):
@@ -249,8 +249,8 @@ def test_contexts_of_nothing_are_refused_in_words(recognizer):
 def test_a_stream_of_one_array_is_one_chunk(recognizer):
     talk = noise(1.0)
     forms = (talk, [talk], [list(talk[:900]), talk[900:]], torch.tensor(talk))
-    told = [[(e.type, e.text) for e in events(Session(ear(recognizer, lang="sw")), given)] for given in forms]
-    assert told[0] == told[1] == told[2] == told[3]
+    message = [[(e.type, e.text) for e in events(Session(stream_decoder(recognizer, lang="sw")), given)] for given in forms]
+    assert message[0] == message[1] == message[2] == message[3]
 
 
 def test_timestamps_of_the_model_divide_a_segment(recognizer, monkeypatch):
@@ -275,8 +275,8 @@ def test_timestamps_of_the_model_divide_a_segment(recognizer, monkeypatch):
 @pytest.mark.parametrize("timestamps", [False, True])
 def test_a_base_whose_generation_config_has_none_of_whispers_tables_decodes_as_with_them(timestamps):
     whole, bare = (lively_recognizer(1, source=1500) for _ in range(2))
-    told = whole.generation
-    table = {**told.lang_to_id, "<|notimestamps|>": told.no_timestamps_token_id, **{f"<|{k}|>": v for k, v in told.task_to_id.items()}}
+    message = whole.generation
+    table = {**message.lang_to_id, "<|notimestamps|>": message.no_timestamps_token_id, **{f"<|{k}|>": v for k, v in message.task_to_id.items()}}
     bare.tokenizer.convert_tokens_to_ids, bare.tokenizer.unk_token_id, bare.tokenizer.unk_token = table.get, None, None
     for key in ("lang_to_id", "no_timestamps_token_id", "task_to_id"):
         delattr(bare.generation, key)
@@ -334,5 +334,5 @@ def test_the_json_of_a_transcript_can_be_read_back(recognizer):
     from asrpeft.decoding.writers import write
 
     found = list(transcribe(recognizer, noise(1.1), lang="sw", word_times=True))
-    told = json.loads(write(found, "json"))
-    assert (told["text"], told["language"]) == (found[0].text, "sw") and len(told["words"]) == len(found[0].words)
+    report = json.loads(write(found, "json"))
+    assert (report["text"], report["language"]) == (found[0].text, "sw") and len(report["words"]) == len(found[0].words)

@@ -25,10 +25,10 @@ def test_each_format_is_what_its_readers_expect():
 
 
 def test_json_has_text_language_segments_and_words():
-    told = json.loads(write(SEGMENTS, "json"))
-    assert told["text"].startswith("Habari ya asubuhi") and (told["language"], told["adapter"]) == ("sw", "a")
-    assert [s["id"] for s in told["segments"]] == [0, 1] and told["segments"][1]["start"] == 3725.25
-    assert told["words"] == [
+    report = json.loads(write(SEGMENTS, "json"))
+    assert report["text"].startswith("Habari ya asubuhi") and (report["language"], report["adapter"]) == ("sw", "a")
+    assert [s["id"] for s in report["segments"]] == [0, 1] and report["segments"][1]["start"] == 3725.25
+    assert report["words"] == [
         {"word": "Habari", "start": 0.0, "end": 0.8, "probability": 0.9},
         {"word": "ya", "start": 0.8, "end": 1.5, "probability": None},
     ]

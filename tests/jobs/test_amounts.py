@@ -15,9 +15,9 @@ from tests.training.tones import options, tones
 def test_growing_parts_lie_within_each_other_and_share_their_development_data(tmp_path, monkeypatch):
     seen, real = [], job.finetune
     monkeypatch.setattr(job, "finetune", lambda recognizer, part, **how: seen.append((part, how["dev"])) or real(recognizer, part, **how))
-    recognizer, told = tiny_recognizer(), []
+    recognizer, message = tiny_recognizer(), []
     found = amounts(recognizer, tones(12, speakers=6), tones(3), fractions=[1, 0.5, 0.2], options=options(steps=1), lang="en", out=tmp_path,
-                    progress=told.append)  # fmt: skip
+                    progress=message.append)  # fmt: skip
     parts = [{u.id for u in part} for part, _ in seen]
     dev = {u.id for u in seen[0][1]}
     assert parts[0] < parts[1] < parts[2] and all({u.id for u in d} == dev for _, d in seen) and not parts[2] & dev
@@ -27,7 +27,7 @@ def test_growing_parts_lie_within_each_other_and_share_their_development_data(tm
     assert [one.amount for one in found.amounts] == [0, *(point["minutes"] for point in printed)] and {one.score.name for one in found.amounts} == {"lora"}
     assert sorted(p.name for p in tmp_path.iterdir()) == ["lora-0.2", "lora-0.5", "lora-1", "transcripts"] and not len(recognizer.adapters)
     assert [point["test"]["a"] for point in printed] == ["base"] * 3
-    assert sum("of the training data" in e.text for e in told if isinstance(e, Message)) == 3
+    assert sum("of the training data" in e.text for e in message if isinstance(e, Message)) == 3
 
 
 def test_the_curve_is_shown_and_drawn(tmp_path, capsys):

@@ -23,7 +23,7 @@ from asrpeft.scoring import report, score
 from tests.bases import tiny_recognizer
 from tests.decoding.lively import lively_recognizer
 from tests.decoding.spoken import corpus, wav
-from tests.decoding.test_greedy import stir
+from tests.decoding.test_greedy import perturb
 
 SECONDS = [0.4, 0.8, 1.3]
 
@@ -32,7 +32,7 @@ SECONDS = [0.4, 0.8, 1.3]
 def recognizer():
     made = lively_recognizer(1, source=1500)
     made.adapt("lora", name="p", lang="sw", context="auto")
-    stir(made, "p", 0)
+    perturb(made, "p", 0)
     return made
 
 
@@ -57,21 +57,21 @@ def test_a_words_confidence_is_the_geometric_mean_of_its_tokens_chances():
     assert word_confidences(recognizer, written(recognizer, "", [0.9])) == []
 
 
-def test_confidences_follow_the_normalised_words(recognizer):
+def test_confidences_follow_the_normalized_words(recognizer):
     heard = transcribe_corpus(recognizer, corpus(SECONDS), lang="sw")
     found = score([u.text for u in heard.utterances], heard.texts)
-    for row, given in zip(found.rows, confidences(recognizer, found, heard, normaliser="marks"), strict=True):
+    for row, given in zip(found.rows, confidences(recognizer, found, heard, normalizer="marks"), strict=True):
         assert len(given) == len(row.hypothesis.split()) and all(0 < one <= 1 for one in given)
     merged = replace(found, rows=tuple(replace(row, hypothesis="one two three") for row in found.rows))
-    for row in confidences(recognizer, merged, heard, normaliser="marks"):
+    for row in confidences(recognizer, merged, heard, normalizer="marks"):
         assert len(row) == 3 and len(set(row)) == 1  # cannot be told apart: the utterance's own
 
 
 def test_every_evaluation_says_what_its_confidences_are_worth_and_how_fast_it_was(recognizer):
     system = evaluate(recognizer, corpus(SECONDS), adapters=["p"]).to_json()["systems"][1]
-    told = system["calibration"]
-    assert told["words"] == sum(one["count"] for one in told["bins"]) > 0
-    assert 0 <= told["ece"] <= 1 and 0 < told["utterance_confidence"] <= 1
+    result = system["calibration"]
+    assert result["words"] == sum(one["count"] for one in result["bins"]) > 0
+    assert 0 <= result["ece"] <= 1 and 0 < result["utterance_confidence"] <= 1
     assert system["real_time_factor"] == pytest.approx(1 / system["audio_seconds_per_second"])
     assert {"rate", "with_run", "longest"} <= system["hallucination"].keys()
 
@@ -83,10 +83,10 @@ def test_rare_and_hot_words_are_scored_on_what_was_heard_anyway(recognizer):
     spoken = Corpus([replace(u, text=f"{text} qqq") for u, text in zip(spoken, heard)], name="noise")
     known = max(heard).split()[0]
     found = evaluate(recognizer, spoken, checks=Checks(train_texts=[known, known], rare=1, hotwords=[known, "qqq"]))
-    told = found.to_json()["systems"][0]
-    assert [one["label"] for one in told["rare_words"]] == ["unseen", "seen 1 to 1", "seen 2 or more"]
-    assert told["rare_words"][2]["hits"] >= 1 and told["rare_words"][1]["occurrences"] == 0
-    hot = {one["label"]: one for one in told["hot_words"]}
+    record = found.to_json()["systems"][0]
+    assert [one["label"] for one in record["rare_words"]] == ["unseen", "seen 1 to 1", "seen 2 or more"]
+    assert record["rare_words"][2]["hits"] >= 1 and record["rare_words"][1]["occurrences"] == 0
+    hot = {one["label"]: one for one in record["hot_words"]}
     assert hot["qqq"]["occurrences"] == 3 and hot["qqq"]["hits"] == 0 and hot[known]["hits"] >= 1
 
 
@@ -103,7 +103,7 @@ def test_hot_words_come_from_a_file_or_a_list(tmp_path):
 @pytest.mark.parametrize("given", ["lists/words.txt", "words.txt", "./words", "lists\\words"])
 def test_a_mistyped_path_of_hot_words_is_no_hot_word(given, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(BadInput, match="looks like a path, and there is no such file.*with a comma"):
+    with pytest.raises(BadInput, match="evaluations like a path, and there is no such file.*with a comma"):
         phrases(given)
     assert phrases(f"{given},") == (given,) and phrases("km/h, and/or") == ("km/h", "and/or")  # a list is a list
 
@@ -131,9 +131,9 @@ def test_every_word_written_for_recordings_without_speech_is_counted(recognizer,
     assert [u.id for u in silent] == ["rain.wav", "street.wav"] and silent.skipped[0].id == "broken.wav"
     found = evaluate(recognizer, corpus(SECONDS), adapters=["p"], checks=Checks(nonspeech=silent)).system("p")
     texts = transcribe_corpus(recognizer, silent, adapter="p", lang="sw").texts
-    told = found.to_json()["nonspeech"]
-    assert told["clips"] == 2 and told["rate"] == sum(bool(t) for t in texts) / 2
-    assert told["words_per_hour"] == pytest.approx(3600 * sum(len(t.split()) for t in texts) / 1.4, rel=0.01)
+    record = found.to_json()["nonspeech"]
+    assert record["clips"] == 2 and record["rate"] == sum(bool(t) for t in texts) / 2
+    assert record["words_per_hour"] == pytest.approx(3600 * sum(len(t.split()) for t in texts) / 1.4, rel=0.01)
 
 
 def test_a_long_recording_is_cut_into_pieces(tmp_path):
@@ -175,15 +175,15 @@ def test_noise_has_the_level_that_its_name_says():
 
 
 def test_every_system_is_scored_under_every_condition(recognizer):
-    spoken, told = corpus([0.4, 0.8]), []
-    found = evaluate(recognizer, spoken, adapters=["p"], checks=Checks(conditions=["telephone", "speed"]), progress=lambda *one: told.append(one))
+    spoken, events = corpus([0.4, 0.8]), []
+    found = evaluate(recognizer, spoken, adapters=["p"], checks=Checks(conditions=["telephone", "speed"]), progress=lambda *one: events.append(one))
     printed = json.loads(json.dumps(found.to_json()))["conditions"]
     assert [one["name"] for one in printed] == [AS_RECORDED, "telephone", "speed 0.9", "speed 1.1"]
     assert all([s["name"] for s in one["systems"]] == ["base", "p"] for one in printed)
     assert printed[0]["systems"][1]["wer"] == found.system("p").score.wer
     heard = transcribe_corpus(recognizer, disturbed(spoken, conditions(["telephone"])[0], seed=0), adapter="p", lang="sw").texts
     assert printed[1]["systems"][1]["wer"] == score([u.text for u in spoken], heard, resamples=0).wer
-    assert told[-1][:2] == (16, 16) and [one[0] for one in told] == sorted(one[0] for one in told)
+    assert events[-1][:2] == (16, 16) and [one[0] for one in events] == sorted(one[0] for one in events)
 
 
 def test_slowed_down_beyond_what_fits_is_left_out_and_said(recognizer):
@@ -198,9 +198,9 @@ def test_what_an_adapter_loses_on_guard_data_is_told_in_their_own_language(recog
     found = evaluate(recognizer, corpus(SECONDS), adapters=["p"], checks=Checks(guard=guard, max_loss=0.5))
     texts = {name: transcribe_corpus(recognizer, guard, adapter=name, lang="de").texts for name in (None, "p")}
     wer = {name: score([u.text for u in guard], heard, resamples=0).wer for name, heard in texts.items()}
-    told = found.to_json()["systems"]
-    kept = told[1]["guard"]
-    assert (kept["before"]["wer"], kept["after"]["wer"]) == (wer[None], wer["p"]) and "guard" not in told[0]
+    record = found.to_json()["systems"]
+    kept = record[1]["guard"]
+    assert (kept["before"]["wer"], kept["after"]["wer"]) == (wer[None], wer["p"]) and "guard" not in record[0]
     assert kept["loss"] == pytest.approx(wer["p"] - wer[None]) and kept["passed"] == (kept["loss"] <= 0.5)
 
 
@@ -222,7 +222,7 @@ def test_an_adapter_that_changes_nothing_loses_nothing():
     fresh = lively_recognizer(1, source=1500)
     fresh.adapt("lora", name="fresh", lang="sw", context="auto")
     found = evaluate(fresh, corpus([0.5]), adapters=["fresh"], base=False, checks=Checks(guard=corpus([0.6]), guard_lang="en", max_loss=0))
-    assert found.systems[0].findings.guard.gate.passed and found.systems[0].findings.guard.gate.loss == 0
+    assert found.systems[0].findings.guard.test.passed and found.systems[0].findings.guard.test.loss == 0
 
 
 def test_guard_data_whose_language_nobody_says_are_refused(recognizer):

@@ -1,4 +1,4 @@
-"""`compare`: a contest of methods in which one that fails costs the others nothing."""
+"""`compare`: methods side by side in which one that fails costs the others nothing."""
 
 import csv
 import json
@@ -27,11 +27,11 @@ def test_what_cannot_run_is_told_before_anything_trains(tmp_path):
 def test_a_method_that_fails_is_reported_and_the_others_are_scored(monkeypatch):
     real = job.finetune
 
-    def finetune(recognizer, data, **told):
-        if told["method"] == "ia3":
+    def finetune(recognizer, data, **result):
+        if result["method"] == "ia3":
             recognizer.adapt("ia3", name="ia3", lang="en")
             raise torch.OutOfMemoryError("no memory is left")
-        return real(recognizer, data, **told)
+        return real(recognizer, data, **result)
 
     monkeypatch.setattr(job, "finetune", finetune)
     recognizer = tiny_recognizer()
@@ -48,11 +48,11 @@ def failing(monkeypatch, error, only=("ia3",)):
     """Let the training of some methods end with `error`; returns the methods that were asked to train, in order."""
     real, asked = job.finetune, []
 
-    def finetune(recognizer, data, **told):
-        asked.append(told["method"])
-        if told["method"] in only:
+    def finetune(recognizer, data, **events):
+        asked.append(events["method"])
+        if events["method"] in only:
             raise error
-        return real(recognizer, data, **told)
+        return real(recognizer, data, **events)
 
     monkeypatch.setattr(job, "finetune", finetune)
     return asked
@@ -82,10 +82,10 @@ def test_the_table_is_kept_after_the_base_and_after_every_method(tmp_path, monke
     failing(monkeypatch, OSError("no space"))
     compare(tiny_recognizer(), tones(8), tones(2), methods=["lora", "ia3", "bitfit"], done=done, **GIVEN)
     assert seen == [["base"], ["base", "lora"], ["base", "lora", "ia3"], ["base", "lora", "bitfit", "ia3"]]
-    told = json.loads((tmp_path / "compare.json").read_text(encoding="utf-8"))
-    assert [one["method"] for one in told["methods"]] == ["lora", "bitfit"] and told["failed"] == {"ia3": "no space"}
+    report = json.loads((tmp_path / "compare.json").read_text(encoding="utf-8"))
+    assert [one["method"] for one in report["methods"]] == ["lora", "bitfit"] and report["failed"] == {"ia3": "no space"}
     row = list(csv.DictReader((tmp_path / "compare.csv").open(encoding="utf-8")))[1]
-    assert float(row["wer"]) == told["methods"][0]["score"]["wer"] and int(row["trained_parameters"]) == told["methods"][0]["trained_parameters"]
+    assert float(row["wer"]) == report["methods"][0]["score"]["wer"] and int(row["trained_parameters"]) == report["methods"][0]["trained_parameters"]
     assert (tmp_path / "compare.svg").read_text(encoding="utf-8").startswith("<?xml")
 
 
@@ -103,14 +103,14 @@ def test_resuming_trains_and_decodes_only_what_is_not_done_and_ends_with_the_sam
     assert decoded == [["ia3"], ["ia3"]] and not again["failed"]  # routed and merged; neither the base nor lora
     assert any("was finished before" in getattr(event, "text", "") for event in steps)
     for one, other in zip(whole["methods"], again["methods"], strict=True):
-        first, second = ({key: told for key, told in each["score"].items() if key not in CLOCK} for each in (one, other))
+        first, second = ({key: values for key, values in each["score"].items() if key not in CLOCK} for each in (one, other))
         assert first == second and len(first) > 20
         assert one["test"] == other["test"] and one["merged_equal"] == other["merged_equal"]
     assert whole["base"]["wer"] == again["base"]["wer"]
 
 
 @pytest.mark.parametrize(
-    ("changes", "told"),
+    ("changes", "message"),
     [
         ({"options": options(steps=2)}, "steps was 1 and is 2"),
         ({"settings": {"lora": {"rank": 2}}}, "settings was"),
@@ -118,9 +118,9 @@ def test_resuming_trains_and_decodes_only_what_is_not_done_and_ends_with_the_sam
         ({"dev": tones(3)}, "dev was"),
     ],
 )
-def test_a_comparison_of_other_settings_is_not_resumed(tmp_path, changes, told):
+def test_a_comparison_of_other_settings_is_not_resumed(tmp_path, changes, message):
     compare(tiny_recognizer(), tones(8), tones(2), methods=["lora"], out=tmp_path, **GIVEN)
-    with pytest.raises(BadInput, match=told):
+    with pytest.raises(BadInput, match=message):
         compare(tiny_recognizer(), tones(8), tones(2), methods=["lora"], out=tmp_path, resume=True, **(GIVEN | changes))
     with pytest.raises(BadInput, match="--out"):
         compare(tiny_recognizer(), tones(8), tones(2), methods=["lora"], resume=True, **GIVEN)

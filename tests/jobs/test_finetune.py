@@ -39,13 +39,13 @@ def test_the_whole_job(tmp_path):
         out=tmp_path / "sw",
         eval_data=tones(3),
     )
-    told = json.loads(json.dumps(done.to_json(), allow_nan=False))
-    assert KEYS | {"eval"} <= told.keys() and told["steps"] == 4 and told["adapter"] == str(tmp_path / "sw")
-    assert {"before", "after", "test"} <= told["eval"].keys() and {"difference", "p", "verdict"} <= told["eval"]["test"].keys()
-    assert {"wer", "cer", "wer_interval"} <= told["eval"]["before"].keys()
+    report = json.loads(json.dumps(done.to_json(), allow_nan=False))
+    assert KEYS | {"eval"} <= report.keys() and report["steps"] == 4 and report["adapter"] == str(tmp_path / "sw")
+    assert {"before", "after", "test"} <= report["eval"].keys() and {"difference", "p", "verdict"} <= report["eval"]["test"].keys()
+    assert {"wer", "cer", "wer_interval"} <= report["eval"]["before"].keys()
     adapter = recognizer.adapters["sw"]
-    assert told["trained_parameters"] == adapter.formula_size() and told["head_parameters"] == sum(p.numel() for p in adapter.ctc.parameters())
-    assert told["total_parameters"] == sum(p.numel() for p in recognizer.base.parameters())
+    assert report["trained_parameters"] == adapter.formula_size() and report["head_parameters"] == sum(p.numel() for p in adapter.ctc.parameters())
+    assert report["total_parameters"] == sum(p.numel() for p in recognizer.base.parameters())
     assert all(torch.equal(before[n], t) for n, t in recognizer.base.state_dict().items())
     assert [p.name for p in tmp_path.iterdir()] == ["sw"]  # the checkpoint is gone
     manifest = json.loads((tmp_path / "sw" / "adapter.json").read_text())
@@ -58,7 +58,7 @@ def test_the_whole_job(tmp_path):
     training = manifest["training"]
     assert training["options"]["seed"] == 0 and training["data"]["name"] == "tones" and training["finished"]["steps"] == 4
     assert {"torch", "transformers", "asrpeft"} <= training["versions"].keys() and training["date"]
-    assert manifest["scores"]["after"]["wer"] == told["eval"]["after"]["wer"]
+    assert manifest["scores"]["after"]["wer"] == report["eval"]["after"]["wer"]
 
 
 def test_a_saved_adapter_is_the_trained_one(tmp_path):
@@ -72,10 +72,10 @@ def test_a_saved_adapter_is_the_trained_one(tmp_path):
 
 
 def test_a_tenth_is_held_out_and_never_trained_on():
-    told, recognizer = [], tiny_recognizer()
-    done = finetune(recognizer, tones(20), options=options(epochs=1), lang="en", progress=told.append)
+    message, recognizer = [], tiny_recognizer()
+    done = finetune(recognizer, tones(20), options=options(epochs=1), lang="en", progress=message.append)
     assert done.training.rows == 18 and done.training.best is not None
-    assert any(isinstance(e, Message) and "2 of 20 utterances" in e.text for e in told)
+    assert any(isinstance(e, Message) and "2 of 20 utterances" in e.text for e in message)
 
 
 def test_given_development_data_leave_the_training_data_whole():
@@ -84,10 +84,10 @@ def test_given_development_data_leave_the_training_data_whole():
 
 
 def test_too_little_to_hold_out_trains_on_all_and_says_so():
-    told = []
-    done = finetune(tiny_recognizer(), Corpus([utterance(0)]), options=options(epochs=1), lang="en", progress=told.append)
+    message = []
+    done = finetune(tiny_recognizer(), Corpus([utterance(0)]), options=options(epochs=1), lang="en", progress=message.append)
     assert done.training.rows == 1 and done.training.best is None
-    assert any(isinstance(e, Message) and "without development data" in e.text for e in told)
+    assert any(isinstance(e, Message) and "without development data" in e.text for e in message)
 
 
 def test_the_language_is_the_corpus_own_unless_told():
@@ -255,13 +255,13 @@ def test_an_adapter_of_another_kind_is_no_start(tmp_path, asked):
 
 
 def test_what_is_skipped_is_told_with_reasons():
-    told = []
+    report = []
     corpus = Corpus([*tones(4), utterance(9, audio=b"?")])
-    done = finetune(tiny_recognizer(), corpus, dev=tones(2), options=options(epochs=1), lang="en", progress=told.append)
-    assert [s["id"] for s in done.to_json()["skipped"]] == ["u009"] and [e.id for e in told if isinstance(e, Skipped)] == ["u009"]
+    done = finetune(tiny_recognizer(), corpus, dev=tones(2), options=options(epochs=1), lang="en", progress=report.append)
+    assert [s["id"] for s in done.to_json()["skipped"]] == ["u009"] and [e.id for e in report if isinstance(e, Skipped)] == ["u009"]
 
 
-def test_after_a_failure_the_recogniser_is_as_before():
+def test_after_a_failure_the_recognizer_is_as_before():
     recognizer = tiny_recognizer()
     with pytest.raises(BadCorpus):
         finetune(recognizer, Corpus([utterance(0, audio=b"?")]), dev=tones(2), options=options(steps=9), lang="en", name="x")
@@ -282,8 +282,8 @@ def test_no_path_of_this_machine_goes_with_an_adapter_and_no_more_reasons_than_f
         (data / name).write_bytes(b"no audio")
     monkeypatch.setattr("asrpeft.jobs.provenance.SKIPPED", 2)
     done = finetune(tiny_recognizer(), read(data / "all.jsonl"), dev=tones(2), options=options(steps=1), lang="en", out=tmp_path / "a")
-    told = json.loads((tmp_path / "a" / "adapter.json").read_text())["training"]["finished"]
-    assert len(done.training.skipped) == told["n_skipped"] == 3 and len(told["skipped"]) == 2
+    report = json.loads((tmp_path / "a" / "adapter.json").read_text())["training"]["finished"]
+    assert len(done.training.skipped) == report["n_skipped"] == 3 and len(report["skipped"]) == 2
     reasons = [s.reason for s in done.training.skipped]
     assert all(name in reason for name, reason in zip(("absolute.wav", "gone.wav", "noise.wav"), reasons)), reasons
     assert str(tmp_path) not in json.dumps(done.to_json()["skipped"])
@@ -303,8 +303,8 @@ def test_absolute_paths_in_reasons_are_cut_to_names(reason, wanted):
 def test_a_damaged_record_of_a_finished_run_is_told_on_resumption(tmp_path, change):
     asked = dict(dev=tones(2), options=options(steps=1), lang="en", out=tmp_path / "a")
     finetune(tiny_recognizer(), tones(4), **asked)
-    told = json.loads((tmp_path / "a" / "adapter.json").read_text())
-    (tmp_path / "a" / "adapter.json").write_text(json.dumps(told | {"training": told["training"] | change}))
+    report = json.loads((tmp_path / "a" / "adapter.json").read_text())
+    (tmp_path / "a" / "adapter.json").write_text(json.dumps(report | {"training": report["training"] | change}))
     with pytest.raises(BadInput, match="--overwrite"):
         finetune(tiny_recognizer(), tones(4), resume=True, **asked)
 
@@ -333,9 +333,9 @@ def test_several_corpora_are_drawn_by_their_weights_scored_together_and_apart_an
     assert done.training.rows == 2 * (12 + 6)
     drawn = "Drawn in an epoch: 12 of tones (6 utterances, weight 2), 6 of more. Speakers who are called alike in several corpora count as one: s0."
     assert drawn in [e.text for e in said if isinstance(e, Message)]
-    told = json.loads((tmp_path / "sw" / "adapter.json").read_text())["training"]["data"]
-    assert told["name"] == "2·tones + more"
-    assert [(c["name"], c["weight"], c["utterances"]) for c in told["corpora"]] == [("tones", 2.0, 6), ("more", 1.0, 6)]
+    report = json.loads((tmp_path / "sw" / "adapter.json").read_text())["training"]["data"]
+    assert report["name"] == "2·tones + more"
+    assert [(c["name"], c["weight"], c["utterances"]) for c in report["corpora"]] == [("tones", 2.0, 6), ("more", 1.0, 6)]
     groups = done.to_json()["eval"]["after"]["by"][0]
     assert groups["column"] == "corpus" and {g["value"]: g["utterances"] for g in groups["groups"]} == {"tones": 3, "rest": 2}
 
@@ -354,9 +354,11 @@ def test_the_last_weights_lie_beside_the_chosen_ones(tmp_path, monkeypatch):
     rising(monkeypatch, rates)
     recognizer = tiny_recognizer()
     done = finetune(recognizer, tones(6), options=options(steps=2, dev_every=1), lang="en", out=tmp_path / "a")
-    told = json.loads(json.dumps(done.to_json()))
-    assert told["last"] == str(tmp_path / "a.last") and sorted(p.name for p in tmp_path.iterdir()) == ["a", "a.last"]
-    assert told["dev"]["chosen_by"] == "cer" and told["dev"]["step"] == 1 and told["dev"]["measures"][1] == {"step": 2, "wer": 1.1, "cer": 0.8, "loss": None}
+    report = json.loads(json.dumps(done.to_json()))
+    assert report["last"] == str(tmp_path / "a.last") and sorted(p.name for p in tmp_path.iterdir()) == ["a", "a.last"]
+    assert (
+        report["dev"]["chosen_by"] == "cer" and report["dev"]["step"] == 1 and report["dev"]["measures"][1] == {"step": 2, "wer": 1.1, "cer": 0.8, "loss": None}
+    )
     chosen, last = (tiny_recognizer().adapters.load(tmp_path / name).tensors()[1] for name in ("a", "a.last"))
     assert not all(torch.equal(chosen[n], last[n]) for n in chosen)
     assert all(torch.equal(chosen[n], t) for n, t in recognizer.adapters["a"].tensors()[1].items())  # what stays attached

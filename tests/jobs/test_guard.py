@@ -24,29 +24,29 @@ def german(n=6, *, first=0, speakers=2, name="german"):
 def test_guard_data_are_reported_before_and_after_and_without_a_limit_choose_nothing(tmp_path):
     recognizer = tiny_recognizer()
     done = finetune(recognizer, tones(8), dev=tones(2), options=options(steps=2), lang="sw", guard=german(), out=tmp_path / "sw")
-    told = json.loads(json.dumps(done.to_json(), allow_nan=False))["guard"]
+    report = json.loads(json.dumps(done.to_json(), allow_nan=False))["guard"]
     wer = {}
     for name in (None, "sw"):
         heard = transcribe_corpus(recognizer, german(), adapter=name, lang="de", options=job.Options(stop_loops=True))
         wer[name] = score([u.text for u in heard.utterances], heard.texts, resamples=0).wer
-    assert (told["before"]["wer"], told["after"]["wer"]) == (wer[None], wer["sw"])
-    assert told["loss"] == pytest.approx(wer["sw"] - wer[None]) and told["passed"] == (told["loss"] <= 0.03)
-    assert told["before"]["utterances"] == 6 and told["chosen_by"] is None and told["max_loss"] == 0.03
+    assert (report["before"]["wer"], report["after"]["wer"]) == (wer[None], wer["sw"])
+    assert report["loss"] == pytest.approx(wer["sw"] - wer[None]) and report["passed"] == (report["loss"] <= 0.03)
+    assert report["before"]["utterances"] == 6 and report["chosen_by"] is None and report["max_loss"] == 0.03
     written = json.loads((tmp_path / "sw" / "adapter.json").read_text())
-    assert written["scores"]["guard"]["loss"] == told["loss"] and written["scores"]["guard"]["data"]["name"] == "german"
+    assert written["scores"]["guard"]["loss"] == report["loss"] and written["scores"]["guard"]["data"]["name"] == "german"
 
 
 def test_a_limit_chooses_on_a_part_that_is_not_reported(tmp_path):
-    told = []
+    message = []
     done = finetune(tiny_recognizer(), tones(8), dev=tones(2), options=options(steps=2), lang="sw", guard=german(8, speakers=4), max_loss=9.0,
-                    out=tmp_path / "sw", progress=told.append)  # fmt: skip
+                    out=tmp_path / "sw", progress=message.append)  # fmt: skip
     guard = done.to_json()["guard"]
     assert guard["chosen_by"]["separate"] and guard["passed"] and guard["max_loss"] == 9.0
     assert guard["data"]["utterances"] + guard["chosen_by"]["data"]["utterances"] == 8
-    assert guard["chosen_by"]["looks"] and done.training.best is not None
-    assert any(isinstance(e, Message) and "choose among weights" in e.text for e in told)
+    assert guard["chosen_by"]["evaluations"] and done.training.best is not None
+    assert any(isinstance(e, Message) and "choose among weights" in e.text for e in message)
     training = json.loads((tmp_path / "sw" / "adapter.json").read_text())["training"]
-    assert training["guard"]["max_loss"] == 9.0 and training["finished"]["guard_looks"]
+    assert training["guard"]["max_loss"] == 9.0 and training["finished"]["guard_evaluations"]
 
 
 def test_guard_data_that_were_given_to_choose_by_leave_the_others_whole():
@@ -60,10 +60,10 @@ def test_guard_data_that_were_given_to_choose_by_leave_the_others_whole():
 
 
 def test_one_sentence_of_guard_data_is_used_twice_and_that_is_said():
-    told = []
-    done = finetune(tiny_recognizer(), tones(6), dev=tones(2), options=options(steps=1), lang="sw", guard=german(1), max_loss=9.0, progress=told.append)
+    message = []
+    done = finetune(tiny_recognizer(), tones(6), dev=tones(2), options=options(steps=1), lang="sw", guard=german(1), max_loss=9.0, progress=message.append)
     assert not done.to_json()["guard"]["chosen_by"]["separate"]
-    assert any(isinstance(e, Message) and "also what is reported" in e.text for e in told)
+    assert any(isinstance(e, Message) and "also what is reported" in e.text for e in message)
 
 
 def test_where_everything_forgets_too_much_nothing_is_saved(tmp_path, monkeypatch):
@@ -93,7 +93,7 @@ def test_where_everything_forgets_too_much_nothing_is_saved(tmp_path, monkeypatc
     ],
 )
 def test_guard_data_that_cannot_be_used_are_refused_before_training(given, said):
-    recognizer, told = tiny_recognizer(), []
+    recognizer, events = tiny_recognizer(), []
     with pytest.raises(BadInput, match=said):
-        finetune(recognizer, tones(6), dev=tones(2), options=options(steps=1), lang="sw", progress=told.append, **given)
-    assert not told and not len(recognizer.adapters)
+        finetune(recognizer, tones(6), dev=tones(2), options=options(steps=1), lang="sw", progress=events.append, **given)
+    assert not events and not len(recognizer.adapters)

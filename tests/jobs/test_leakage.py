@@ -59,10 +59,10 @@ def test_knowingly_it_goes_on_and_says_so_at_both_ends_and_in_the_result(tmp_pat
     with pytest.warns(SharedRecordings, match="4 of the 4 recordings") as warned:
         done = finetune(tiny_recognizer(), TRAIN, dev=DEV, eval_data=renamed(TRAIN[:4], "test"), **HOW, out=tmp_path / "a", progress=events.append)
     assert warned[0].filename == __file__
-    told = json.loads(json.dumps(done.to_json()))
+    report = json.loads(json.dumps(done.to_json()))
     said = "4 of the 4 recordings of the evaluation data 'test' are in the training data 'train' too"
-    assert any(isinstance(e, Message) and said in e.text for e in events) and any(said in note for note in told["eval"]["notes"])
-    assert [(one["recordings"], one["speakers"]) for one in told["overlap"]] == [(4, 0)]
+    assert any(isinstance(e, Message) and said in e.text for e in events) and any(said in note for note in report["eval"]["notes"])
+    assert [(one["recordings"], one["speakers"]) for one in report["overlap"]] == [(4, 0)]
 
 
 def test_shared_speakers_and_sentences_are_told_and_refused_nowhere():

@@ -19,17 +19,17 @@ def clock(monkeypatch):
 
 
 def test_the_rest_is_reckoned_from_the_work_that_took_time(clock):
-    told = pace.Pace([1.0, 2.0, 4.0, 3.0])
+    events = pace.Pace([1.0, 2.0, 4.0, 3.0])
     said = []
     for seconds, counts in ((0.0, False), (40.0, True), (80.0, True), (60.0, True)):
-        said.append(told.step(counts=counts))
+        said.append(events.step(counts=counts))
         clock.now += seconds
     assert said == ["", "", ", about 2 minutes to go", ", about 60 seconds to go"]
 
 
 def test_what_was_done_before_counts_for_nothing_and_no_work_for_no_division(clock):
-    told = pace.Pace([0.0, 0.0])
-    assert told.step() == "" == told.step()
+    result = pace.Pace([0.0, 0.0])
+    assert result.step() == "" == result.step()
 
 
 @pytest.mark.parametrize(("seconds", "words"), [(0.1, "1 second"), (89, "89 seconds"), (95, "2 minutes"), (5_000, "83 minutes"), (9_000, "2 hours")])
@@ -38,7 +38,7 @@ def test_times_are_no_finer_than_anybody_can_know(seconds, words):
 
 
 def test_a_comparison_says_where_it_is_and_how_long_the_rest_takes():
-    told = []
-    compare(tiny_recognizer(), tones(8), tones(2), methods=["lora", "ia3"], options=options(steps=1), lang="en", progress=told.append)
-    first, second = (event.text for event in told if isinstance(event, Message) and event.text.startswith("-- "))
+    message = []
+    compare(tiny_recognizer(), tones(8), tones(2), methods=["lora", "ia3"], options=options(steps=1), lang="en", progress=message.append)
+    first, second = (event.text for event in message if isinstance(event, Message) and event.text.startswith("-- "))
     assert first == "-- lora (1 of 2) --" and second.startswith("-- ia3 (2 of 2, about ") and second.endswith(" to go) --")

@@ -17,7 +17,7 @@ def corpus(n_silent, n_sounding):
     return Corpus([*silence, *(utterance(n_silent + i) for i in range(n_sounding))], name="c")
 
 
-def told(data) -> list[str]:
+def notes(data) -> list[str]:
     said = []
     finetune(tiny_recognizer(), data, dev=Corpus([utterance(99)]), options=options(steps=1), lang="en", progress=said.append)
     return [e.text for e in said if isinstance(e, Message) and "hold no sound" in e.text]
@@ -31,6 +31,6 @@ def test_a_silent_corpus_is_refused_before_anything_is_attached():
 
 
 def test_much_silence_is_warned_of_and_a_little_is_not():
-    (warning,) = told(corpus(4, 8))
+    (warning,) = notes(corpus(4, 8))
     assert "4 of 12 recordings" in warning and "data check" in warning
-    assert told(corpus(1, 11)) == []
+    assert notes(corpus(1, 11)) == []

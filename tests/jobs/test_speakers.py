@@ -31,19 +31,19 @@ def run(out, corpus=None, **changes):
 def test_the_report(tmp_path):
     seen = []
     report = run(tmp_path / "all", pooled=True, done=seen.append)
-    told = json.loads(json.dumps(report.to_json(), allow_nan=False))
-    assert [s["speaker"] for s in told["speakers"]] == ["s0", "s1"] and [s.speaker for s in seen] == ["s0", "s1"]
-    for one in told["speakers"]:
+    record = json.loads(json.dumps(report.to_json(), allow_nan=False))
+    assert [s["speaker"] for s in record["speakers"]] == ["s0", "s1"] and [s.speaker for s in seen] == ["s0", "s1"]
+    for one in record["speakers"]:
         assert {"speaker", "adapter", "enabled", "base", "pooled", "own"} <= one.keys()
         assert all(0 <= one[system]["wer"] for system in ("base", "pooled", "own"))
         assert one["enabled"] == (one["dev"]["own"] < min(one["dev"]["base"], one["dev"]["pooled"]))
         assert one["own"]["utterances"] == one["utterances"]["test"]
-    assert {"base", "pooled", "own", "enabled"} == told["overall"].keys()
+    assert {"base", "pooled", "own", "enabled"} == record["overall"].keys()
     written = json.loads((tmp_path / "all" / "speakers.json").read_text())
     assert [one["adapter"] for one in (*written["speakers"], written["pooled"])] == ["s0", "s1", "_pooled"]  # relative to itself
     for one in (*written["speakers"], written["pooled"]):
         one["adapter"] = str(tmp_path / "all" / one["adapter"])
-    assert written == told and written["by"] == "speaker"
+    assert written == record and written["by"] == "speaker"
     assert {p.name for p in (tmp_path / "all").iterdir()} == {"s0", "s1", "_pooled", "speakers.json", "speakers.csv"}
     table = list(csv.DictReader((tmp_path / "all" / "speakers.csv").open(encoding="utf-8", newline="")))
     assert [(row["speaker"], float(row["own_wer"]), row["enabled"]) for row in table] == [

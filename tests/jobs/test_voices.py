@@ -18,7 +18,7 @@ from asrpeft.jobs.evaluate import evaluate
 from asrpeft.jobs.voices import Voices
 from tests.decoding.lively import lively_recognizer
 from tests.decoding.spoken import corpus
-from tests.decoding.test_greedy import stir
+from tests.decoding.test_greedy import perturb
 
 SECONDS = [0.6, 1.4, 0.9, 2.1, 1.2, 0.5]
 SHORT = Options(stop_loops=True, max_new_tokens=8)
@@ -30,27 +30,27 @@ def folder(tmp_path_factory):
     made, out = lively_recognizer(1, source=1500), tmp_path_factory.mktemp("voices")
     for number, name in enumerate(["s0", "s1", "_pooled"]):
         made.adapt("lora", name=name, lang="sw", context="auto")
-        stir(made, name, number)
+        perturb(made, name, number)
         made.adapters[name].save(out / name)
-    told = {"speakers": [{"speaker": "s0", "adapter": "s0", "enabled": True}, {"speaker": "s1", "adapter": "s1", "enabled": False}],
+    report = {"speakers": [{"speaker": "s0", "adapter": "s0", "enabled": True}, {"speaker": "s1", "adapter": "s1", "enabled": False}],
             "pooled": {"adapter": "_pooled"}, "by": "speaker"}  # fmt: skip
-    (out / "speakers.json").write_text(json.dumps(told))
+    (out / "speakers.json").write_text(json.dumps(report))
     return out
 
 
 def change(folder: Path, to: Path, **changes) -> Path:
     shutil.copytree(folder, to)
-    told = json.loads((to / "speakers.json").read_text())
-    (to / "speakers.json").write_text(json.dumps(told | changes))
+    report = json.loads((to / "speakers.json").read_text())
+    (to / "speakers.json").write_text(json.dumps(report | changes))
     return to
 
 
 def test_enabled_adapters_hear_their_own_speakers_and_the_pooled_one_everybody_else(folder):
     recognizer, spoken = lively_recognizer(1, source=1500), corpus(SECONDS)
     heard = Voices.read(folder).attach(recognizer, spoken)
-    assert recognizer.adapters.names() == ["_pooled", "s0"] and heard.told(spoken) == "Of 3 speakers 1 were heard by their own adapter, 2 by the pooled one."
+    assert recognizer.adapters.names() == ["_pooled", "s0"] and heard.summary(spoken) == "Of 3 speakers 1 were heard by their own adapter, 2 by the pooled one."
     found = evaluate(recognizer, spoken, adapters=["s0"], voices=heard, options=SHORT)
-    assert [system["name"] for system in found.to_json()["systems"]] == ["base", "s0", "speakers"] and heard.told(spoken) in found.notes
+    assert [system["name"] for system in found.to_json()["systems"]] == ["base", "s0", "speakers"] and heard.summary(spoken) in found.notes
     own, pooled = (transcribe_corpus(recognizer, spoken, adapter=name, options=SHORT).texts for name in ("s0", "_pooled"))
     wanted = [a if u.speaker == "s0" else b for u, a, b in zip(spoken, own, pooled)]
     assert found.system("speakers").transcripts.texts == wanted and wanted not in (own, pooled)
@@ -73,13 +73,13 @@ def test_those_whom_a_base_without_a_ctc_head_hears_are_decoded_without_beside_a
     heard = Voices.read(change(folder, tmp_path / "apart", pooled=None)).attach(recognizer, spoken)
     recognizer.adapters["s0"].ctc = CTCHead(recognizer.base.config.d_model, ["<blank>", *"abcdefghijklmnopqrstuvwxyz "])
     joint = replace(SHORT, beams=2, ctc_weight=0.5)
-    told = []
-    found = evaluate(recognizer, spoken, voices=heard, options=joint, progress=lambda *step: told.append(step)).system("speakers").transcripts
+    events = []
+    found = evaluate(recognizer, spoken, voices=heard, options=joint, progress=lambda *step: events.append(step)).system("speakers").transcripts
     own = transcribe_corpus(recognizer, spoken, adapter="s0", options=joint).texts
     base = transcribe_corpus(recognizer, spoken, options=replace(joint, ctc_weight=0.0)).texts
     assert found.texts == [a if u.speaker == "s0" else b for u, a, b in zip(found.utterances, own, base)] and own != base
     assert [u.id for u in found.utterances] == ["u0", "u2", "u3", "u4", "u5"] and [one.id for one in found.skipped] == ["u1"]
-    assert told[-1][:2] == (12, 12)
+    assert events[-1][:2] == (12, 12)
 
 
 def test_only_those_who_speak_are_loaded_and_other_columns_and_old_paths_are_followed(folder, tmp_path):

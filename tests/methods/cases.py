@@ -1,4 +1,4 @@
-"""What the tests of methods share: layers of every kind on a bench, and tiny recognisers with every method on them."""
+"""What the tests of methods share: layers of every kind on a bench, and tiny recognizers with every method on them."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def make_layer(kind: str, dtype: torch.dtype = torch.float32) -> Layer:
     return layer_of(path, module, head=head)
 
 
-def stir(module: nn.Module, seed: int = 1, by: float = 0.3) -> nn.Module:
+def perturb(module: nn.Module, seed: int = 1, by: float = 0.3) -> nn.Module:
     """Move every trained parameter, as training would."""
     noise = torch.Generator().manual_seed(seed)
     with torch.no_grad():
@@ -105,10 +105,10 @@ class Bench:
             part.train()
         return self
 
-    def stir(self) -> Bench:
+    def perturb(self) -> Bench:
         for seed, name in enumerate(self.pieces):
-            stir(self.pieces[name], seed + 1)
-            stir(self.pools[name], seed + 11)
+            perturb(self.pieces[name], seed + 1)
+            perturb(self.pools[name], seed + 11)
         return self
 
 
@@ -127,9 +127,9 @@ def bench(name: str, kind: str, tried: dict, *, dtype: torch.dtype = torch.float
     return Bench(layer, site, pieces, pools, x.to(dtype) if x.is_floating_point() else x, torch.randn(ROWS, TOKENS, DIM).to(dtype))
 
 
-# -- on a whole recogniser ---------------------------------------------------------------------------------------------
+# -- on a whole recognizer ---------------------------------------------------------------------------------------------
 def recognizer(seed: int = 0):
-    """A tiny recogniser of 40 encoder frames, as cheap as one can be, in double precision: random layers amplify rounding, and
+    """A tiny recognizer of 40 encoder frames, as cheap as one can be, in double precision: random layers amplify rounding, and
     what is compared here is the arithmetic."""
     return tiny_recognizer(seed, source=40).double()
 

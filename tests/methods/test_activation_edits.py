@@ -9,7 +9,7 @@ from torch.testing import assert_close
 from asrpeft.methods import LayerAdapter
 from asrpeft.methods.base import WEIGHTS, zeros
 from tests.bases import tiny_recognizer
-from tests.methods.cases import batch, pass_through, recognizer, stir
+from tests.methods.cases import batch, pass_through, perturb, recognizer
 from tests.methods.planted import planted
 from tests.training.tones import options, tones
 
@@ -73,7 +73,7 @@ def test_an_edit_of_what_an_embedding_gives_leaves_the_tied_head_alone():
         adapter = model.adapt("planted", name="p", where="embed_tokens")
         plain = pass_through(model, None, *batch())[1]
         assert_close(pass_through(model, "p", *batch())[1], plain)
-        stir(adapter).double()
+        perturb(adapter).double()
         assert (pass_through(model, "p", *batch())[1] - plain).abs().max() > 1e-3
         assert not model.base.get_output_embeddings()._forward_hooks
 
@@ -83,7 +83,7 @@ def test_an_edit_of_what_an_embedding_gives_leaves_the_tied_head_alone():
 def test_an_edit_of_the_input_does_not_widen_what_the_layer_reads(dtype, route):
     with planted(Gain):
         model = recognizer().to(dtype)
-        stir(model.adapt("planted", name="p", where="fc2"))
+        perturb(model.adapt("planted", name="p", where="fc2"))
         features, contexts, tokens = batch()
         with torch.no_grad():
             assert model(features.to(dtype), contexts, tokens, route=route).logits.dtype == dtype

@@ -17,7 +17,7 @@ from asrpeft.adapters.ctc import CTCHead
 from asrpeft.adapters.peft_format import CARRIED, CONFIG, PICKLE, TENSORS, read_peft, write_peft
 from asrpeft.errors import BadAdapter, BadInput, Failure, WrongBase
 from asrpeft.recognizer import Recognizer
-from tests.methods.cases import recognizer, stir
+from tests.methods.cases import perturb, recognizer
 
 peft = pytest.importorskip("peft", reason="peft is in the extra `test`")
 
@@ -25,9 +25,9 @@ CASES = {
     "lora on linear": ("lora", {"where": "attention,ff", "rank": 3, "alpha": 5.0}),
     "lora on convolutions": ("lora", {"where": "conv", "rank": 3, "alpha": 5.0}),
     "lora on the embedding": ("lora", {"where": "embedding", "rank": 3, "alpha": 5.0, "head": False}),
-    "rank-stabilised lora": ("lora", {"where": "all", "rank": 4, "alpha": 6.0, "scale": "rs", "head": False}),
+    "rank-stabilized lora": ("lora", {"where": "all", "rank": 4, "alpha": 6.0, "scale": "rs", "head": False}),
     "lora from the weight's singular vectors": ("lora", {"where": "attention,conv", "rank": 3, "alpha": 5.0, "start": "pissa"}),
-    "rank-stabilised lora from its columns": ("lora", {"where": "ff", "rank": 3, "alpha": 5.0, "start": "olora", "scale": "rs"}),
+    "rank-stabilized lora from its columns": ("lora", {"where": "ff", "rank": 3, "alpha": 5.0, "start": "olora", "scale": "rs"}),
     "loha on linear": ("loha", {"where": "attention", "rank": 3, "alpha": 6.0}),
     "loha on convolutions": ("loha", {"where": "conv,fc1", "rank": 3, "alpha": 6.0}),
     "ia3 on keys, values and the second feed-forward's input": ("ia3", {}),
@@ -59,7 +59,7 @@ def our_logits(model, route) -> torch.Tensor:
 
 def ours(method: str, settings: dict):
     model = recognizer()
-    adapter = stir(model.adapt(method, name="a", **settings)).double()
+    adapter = perturb(model.adapt(method, name="a", **settings)).double()
     adapter.float().double()
     return model, adapter
 
@@ -91,7 +91,7 @@ SAID = {"language": "sw", "task": "translate", "context": "auto", "parent": "p",
 def carried(tmp_path):
     """A folder that peft can load, written from an adapter with a CTC head of which much is known."""
     model = recognizer()
-    adapter = stir(model.adapt("lora", name="a", where="attention", rank=3))
+    adapter = perturb(model.adapt("lora", name="a", where="attention", rank=3))
     adapter.ctc = CTCHead.for_texts(model.base.config.d_model, ["habari"])
     model.adapters.describe("a", **SAID)
     return model, adapter, write_peft(adapter, tmp_path / "a")
@@ -101,9 +101,9 @@ def test_what_peft_has_no_place_for_comes_back_and_peft_loads_the_folder_still(t
     model, adapter, folder = carried(tmp_path)
     assert torch.isfinite(peft_logits(folder)).all()
     back = read_peft(model.adapters, folder, name="b", language=None, task=None)
-    told = {key: getattr(back.manifest, key) for key in SAID}
-    assert told.pop("training") == {"steps": 7, "imported": "peft", "base_model_name_or_path": "tiny"}
-    assert told.items() < SAID.items() and len(told) == 5
+    values = {key: getattr(back.manifest, key) for key in SAID}
+    assert values.pop("training") == {"steps": 7, "imported": "peft", "base_model_name_or_path": "tiny"}
+    assert values.items() < SAID.items() and len(values) == 5
     assert back.ctc.vocabulary == adapter.ctc.vocabulary and torch.equal(back.ctc.weight, adapter.ctc.weight.float())
     assert model.adapters.load(back.save(tmp_path / "native"), name="c").manifest.scores == SAID["scores"]
     assert read_peft(model.adapters, folder, name="d", language="de", context="full").manifest.language == "de"
@@ -139,7 +139,7 @@ def peft_made(config, folder):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         model = peft.get_peft_model(recognizer().base, config).double()
-        stir(model, 7)
+        perturb(model, 7)
         for parameter in model.parameters():
             if parameter.requires_grad:
                 parameter.data = parameter.data.float().double()

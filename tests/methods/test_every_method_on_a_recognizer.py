@@ -1,4 +1,4 @@
-"""What every registered method promises on a whole recogniser: at its default places and at all that it can act on."""
+"""What every registered method promises on a whole recognizer: at its default places and at all that it can act on."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from transformers.cache_utils import DynamicCache, EncoderDecoderCache
 
 from asrpeft.adapters.adapter import TENSORS
 from asrpeft.methods import method
-from tests.methods.cases import batch, pass_through, placed, recognizer, small, stir
+from tests.methods.cases import batch, pass_through, perturb, placed, recognizer, small
 
 each = pytest.mark.parametrize("name, where", placed(), ids=lambda v: v or "default")
 MIXED = ["p", None, "q", "p"]
 
 
 def attached(name, where, *, fresh: bool = False):
-    """A recogniser with adapters p and q; q has a learned language vector as well."""
+    """A recognizer with adapters p and q; q has a learned language vector as well."""
     model = recognizer()
     for seed, letter in enumerate("pq"):
         torch.manual_seed(seed)
         lang = "zz-unknown" if letter == "q" and not fresh else None
         adapter = model.adapt(name, name=letter, where=where, lang=lang, **small(name))
         if not fresh:
-            stir(adapter, seed + 1)
+            perturb(adapter, seed + 1)
     return model.double()
 
 
@@ -230,7 +230,7 @@ def test_detaching_restores_the_base_bit_for_bit_and_leaves_no_hook(name, where)
     weights = {n: t.clone() for n, t in model.base.state_dict().items()}
     plain = pass_through(model, None, *given)
     for letter in "pq":
-        stir(model.adapt(name, name=letter, where=where, lang="zz-unknown", **small(name)))
+        perturb(model.adapt(name, name=letter, where=where, lang="zz-unknown", **small(name)))
         model.double()
         assert [(n, type(m)) for n, m in model.base.named_modules()] == tree
         assert list(model.base.state_dict()) == list(weights)

@@ -38,7 +38,7 @@ def test_a_new_adapter_changes_nothing(name, kind, tried):
 
 @each
 def test_a_trained_adapter_changes_the_output(name, kind, tried):
-    b = bench(name, kind, tried).stir()
+    b = bench(name, kind, tried).perturb()
     assert far(b.run("ppp"), b.run()) and far(b.run("ppp"), b.run("qqq"))
 
 
@@ -47,13 +47,13 @@ def test_outside_a_route_the_layer_is_the_frozen_one(name, kind, tried):
     b = bench(name, kind, tried)
     bare = make_layer(kind)
     bare.module.load_state_dict(b.layer.module.state_dict())
-    b.stir()
+    b.perturb()
     assert torch.equal(b.run()[0], bare.module(b.x)) and torch.equal(b.run("---")[0], bare.module(b.x))
 
 
 @each_mergeable
 def test_merged_equals_routed_and_unmerge_restores_every_bit(name, kind, tried):
-    b = bench(name, kind, tried).stir()
+    b = bench(name, kind, tried).perturb()
     routed, before = b.run("ppp"), [t.clone() for t in b.layer.tensors()]
     b.site.merge("p")
     close(b.run(), routed, atol=1e-5, rtol=1e-5)
@@ -66,7 +66,7 @@ def test_merged_equals_routed_and_unmerge_restores_every_bit(name, kind, tried):
 @pytest.mark.parametrize("dtype, tolerance", [(torch.float64, 1e-6), (torch.bfloat16, 0.05), (torch.float16, 0.01)], ids=["float64", "bfloat16", "float16"])
 @each_mergeable
 def test_merged_equals_routed_in_other_dtypes_of_the_base(name, kind, tried, dtype, tolerance):
-    b = bench(name, kind, tried, dtype=dtype).stir()
+    b = bench(name, kind, tried, dtype=dtype).perturb()
     routed, before = b.run("ppp"), [t.clone() for t in b.layer.tensors()]
     assert all(y.dtype == dtype for y in routed) and all(p.dtype == torch.float32 for p in b.trained())
     b.site.merge("p")
@@ -80,7 +80,7 @@ def test_merged_equals_routed_in_other_dtypes_of_the_base(name, kind, tried, dty
 @each_mergeable
 def test_merging_into_half_precision_rounds_once(name, kind, tried):
     """The sum is formed in float32, so the merged weight is the nearest half-precision number to the true one."""
-    b = bench(name, kind, tried, dtype=torch.bfloat16).stir()
+    b = bench(name, kind, tried, dtype=torch.bfloat16).perturb()
     bias = b.layer.bias
     want, _ = b.pieces["p"].merged(b.layer.matrix.float(), None if bias is None else bias.float())
     b.site.merge("p")
@@ -89,7 +89,7 @@ def test_merging_into_half_precision_rounds_once(name, kind, tried):
 
 @each
 def test_a_row_of_a_mixed_batch_equals_that_row_alone(name, kind, tried):
-    b = bench(name, kind, tried).stir()
+    b = bench(name, kind, tried).perturb()
     for route in ("p-q", "pqp"):  # rows of their own, and rows that share an adapter
         mixed = b.run(route)
         for i, letter in enumerate(route):
@@ -99,7 +99,7 @@ def test_a_row_of_a_mixed_batch_equals_that_row_alone(name, kind, tried):
 
 @each
 def test_all_rows_on_one_adapter_equals_one_name_for_all(name, kind, tried):
-    b = bench(name, kind, tried).stir()
+    b = bench(name, kind, tried).perturb()
     close(b.run("qqq"), b.run(("q",) * 3))
     with b.site.ambient.set():
         close(b.run(["q", "q", "q"]), b.run("qqq"))
@@ -130,7 +130,7 @@ def test_the_parameter_count_equals_the_formula(name, kind, tried):
 
 @each
 def test_autocast_gives_what_float32_gives(name, kind, tried):
-    b = bench(name, kind, tried).stir()
+    b = bench(name, kind, tried).perturb()
     exact = b.run("p-q")
     with torch.autocast("cpu", torch.bfloat16):
         frozen, cast = b.run(), b.run("p-q")
@@ -146,21 +146,21 @@ def test_autocast_gives_what_float32_gives(name, kind, tried):
 @torch.no_grad()
 def test_in_evaluation_the_same_comes_twice_and_is_what_training_without_dropout_computes(name, kind, tried):
     """Nothing is random in evaluation, and a change of weight that is kept from the first time is the one that training makes."""
-    b = bench(name, kind, tried).stir()
+    b = bench(name, kind, tried).perturb()
     torch.manual_seed(1)
     first = b.run("p-q")
     torch.manual_seed(2)
     assert all(map(torch.equal, b.run("p-q"), first))
     with torch.enable_grad():
         close([y.detach() for y in b.run("p-q")], first, atol=1e-6, rtol=1e-5)
-    b.stir()
+    b.perturb()
     assert far(b.run("p-q"), first), "what was kept was not made anew after a step"
 
 
 @each_mergeable
 @torch.no_grad()
 def test_the_merged_weight_is_that_of_the_equation_written_literally(name, kind, tried):
-    b = bench(name, kind, tried, dtype=torch.float64).stir()
+    b = bench(name, kind, tried, dtype=torch.float64).perturb()
     piece = b.pieces["p"].double()
     b.pools["p"].double()
     want = piece.literal(*b.layer.wide())
@@ -173,7 +173,7 @@ def test_the_merged_weight_is_that_of_the_equation_written_literally(name, kind,
 
 @each
 def test_taking_the_adapters_away_leaves_no_hook(name, kind, tried):
-    b = bench(name, kind, tried).stir()
+    b = bench(name, kind, tried).perturb()
     before = b.run()
     b.site.remove("p")
     close(b.run("-q-"), [torch.where(torch.tensor([False, True, False]).view(3, *[1] * (y.dim() - 1)), q, y)
@@ -185,7 +185,7 @@ def test_taking_the_adapters_away_leaves_no_hook(name, kind, tried):
 
 @pytest.mark.parametrize("name", sorted({name for name, kind, _ in PAIRS if kind == "embedding"}))
 def test_told_so_an_embeddings_change_leaves_the_tied_head_alone_and_then_cannot_be_merged(name):
-    both, alone = bench(name, "embedding", {}).stir(), bench(name, "embedding", {"head": False}).stir()
+    both, alone = bench(name, "embedding", {}).perturb(), bench(name, "embedding", {"head": False}).perturb()
     plain = alone.run()
     assert torch.equal(alone.run("ppp")[0], both.run("ppp")[0])
     assert torch.equal(alone.run("ppp")[1], plain[1]) and far(both.run("ppp")[1:], plain[1:])

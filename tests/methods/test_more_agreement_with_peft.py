@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from tests.methods.cases import recognizer, stir
+from tests.methods.cases import perturb, recognizer
 from tests.methods.test_agreement_with_peft import given, our_logits
 
 peft = pytest.importorskip("peft", reason="peft is in the extra `test`")
@@ -69,7 +69,7 @@ def test_peft_gives_the_same_numbers_for_the_same_tensors(name, monkeypatch):
     if name == "boft":
         monkeypatch.setattr("peft.tuners.boft.layer.get_fbd_cuda", lambda: None)  # it would try to compile an extension
     model = recognizer()
-    adapter = stir(model.adapt(name, name="a", where=WHERE, **settings)).double()
+    adapter = perturb(model.adapt(name, name="a", where=WHERE, **settings)).double()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         theirs = peft.get_peft_model(recognizer().base, config(), adapter_name="a").double().eval()

@@ -12,7 +12,7 @@ from torch.testing import assert_close
 from asrpeft.adapters.peft_format import write_peft
 from asrpeft.errors import BadInput
 from asrpeft.methods import Pool, configure, method
-from tests.methods.cases import make_layer, recognizer, stir
+from tests.methods.cases import make_layer, perturb, recognizer
 from tests.methods.test_agreement_with_peft import given, our_logits, ours, peft_logits
 
 peft = pytest.importorskip("peft", reason="peft is in the extra `test`")
@@ -85,7 +85,7 @@ CASES = {
 def test_peft_gives_the_same_outputs_and_gradients_for_the_same_tensors(case):
     name, fill, settings, config = CASES[case]
     model = recognizer()
-    adapter = stir(model.adapt(name, name="a", **{"where": WHERE} | settings), by=0.1).double()
+    adapter = perturb(model.adapt(name, name="a", **{"where": WHERE} | settings), by=0.1).double()
     base = recognizer().base.float()  # their starts refuse double precision
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -129,7 +129,7 @@ def test_ether_is_a_reflection_whatever_its_vectors_are():
     layer = make_layer("linear")
     piece = method("ether")(layer, configure(method("ether"), {"blocks": 2}), Pool([layer]))
     for by in (0.0, 10.0):
-        turned = stir(piece, by=by).merged(torch.eye(8), None)[0].detach()
+        turned = perturb(piece, by=by).merged(torch.eye(8), None)[0].detach()
         assert_close(turned @ turned.T, torch.eye(8), atol=1e-5, rtol=0)
         assert_close((turned - torch.eye(8)).norm(), torch.tensor(8.0).sqrt())  # 2 a block, wherever its plane lies
 

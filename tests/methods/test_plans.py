@@ -90,7 +90,7 @@ def test_the_gradient_of_a_frozen_weight_is_the_one_that_training_it_would_give(
     """The method `full` trains a ΔW of every weight: from the same pass its first gradient must be what the passes tell."""
     model, _ = probe
     run(model, steps=1)
-    told = Probe.seen["gradients"]
+    result = Probe.seen["gradients"]
     full = tiny_recognizer()
     adapter = full.adapt("full", name="x", where=Probe.where, lang="en")
     data = {}
@@ -107,10 +107,10 @@ def test_the_gradient_of_a_frozen_weight_is_the_one_that_training_it_would_give(
         run(full, steps=1, clip=0.0)
     finally:
         adapter.method.plan = kept
-    for path in told:
-        assert_close(data[path], told[path])
-        ratio = data["step"][path] / told[path]
-        assert float(torch.nn.functional.cosine_similarity(data["step"][path].flatten(), told[path].flatten(), dim=0)) > 0.5, ratio
+    for path in result:
+        assert_close(data[path], result[path])
+        ratio = data["step"][path] / result[path]
+        assert float(torch.nn.functional.cosine_similarity(data["step"][path].flatten(), result[path].flatten(), dim=0)) > 0.5, ratio
 
 
 def test_a_resumed_run_makes_no_second_start(probe, tmp_path):
@@ -119,11 +119,11 @@ def test_a_resumed_run_makes_no_second_start(probe, tmp_path):
     assert Probe.seen["calls"] == 1
     found = checkpoints.read(tmp_path / "a")
     found.state.finished = False
-    told = {n: t for n, t in adapter.state_dict().items()}
+    values = {n: t for n, t in adapter.state_dict().items()}
     checkpoints.write(tmp_path / "a", found.state, adapter=adapter, optimizer=torch.optim.AdamW(adapter.parameters()), best=None,
                       options=found.options, identity=found.identity)  # fmt: skip
     run(model, steps=2, checkpoint=tmp_path / "a", resume=True)
-    assert Probe.seen["calls"] == 1 and all(torch.equal(t, told[n]) for n, t in adapter.state_dict().items())
+    assert Probe.seen["calls"] == 1 and all(torch.equal(t, values[n]) for n, t in adapter.state_dict().items())
 
 
 @pytest.mark.parametrize("checkpointing", [False, True])

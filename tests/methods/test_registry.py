@@ -23,11 +23,11 @@ def test_the_first_methods_are_there():
 
 @each
 def test_the_docstring_holds_a_title_a_link_a_shape_and_an_equation(name):
-    told = describe(name)
-    assert told.title and re.match(r"https?://\S+$", told.paper), f"{name}: no link"
-    assert re.search(r"\w+ \([\w·/ ]+(, [\w·/ ]+)*,?\)", told.text), f"{name}: no shape such as A (rank, in)"
-    assert re.search(r"[=←:]", told.equation) and len(told.equation) > 8, f"{name}: no equation"
-    assert told.equation in inspect.getsource(inspect.getmodule(method(name)))
+    message = describe(name)
+    assert message.title and re.match(r"https?://\S+$", message.paper), f"{name}: no link"
+    assert re.search(r"\w+ \([\w·/ ]+(, [\w·/ ]+)*,?\)", message.text), f"{name}: no shape such as A (rank, in)"
+    assert re.search(r"[=←:]", message.equation) and len(message.equation) > 8, f"{name}: no equation"
+    assert message.equation in inspect.getsource(inspect.getmodule(method(name)))
 
 
 @each

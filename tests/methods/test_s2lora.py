@@ -10,7 +10,7 @@ from torch.testing import assert_close
 from asrpeft.adapters.adapter import TENSORS
 from asrpeft.errors import BadInput
 from asrpeft.methods.weight.s2lora import ProximalL1, S2LoRA
-from tests.methods.cases import batch, pass_through, recognizer, stir
+from tests.methods.cases import batch, pass_through, perturb, recognizer
 
 WIDTH, FF, RANK = 16, 32, 4
 
@@ -38,7 +38,7 @@ def test_share_stack_keeps_encoder_and_decoder_apart():
     assert set(shared(two)) == {f"{m}_{stack}_linear_16x16" for m in "ab" for stack in ("encoder", "decoder")}
     assert two.trained_parameters() - one.trained_parameters() == RANK * 2 * WIDTH
     two.pool["b_encoder_linear_16x16"].data.zero_()
-    stir(two, by=0.1)
+    perturb(two, by=0.1)
     states, plain = (pass_through(model.double(), route, *batch())[0] for route in ("two", None))
     assert (states - plain).abs().max() > 1e-3
 
@@ -102,7 +102,7 @@ def test_pruning_drops_what_contributes_least_and_nothing_else():
 
 def test_zero_coefficients_survive_saving_and_merging(tmp_path):
     model = recognizer()
-    adapter = stir(model.adapt("s2lora", name="a", where="attention,conv", rank=RANK), by=0.2)
+    adapter = perturb(model.adapt("s2lora", name="a", where="attention,conv", rank=RANK), by=0.2)
     for piece in adapter.pieces.values():
         piece.s.data[::2] = 0.0
     given = batch()

@@ -99,8 +99,8 @@ def test_numbers_of_another_kind_than_the_method_holds_are_refused(masked, tmp_p
     folder = adapter.save(tmp_path / "a")
     held = load_file(folder / TENSORS)
     save_file({n: (t.float() + 0.5 if not t.is_floating_point() else t.int()) if n == name else t for n, t in held.items()}, folder / TENSORS)
-    told = json.loads((folder / MANIFEST).read_text())
-    (folder / MANIFEST).write_text(json.dumps({key: value for key, value in told.items() if key != "digest"}))
+    report = json.loads((folder / MANIFEST).read_text())
+    (folder / MANIFEST).write_text(json.dumps({key: value for key, value in report.items() if key != "digest"}))
     with pytest.raises(BadAdapter, match="wrong kind"):
         model.adapters.load(folder, name="b")
 

@@ -9,7 +9,7 @@ from torch.testing import assert_close
 from transformers.cache_utils import DynamicCache, EncoderDecoderCache
 
 from asrpeft.errors import BadInput
-from tests.methods.cases import recognizer, stir
+from tests.methods.cases import perturb, recognizer
 
 ROUTE = ["a", None, "b", "a"]
 
@@ -45,7 +45,7 @@ def with_adapters(method: str, **settings):
     model = recognizer()
     for seed, (name, tokens) in enumerate({"a": 3, "b": 5}.items()):
         torch.manual_seed(seed)
-        stir(model.adapt(method, name=name, tokens=tokens, **settings), seed)
+        perturb(model.adapt(method, name=name, tokens=tokens, **settings), seed)
     return model.double()
 
 

@@ -18,7 +18,7 @@ import torch
 
 from scripts.mini import card, real, render, sound, splice, texts, voices
 from scripts.mini.batches import IGNORED, Material, Stage
-from scripts.mini.model import Recogniser
+from scripts.mini.model import Recognizer
 from scripts.mini.shards import Row, Shard, Writer, complete
 from scripts.mini.tokens import Tokens, load
 from scripts.synthesis import RESERVED_VARIANTS, SynthesisError, speak
@@ -36,9 +36,9 @@ def tokens(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def recogniser(tokens):
+def recognizer(tokens):
     torch.manual_seed(0)
-    return Recogniser(tokens, 30).eval()
+    return Recognizer(tokens, 30).eval()
 
 
 def shard(folder, n: int = 8, source: str = "synth"):
@@ -73,7 +73,7 @@ def fortunes(tmp_path):
     said = [" ".join(words) for words in itertools.product(subjects, verbs, objects)]
     (tmp_path / "fortunes").mkdir()
     (tmp_path / "fortunes" / "cats").write_text("\n%\n".join(f"{sentence.capitalize()}." for sentence in said))
-    return texts.Sources(fortunes=tmp_path / "fortunes", catalogues=tmp_path / "none")
+    return texts.Sources(fortunes=tmp_path / "fortunes", catalogs=tmp_path / "none")
 
 
 @pytest.mark.parametrize("style", [(), ("he is my friend", "we went to the house", "the house is old")])
@@ -91,7 +91,7 @@ def test_a_sentence_for_evaluation_is_never_drawn_for_training(fortunes, tmp_pat
 
 @pytest.mark.parametrize("raw, clean", [("It’s  LATE!", "it's late"), ("'quoted' words", "quoted words"), ("é", "é")])
 def test_texts_keep_letters_and_apostrophes_only(raw, clean):
-    assert texts.normalise(raw) == clean
+    assert texts.normalize(raw) == clean
 
 
 def test_degraded_speech_keeps_its_length_and_repeats_with_its_seed():
@@ -108,21 +108,21 @@ def test_a_shard_returns_what_was_written_and_an_unfinished_one_is_not_seen(tmp_
     assert [path.name for path in complete(tmp_path)] == ["a"]
 
 
-def test_the_encoder_equals_that_of_transformers_at_full_context(recogniser):
+def test_the_encoder_equals_that_of_transformers_at_full_context(recognizer):
     features = torch.randn(1, 80, 3_000)
     with torch.inference_mode():
-        torch.testing.assert_close(recogniser.encode(features), recogniser.whisper.model.encoder(features).last_hidden_state,
+        torch.testing.assert_close(recognizer.encode(features), recognizer.whisper.model.encoder(features).last_hidden_state,
                                    atol=1e-5, rtol=1e-4)  # fmt: skip
 
 
-def test_cached_greedy_search_equals_the_most_likely_tokens_one_by_one(recogniser, tokens):
+def test_cached_greedy_search_equals_the_most_likely_tokens_one_by_one(recognizer, tokens):
     with torch.inference_mode():
-        encoded = recogniser.encode(torch.randn(2, 80, 100))
-        found = recogniser.greedy(encoded, [tokens.sot, tokens.transcribe], tokens.eot, limit=6)
+        encoded = recognizer.encode(torch.randn(2, 80, 100))
+        found = recognizer.greedy(encoded, [tokens.sot, tokens.transcribe], tokens.eot, limit=6)
         for row in range(2):
             ids = [tokens.sot, tokens.transcribe]
             for _ in range(6):
-                ids.append(int(recogniser.decode(encoded[row : row + 1], torch.tensor([ids]))[0, -1].argmax()))
+                ids.append(int(recognizer.decode(encoded[row : row + 1], torch.tensor([ids]))[0, -1].argmax()))
             assert found[row] == [t for t in ids[2:] if t != tokens.eot][: len(found[row])]
 
 
@@ -182,8 +182,8 @@ def test_real_speech_may_come_from_the_hubs_loader(tmp_path):
     assert found[0].samples().shape == (1_600,)
 
 
-def test_a_synthesiser_that_crashes_costs_one_shard(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(render, "synthesised", lambda folder, *_, **__: os._exit(11) if folder.name == "synth-000" else folder.mkdir())
+def test_a_synthesizer_that_crashes_costs_one_shard(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(render, "synthesized", lambda folder, *_, **__: os._exit(11) if folder.name == "synth-000" else folder.mkdir())
     monkeypatch.setattr(render, "Texts", lambda *_: None)
     monkeypatch.setattr(sys, "argv", ["render", "--out", str(tmp_path), "--shards", "2", "--copies", "0"])
     render.main()
@@ -192,7 +192,7 @@ def test_a_synthesiser_that_crashes_costs_one_shard(tmp_path, monkeypatch, capsy
 
 
 class Letters:
-    """A recogniser that hears a letter where its feature is loudest: what the CTC head says is known beforehand."""
+    """A recognizer that hears a letter where its feature is loudest: what the CTC head says is known beforehand."""
 
     training = False
 

@@ -23,8 +23,8 @@ def tiny_checkpoint(folder: Path, seed: int = 0, *, english: bool = False, **sha
     """Write the checkpoint; `english` makes it an English-only one."""
     base = tiny_base(seed, text=256, **shape)
     if english:
-        told = base.generation_config
-        told.is_multilingual, told.lang_to_id, told.task_to_id = False, None, None
+        generation = base.generation_config
+        generation.is_multilingual, generation.lang_to_id, generation.task_to_id = False, None, None
     base.save_pretrained(folder)
     tiny_tokenizer().save_pretrained(folder)
     WhisperFeatureExtractor(feature_size=base.config.num_mel_bins).save_pretrained(folder)

@@ -48,8 +48,8 @@ def test_the_dtype_is_the_one_asked_for_whatever_was_stored(folder, stored, aske
 def test_what_lies_beside_a_checkpoint_is_read(folder):
     head = CTCHead(16, ["<blank>", " ", "a"])
     save_file({n: t.detach().half() for n, t in head.state_dict().items()}, folder / "ctc.safetensors")
-    told = {"id": "mini-3", "contexts": ["full", "auto"], "languages": ["en", "de"], "ctc_vocabulary": head.vocabulary}
-    (folder / "asrpeft.json").write_text(json.dumps(told))
+    report = {"id": "mini-3", "contexts": ["full", "auto"], "languages": ["en", "de"], "ctc_vocabulary": head.vocabulary}
+    (folder / "asrpeft.json").write_text(json.dumps(report))
     model = load(folder, device="cpu")
     assert model.info.id == "mini-3" and model.info.contexts == ("full", "auto") and model.info.languages == ("en", "de")
     assert model.ctc_head(None).vocabulary == head.vocabulary and model.ctc.weight.dtype == torch.float32
@@ -123,9 +123,9 @@ def with_code_of_its_own(folder, **changes):
     (folder / "strange.py").write_text(STRANGE_CODE.format(marker=str(marker)))
     names = dict.fromkeys(("AutoConfig", "AutoModel", "AutoModelForSpeechSeq2Seq", "AutoFeatureExtractor", "AutoProcessor"), "strange.Strange")
     for name in ("config.json", "tokenizer_config.json", "preprocessor_config.json", "generation_config.json"):
-        told = json.loads((folder / name).read_text())
+        report = json.loads((folder / name).read_text())
         own = {"auto_map": names | {"AutoTokenizer": ["strange.Strange", "strange.Strange"]}} | (changes if name == "config.json" else {})
-        (folder / name).write_text(json.dumps(told | own))
+        (folder / name).write_text(json.dumps(report | own))
     return marker
 
 
@@ -191,10 +191,10 @@ def test_a_learned_language_in_the_place_of_no_token_is_refused(folder):
 
 
 def test_a_base_without_language_tables_takes_them_from_its_tokenizer(folder):
-    told = json.loads((folder / "generation_config.json").read_text())
+    report = json.loads((folder / "generation_config.json").read_text())
     for key in ("lang_to_id", "no_timestamps_token_id", "task_to_id"):
-        del told[key]
-    (folder / "generation_config.json").write_text(json.dumps(told))
+        del report[key]
+    (folder / "generation_config.json").write_text(json.dumps(report))
     model = load(folder, device="cpu")
     assert model.languages == {"<|en|>": 258, "<|de|>": 259, "<|sw|>": 260, "<|yo|>": 261}
     assert model.prompt(lang="sw") == [257, 260, 263, 267]

@@ -1,4 +1,4 @@
-"""The recogniser: length-aware encoding, prompts and languages, audio contexts, its state."""
+"""The recognizer: length-aware encoding, prompts and languages, audio contexts, its state."""
 
 from __future__ import annotations
 

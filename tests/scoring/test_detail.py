@@ -219,7 +219,7 @@ def test_hot_words_have_recall_and_precision_and_phrases_must_hang_together():
 
 @pytest.mark.parametrize(
     ("phrases", "options", "said"),
-    [([], {}, "no hot word"), (["!"], {}, "no word left"), (["a"], {"normaliser": "none"}, "scored with")],
+    [([], {}, "no hot word"), (["!"], {}, "no word left"), (["a"], {"normalizer": "none"}, "scored with")],
 )
 def test_hot_words_that_cannot_be_looked_for_are_refused(phrases, options, said):
     with pytest.raises(BadInput, match=said):

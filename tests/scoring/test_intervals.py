@@ -14,8 +14,8 @@ def people(rng, corpora, speakers, *, rate=0.2):
     """Errors and words of each speaker, (corpora, speakers): speakers differ, bad ones say a little more."""
     hard = rng.normal(size=(corpora, speakers))
     words = 20 + rng.poisson(80 * np.exp(0.5 * rng.normal(size=hard.shape) + 0.2 * hard))
-    chance = 1 / (1 + np.exp(-(np.log(rate / (1 - rate)) + 0.65 * hard)))
-    return rng.binomial(words, chance), words
+    generator = 1 / (1 + np.exp(-(np.log(rate / (1 - rate)) + 0.65 * hard)))
+    return rng.binomial(words, generator), words
 
 
 @pytest.mark.parametrize("rate", [0.06, 0.2, 0.6])

@@ -10,7 +10,7 @@ import pytest
 from rich.console import Console
 
 from asrpeft.errors import BadInput
-from asrpeft.scoring import breakdown, calibration, gate, nonspeech, report, score, word_correctness
+from asrpeft.scoring import breakdown, calibration, non_inferiority, nonspeech, report, score, word_correctness
 from asrpeft.scoring.report import Amount, Condition, plots, sclite
 from asrpeft.scoring.wording import sentence
 
@@ -24,7 +24,7 @@ def full():
     references, heard, speakers, ids = corpus(1, rates=(0.6, 0.2), utterances=48)
     references[0], heard[0][0], heard[1][0] = NASTY, NASTY, NASTY + " tail"
     scores = [
-        score(references, texts, speakers=speakers, ids=ids, name=name, resamples=300, normaliser="none")
+        score(references, texts, speakers=speakers, ids=ids, name=name, resamples=300, normalizer="none")
         for name, texts in zip(("base", "lo<ra>"), heard, strict=True)
     ]
     right = [ok for row in word_correctness(scores[1]) for ok in row]
@@ -35,7 +35,7 @@ def full():
         calibrations={"lo<ra>": calibration([0.9 if ok else 0.4 for ok in right], right)},
         conditions=(Condition("clean", tuple(scores)), Condition("noise 10 dB", tuple(reversed(scores)))),
         curve=(Amount(0.1, scores[0]), Amount(5, scores[1])),
-        guards={"lo<ra>": gate(scores[0], scores[1], max_loss=0.03)},
+        guards={"lo<ra>": non_inferiority(scores[0], scores[1], max_loss=0.03)},
         nonspeech={"base": nonspeech(["", "x"], seconds=10)},
     )
 
@@ -73,7 +73,7 @@ def _renamed(one):
         speakers=[r.speaker for r in one.rows],
         name="copy",
         resamples=0,
-        normaliser="none",
+        normalizer="none",
     )
 
 

@@ -55,9 +55,9 @@ def test_an_empty_reference_adds_insertions_and_divides_nothing():
     assert any("empty" in note for note in made.notes)
 
 
-def test_text_as_given_is_scored_beside_the_normalised():
+def test_text_as_given_is_scored_beside_the_normalized():
     made = score(["Hello, you."], ["hello you"], resamples=0)
-    assert (made.wer, made.raw.wer, made.normaliser) == (0, 1, "marks@1")
+    assert (made.wer, made.raw.wer, made.normalizer) == (0, 1, "marks@1")
     assert made.rows[0].raw_reference == "Hello, you." and made.rows[0].reference == "hello you"
 
 
@@ -95,7 +95,7 @@ def test_what_cannot_be_scored_is_refused_with_a_remedy(arguments, said):
         ({"alignment": "nist"}, "sclite"),
         ({"interval": "bayes"}, "studentised"),
         ({"level": 95}, "0.95"),
-        ({"normaliser": "nope"}, "marks"),
+        ({"normalizer": "nope"}, "marks"),
     ],
 )
 def test_a_wrong_option_is_refused_with_what_would_work(options, said):
@@ -122,7 +122,7 @@ def pairs(count, seed):
 
 def test_the_number_of_errors_is_the_smallest_there_is():
     made = list(pairs(2_000, 1))
-    scored = score([" ".join(a) for a, _ in made], [" ".join(b) for _, b in made], normaliser="none", resamples=0)
+    scored = score([" ".join(a) for a, _ in made], [" ".join(b) for _, b in made], normalizer="none", resamples=0)
     for row, (a, b) in zip(scored.rows, made, strict=True):
         assert row.counts.errors == plain_distance(a, b)
         assert row.counts.character_errors == plain_distance(" ".join(a), " ".join(b))
@@ -131,7 +131,7 @@ def test_the_number_of_errors_is_the_smallest_there_is():
 def test_rates_agree_with_jiwer_on_thousands_of_random_pairs():
     made = list(pairs(4_000, 2))
     references, hypotheses = [" ".join(a) for a, _ in made], [" ".join(b) or "x" for _, b in made]
-    ours = score(references, hypotheses, normaliser="none", resamples=0)
+    ours = score(references, hypotheses, normalizer="none", resamples=0)
     theirs = jiwer.process_words(references, hypotheses)
     assert (ours.wer, ours.mer, ours.wil) == pytest.approx((theirs.wer, theirs.mer, theirs.wil), abs=1e-12)
     assert ours.cer == pytest.approx(jiwer.cer(references, hypotheses), abs=1e-12)
@@ -163,7 +163,7 @@ RATES = {1: (0.2, 0.25), 2: (0.3, 0.2), 3: (0.5, 0.45), 4: (0.1, 0.1)}
 def test_with_nists_costs_the_counts_are_sclites(seed):
     references, heard, _, _ = corpus(seed, utterances=200, rates=RATES[seed])
     for hypotheses, counts in zip(heard, SCLITE[seed], strict=True):
-        made = score(references, hypotheses, normaliser="none", alignment="sclite", resamples=0)
+        made = score(references, hypotheses, normalizer="none", alignment="sclite", resamples=0)
         assert (made.hits, made.substitutions, made.deletions, made.insertions) == counts
 
 
@@ -172,7 +172,7 @@ def test_sclite_itself_reads_our_trn_files_and_counts_the_same(tmp_path):
     from asrpeft.scoring.report import sclite
 
     references, (hypotheses,), speakers, ids = corpus(11, rates=(0.35,))
-    made = score(references, hypotheses, speakers=speakers, ids=ids, alignment="sclite", normaliser="none", resamples=0)
+    made = score(references, hypotheses, speakers=speakers, ids=ids, alignment="sclite", normalizer="none", resamples=0)
     sclite.write(made, tmp_path / "x")
     command = [
         "sctk",
@@ -202,7 +202,7 @@ def test_the_json_has_the_keys_the_design_promises():
     given = made.to_json(audio_seconds=12.5, audio_seconds_per_second=40.0)
     promised = (
         "name wer cer wer_interval cer_interval interval_unit words characters substitutions insertions deletions "
-        "utterances audio_seconds audio_seconds_per_second raw normaliser"
+        "utterances audio_seconds audio_seconds_per_second raw normalizer"
     ).split()
     assert set(promised) <= set(given)
     assert given["interval_unit"] == "speaker" and set(given["raw"]) == {"wer", "cer"}

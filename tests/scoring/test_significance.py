@@ -8,7 +8,7 @@ from scipy.special import ndtr
 from scipy.stats import PermutationMethod, wilcoxon
 
 from asrpeft.errors import BadInput
-from asrpeft.scoring import align, compare, compare_all, gate, mapsswe, paired_bootstrap, score, signed_rank
+from asrpeft.scoring import align, compare, compare_all, mapsswe, non_inferiority, paired_bootstrap, score, signed_rank
 from asrpeft.scoring.significance import segment_errors, sign_flip_p
 from asrpeft.scoring.wording import p_is
 
@@ -46,13 +46,13 @@ def test_segments_are_bounded_by_two_words_that_both_have_right(reference, a, b,
 # p as sc_stats of SCTK 2.4.10 printed it for the corpora of the sclite test (it rounds z to two places first).
 @pytest.mark.parametrize(("seed", "rates", "p"), [(3, (0.5, 0.45), 0.322), (4, (0.1, 0.1), 0.373)])
 def test_mapsswe_gives_nists_p(seed, rates, p):
-    a, b = two(seed, rates=rates, utterances=200, alignment="sclite", normaliser="none")
+    a, b = two(seed, rates=rates, utterances=200, alignment="sclite", normalizer="none")
     assert mapsswe(a, b).p == pytest.approx(p, abs=2e-3)
 
 
 @pytest.mark.parametrize(("seed", "rates", "sign"), [(1, (0.2, 0.25), 1), (2, (0.3, 0.2), -1)])
 def test_mapsswe_is_as_sure_as_nist_of_a_large_difference(seed, rates, sign):
-    a, b = two(seed, rates=rates, utterances=200, alignment="sclite", normaliser="none")
+    a, b = two(seed, rates=rates, utterances=200, alignment="sclite", normalizer="none")
     made = mapsswe(a, b)
     assert made.p < 0.001 and made.statistic * sign > 3  # sc_stats printed < 0.001
 
@@ -161,14 +161,14 @@ def test_a_system_of_equal_wer_is_not_better_because_the_other_one_babbles():
     assert a.wer == b.wer > 1 and a.cer < b.cer
     assert (made.verdict, made.difference, made.cap) == ("not distinguishable", 0.0, None) and made.p > 0.5
     assert compare(a, b, cap=1.0).verdict == "better"  # which was printed beside two equal rates
-    told = made.to_json()
-    assert {(one["metric"], one["cap"]): one["verdict"] for one in told["also"]} == {("cer", None): "worse", ("wer", 1.0): "better"}
-    said = " ".join(told["notes"])
+    report = made.to_json()
+    assert {(one["metric"], one["cap"]): one["verdict"] for one in report["also"]} == {("cer", None): "worse", ("wer", 1.0): "better"}
+    said = " ".join(report["notes"])
     assert "WER and CER do not agree for sw against base" in said and "up to 100 % of an utterance" in said and "invented words decide" in said
-    assert "not distinguishable from base (WER +0.00 points" in told["sentence"] and "worse" in told["sentence"]
+    assert "not distinguishable from base (WER +0.00 points" in report["sentence"] and "worse" in report["sentence"]
 
 
-def test_wer_and_cer_that_point_different_ways_are_told():
+def test_wer_and_cer_that_point_different_ways_are_fields():
     references = ["kalamba tusineroka"] * 40
     near, far = ["kalamby tusinerokx"] * 40, ["kalamba xyxyxyxyxyxyxyxyxyxy"] * 40  # two words slightly wrong, one wholly
     a, b = (score(references, texts, name=name, resamples=0) for name, texts in (("a", near), ("b", far)))
@@ -264,7 +264,7 @@ def test_order_of_the_rows_does_not_matter():
     [
         ({"ids": ["1", "3"]}, "only in"),
         ({"references": ["a b", "c x"]}, "different references"),
-        ({"normaliser": "none"}, "normaliser"),
+        ({"normalizer": "none"}, "normalizer"),
         ({"alignment": "sclite"}, "alignment rule"),
     ],
 )
@@ -283,19 +283,19 @@ def test_wrong_options_are_refused(options, said):
 
 def test_the_gate_passes_what_loses_little_and_stops_what_loses_much():
     a, b = two(6, rates=(0.2, 0.5))
-    assert gate(a, a, max_loss=0.0).passed
-    stopped = gate(a, b, max_loss=0.03)
+    assert non_inferiority(a, a, max_loss=0.0).passed
+    stopped = non_inferiority(a, b, max_loss=0.03)
     assert not stopped.passed and stopped.loss == pytest.approx(b.wer - a.wer) and stopped.to_json()["passed"] is False
-    assert gate(b, a, max_loss=0.0).passed
+    assert non_inferiority(b, a, max_loss=0.0).passed
     with pytest.raises(BadInput, match="max_loss"):
-        gate(a, b, max_loss=-0.01)
+        non_inferiority(a, b, max_loss=-0.01)
 
 
 def test_a_sure_gate_asks_more_than_a_plain_one():
     a, b = two(7, rates=(0.3, 0.3))
     loss = compare(a, b)
     between = (loss.difference + loss.interval.high) / 2
-    assert gate(a, b, max_loss=max(between, 0)).passed and not gate(a, b, max_loss=max(between, 0), sure=True).passed
+    assert non_inferiority(a, b, max_loss=max(between, 0)).passed and not non_inferiority(a, b, max_loss=max(between, 0), sure=True).passed
 
 
 @pytest.mark.parametrize("units", [10, 30, 1_000])

@@ -50,7 +50,7 @@ SUFFIX = {"plain": "txt", "kaldi": "txt", "trn": "txt"}
 
 
 @pytest.mark.parametrize("form", ["kaldi", "trn", "csv", "tsv", "jsonl", "json"])
-def test_every_form_with_ids_is_recognised_and_matched_by_id(tmp_path, form):
+def test_every_form_with_ids_is_recognized_and_matched_by_id(tmp_path, form):
     reference = read_transcripts(written(tmp_path / f"ref.{SUFFIX.get(form, form)}", TEXTS, form))
     assert reference.format == form and dict(zip(reference.ids, reference.texts, strict=True)) == TEXTS
 
@@ -63,7 +63,7 @@ def test_systems_side_by_side_in_json_and_nothing_else_on_standard_output(tmp_pa
     made = json.loads(done.stdout)
     assert done.returncode == 0 and done.stderr == ""
     assert (made["name"], made["words"], made["deletions"]) == ("a", 8, 3) and made["wer"] == pytest.approx(3 / 8)
-    assert made["raw"]["wer"] == pytest.approx(4 / 8) and made["normaliser"] == "marks@1"
+    assert made["raw"]["wer"] == pytest.approx(4 / 8) and made["normalizer"] == "marks@1"
     both = json.loads(run(reference, one, two, "--json", "--names", "x,y").stdout)
     assert [system["name"] for system in both["systems"]] == ["x", "y"]
     assert both["systems"][1]["wer"] == 0 and {"a", "b", "difference", "p", "verdict"} <= set(both["tests"][0])
@@ -171,7 +171,7 @@ def test_a_reader_who_has_seen_enough_is_no_mistake(tmp_path):
     assert done.returncode == 0 and "Broken pipe" not in done.stderr and "Traceback" not in done.stderr
 
 
-def test_the_normalisers_are_listed():
+def test_the_normalizers_are_listed():
     done = run("--list")
     assert done.returncode == 0 and "marks " in done.stdout and "whisper-basic" in done.stdout
 
@@ -184,7 +184,7 @@ CASES = [
     (["ids.csv", "extra.csv"], "spk9-u9"),
     (["ids.csv", "ref.txt"], "--by-order"),
     (["ids.csv", "ids.csv", "--by", "age"], "id, text"),
-    (["ids.csv", "ids.csv", "--normaliser", "nope"], "marks"),
+    (["ids.csv", "ids.csv", "--normalizer", "nope"], "marks"),
     (["ids.csv", "ids.csv", "--text-column", "words"], "no column 'words'"),
     (["ids.csv", "ids.csv", "--names", "a,b"], "1 different names"),
     (["ids.csv", "ids.csv", "--resamples", "-1"], "--resamples"),

@@ -32,10 +32,10 @@ def babbling(utterances: int = 60) -> tuple[list[str], list[str], list[str]]:
 def _misheard(text: str, rate: float, rng: random.Random) -> str:
     words = []
     for word in text.split():
-        chance = rng.random()
-        if chance < rate / 3:
+        generator = rng.random()
+        if generator < rate / 3:
             continue
-        words.append(rng.choice(WORDS) if chance < 2 * rate / 3 else word)
-        if chance > 1 - rate / 3:
+        words.append(rng.choice(WORDS) if generator < 2 * rate / 3 else word)
+        if generator > 1 - rate / 3:
             words.append(rng.choice(WORDS))
     return " ".join(words)

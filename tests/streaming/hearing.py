@@ -1,4 +1,4 @@
-"""A recogniser of the tests' own: it hears a word in every 0.4 s, named after the very samples."""
+"""A recognizer of the tests' own: it hears a word in every 0.4 s, named after the very samples."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ class Hearing:
 
     def __init__(self, *, unsteady: bool = False):
         self.unsteady = unsteady
-        self.calls: list[tuple[float, str]] = []  # seconds of audio, and what was said before
+        self.calls: list[tuple[float, str]] = []  # seconds of audio, and what was committed before
 
-    def __call__(self, samples: np.ndarray, said: str = "") -> list[Word]:
-        self.calls.append((len(samples) / 16_000, said))
+    def __call__(self, samples: np.ndarray, committed: str = "") -> list[Word]:
+        self.calls.append((len(samples) / 16_000, committed))
         size = round(WORD_S * 16_000)
         words = [
             Word(f"w{crc32(samples[at : at + size].tobytes()) % 10_000}", at / 16_000, (at + size) / 16_000) for at in range(0, len(samples) - size + 1, size)
         ]
         if self.unsteady and words:
             words[-1] = Word(f"{words[-1].text}?{len(samples)}", words[-1].start, words[-1].end)
-        return words[len(said.split()) :]
+        return words[len(committed.split()) :]
 
 
 def run(samples: np.ndarray, sizes=None, *, decode=None, clock=lambda: 0.0, **session) -> list[Event]:

@@ -122,8 +122,8 @@ def test_local_agreement_commits_before_speech_ends_and_waits_for_a_second_opini
     commits = [event for event in events if event.type == "commit"]
     assert len(commits) > 10 and commits[0].end < 3.0
     assert not any("?" in word.text for event in commits for word in event.words), "an unsteady word was never confirmed"
-    said = [said.split() for _, said in hearing.calls]
-    assert all(after[: len(before)] == before for before, after in zip(said, said[1:]))  # committed words are the decoder's prefix
+    committed = [committed.split() for _, committed in hearing.calls]
+    assert all(after[: len(before)] == before for before, after in zip(committed, committed[1:]))  # committed words are the decoder's prefix
     early = sum(word.end - word.start for event in commits for word in event.words)
     assert early > 12.0
     waiting = run(endless, policy="vad")
@@ -139,7 +139,7 @@ def test_latency_counts_audio_that_came_and_computing(talk):
 
 
 def test_words_with_impossible_times_are_kept_within_their_speech(talk):
-    def wild(samples, said=""):
+    def wild(samples, committed=""):
         return [Word("a", 5.0, 2.0), Word("b", -3.0, 99.0), Word("c", 0.0, 0.1)]
 
     events = run(talk, policy="vad", decode=wild)
@@ -153,13 +153,13 @@ def test_words_with_impossible_times_are_kept_within_their_speech(talk):
 def test_what_a_stream_cannot_take_is_refused_with_a_remedy(talk):
     with pytest.raises(BadInput, match="local-agreement, vad"):
         Session(Hearing(), policy="psychic")
-    for settings, told in (
+    for settings, raised in (
         ({"speed": 1}, "no setting 'speed'"),
         ({"step_s": 0}, "above 0"),
         ({"step_s": "soon"}, "not a number"),
         ({"max_s": 60}, "29.5"),
     ):
-        with pytest.raises(BadInput, match=told):
+        with pytest.raises(BadInput, match=raised):
             Session(Hearing(), policy="vad", settings=settings)
     session = Session(Hearing())
     with pytest.raises(BadInput, match="32,768"):
@@ -189,9 +189,9 @@ def test_words_keep_their_times_however_long_a_silence_ends_speech(monkeypatch, 
     audio = np.concatenate([silence(1.024) * 0, loud[:1_536], np.zeros(int((min_silence_s - 0.1) * rate), np.float32), loud, np.zeros(6 * rate, np.float32)])
     begins = 1.024 + 0.096 + min_silence_s - 0.1
 
-    def hear(samples, said=""):
+    def hear(samples, committed=""):
         places = np.flatnonzero(np.abs(samples) > 0.1)
-        if not len(places) or said:
+        if not len(places) or committed:
             return []
         gaps = np.flatnonzero(np.diff(places) > 100)
         return [Word("w", places[gaps[-1] + 1 if len(gaps) else 0] / rate, places[-1] / rate)]

@@ -15,17 +15,17 @@ FRAMES = [50, 150, 100, 400, 50, 100, 100, 250, 50, 150, 900]
 
 
 def test_every_utterance_is_in_one_batch():
-    assert sorted(i for batch in length_batches(FRAMES, budget=400, chance="0") for i in batch) == list(range(len(FRAMES)))
+    assert sorted(i for batch in length_batches(FRAMES, budget=400, key="0") for i in batch) == list(range(len(FRAMES)))
 
 
 def test_a_batch_keeps_to_its_budget_unless_one_utterance_is_over_it():
-    for batch in length_batches(FRAMES, budget=400, chance="0"):
+    for batch in length_batches(FRAMES, budget=400, key="0"):
         assert len(batch) * max(FRAMES[i] for i in batch) <= 400 or batch == [10]
 
 
 def test_the_order_depends_on_the_chance_alone():
-    assert length_batches(FRAMES, budget=400, chance="1-0") == length_batches(FRAMES, budget=400, chance="1-0")
-    assert length_batches(FRAMES, budget=400, chance="1-0") != length_batches(FRAMES, budget=400, chance="1-1")
+    assert length_batches(FRAMES, budget=400, key="1-0") == length_batches(FRAMES, budget=400, key="1-0")
+    assert length_batches(FRAMES, budget=400, key="1-0") != length_batches(FRAMES, budget=400, key="1-1")
 
 
 @pytest.mark.parametrize("n", [1, 2, 3])

@@ -3,10 +3,10 @@
 import pytest
 import torch
 
-from asrpeft.cli.training_progress import looked
+from asrpeft.cli.training_progress import rates_of
 from asrpeft.errors import BadInput
 from asrpeft.training import DevScore, Guard, Message, checkpoints, train
-from asrpeft.training.choice import Rates, judged
+from asrpeft.training.choice import Rates, judge
 from tests.bases import tiny_recognizer
 from tests.training.tones import options, tones
 
@@ -16,17 +16,17 @@ from tests.training.tones import options, tones
     [((0.0, 0.0), "wer"), ((0.899, 0.95), "wer"), ((0.9, 0.5), "cer"), ((1.112, 0.794), "cer"), ((1.3, 0.9), "loss"), ((1.0, 1.0), "loss")],
 )
 def test_the_first_measure_that_says_something_judges(rates, by):
-    look = judged(Rates(*rates), lambda: 3.5)
+    look = judge(Rates(*rates), lambda: 3.5)
     assert look.by == by and look.value == {"wer": rates[0], "cer": rates[1], "loss": 3.5}[by] and (look.loss is None) == (by != "loss")
 
 
 def test_what_an_earlier_measure_can_judge_is_better_than_what_it_cannot():
     best_first = ((0.2, 0.9, 9), (0.8, 0.1, 0), (2.0, 0.3, 0), (0.95, 0.6, 0), (3.0, 2.0, 1), (1.0, 1.0, 2))
-    order = [judged(Rates(*rates), lambda loss=loss: loss) for *rates, loss in best_first]
+    order = [judge(Rates(*rates), lambda loss=loss: loss) for *rates, loss in best_first]
     assert sorted(order, key=lambda look: look.rank) == order
 
 
-def run(rates, *, losses=(), checkpoint=None, resume=False, keep="best", told=None, steps=None, recognizer=None, **more):
+def run(rates, *, losses=(), checkpoint=None, resume=False, keep="best", events=None, steps=None, recognizer=None, **more):
     """Train with a look after each step, whose rates (and losses, where they are asked) are given."""
     recognizer = recognizer or tiny_recognizer()
     if "x" not in recognizer.adapters:
@@ -46,7 +46,7 @@ def run(rates, *, losses=(), checkpoint=None, resume=False, keep="best", told=No
         done = train(
             recognizer, "x", tones(8), prompt=recognizer.prompt(lang="en"), options=options(steps=steps or len(rates), dev_every=1, checkpoint_s=0.0, lr=0.01),
             dev=tones(3), dev_score=score, checkpoint=checkpoint, resume=resume, keep=keep,
-            progress=told.append if told is not None else lambda event: None, **more,
+            progress=events.append if events is not None else lambda event: None, **more,
         )  # fmt: skip
     finally:
         loop.Run.dev_loss = real
@@ -66,11 +66,11 @@ def same(a, b) -> bool:
     ],
 )
 def test_the_measure_that_says_something_chooses_and_the_run_says_which(rates, losses, step, by):
-    told = []
-    done, weights, kept = run(rates, losses=losses, told=told)
+    events = []
+    done, weights, kept = run(rates, losses=losses, events=events)
     assert done.best == (rates[step - 1][0], step) and done.chosen_by == by and same(kept, weights[step])
-    assert [one[:3] for one in done.measures] == [(i + 1, *one) for i, one in enumerate(rates)] and len(done.looks) == len(rates)
-    said = next(e.text for e in told if isinstance(e, Message) and e.text.startswith("Kept: "))
+    assert [one[:3] for one in done.measures] == [(i + 1, *one) for i, one in enumerate(rates)] and len(done.evaluations) == len(rates)
+    said = next(e.text for e in events if isinstance(e, Message) and e.text.startswith("Kept: "))
     assert f"of step {step} of {len(rates)}" in said
     assert {"wer": "by 85.0 % WER", "cer": "by CER, 80.0 %: WER says little", "loss": "by loss, 3.0000"}[by] in said
 
@@ -154,4 +154,4 @@ def test_a_run_that_keeps_the_last_is_another_run_and_refuses_a_guard(tmp_path):
     ],
 )
 def test_a_look_is_shown_with_what_judges_it(event, said):
-    assert looked(event) == said
+    assert rates_of(event) == said

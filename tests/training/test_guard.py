@@ -9,8 +9,8 @@ from tests.bases import tiny_recognizer
 from tests.training.tones import options, tones
 
 
-def run(dev, losses, *, checkpoint=None, resume=False, told=None, max_loss=0.03, key="k", steps=5, **changes):
-    """Train for some steps with a look after each: what the looks and the guard say is given."""
+def run(dev, losses, *, checkpoint=None, resume=False, events=None, max_loss=0.03, key="k", steps=5, **changes):
+    """Train for some steps with a look after each: what the evaluations and the guard say is given."""
     recognizer = tiny_recognizer()
     recognizer.adapt("lora", name="x", lang="en")
     weights, scores, guards = [], iter(dev), iter(losses)
@@ -22,18 +22,18 @@ def run(dev, losses, *, checkpoint=None, resume=False, told=None, max_loss=0.03,
     done = train(
         recognizer, "x", tones(12), prompt=recognizer.prompt(lang="en"), options=options(steps=steps, dev_every=1, checkpoint_s=0.0, **changes),
         dev=tones(3), dev_score=score, guard=Guard(lambda: next(guards), max_loss, key), checkpoint=checkpoint, resume=resume,
-        progress=told.append if told is not None else lambda event: None,
+        progress=events.append if events is not None else lambda event: None,
     )  # fmt: skip
     return done, weights, recognizer.adapters["x"].state_dict()
 
 
 def test_the_best_weights_that_pass_are_kept_though_better_ones_forget_more():
-    told = []
-    done, weights, kept = run([0.9, 0.7, 0.8, 0.5, 0.4], [0.0, 0.03, 0.04, 0.2], told=told)
+    events = []
+    done, weights, kept = run([0.9, 0.7, 0.8, 0.5, 0.4], [0.0, 0.03, 0.04, 0.2], events=events)
     assert done.best == (0.7, 2) and all(torch.equal(kept[n], t) for n, t in weights[1].items())
-    assert done.guard_looks == ((1, 0.0), (2, 0.03), (4, 0.04), (5, 0.2))  # step 3 was no candidate: not asked
-    assert [(e.step, e.passed) for e in told if isinstance(e, GuardScore)] == [(1, True), (2, True), (4, False), (5, False)]
-    assert [e.best for e in told if isinstance(e, DevScore)] == [True, True, False, False, False]
+    assert done.guard_evaluations == ((1, 0.0), (2, 0.03), (4, 0.04), (5, 0.2))  # step 3 was no candidate: not asked
+    assert [(e.step, e.passed) for e in events if isinstance(e, GuardScore)] == [(1, True), (2, True), (4, False), (5, False)]
+    assert [e.best for e in events if isinstance(e, DevScore)] == [True, True, False, False, False]
 
 
 def test_later_weights_of_an_equal_score_are_kept_only_if_they_pass():
@@ -42,7 +42,7 @@ def test_later_weights_of_an_equal_score_are_kept_only_if_they_pass():
 
 
 def test_where_nothing_passes_the_run_fails_and_says_what_was_lost_and_what_to_do():
-    with pytest.raises(Failure, match=r"of 5 looks the best \(step 3\) lost 7\.0 points.*3 are allowed.*--lr.*--max-loss"):
+    with pytest.raises(Failure, match=r"of 5 evaluations the best \(step 3\) lost 7\.0 points.*3 are allowed.*--lr.*--max-loss"):
         run([0.9, 0.8, 0.7, 0.6, 0.5], [0.2, 0.09, 0.07, 0.3, 0.4])
 
 
@@ -55,13 +55,13 @@ def test_a_resumed_run_remembers_what_passed_and_that_nothing_did(tmp_path):
     path = tmp_path / "checkpoint"
     dev, losses = [0.9, 0.7, 0.8, 0.5, 0.4], [0.0, 0.01, 0.4, 0.2]
     expected, weights, _ = run(dev, losses, checkpoint=path)
-    assert checkpoints.read(path).state.guard_looks == list(expected.guard_looks)
+    assert checkpoints.read(path).state.guard_evaluations == list(expected.guard_evaluations)
     again, _, kept = run([], [], checkpoint=path, resume=True)
-    assert again.best == expected.best and again.guard_looks == expected.guard_looks
+    assert again.best == expected.best and again.guard_evaluations == expected.guard_evaluations
     assert all(torch.equal(kept[n], t) for n, t in weights[1].items())
     with pytest.raises(Failure):
         run(dev, [1.0] * 5, checkpoint=path)
-    with pytest.raises(Failure, match="of 5 looks"):
+    with pytest.raises(Failure, match="of 5 evaluations"):
         run([], [], checkpoint=path, resume=True)
 
 

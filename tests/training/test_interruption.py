@@ -24,7 +24,7 @@ def whole(tmp_path_factory):
 
 def same(weights, done, whole):
     assert weights.keys() == whole[0].keys() and all(torch.equal(weights[n], t) for n, t in whole[0].items())
-    assert (done.training.steps, done.training.looks, done.training.best) == (20, whole[1].training.looks, whole[1].training.best)
+    assert (done.training.steps, done.training.evaluations, done.training.best) == (20, whole[1].training.evaluations, whole[1].training.best)
 
 
 def signal_at(number, kind, n, again=()):
@@ -58,20 +58,20 @@ def test_ctrl_c_at_a_terminal_ends_in_a_sentence_and_a_checkpoint_and_the_run_go
 
 @pytest.mark.parametrize(("number", "raised"), [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, SystemExit)])
 def test_from_python_the_step_is_finished_first_too(tmp_path, whole, number, raised):
-    with pytest.raises(raised) as told:
+    with pytest.raises(raised) as caught:
         run(tmp_path / "a", progress=signal_at(number, Step, 7))
     assert checkpoints.read(tmp_path / "a.checkpoint").state.step == 7
-    assert "a.checkpoint': step 7 of 20." in told.value.__notes__[0]
+    assert "a.checkpoint': step 7 of 20." in caught.value.__notes__[0]
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
     same(*run(tmp_path / "a", resume=True), whole)
 
 
 def test_a_look_at_the_development_data_is_not_waited_for_and_is_taken_on_resuming(tmp_path, whole, monkeypatch):
-    looks, real = [], job.dev_rates
+    evaluations, real = [], job.dev_rates
 
     def interrupted(*args, **kwargs):
-        looks.append(1)
-        if len(looks) == 2:
+        evaluations.append(1)
+        if len(evaluations) == 2:
             signal.raise_signal(signal.SIGINT)
             raise AssertionError("it went on")
         return real(*args, **kwargs)
@@ -80,7 +80,7 @@ def test_a_look_at_the_development_data_is_not_waited_for_and_is_taken_on_resumi
     with pytest.raises(KeyboardInterrupt):
         run(tmp_path / "a")
     state = checkpoints.read(tmp_path / "a.checkpoint").state
-    assert state.step == 10 and state.due and len(state.looks) == 1
+    assert state.step == 10 and state.due and len(state.evaluations) == 1
     monkeypatch.setattr(job, "dev_rates", real)
     same(*run(tmp_path / "a", resume=True), whole)
 
@@ -92,9 +92,9 @@ def test_interrupted_while_a_look_is_noted_it_is_not_taken_twice(tmp_path, whole
 
 
 def test_before_the_first_step_nothing_is_kept_and_nothing_promised(tmp_path):
-    with pytest.raises(KeyboardInterrupt) as told:
+    with pytest.raises(KeyboardInterrupt) as message:
         run(tmp_path / "a", progress=signal_at(signal.SIGINT, Message, 1))
-    assert not list(tmp_path.iterdir()) and "Nothing of" in told.value.__notes__[0] and not told.value.resumes
+    assert not list(tmp_path.iterdir()) and "Nothing of" in message.value.__notes__[0] and not message.value.resumes
 
 
 def test_a_second_signal_stops_at_once_and_what_was_kept_before_stays(tmp_path, whole, monkeypatch):
@@ -122,9 +122,9 @@ def test_interrupted_in_the_evaluation_after_training_the_rest_is_done_on_resumi
         return job.finetune(recognizer, tones(4), dev=tones(2), lang="en", options=options(steps=2), out=tmp_path / "a",
                             eval_data=tones(2), **more)  # fmt: skip
 
-    with interruption.listening(interruption.Interrupted), pytest.raises(interruption.Interrupted) as told:
+    with interruption.listening(interruption.Interrupted), pytest.raises(interruption.Interrupted) as raised:
         finetune()
-    assert told.value.status == 143 and told.value.resumes and "all steps are done, their evaluation is not" in told.value.__notes__[0]
+    assert raised.value.status == 143 and raised.value.resumes and "all steps are done, their evaluation is not" in raised.value.__notes__[0]
     monkeypatch.undo()
     assert finetune(resume=True).evaluation is not None and [p.name for p in tmp_path.iterdir()] == ["a"]
 
@@ -132,7 +132,7 @@ def test_interrupted_in_the_evaluation_after_training_the_rest_is_done_on_resumi
 @pytest.mark.skipif(not hasattr(signal, "SIGSTOP"), reason="processes cannot be stopped here")
 @pytest.mark.parametrize("number", ["SIGKILL", "SIGSTOP"])
 def test_a_reader_that_dies_or_stops_is_not_waited_for(tmp_path, whole, monkeypatch, number):
-    others, told = set(multiprocessing.active_children()), []
+    others, message = set(multiprocessing.active_children()), []
 
     def progress(event):
         if isinstance(event, Step) and event.step == 3:
@@ -140,10 +140,10 @@ def test_a_reader_that_dies_or_stops_is_not_waited_for(tmp_path, whole, monkeypa
             for child in set(multiprocessing.active_children()) - others:
                 os.kill(child.pid, getattr(signal, number))
         if isinstance(event, Message):
-            told.append(event.text)
+            message.append(event.text)
 
     same(*run(tmp_path / "a", workers=1, progress=progress), whole)
-    assert any("A process that reads audio was lost" in text for text in told)
+    assert any("A process that reads audio was lost" in text for text in message)
     assert set(multiprocessing.active_children()) <= others
 
 

@@ -158,26 +158,26 @@ def test_vectors_do_not_decay_and_matrices_do():
 
 
 def test_the_plan_is_told_of_every_step_and_of_the_end(monkeypatch):
-    told = []
+    events = []
 
     class Spy(Plan):
         def penalty(self, adapter):
             return 0.1 * sum(p.square().sum() for p in adapter.parameters())
 
         def before_step(self, adapter, *, step, progress):
-            told.append((step, progress, all(p.grad is not None for p in adapter.parameters())))
+            events.append((step, progress, all(p.grad is not None for p in adapter.parameters())))
 
         def after_step(self, adapter, *, step, progress, lr):
-            told.append((step, progress, lr))
+            events.append((step, progress, lr))
 
         def finish(self, adapter):
-            told.append("finish")
+            events.append("finish")
 
     recognizer = tiny_recognizer()
     monkeypatch.setattr(methods.method("lora"), "plan", classmethod(lambda cls, config: Spy()))
     recognizer.adapt("lora", name="x", lang="en")
     run(recognizer, steps=3, lr=0.1, schedule="constant", warmup=0.0)
-    assert told == [(0, 0.0, True), (0, 1 / 3, 0.1), (1, 1 / 3, True), (1, 2 / 3, 0.1), (2, 2 / 3, True), (2, 1.0, 0.1), "finish"]
+    assert events == [(0, 0.0, True), (0, 1 / 3, 0.1), (1, 1 / 3, True), (1, 2 / 3, 0.1), (2, 2 / 3, True), (2, 1.0, 0.1), "finish"]
 
 
 def test_a_penalty_pulls_the_weights(monkeypatch):
@@ -254,24 +254,24 @@ def test_transcripts_that_do_not_fit_are_counted():
     adapter = recognizer.adapt("lora", name="x", lang="en")
     corpus = Corpus([utterance(0, seconds=0.1, text="ab" * 9), utterance(1)])
     adapter.ctc = CTCHead.for_texts(16, [u.text for u in corpus])
-    told = []
-    done = run(recognizer, corpus=corpus, loss="ctc", epochs=3, batch_seconds=60.0, progress=told.append)
-    assert done.dropped == 3 and any(isinstance(e, Message) and "did not fit" in e.text for e in told)
+    message = []
+    done = run(recognizer, corpus=corpus, loss="ctc", epochs=3, batch_seconds=60.0, progress=message.append)
+    assert done.dropped == 3 and any(isinstance(e, Message) and "did not fit" in e.text for e in message)
 
 
 def test_the_weights_that_were_best_on_the_development_data_are_kept():
     recognizer = tiny_recognizer()
     adapter = recognizer.adapt("lora", name="x", lang="en")
-    scores, seen, told = iter([0.9, 0.4, 0.6, 0.5]), [], []
+    scores, seen, events = iter([0.9, 0.4, 0.6, 0.5]), [], []
 
     def score():
         seen.append(weights(adapter))
         return next(scores)
 
-    done = run(recognizer, steps=4, dev=tones(3), dev_score=score, dev_every=1, progress=told.append)
-    assert done.best == (0.4, 2) and done.looks == ((1, 0.9), (2, 0.4), (3, 0.6), (4, 0.5)) and done.kind == "wer"
+    done = run(recognizer, steps=4, dev=tones(3), dev_score=score, dev_every=1, progress=events.append)
+    assert done.best == (0.4, 2) and done.evaluations == ((1, 0.9), (2, 0.4), (3, 0.6), (4, 0.5)) and done.kind == "wer"
     assert same(weights(adapter), seen[1])
-    assert [(e.score, e.best) for e in told if isinstance(e, DevScore)] == [
+    assert [(e.score, e.best) for e in events if isinstance(e, DevScore)] == [
         (0.9, True),
         (0.4, True),
         (0.6, False),
@@ -290,14 +290,14 @@ def test_without_a_score_the_loss_on_the_development_data_chooses():
     recognizer = tiny_recognizer()
     recognizer.adapt("lora", name="x", lang="en")
     done = run(recognizer, steps=8, lr=0.01, dev=tones(5), dev_every=2)
-    assert done.kind == "loss" and [step for step, _ in done.looks] == [2, 4, 6, 8] and done.looks[-1][1] < done.looks[0][1]
+    assert done.kind == "loss" and [step for step, _ in done.evaluations] == [2, 4, 6, 8] and done.evaluations[-1][1] < done.evaluations[0][1]
 
 
 def test_unless_told_there_are_eight_looks_the_last_of_them_at_the_end():
     recognizer = tiny_recognizer()
     recognizer.adapt("lora", name="x", lang="en")
     done = run(recognizer, steps=15, dev=tones(3), dev_score=lambda: 1.0, dev_every=None)
-    assert [step for step, _ in done.looks] == [2, 4, 6, 8, 10, 12, 14, 15]
+    assert [step for step, _ in done.evaluations] == [2, 4, 6, 8, 10, 12, 14, 15]
 
 
 def test_the_number_of_looks_does_not_change_what_is_learned():
@@ -314,15 +314,15 @@ def test_the_number_of_looks_does_not_change_what_is_learned():
 def test_unreadable_utterances_are_named_once_and_the_rest_is_trained_on():
     recognizer = tiny_recognizer()
     recognizer.adapt("lora", name="x", lang="en")
-    told = []
+    events = []
     done = run(
         recognizer,
         corpus=Corpus([utterance(0), utterance(1, audio=b"?"), utterance(2), utterance(3, text="x" * 99)]),
         epochs=3,
-        progress=told.append,
+        progress=events.append,
     )
     assert done.rows == 6 and {s.id for s in done.skipped} == {"u001", "u003"}
-    assert [e.id for e in told if isinstance(e, Skipped)] == ["u001"]
+    assert [e.id for e in events if isinstance(e, Skipped)] == ["u001"]
 
 
 @pytest.mark.parametrize("corpus", [Corpus([utterance(0, text="x" * 99)]), Corpus([utterance(0, audio=b"?"), utterance(1, audio=b"?")])])
@@ -347,21 +347,21 @@ def test_a_gradient_that_is_not_finite_is_not_followed_and_in_the_end_a_failure(
 def test_time_can_be_what_is_planned():
     recognizer = tiny_recognizer()
     recognizer.adapt("lora", name="x", lang="en")
-    told = []
-    done = run(recognizer, minutes=0.02, progress=told.append)
-    steps = [e for e in told if isinstance(e, Step)]
+    events = []
+    done = run(recognizer, minutes=0.02, progress=events.append)
+    steps = [e for e in events if isinstance(e, Step)]
     assert 1.2 <= done.seconds < 10 and steps[-1].total is None and steps[-1].lr < steps[len(steps) // 2].lr
 
 
 def test_progress_tells_rate_loss_and_remaining_time():
     recognizer = tiny_recognizer()
     recognizer.adapt("lora", name="x", lang="en")
-    told = []
-    done = run(recognizer, steps=3, progress=told.append)
-    steps = [e for e in told if isinstance(e, Step)]
+    message = []
+    done = run(recognizer, steps=3, progress=message.append)
+    steps = [e for e in message if isinstance(e, Step)]
     assert [(e.step, e.total) for e in steps] == [(1, 3), (2, 3), (3, 3)] and steps[-1].remaining_s == 0
     assert all(1e6 > e.utterances_per_second > 0 and e.loss > 0 and e.lr > 0 for e in steps)
-    assert "Training" in next(e.text for e in told if isinstance(e, Message)) and done.utterances_per_second > 0
+    assert "Training" in next(e.text for e in message if isinstance(e, Message)) and done.utterances_per_second > 0
     assert done.peak_memory_bytes > 10_000_000
 
 

@@ -16,7 +16,7 @@ from tests.training.tones import tones, utterance
 
 @pytest.fixture
 def setting():
-    """A recogniser with an adapter that has a CTC head, a batch, and what the recogniser gives for it."""
+    """A recognizer with an adapter that has a CTC head, a batch, and what the recognizer gives for it."""
     recognizer = tiny_recognizer()
     adapter = recognizer.adapt("lora", name="x", lang="en")
     corpus = tones(5)
@@ -31,9 +31,9 @@ def test_cross_entropy_is_torchs_over_text_and_end(setting, smoothing):
     _, adapter, batch, output = setting
     loss = losses.parse("ce", label_smoothing=smoothing)
     expected = F.cross_entropy(output.logits.flatten(0, 1), batch.labels.flatten(), ignore_index=IGNORED, label_smoothing=smoothing)
-    units = loss.units([batch], adapter)
-    assert units == [sum(len(f" {text}") + 1 for text in batch.texts)]  # the tiny tokenizer has one token a character
-    torch.testing.assert_close(loss.value(output, batch, adapter, units), expected)
+    counts = loss.counts([batch], adapter)
+    assert counts == [sum(len(f" {text}") + 1 for text in batch.texts)]  # the tiny tokenizer has one token a character
+    torch.testing.assert_close(loss.value(output, batch, adapter, counts), expected)
 
 
 def test_ctc_is_torchs_on_each_rows_own_frames(setting):
@@ -62,7 +62,7 @@ def test_labels_that_do_not_fit_their_frames_are_counted_and_dropped():
     batch, _ = Examples(corpus, recognizer, prompt=recognizer.prompt(lang="en"), context="auto").batch(range(3), None)
     assert batch.speech.tolist() == [5, 5, 5]  # "aaa" needs five with the blanks between
     term, output = losses.CTC(), recognizer(batch.features, batch.frames, route="x")
-    assert term.dropped(batch, adapter) == 1 and term.units(batch, adapter) == 5
+    assert term.dropped(batch, adapter) == 1 and term.count(batch, adapter) == 5
     assert torch.isfinite(term.total(output, batch, adapter))
 
 
@@ -76,7 +76,7 @@ def test_ctc_of_rows_that_all_do_not_fit_is_nothing():
         prompt=recognizer.prompt(lang="en"),
         context="auto",
     ).batch([0], None)
-    assert losses.CTC().units(batch, adapter) == 0
+    assert losses.CTC().count(batch, adapter) == 0
     nothing = losses.CTC().total(recognizer(batch.features, batch.frames, route="x"), batch, adapter)
     nothing.backward()  # another batch of the step may have something, and the gradients of both are added
     assert float(nothing.detach()) == 0
@@ -100,9 +100,9 @@ def test_a_joint_loss_is_the_weighted_sum_of_its_terms(setting, text, weights):
     _, adapter, batch, output = setting
     loss = losses.parse(text)
     assert [w for w, _ in loss.terms] == weights
-    units = loss.units([batch], adapter)
-    expected = sum(w * term.total(output, batch, adapter) / n for (w, term), n in zip(loss.terms, units))
-    torch.testing.assert_close(loss.value(output, batch, adapter, units), expected)
+    counts = loss.counts([batch], adapter)
+    expected = sum(w * term.total(output, batch, adapter) / n for (w, term), n in zip(loss.terms, counts))
+    torch.testing.assert_close(loss.value(output, batch, adapter, counts), expected)
 
 
 @pytest.mark.parametrize("name", losses.names())
@@ -115,11 +115,11 @@ def test_every_loss_is_a_sum_so_that_batches_of_a_step_add_up(name):
     examples = Examples(corpus, recognizer, prompt=recognizer.prompt(lang="en"), context="auto")
     loss = losses.parse(name)
 
-    def value(rows, units):
+    def value(rows, counts):
         batch = examples.batch(rows, None)[0]
-        return loss.value(recognizer(batch.features, batch.frames, batch.tokens, route="x"), batch, adapter, units)
+        return loss.value(recognizer(batch.features, batch.frames, batch.tokens, route="x"), batch, adapter, counts)
 
-    whole = loss.units([examples.batch(range(6), None)[0]], adapter)
+    whole = loss.counts([examples.batch(range(6), None)[0]], adapter)
     torch.testing.assert_close(value([0, 1], whole) + value([2, 3, 4, 5], whole), value(range(6), whole))
 
 

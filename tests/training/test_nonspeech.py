@@ -88,10 +88,10 @@ def test_the_adapter_learns_to_write_nothing_there(loss):
 
 
 def test_a_transcript_that_does_not_fit_is_still_told_apart_from_none():
-    recognizer, told = tiny_recognizer(), []
+    recognizer, message = tiny_recognizer(), []
     finetune(recognizer, Corpus([*tones(6), utterance(7, seconds=0.1, text="ab cd ef gh ij kl mn op")]), dev=tones(2), lang="en", check_nonspeech=False,
-             options=options(epochs=1, loss="ctc", nonspeech_share=0.4), progress=told.append)  # fmt: skip
-    assert any(isinstance(e, Message) and e.text.startswith("1 times") for e in told)
+             options=options(epochs=1, loss="ctc", nonspeech_share=0.4), progress=message.append)  # fmt: skip
+    assert any(isinstance(e, Message) and e.text.startswith("1 times") for e in message)
 
 
 @pytest.mark.parametrize("given", [False, True])
@@ -126,11 +126,11 @@ def test_what_base_and_adapter_write_there_is_told_kept_and_warned_of(tmp_path, 
         return type("Heard", (), {"texts": texts, "utterances": tuple(clips), "audio_seconds": 72.0})()
 
     monkeypatch.setattr(job, "transcribe_corpus", heard)
-    told, recognizer = [], tiny_recognizer()
-    done = finetune(recognizer, tones(8), dev=tones(2), lang="en", options=options(steps=1, nonspeech_share=0.1), out=tmp_path / "a", progress=told.append)
+    message, recognizer = [], tiny_recognizer()
+    done = finetune(recognizer, tones(8), dev=tones(2), lang="en", options=options(steps=1, nonspeech_share=0.1), out=tmp_path / "a", progress=message.append)
     found = done.to_json()["nonspeech"]
     assert (found["before"]["rate"], found["after"]["rate"], found["after"]["clips"], found["more"]) == (0.0, 0.25, 16, True)
-    said = [e.text for e in told if isinstance(e, Message) and "nobody speaks" in e.text]
+    said = [e.text for e in message if isinstance(e, Message) and "nobody speaks" in e.text]
     assert len(said) == 1 and said[0].startswith("WARNING") and "4 of 16 clips, the base in 0 ('zero')" in said[0] and "--nonspeech-share" in said[0]
     assert recognizer.adapters["a"].manifest.scores["nonspeech"] == {"clips": 16, "before": 0.0, "after": 0.25, "share": 0.1}
 

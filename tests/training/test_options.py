@@ -47,8 +47,8 @@ from asrpeft.training.options import DEFAULT_EPOCHS, TrainingOptions, difference
     ({"augment": "standard,noise=2"}, "probability"),
     ({"augment": "standard,seed=2"}, "no setting"),
 ])  # fmt: skip
-def test_what_cannot_be_is_refused_with_a_remedy(given, told):
-    with pytest.raises(BadInput, match=re.escape(told)):
+def test_what_cannot_be_is_refused_with_a_remedy(given, raised):
+    with pytest.raises(BadInput, match=re.escape(raised)):
         TrainingOptions(**given)
 
 

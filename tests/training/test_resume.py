@@ -57,10 +57,10 @@ def test_a_killed_run_resumes_to_the_same_weights(tmp_path, whole):
     assert checkpoints.read(path).state.step == 5 and [p.name for p in tmp_path.iterdir()] == ["checkpoint"]
     weights, done = run(path, resume=True)
     assert all(torch.equal(weights[n], t) for n, t in whole[0].items()) and weights.keys() == whole[0].keys()
-    assert (done.steps, done.rows, done.looks, done.best) == (
+    assert (done.steps, done.rows, done.evaluations, done.best) == (
         whole[1].steps,
         whole[1].rows,
-        whole[1].looks,
+        whole[1].evaluations,
         whole[1].best,
     )
 
@@ -70,7 +70,7 @@ def test_whichever_step_was_the_last(tmp_path, whole, after):
     stopped(tmp_path / "checkpoint", after)
     weights, done = run(tmp_path / "checkpoint", resume=True)
     assert all(torch.equal(weights[n], t) for n, t in whole[0].items())
-    assert done.looks == whole[1].looks and done.best == whole[1].best
+    assert done.evaluations == whole[1].evaluations and done.best == whole[1].best
 
 
 @pytest.mark.parametrize("method", ["s2lora", "prefix", "full"])
@@ -89,9 +89,9 @@ def test_resuming_a_finished_run_trains_nothing(tmp_path, whole):
 
 
 @pytest.mark.parametrize("changes, told", [({"steps": 12}, "steps was 9 and is 12"), ({"lr": 0.5}, "lr"), ({"method": "full"}, "method")])
-def test_another_run_is_not_resumed(tmp_path, changes, told):
+def test_another_run_is_not_resumed(tmp_path, changes, raised):
     stopped(tmp_path / "checkpoint", 2)
-    with pytest.raises(BadInput, match=told):
+    with pytest.raises(BadInput, match=raised):
         run(tmp_path / "checkpoint", resume=True, **changes)
 
 
@@ -116,16 +116,17 @@ def test_other_data_are_not_resumed_on(tmp_path):
 def rewritten(path, *, tensors=lambda t: t, **changes):
     """A checkpoint with other counts, as somebody's program or a damaged disk might leave it; without its checksum."""
     with safe_open(path, "pt") as file:
-        told = json.loads(file.metadata()["asrpeft"])
+        report = json.loads(file.metadata()["asrpeft"])
         held = {name: file.get_tensor(name) for name in file.keys()}
-    told["state"] |= changes.pop("state", {})
-    path.write_bytes(save(tensors(held), metadata={"asrpeft": json.dumps(told | changes)}))
+    report["state"] |= changes.pop("state", {})
+    path.write_bytes(save(tensors(held), metadata={"asrpeft": json.dumps(report | changes)}))
 
 
 DAMAGED = {
     "counts are a list": {"state": [1]}, "no options": {"options": None}, "identity is text": {"identity": "x"}, "a format of a list": {"format": [1]},
-    "step is text": {"state": {"step": "5"}}, "step is below zero": {"state": {"step": -1}}, "an unknown count": {"state": {"colour": 1}},
-    "best is a number": {"state": {"best": 0.5}}, "looks are text": {"state": {"looks": "abc"}}, "a look of three": {"state": {"looks": [[1, 2, 3]]}},
+    "step is text": {"state": {"step": "5"}}, "step is below zero": {"state": {"step": -1}}, "an unknown count": {"state": {"color": 1}},
+    "best is a number": {"state": {"best": 0.5}}, "evaluations are text": {"state": {"evaluations": "abc"}},
+    "an evaluation of three": {"state": {"evaluations": [[1, 2, 3]]}},
     "rank is a number": {"state": {"rank": 1}}, "measures are numbers": {"state": {"measures": [1]}},
     "skipped is a list": {"state": {"skipped": ["u1"]}}, "seconds are text": {"state": {"seconds": "1"}}, "finished is a number": {"state": {"finished": 2}},
     "a tensor is missing": {"tensors": lambda t: dict(list(t.items())[1:])},
@@ -155,10 +156,10 @@ def test_a_checkpoint_without_a_checksum_is_resumed_as_before_there_was_one(tmp_
 
 
 def test_any_flipped_bit_of_a_checkpoint_is_noticed(tmp_path):
-    path, chance = tmp_path / "checkpoint", random.Random(0)
+    path, rng = tmp_path / "checkpoint", random.Random(0)
     stopped(path, 2)
     good = path.read_bytes()
-    for bit in (8 * len(good) - 1, *(chance.randrange(8 * len(good)) for _ in range(60))):
+    for bit in (8 * len(good) - 1, *(rng.randrange(8 * len(good)) for _ in range(60))):
         bad = bytearray(good)
         bad[bit // 8] ^= 1 << bit % 8
         path.write_bytes(bad)
@@ -176,7 +177,7 @@ def test_a_file_that_is_no_checkpoint_is_refused_with_a_remedy(tmp_path, broken)
 def test_without_a_checkpoint_resuming_is_starting(tmp_path):
     recognizer = tiny_recognizer()
     recognizer.adapt("lora", name="x", lang="en")
-    told = []
+    message = []
     done = train(
         recognizer,
         "x",
@@ -185,9 +186,9 @@ def test_without_a_checkpoint_resuming_is_starting(tmp_path):
         options=options(steps=1),
         checkpoint=tmp_path / "none",
         resume=True,
-        progress=told.append,
+        progress=message.append,
     )
-    assert done.steps == 1 and any(isinstance(e, Message) and "from the beginning" in e.text for e in told)
+    assert done.steps == 1 and any(isinstance(e, Message) and "from the beginning" in e.text for e in message)
 
 
 def test_a_checkpoint_is_one_file_without_pickle_and_without_the_base(tmp_path):

@@ -15,7 +15,7 @@ from pathlib import Path
 from asrpeft.corpus.lines import Bad
 from asrpeft.errors import BadCorpus
 
-__all__ = ["FORMATS", "Bad", "Format", "Row", "Table", "recognise", "register"]
+__all__ = ["FORMATS", "Bad", "Format", "Row", "Table", "recognize", "register"]
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ def register(name: str, what: str, *, claims: Callable[[str], bool], broad: bool
     return keep
 
 
-def recognise(spec: str) -> Format:
+def recognize(spec: str) -> Format:
     """The format of `spec`. Raises: BadCorpus that says what is there instead, and the kinds there are."""
     if not spec.startswith("hub:") and "*" not in spec and not _exists(spec):
         raise BadCorpus(f"{spec}: no such file or folder.{_near(spec)} Give a path, or hub:REPO[:CONFIG]:SPLIT for the Hugging Face hub.")

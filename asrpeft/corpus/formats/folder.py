@@ -43,7 +43,7 @@ def table(spec: str, limit: int | None) -> Table:
 
 
 def _is_ljspeech(metadata: Path) -> bool:
-    """Lines `id|text|normalised text` without a header, and the audio in wavs/."""
+    """Lines `id|text|normalized text` without a header, and the audio in wavs/."""
     with metadata.open(encoding="utf-8", errors="replace") as lines:
         fields = lines.readline().rstrip("\n").split("|")
     try:

@@ -1,4 +1,4 @@
-"""LoRA, low-rank adaptation (https://arxiv.org/abs/2106.09685), with rank-stabilised scaling (https://arxiv.org/abs/2312.03732).
+"""LoRA, low-rank adaptation (https://arxiv.org/abs/2106.09685), with rank-stabilized scaling (https://arxiv.org/abs/2312.03732).
 
     ΔW = s · B A  (or s · (B A − B₀A₀))      A (rank, in·k)   B (out, rank)   s = alpha / rank, or alpha / √rank with `scale="rs"`
 

@@ -3,7 +3,7 @@
     ΔW = s · B R A,   W = U Σ Vᵀ,   B = Uᵣ Σᵣ,   A = Vᵣᵀ      A (rank, in·k), B (out, rank) frozen   R (rank, rank)   s = alpha / rank
 
 Only R trains: rank² numbers a layer, however wide it is. The paper draws it from N(0, 10⁻⁵); here it starts at zero, which trains
-as well (its gradient BᵀGAᵀ is not zero) and is the base exactly. A and B are in the file: singular vectors of neighbouring values
+as well (its gradient BᵀGAᵀ is not zero) and is the base exactly. A and B are in the file: singular vectors of neighboring values
 would come out otherwise for a base in half precision, or on another machine.
 """
 

@@ -3,7 +3,7 @@
     ΔW = s · C M R      C (out, rank) columns of W, R (rank, in·k) rows of W, frozen   M (rank, rank)   s = alpha / rank
 
 Only M trains, from zero: rank² numbers a layer. Columns and rows are those that span W best: one after the other the one with most left
-after projection on those that are taken (pivoted Gram and Schmidt). The abstract says that a skeleton is selected and a small matrix learnt; which
+after projection on those that are taken (pivoted Gram and Schmidt). The abstract says that a skeleton is selected and a small matrix learned; which
 selection and start the paper has could not be checked. The indices are in the file.
 """
 

@@ -8,7 +8,7 @@ A and B start Gaussian: with both sides at zero no gradient would flow.
 
 The abstract gives the form; the penalty's weight, the start and the pruning rule are this project's choice. L1 with Adam
 never reaches an exact zero, so the penalty is applied as its proximal step (soft threshold by lr·sparsity) after every
-optimiser step: as Adam moves by lr·m/√v, a coefficient survives while its gradient's mean exceeds about `sparsity` of its
+optimizer step: as Adam moves by lr·m/√v, a coefficient survives while its gradient's mean exceeds about `sparsity` of its
 root mean square. What is left of the others at the end, below `prune` of the largest contribution |s|·‖b‖·‖a‖, is dropped.
 Zeroed coefficients are zero in the file, and cost nothing when merged. On a toy whose layers use 2 of 8 shared ranks,
 sparsity 0.02 left no zero, 0.3 zeroed up to 60 % of an unused layer, and pruning at 0.05 half of all.
@@ -25,7 +25,7 @@ from asrpeft.methods.base import LayerAdapter, Plan, WeightConfig, positive, reg
 
 
 class ProximalL1(Plan):
-    """Soft-threshold every coefficient by lr·sparsity: the exact minimiser of the L1 term around the step just taken.
+    """Soft-threshold every coefficient by lr·sparsity: the exact minimizer of the L1 term around the step just taken.
     At the end, drop the coefficients that contribute least."""
 
     def __init__(self, sparsity: float, prune: float = 0.0):

@@ -12,7 +12,7 @@ from asrpeft.scoring.errors import Score
 from asrpeft.scoring.groups import Breakdown
 from asrpeft.scoring.mistakes import Confusions, Hallucination, NonSpeech, confusions, insertion_runs
 from asrpeft.scoring.recall import Recall
-from asrpeft.scoring.significance import Comparison, Gate, compare_all
+from asrpeft.scoring.significance import Comparison, NonInferiority, compare_all
 from asrpeft.scoring.speed import Speed
 
 
@@ -46,7 +46,7 @@ class Report:
     hot_words: Mapping[str, Sequence[Recall]] = field(default_factory=dict)
     calibrations: Mapping[str, Calibration] = field(default_factory=dict)
     nonspeech: Mapping[str, NonSpeech] = field(default_factory=dict)
-    guards: Mapping[str, Gate] = field(default_factory=dict)
+    guards: Mapping[str, NonInferiority] = field(default_factory=dict)
     conditions: tuple[Condition, ...] = ()
     speeds: Mapping[str, Speed] = field(default_factory=dict)
     curve: tuple[Amount, ...] = ()

@@ -1,7 +1,7 @@
 """The report as one HTML file that opens anywhere, offline: style, script, pictures and audio are inside it.
 
 Every alignment is drawn as columns, reference above hypothesis, with a letter under each mistake (S, D, I), so that it
-can be read without colours. Texts run in their own direction (`dir="auto"`). Rows can be searched and sorted; the worst
+can be read without colors. Texts run in their own direction (`dir="auto"`). Rows can be searched and sorted; the worst
 come first, and where there are more than `most_rows` utterances only those are listed, and the page says so.
 """
 

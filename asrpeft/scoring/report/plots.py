@@ -19,14 +19,14 @@ from asrpeft.scoring.report.contents import Amount, Condition, Report
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-COLOURS = (
+COLORS = (
     "#0b5fa5",
     "#c8501e",
     "#3a7d34",
     "#7a4fa3",
     "#8a6d00",
     "#0f8a8a",
-)  # told apart in grey and by colour-blind eyes
+)  # told apart in gray and by color-blind eyes
 _MARKERS = "osD^vP"
 _MOST_GROUPS = 30
 
@@ -95,7 +95,7 @@ def by_speaker(a: Score, b: Score) -> Figure:
     across, up = ([rate[speaker] for speaker in both] for rate in rates_of)
     top = 1.08 * max([*across, *up, 1.0])
     axes.plot([0, top], [0, top], color="#999", linewidth=1, zorder=0)
-    axes.scatter(across, up, s=26, color=COLOURS[0], alpha=0.75, edgecolor="white", linewidth=0.5)
+    axes.scatter(across, up, s=26, color=COLORS[0], alpha=0.75, edgecolor="white", linewidth=0.5)
     axes.set(xlim=(0, top), ylim=(0, top), xlabel=f"WER under {a.name}, %", ylabel=f"WER under {b.name}, %")
     axes.text(0.97, 0.04, f"{b.name} better", transform=axes.transAxes, ha="right", size=8, color="#555")
     axes.text(0.03, 0.95, f"{a.name} better", transform=axes.transAxes, ha="left", va="top", size=8, color="#555")
@@ -129,7 +129,7 @@ def distribution(scores: Sequence[Score]) -> Figure:
         found = np.sort([min(100 * row.counts.wer, 150.0) for row in score.rows if row.counts.words])
         share = 100 * np.arange(1, len(found) + 1) / len(found)
         style = ("-", "--", "-.", ":")[place % 4]
-        axes.step([0, *found], [0, *share], where="post", color=COLOURS[place % 6], linestyle=style, label=score.name)
+        axes.step([0, *found], [0, *share], where="post", color=COLORS[place % 6], linestyle=style, label=score.name)
     axes.set(xlabel="WER of the utterance, %", ylabel="utterances, %", ylim=(0, 101), xlim=(0, None))
     axes.legend(frameon=False, fontsize=8, loc="lower right")
     return figure
@@ -173,8 +173,8 @@ def reliability(calibrations: Iterable[tuple[str, Calibration]]) -> Figure:
     for place, (name, made) in enumerate(calibrations):
         sizes = [20 + 160 * one.count / made.words for one in made.bins]
         points = ([one.confidence for one in made.bins], [one.accuracy for one in made.bins])
-        axes.plot(*points, color=COLOURS[place % 6], linewidth=1)
-        axes.scatter(*points, s=sizes, color=COLOURS[place % 6], alpha=0.7, label=f"{name}, ECE {made.ece:.3f}")
+        axes.plot(*points, color=COLORS[place % 6], linewidth=1)
+        axes.scatter(*points, s=sizes, color=COLORS[place % 6], alpha=0.7, label=f"{name}, ECE {made.ece:.3f}")
     axes.set(xlim=(0, 1.02), ylim=(0, 1.02), xlabel="confidence", ylabel="share of words right")
     axes.legend(frameon=False, fontsize=8, loc="upper left")
     return figure
@@ -193,10 +193,10 @@ def _canvas(*, width: float = 6.4, height: float) -> tuple[Figure, Any]:
 
 
 def _dot(axes: Any, y: float, rate: float, interval: Interval, place: int, label: str | None = None) -> None:
-    colour = COLOURS[place % 6]
+    color = COLORS[place % 6]
     if interval.known:
-        axes.plot([100 * interval.low, 100 * interval.high], [y, y], color=colour, linewidth=2, alpha=0.6)
-    axes.plot([100 * rate], [y], marker=_MARKERS[place % 6], color=colour, markersize=6, linestyle="none", label=label)
+        axes.plot([100 * interval.low, 100 * interval.high], [y, y], color=color, linewidth=2, alpha=0.6)
+    axes.plot([100 * rate], [y], marker=_MARKERS[place % 6], color=color, markersize=6, linestyle="none", label=label)
 
 
 def _line(axes: Any, across: Iterable[float], scores: Sequence[Score], place: int, name: str) -> None:
@@ -205,7 +205,7 @@ def _line(axes: Any, across: Iterable[float], scores: Sequence[Score], place: in
     low = [w - least if least == least else 0.0 for w, (least, _) in zip(wer, intervals, strict=True)]
     high = [most - w if most == most else 0.0 for w, (_, most) in zip(wer, intervals, strict=True)]
     bars = np.maximum([low, high], 0.0)
-    axes.errorbar(across, wer, yerr=bars, marker=_MARKERS[place % 6], color=COLOURS[place % 6], capsize=3, label=name)
+    axes.errorbar(across, wer, yerr=bars, marker=_MARKERS[place % 6], color=COLORS[place % 6], capsize=3, label=name)
 
 
 def _names(axes: Any, names: Sequence[str]) -> None:

@@ -25,8 +25,8 @@ def trn_ids(score: Score) -> list[str]:
     """Ids as trn can hold them, all different: the speaker first, where sclite reads it; no brackets, no spaces."""
     made: dict[str, None] = {}
     for row in score.rows:
-        told = row.speaker is None or row.id == row.speaker or row.id.startswith((f"{row.speaker}-", f"{row.speaker}_"))
-        one = row.id if told else f"{row.speaker}-{row.id}"
+        named = row.speaker is None or row.id == row.speaker or row.id.startswith((f"{row.speaker}-", f"{row.speaker}_"))
+        one = row.id if named else f"{row.speaker}-{row.id}"
         plain = candidate = re.sub(r"[()\s]+", "_", one)
         again = 1
         while candidate in made:

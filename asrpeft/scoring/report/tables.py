@@ -93,17 +93,17 @@ def tables(report: Report) -> Iterator[Table]:
 def origin(report: Report) -> Table | None:
     """How the report came about, for a page that is read later: one line a fact, a list or a group of facts in one cell."""
 
-    def told(value: Any) -> str:
+    def as_text(value: Any) -> str:
         if isinstance(value, Mapping):
-            return ", ".join(f"{key} {told(part)}" for key, part in value.items() if part is not None)
-        return "; ".join(map(told, value)) if isinstance(value, list | tuple) else str(value)
+            return ", ".join(f"{key} {as_text(part)}" for key, part in value.items() if part is not None)
+        return "; ".join(map(as_text, value)) if isinstance(value, list | tuple) else str(value)
 
-    rows = tuple((key.replace("_", " "), told(value)) for key, value in report.made_by.items() if value not in (None, [], {}))
+    rows = tuple((key.replace("_", " "), as_text(value)) for key, value in report.made_by.items() if value not in (None, [], {}))
     return Table("How this was made", ("what", ""), rows, 2) if rows else None
 
 
 def systems(report: Report) -> Table:
-    """The head of the report: rates and intervals, raw beside normalised."""
+    """The head of the report: rates and intervals, raw beside normalized."""
     rows = tuple(
         (
             score.name,
@@ -125,8 +125,8 @@ def systems(report: Report) -> Table:
         else "no intervals"
     )
     below = (
-        f"{first.utterances:,} utterances{who}, {first.words:,} words, {first.characters:,} characters; normaliser "
-        f"{first.normaliser}; {how}; raw: texts as given."
+        f"{first.utterances:,} utterances{who}, {first.words:,} words, {first.characters:,} characters; normalizer "
+        f"{first.normalizer}; {how}; raw: texts as given."
     )
     return Table(report.title, ("system", "WER %", "interval", "CER %", "interval", "raw WER", "raw CER"), rows, 1, below)
 

@@ -38,7 +38,7 @@ def of_score(score: Score) -> Row:
     return {
         "wer": score.wer, **bounds("wer", score.wer_interval), "cer": score.cer, **bounds("cer", score.cer_interval), "interval_unit": score.interval_unit,
         "words": counts.words, "substitutions": counts.substitutions, "insertions": counts.insertions, "deletions": counts.deletions,
-        "characters": score.characters, "utterances": score.utterances, "normaliser": score.normaliser,
+        "characters": score.characters, "utterances": score.utterances, "normalizer": score.normalizer,
     }  # fmt: skip
 
 

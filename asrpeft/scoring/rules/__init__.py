@@ -1,1 +1,1 @@
-"""Rules of writing, one file per normaliser; a new file here is found and tested without any other edit."""
+"""Rules of writing, one file per normalizer; a new file here is found and tested without any other edit."""

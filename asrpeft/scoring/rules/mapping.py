@@ -5,7 +5,7 @@ TSV:   one rule a line, `from<TAB>to`, or `from<TAB>to<TAB>word` for whole words
 JSON:  `{"from": "to", …}`, or `{"substrings": {…}, "words": {…}}`.
 
 All rules apply at once in one pass, the longest first, so that no rule feeds another and their order does not matter.
-Both sides are brought to NFC. The version is a hash of the rules, so a changed file is a changed normaliser.
+Both sides are brought to NFC. The version is a hash of the rules, so a changed file is a changed normalizer.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from pathlib import Path
 import regex
 
 from asrpeft.errors import BadInput
-from asrpeft.scoring.normalise import Step, register
+from asrpeft.scoring.normalize import Step, register
 
 _EXAMPLE = "Each line is `from<TAB>to`, or `from<TAB>to<TAB>word` for whole words."
 

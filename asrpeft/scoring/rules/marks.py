@@ -21,7 +21,7 @@ import unicodedata
 
 import regex
 
-from asrpeft.scoring.normalise import Step, register
+from asrpeft.scoring.normalize import Step, register
 
 _APOSTROPHES = "'’‘ʼ`´′＇"
 _IN_WORD_APOSTROPHE = regex.compile(rf"(?<=[\p{{L}}\p{{M}}])[{_APOSTROPHES}](?=\p{{L}})")

@@ -11,7 +11,7 @@ import unicodedata
 import regex
 
 from asrpeft.errors import BadInput
-from asrpeft.scoring.normalise import Step, register
+from asrpeft.scoring.normalize import Step, register
 
 _NATIVE_DIGIT = regex.compile(r"(?![0-9])\p{Nd}")
 _GROUPED = regex.compile(r"(?<![\d.,٬])\d{1,3}(?:[,٬]\d{2,3})*[,٬]\d{3}(?![\d,٬])")  # 1,000,000 and the Indian 10,00,000

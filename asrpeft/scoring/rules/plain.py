@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from asrpeft.scoring.normalise import Step, register
+from asrpeft.scoring.normalize import Step, register
 
 
 @register("none")

@@ -6,7 +6,7 @@ Use it after `marks`: `marks+split`.
 
 from __future__ import annotations
 
-from asrpeft.scoring.normalise import Step, register
+from asrpeft.scoring.normalize import Step, register
 from asrpeft.scoring.writing import split_clusters
 
 

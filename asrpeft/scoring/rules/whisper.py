@@ -1,4 +1,4 @@
-"""`whisper-basic` and `whisper-english`: Whisper's own normalisers, for numbers that compare with published ones.
+"""`whisper-basic` and `whisper-english`: Whisper's own normalizers, for numbers that compare with published ones.
 
 Known damage. `whisper-basic` turns every combining mark into a space: a Hindi or Thai word falls into pieces, and a
 word whose vowel was wrong can count as right. `whisper-english` deletes marks and the accents of letters. Both say
@@ -21,7 +21,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from asrpeft.errors import BadInput
-from asrpeft.scoring.normalise import Step, register
+from asrpeft.scoring.normalize import Step, register
 from asrpeft.scoring.writing import combining_marks
 
 _CHECKPOINTS = tuple(f"openai/whisper-{size}" for size in ("tiny", "base", "small", "medium", "large-v2", "large-v3"))

@@ -1,7 +1,7 @@
 """When a stream's words are decoded, shown and committed: one file a policy, found by name.
 
 A policy sees the audio in blocks of `BLOCK` samples, however it arrived, and has a `decode` to call. It says what it
-found through its `Said`, which keeps times from going back.
+found through its `EventWriter`, which keeps times from going back.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ BLOCK = WINDOW  # samples: what the speech detector takes at a time, 32 ms
 
 
 class Decode(Protocol):
-    def __call__(self, samples: np.ndarray, said: str = "") -> Sequence[Word]:
-        """Words of (n,) samples of at most 30 s, with times from their beginning; those after `said`, which was
+    def __call__(self, samples: np.ndarray, committed: str = "") -> Sequence[Word]:
+        """Words of (n,) samples of at most 30 s, with times from their beginning; those after `committed`, which was
         committed of the same samples before."""
         ...
 
 
-class Tape:
+class AudioBuffer:
     """The audio that may still be needed, addressed by time since the stream began."""
 
     def __init__(self) -> None:
@@ -58,7 +58,7 @@ class Tape:
         return (self.end - self._first) / SAMPLE_RATE
 
 
-class Said:
+class EventWriter:
     """Makes events; what is committed only appends, and its times never go back."""
 
     def __init__(self, clock: Callable[[], float], language: Callable[[], str | None] = lambda: None):
@@ -106,8 +106,8 @@ class Policy(ABC):
     class Config:
         """No settings."""
 
-    def __init__(self, decode: Decode, config: Any, said: Said):
-        self.decode, self.config, self.said = decode, config, said
+    def __init__(self, decode: Decode, config: Any, events: EventWriter):
+        self.decode, self.config, self.events = decode, config, events
 
     @abstractmethod
     def step(self, block: np.ndarray) -> list[Event]:
@@ -141,12 +141,12 @@ class SpeechPolicy(Policy):
             if not self.step_s > 0:
                 raise BadInput(f"step_s must be above 0, got {self.step_s}.")
             if not self.max_s <= 29.5:
-                raise BadInput(f"max_s must be at most 29.5, what a recogniser of 30 s takes with some margin; got {self.max_s}.")
+                raise BadInput(f"max_s must be at most 29.5, what a recognizer of 30 s takes with some margin; got {self.max_s}.")
 
-    def __init__(self, decode: Decode, config: Config, said: Said):
-        super().__init__(decode, config, said)
+    def __init__(self, decode: Decode, config: Config, events: EventWriter):
+        super().__init__(decode, config, events)
         self.detector = SpeechDetector(threshold=config.threshold, min_silence_s=config.min_silence_s, pad_s=config.pad_s, max_s=config.max_s)
-        self.tape = Tape()
+        self.buffer = AudioBuffer()
         # What a start of speech may lie back when it is told: a sound too short for speech, and the silence that is waited
         # for after it. What is older is forgotten while nobody speaks.
         self.history: Seconds = max(2.0, config.min_silence_s + config.pad_s + 0.5)
@@ -155,11 +155,11 @@ class SpeechPolicy(Policy):
 
     @property
     def now(self) -> Seconds:
-        return self.tape.end / SAMPLE_RATE
+        return self.buffer.end / SAMPLE_RATE
 
     @property
     def kept(self) -> Seconds:
-        return self.tape.seconds
+        return self.buffer.seconds
 
     @abstractmethod
     def speaking(self, start: Seconds) -> list[Event]:
@@ -170,25 +170,25 @@ class SpeechPolicy(Policy):
         """Speech lasted from `start` to `end`: commit what is open of it."""
 
     def step(self, block: np.ndarray) -> list[Event]:
-        self.tape.add(block)
+        self.buffer.add(block)
         found = self._turn(self.detector.feed(block))
         if self.open is not None and self.now >= self.next_step:
             self.next_step += self.config.step_s
-            self.said.begin()
+            self.events.begin()
             found += self.speaking(self.open)
-        self.tape.forget_before(self.now - self.history if self.open is None else self.open)
+        self.buffer.forget_before(self.now - self.history if self.open is None else self.open)
         return found
 
     def close(self, rest: np.ndarray) -> list[Event]:
         if len(rest):
-            self.tape.add(rest)
+            self.buffer.add(rest)
             events = self.detector.feed(rest)
         else:
             events = []
         commits = self._turn([*events, *self.detector.flush()])
         # What the end of the stream settles belongs to the final event.
         words = [word for event in commits for word in event.words]
-        self.said.begin()
+        self.events.begin()
         if commits:
             last = commits[-1]
             return [
@@ -201,7 +201,7 @@ class SpeechPolicy(Policy):
                     latency=sum(event.latency for event in commits),
                 )
             ]
-        return [self.said.event("final", (), offset=0.0, start=self.now, end=self.now, now=self.now)]
+        return [self.events.event("final", (), offset=0.0, start=self.now, end=self.now, now=self.now)]
 
     def _turn(self, events: Sequence[tuple[str, Seconds]]) -> list[Event]:
         found: list[Event] = []
@@ -209,7 +209,7 @@ class SpeechPolicy(Policy):
             if kind == "start":
                 self.open, self.next_step = time, time + self.config.step_s
             elif self.open is not None:
-                self.said.begin()
+                self.events.begin()
                 found += self.finish(self.open, time)
                 self.open = None
         return found

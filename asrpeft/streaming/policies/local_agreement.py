@@ -28,29 +28,29 @@ def agreed(before: Sequence[Word], now: Sequence[Word]) -> int:
 
 @register("local-agreement")
 class LocalAgreement(SpeechPolicy):
-    def __init__(self, decode, config, said):
-        super().__init__(decode, config, said)
+    def __init__(self, decode, config, events):
+        super().__init__(decode, config, events)
         self._committed: list[Word] = []  # of the speech that goes on, with times since the stream began
         self._before: Sequence[Word] = ()  # the open words of the last hypothesis
 
     def speaking(self, start):
-        open_words = list(self.decode(self.tape.between(start, self.now), _text(self._committed)))
+        open_words = list(self.decode(self.buffer.between(start, self.now), _text(self._committed)))
         n = agreed(self._before, open_words)
         found: list[Event] = []
         if n:
-            found.append(self.said.event("commit", open_words[:n], offset=start, start=start, end=self.now, now=self.now))
+            found.append(self.events.event("commit", open_words[:n], offset=start, start=start, end=self.now, now=self.now))
             self._committed += found[-1].words
         self._before = open_words[n:]
         if self._before:
-            found.append(self.said.event("partial", self._before, offset=start, start=start, end=self.now, now=self.now))
+            found.append(self.events.event("partial", self._before, offset=start, start=start, end=self.now, now=self.now))
         return found
 
     def finish(self, start, end) -> list[Event]:
         # Over-long speech is cut in the past, perhaps before words that are committed: those belong to what follows.
         later = [word for word in self._committed if word.start >= end]
-        words = [] if later else self.decode(self.tape.between(start, end), _text(self._committed))
+        words = [] if later else self.decode(self.buffer.between(start, end), _text(self._committed))
         self._committed, self._before = later, ()
-        return [self.said.event("commit", words, offset=start, start=start, end=end, now=self.now)] if words else []
+        return [self.events.event("commit", words, offset=start, start=start, end=end, now=self.now)] if words else []
 
 
 def _text(words: Sequence[Word]) -> str:

@@ -1,8 +1,8 @@
-"""Text normalisers by name and version: what counts as the same word is a choice, and it is part of the result.
+"""Text normalizers by name and version: what counts as the same word is a choice, and it is part of the result.
 
-    normaliser("marks")                          the default: case and punctuation go, combining marks stay
-    normaliser("marks+numbers")                  steps joined by `+` run from left to right
-    normaliser("marks+map:orthography.tsv")      what follows `:` is the step's argument
+    normalizer("marks")                          the default: case and punctuation go, combining marks stay
+    normalizer("marks+numbers")                  steps joined by `+` run from left to right
+    normalizer("marks+map:orthography.tsv")      what follows `:` is the step's argument
 
 A step is one small class in `rules/`, registered under its name. Changing what a step does to any text changes
 its `version`, so that two scores with the same label (`marks@1`) were made with the same rules.
@@ -60,7 +60,7 @@ def register(name: str) -> Callable[[type[Step]], type[Step]]:
 
 
 @dataclass(frozen=True)
-class Normaliser:
+class Normalizer:
     """Steps run from left to right. Call it on a text; `label` (name@version) belongs beside every score."""
 
     name: str
@@ -84,29 +84,29 @@ class Normaliser:
         return tuple(warning for step in self.steps for warning in step.damage(texts))
 
 
-def normaliser(name: str | Normaliser = DEFAULT) -> Normaliser:
-    """The normaliser of that name.
+def normalizer(name: str | Normalizer = DEFAULT) -> Normalizer:
+    """The normalizer of that name.
 
     Args:    name: a step (`none`, `marks`, `split`, `whisper-basic`, …), or several joined by `+`, each with an
              argument after `:` where it takes one, e.g. `marks+numbers:en` or `map:spelling.tsv+marks`.
     Raises:  BadInput for an unknown step, a missing or superfluous argument, or a mapping file that cannot be read.
     """
-    if isinstance(name, Normaliser):
+    if isinstance(name, Normalizer):
         return name
-    known = normalisers()
+    known = normalizers()
     either = "|".join(regex.escape(step) for step in known)
     steps = []
     for part in regex.split(rf"\+(?=(?:{either})(?:[:+]|$))", name):
         step, colon, argument = part.partition(":")
         if step not in known:
-            raise BadInput(f"no normaliser is called {step!r}. There are {', '.join(known)}; join them with +, as marks+numbers.")
+            raise BadInput(f"no normalizer is called {step!r}. There are {', '.join(known)}; join them with +, as marks+numbers.")
         kind = known[step]
         if colon and kind.argument_help is None:
-            raise BadInput(f"normaliser {step} takes no argument, and {argument!r} was given. Write just {step}.")
+            raise BadInput(f"normalizer {step} takes no argument, and {argument!r} was given. Write just {step}.")
         if kind.argument_needed and not argument:
-            raise BadInput(f"normaliser {step} needs {kind.argument_help}. Write {step}:{str(kind.argument_help).split()[0]}.")
+            raise BadInput(f"normalizer {step} needs {kind.argument_help}. Write {step}:{str(kind.argument_help).split()[0]}.")
         steps.append(kind(argument or None))
-    return Normaliser(name, tuple(steps))
+    return Normalizer(name, tuple(steps))
 
 
 @lru_cache(maxsize=1)
@@ -116,7 +116,7 @@ def _load() -> None:
         importlib.import_module(f"{package.__name__}.{module.name}")
 
 
-def normalisers() -> dict[str, type[Step]]:
+def normalizers() -> dict[str, type[Step]]:
     """Every step by name; `about` says in a line what it does."""
     _load()
     return dict(sorted(_STEPS.items()))

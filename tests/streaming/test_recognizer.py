@@ -1,4 +1,4 @@
-"""A stream through a recogniser: the adapter that was chosen is the one that hears, and the words are the offline
+"""A stream through a recognizer: the adapter that was chosen is the one that hears, and the words are the offline
 ones."""
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from asrpeft.jobs.checks import confidences
 from asrpeft.jobs.transcribe import transcribe
 from asrpeft.recognizer import load
 from asrpeft.scoring import score
-from asrpeft.streaming import ear, names, transcript
+from asrpeft.streaming import names, stream_decoder, transcript
 from tests.audio.test_vad import silence, voice
 from tests.decoding.lively import lively_recognizer
-from tests.decoding.test_greedy import stir
+from tests.decoding.test_greedy import perturb
 from tests.streaming.hearing import run
 
 
@@ -49,7 +49,7 @@ def recognizer():
     made.tokenizer = Wordy(made.tokenizer)
     for number, name in enumerate("pq"):
         made.adapt("lora", name=name, lang="sw", context="auto")
-        stir(made, name, number)
+        perturb(made, name, number)
     return made
 
 
@@ -61,7 +61,7 @@ def talk():
 def test_the_chosen_adapter_is_the_one_that_hears(recognizer, talk):
     heard = {}
     for name in (None, "p", "q"):
-        events = run(talk, [4_000, 333], decode=ear(recognizer, adapter=name, lang="sw"), settings={"step_s": 5})
+        events = run(talk, [4_000, 333], decode=stream_decoder(recognizer, adapter=name, lang="sw"), settings={"step_s": 5})
         offline = list(transcribe(recognizer, talk, adapter=name, lang="sw", vad=True))
         heard[name] = transcript(events)
         assert heard[name] == " ".join(one.text for one in offline)
@@ -69,8 +69,8 @@ def test_the_chosen_adapter_is_the_one_that_hears(recognizer, talk):
 
 
 @pytest.mark.parametrize("policy", names())
-def test_a_stream_through_a_recogniser_does_not_depend_on_its_chunks(recognizer, talk, policy):
-    hear = ear(recognizer, adapter="p", options=Options(max_new_tokens=20))
+def test_a_stream_through_a_recognizer_does_not_depend_on_its_chunks(recognizer, talk, policy):
+    hear = stream_decoder(recognizer, adapter="p", options=Options(max_new_tokens=20))
     whole = run(talk, decode=hear, policy=policy, settings={"step_s": 0.5})
     assert run(talk, [777] * 40, decode=hear, policy=policy, settings={"step_s": 0.5}) == whole
     assert transcript(whole)
@@ -79,7 +79,7 @@ def test_a_stream_through_a_recogniser_does_not_depend_on_its_chunks(recognizer,
 def test_committed_words_are_continued_not_repeated(recognizer, talk):
     (a, b), *_ = speech_segments(talk)
     samples = talk[round(a * 16_000) : round(b * 16_000)]
-    hear = ear(recognizer, adapter="p", options=Options(max_new_tokens=8))
+    hear = stream_decoder(recognizer, adapter="p", options=Options(max_new_tokens=8))
     said = " ".join(word.text for word in hear(samples)[:2])
     row = make_row(recognizer, samples, adapter="p")
     prompted = type(row)(samples, row.frames, (*row.prompt, *recognizer.encode_text(" " + said)), "p")
@@ -99,10 +99,10 @@ def test_a_word_has_one_probability_in_transcripts_streams_and_evaluations_where
     (a, b), *_ = speech_segments(talk)
     samples = talk[round(a * 16_000) : round(b * 16_000)]
     offline = [word for one in transcribe(recognizer, samples, adapter="p", options=options, word_times=True) for word in one.words]
-    live = ear(recognizer, adapter="p", options=options)(samples)
+    live = stream_decoder(recognizer, adapter="p", options=options)(samples)
     spoken = Corpus([Utterance("u", AudioRef(lambda: wav_of(samples), "u"), "x", duration=len(samples) / 16_000)])
     heard = transcribe_corpus(recognizer, spoken, adapter="p", options=options)
-    known = confidences(recognizer, score(["x"], heard.texts, normaliser="none"), heard, normaliser="none")[0]
+    known = confidences(recognizer, score(["x"], heard.texts, normalizer="none"), heard, normalizer="none")[0]
     assert len(known) > 1 and len(set(known)) > 1
     assert [word.probability for word in offline] == pytest.approx(known) == [word.probability for word in live]
 
@@ -115,11 +115,11 @@ def wav_of(samples: np.ndarray) -> bytes:
 
 def test_what_does_not_fit_is_said_before_the_stream_begins(recognizer):
     with pytest.raises(BadRoute, match="no adapter 'nobody'"):
-        ear(recognizer, adapter="nobody")
+        stream_decoder(recognizer, adapter="nobody")
     with pytest.raises(BadInput, match="--lang"):
-        ear(recognizer)
+        stream_decoder(recognizer)
     with pytest.raises(BadInput, match="timestamp"):
-        ear(recognizer, lang="sw", options=Options(timestamps=True))
+        stream_decoder(recognizer, lang="sw", options=Options(timestamps=True))
 
 
 def test_where_nothing_is_left_to_say_nothing_is_said_though_a_text_may_not_begin_with_its_end():
@@ -153,5 +153,5 @@ def test_a_long_sentence_never_leaves_the_decoder_without_room(prompt):
         real = made.tokenizer.plain.convert_tokens_to_ids
         made.tokenizer.plain.convert_tokens_to_ids = lambda text: 69 if text == "<|startofprev|>" else real(text)
         made.tokenizer.plain.unk_token_id = None
-    hear = ear(made, lang="sw", context="full", prompt=prompt)
+    hear = stream_decoder(made, lang="sw", context="full", prompt=prompt)
     assert isinstance(hear(np.zeros(16_000, np.float32), "ab " * 200), list)

@@ -2,7 +2,7 @@
 
 A piece of an adapter asks here for the change it makes to its layer. In training ΔW is part of the graph and made at every
 pass; in evaluation it is kept, so that a hundred decoding steps make it once. What it is made of (the piece's tensors, the
-adapter's shared ones, the frozen weight) is recognised by address and version counter; `parameter.data.copy_(…)` moves
+adapter's shared ones, the frozen weight) is recognized by address and version counter; `parameter.data.copy_(…)` moves
 neither, so call `CHANGES.forget(piece)` after it (going into training mode does too).
 
 At most `limit` bytes are kept (1 GiB unless set otherwise: `CHANGES.limit = …`). When they are full, a change gives way only to
@@ -34,7 +34,7 @@ class _Entry:
     used: int
 
 
-class Kept:
+class ChangeCache:
     """Changes by piece and dtype, at most `limit` bytes of them."""
 
     def __init__(self, limit: int):
@@ -103,7 +103,7 @@ class Kept:
             self._forget(id(piece))
 
 
-CHANGES = Kept(limit=1 << 30)
+CHANGES = ChangeCache(limit=1 << 30)
 
 
 def tensors_of(module: nn.Module) -> Iterator[Tensor]:

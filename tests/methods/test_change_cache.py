@@ -11,8 +11,8 @@ from torch.testing import assert_close
 
 from asrpeft.methods import LayerAdapter, Pool
 from asrpeft.methods.base import gaussian
-from asrpeft.methods.kept import CHANGES, Kept
-from tests.methods.cases import DIM, batch, make_layer, pass_through, recognizer, stir
+from asrpeft.methods.change_cache import CHANGES, ChangeCache
+from tests.methods.cases import DIM, batch, make_layer, pass_through, perturb, recognizer
 from tests.methods.planted import planted
 
 
@@ -85,7 +85,7 @@ def test_it_is_made_anew_when_what_it_is_made_of_changes(counted, what):
 
 @pytest.mark.parametrize("optimizer", [torch.optim.AdamW, torch.optim.SGD, torch.optim.Adafactor])
 @pytest.mark.parametrize("foreach", [False, True])
-def test_an_optimisers_step_is_seen(counted, optimizer, foreach):
+def test_an_optimizers_step_is_seen(counted, optimizer, foreach):
     _, adapter, piece = counted
     with torch.no_grad():
         before = ask(adapter, piece).clone()
@@ -178,7 +178,7 @@ class Piece(torch.nn.Module):
 
 
 def test_no_more_bytes_are_kept_than_the_bound_and_what_does_not_fit_is_made_each_time():
-    kept, pieces, made = Kept(limit=3 * 400), [Piece() for _ in range(5)], []
+    kept, pieces, made = ChangeCache(limit=3 * 400), [Piece() for _ in range(5)], []
 
     def ask(i):
         return kept.get(pieces[i], [], torch.float32, lambda: (made.append(i), (torch.zeros(100), None))[1])
@@ -196,13 +196,13 @@ def test_no_more_bytes_are_kept_than_the_bound_and_what_does_not_fit_is_made_eac
     assert kept.bytes <= 1200
     kept.forget(pieces[-1])
     assert kept.bytes <= 800
-    assert Kept(limit=10).get(pieces[0], [], torch.float32, lambda: (torch.zeros(100), None))[0].numel() == 100
+    assert ChangeCache(limit=10).get(pieces[0], [], torch.float32, lambda: (torch.zeros(100), None))[0].numel() == 100
 
 
 @torch.no_grad()
 def test_a_change_that_is_a_parameter_itself_takes_no_room():
     model = recognizer().float()
-    adapter = stir(model.adapt("full", name="a", where="decoder.layers.0.fc1"))
+    adapter = perturb(model.adapt("full", name="a", where="decoder.layers.0.fc1"))
     before = CHANGES.bytes
     ask(adapter, next(iter(adapter.pieces.values())))
     assert CHANGES.bytes == before

@@ -1,4 +1,4 @@
-"""What each writing system asks of a normaliser, as tables of cases. The words are made up for these tests."""
+"""What each writing system asks of a normalizer, as tables of cases. The words are made up for these tests."""
 
 import json
 import unicodedata
@@ -6,7 +6,7 @@ import unicodedata
 import pytest
 
 from asrpeft.errors import BadInput
-from asrpeft.scoring import DamagingNormaliser, normaliser, normalisers, score
+from asrpeft.scoring import DamagingNormalizer, normalizer, normalizers, score
 from asrpeft.scoring.writing import characters, combining_marks, spaceless_share
 
 MARKS = [
@@ -21,7 +21,7 @@ MARKS = [
     ("re\u00adsume zero\u200bwidth", "resume zero width"),
     ("[noise] {x} #tag @me 50% €5", "noise x tag me 50 5"),
     ("smile 🙂👍🏽 1\ufe0f\u20e3", "smile 1"),
-    # tones: Mboshi and its neighbours, Chao letters, downstep
+    # tones: Mboshi and its neighbors, Chao letters, downstep
     ("Wɔ́ á-dí, ndzó! Ɔ̀yɛ́.", "wɔ́ á dí ndzó ɔ̀yɛ́"),
     ("e\u0301 E\u0301 \u00e9", "\u00e9 \u00e9 \u00e9"),
     ("MA˥˩ ꜜkɔ", "ma˥˩ ꜜkɔ"),
@@ -56,29 +56,29 @@ MARKS = [
 
 @pytest.mark.parametrize(("given", "wanted"), MARKS)
 def test_marks_keeps_what_is_pronounced_and_drops_what_is_not(given, wanted):
-    assert normaliser("marks")(given) == wanted
+    assert normalizer("marks")(given) == wanted
 
 
 @pytest.mark.parametrize("text", [given for given, _ in MARKS])
 @pytest.mark.parametrize("name", ["none", "marks", "marks+split", "marks+numbers", "marks+numbers:en"])
-def test_a_normaliser_run_twice_changes_nothing_more(name, text):
-    once = normaliser(name)(text)
-    assert normaliser(name)(once) == once
+def test_a_normalizer_run_twice_changes_nothing_more(name, text):
+    once = normalizer(name)(text)
+    assert normalizer(name)(once) == once
 
 
 @pytest.mark.parametrize("text", [given for given, _ in MARKS])
 def test_marks_does_not_care_how_a_letter_is_composed(text):
-    rule = normaliser("marks")
+    rule = normalizer("marks")
     assert rule(unicodedata.normalize("NFD", text)) == rule(unicodedata.normalize("NFC", text))
 
 
 @pytest.mark.parametrize("text", ["नमस्ते दुनिया", "น้ำใส", "السَّلامُ", "wɔ́ ndzó ɔ̀yɛ́", "ဘာသာစကား"])
 def test_marks_loses_no_combining_mark(text):
-    assert combining_marks([normaliser("marks")(text)])[0] == combining_marks([unicodedata.normalize("NFC", text)])[0] > 0
+    assert combining_marks([normalizer("marks")(text)])[0] == combining_marks([unicodedata.normalize("NFC", text)])[0] > 0
 
 
 def test_none_changes_only_white_space():
-    assert normaliser("none")("  Hello,\tWorld!\u00a0 x") == "Hello, World! x"
+    assert normalizer("none")("  Hello,\tWorld!\u00a0 x") == "Hello, World! x"
 
 
 @pytest.mark.parametrize(
@@ -90,22 +90,22 @@ def test_none_changes_only_white_space():
         ("marks+numbers", "१२३ ٤٥ 1,234,567 10,00,000", "123 45 1234567 1000000"),
         ("marks+numbers", "3.14 twenty", "3.14 twenty"),
         ("marks+numbers:en", "twenty one cats", "21 cats"),
-        ("whisper-english", "It's the colour, Mr. Smith", None),
+        ("whisper-english", "It's the color, Mr. Smith", None),
         ("whisper-basic", "Hello, World!", "hello world"),
     ],
 )
-def test_other_normalisers_do_what_they_say(name, given, wanted):
-    made = normaliser(name)(given)
+def test_other_normalizers_do_what_they_say(name, given, wanted):
+    made = normalizer(name)(given)
     assert made == wanted if wanted is not None else made.startswith("it is the colo")
 
 
 def test_every_registered_step_says_what_it_does_and_has_a_version():
-    for name, step in normalisers().items():
+    for name, step in normalizers().items():
         assert name == name.lower() and len(step.about) > 15 and step.version
 
 
 def test_a_label_names_every_step_and_version():
-    assert normaliser("marks+numbers:en").label == "marks@1+numbers@1:en"
+    assert normalizer("marks+numbers:en").label == "marks@1+numbers@1:en"
 
 
 @pytest.mark.parametrize(
@@ -123,7 +123,7 @@ def test_a_label_names_every_step_and_version():
 )
 def test_a_wrong_name_is_refused_with_what_would_work(name, said):
     with pytest.raises(BadInput, match=said.replace(".", r"\.")):
-        normaliser(name)
+        normalizer(name)
 
 
 @pytest.mark.parametrize(
@@ -137,39 +137,39 @@ def test_a_wrong_name_is_refused_with_what_would_work(name, said):
     ],
 )
 def test_the_damage_whispers_rules_do_is_named_with_the_script(name, text, script):
-    with pytest.warns(DamagingNormaliser, match=script):
-        made = score([text], [text], normaliser=name, resamples=0)
+    with pytest.warns(DamagingNormalizer, match=script):
+        made = score([text], [text], normalizer=name, resamples=0)
     assert any(script in note and "marks" in note for note in made.notes)
 
 
 @pytest.mark.parametrize(("name", "text"), [("whisper-basic", "plain words"), ("marks", "नमस्ते"), ("none", "น้ำ")])
 def test_no_damage_is_cried_where_none_is_done(name, text, recwarn):
-    assert not any("use `marks`" in note for note in score([text], [text], normaliser=name, resamples=0).notes)
-    assert not [w for w in recwarn if w.category is DamagingNormaliser]
+    assert not any("use `marks`" in note for note in score([text], [text], normalizer=name, resamples=0).notes)
+    assert not [w for w in recwarn if w.category is DamagingNormalizer]
 
 
 def test_whisper_basic_really_does_the_damage_it_is_accused_of():
     """A wrong vowel sign and a missing one give the same text: the error disappears."""
-    rule = normaliser("whisper-basic")
-    assert rule("की") == rule("के") and normaliser("marks")("की") != normaliser("marks")("के")
+    rule = normalizer("whisper-basic")
+    assert rule("की") == rule("के") and normalizer("marks")("की") != normalizer("marks")("के")
 
 
 def test_a_mapping_file_makes_spellings_the_same(tmp_path):
     table = tmp_path / "orthography.tsv"
-    table.write_text("# Bantu: two ways to write one sound\nny\tɲ\nand\tna\tword\ncolour\tcolor\n-\t\n", encoding="utf-8")
-    rule = normaliser(f"marks+map:{table}")
-    assert rule("Nyama AND hand colour") == "ɲama na hand color"
+    table.write_text("# Bantu: two ways to write one sound\nny\tɲ\nand\tna\tword\ncolor\tcolor\n-\t\n", encoding="utf-8")
+    rule = normalizer(f"marks+map:{table}")
+    assert rule("Nyama AND hand color") == "ɲama na hand color"
     same = tmp_path / "orthography.json"
-    same.write_text(json.dumps({"substrings": {"ny": "ɲ", "colour": "color", "-": ""}, "words": {"and": "na"}}))
-    assert normaliser(f"marks+map:{same}").label == rule.label
+    same.write_text(json.dumps({"substrings": {"ny": "ɲ", "color": "color", "-": ""}, "words": {"and": "na"}}))
+    assert normalizer(f"marks+map:{same}").label == rule.label
     table.write_text("ny\tñ\n", encoding="utf-8")
-    assert normaliser(f"marks+map:{table}").label != rule.label
+    assert normalizer(f"marks+map:{table}").label != rule.label
 
 
 def test_mapping_rules_do_not_feed_each_other_and_the_longest_wins(tmp_path):
     table = tmp_path / "swap.tsv"
     table.write_text("a\tb\nb\ta\nab\tx\n", encoding="utf-8")
-    assert normaliser(f"map:{table}")("a b ab ba") == "b a x ab"
+    assert normalizer(f"map:{table}")("a b ab ba") == "b a x ab"
 
 
 @pytest.mark.parametrize(
@@ -187,7 +187,7 @@ def test_a_broken_mapping_file_is_refused_with_the_place(tmp_path, name, content
     path = tmp_path / name
     path.write_text(content, encoding="utf-8")
     with pytest.raises(BadInput, match=said):
-        normaliser(f"marks+map:{path}")
+        normalizer(f"marks+map:{path}")
 
 
 @pytest.mark.parametrize(
