@@ -10,7 +10,7 @@ from asrpeft.errors import BadInput
 from asrpeft.training.options import DEFAULT_EPOCHS, TrainingOptions, differences
 
 
-@pytest.mark.parametrize("given, told", [
+@pytest.mark.parametrize("given, raised", [
     ({"epochs": 2, "steps": 5}, "Keep one"),
     ({"steps": 0}, "--steps must be above 0"),
     ({"minutes": -1}, "--minutes must be above 0"),

@@ -88,7 +88,7 @@ def test_resuming_a_finished_run_trains_nothing(tmp_path, whole):
     assert done.steps == 9 and all(torch.equal(weights[n], t) for n, t in whole[0].items())
 
 
-@pytest.mark.parametrize("changes, told", [({"steps": 12}, "steps was 9 and is 12"), ({"lr": 0.5}, "lr"), ({"method": "full"}, "method")])
+@pytest.mark.parametrize("changes, raised", [({"steps": 12}, "steps was 9 and is 12"), ({"lr": 0.5}, "lr"), ({"method": "full"}, "method")])
 def test_another_run_is_not_resumed(tmp_path, changes, raised):
     stopped(tmp_path / "checkpoint", 2)
     with pytest.raises(BadInput, match=raised):
