@@ -17,7 +17,7 @@ from asrpeft.adapters.attention import NAME as ATTENTION
 from asrpeft.adapters.attention import watch
 from asrpeft.adapters.ctc import CTCHead
 from asrpeft.adapters.fingerprint import fingerprint
-from asrpeft.adapters.routing import Ambient, Route, Term, summed
+from asrpeft.adapters.routing import Ambient, Route, Term, is_sum, summed
 from asrpeft.adapters.sites import Site, site_for, sweep
 from asrpeft.errors import BadAdapter, BadInput, BadRoute, CannotAttach, CannotMerge
 from asrpeft.methods import configure, method
@@ -213,8 +213,7 @@ class Adapters(nn.Module):
         return Route(route.names, {name: terms for name, terms in sums.items() if terms != ((name, 1.0),)})
 
     def _terms(self, name: str) -> tuple[Term, ...]:
-        is_sum = isinstance(name, str) and name not in self and ("+" in name or "*" in name)
-        terms = summed(name) if is_sum else ((name, 1.0),)
+        terms = summed(name) if isinstance(name, str) and name not in self and is_sum(name) else ((name, 1.0),)
         for each, weight in terms:
             if weight != 1.0 and any(layer.kind in ("attention", "decoder") for layer, _ in self[each].placed()):
                 raise BadRoute(f"{each!r} has virtual tokens: they are there or not, and cannot be taken {weight:g} times.")

@@ -8,7 +8,9 @@ pass, perhaps after the `with` block has ended or on another thread.
 from __future__ import annotations
 
 import functools
+import math
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -25,14 +27,37 @@ Term = tuple[str, float]  # an adapter in a sum, and its weight
 
 
 def summed(text: str) -> tuple[Term, ...]:
-    """`sw+0.5*speaker-12` → (("sw", 1.0), ("speaker-12", 0.5)); weights may be negative (`a+-0.5*b`).
+    """`sw+0.5*speaker-12` → (("sw", 1.0), ("speaker-12", 0.5)); ` - ` between spaces takes away (`a - 0.5*b`), since names may hold hyphens.
 
-    Raises: BadRoute for what is no sum of names.
+    Raises: BadRoute for what is no sum of names, with what is wrong.
     """
-    found = [re.fullmatch(r"\s*(?:(-?\d*\.?\d+)\s*\*)?\s*([^*]*[^*\s])\s*", part) for part in text.split("+")]
-    if not all(found) or len({match[2] for match in found}) < len(found):
-        raise BadRoute(f"{text!r} is no sum of adapters: write it as sw+0.5*speaker-12, each name once.")
-    return tuple((match[2], float(match[1] or 1.0)) for match in found)
+    signs, parts = [1.0], re.split(r"\+|\s-\s", text)
+    signs += [-1.0 if mark.strip() == "-" else 1.0 for mark in re.findall(r"\+|\s-\s", text)]
+    terms = [_term(text, part, sign) for part, sign in zip(parts, signs)]
+    doubled = [name for name, n in Counter(name for name, _ in terms).items() if n > 1]
+    if doubled:
+        raise BadRoute(f"{text!r} is no sum of adapters: {doubled[0]!r} is named twice. Add its weights up.")
+    return tuple(terms)
+
+
+def is_sum(text: str) -> bool:
+    """Whether a name that nothing is called by is meant as a sum of names."""
+    return "+" in text or "*" in text or " - " in text
+
+
+def _term(text: str, part: str, sign: float) -> Term:
+    *weights, name = (piece.strip() for piece in part.split("*"))
+    how = "write it as sw+0.5*speaker-12, each name once"
+    if not name or len(weights) > 1 or "" in weights:
+        raise BadRoute(f"{text!r} is no sum of adapters: {part.strip() or 'nothing'!r} is no adapter with a weight; {how}. "
+                       f"(An adapter whose own name holds + or * can be part of no sum.)")  # fmt: skip
+    try:
+        weight = float(weights[0]) if weights else 1.0
+    except ValueError:
+        weight = math.nan
+    if not math.isfinite(weight):
+        raise BadRoute(f"{text!r} is no sum of adapters: the weight {weights[0]!r} is no number; {how}.")
+    return name, sign * weight
 
 
 @dataclass(frozen=True)
