@@ -13,23 +13,24 @@ https://arxiv.org/abs/2311.03099). Negative weights forget: arithmetic in adapte
 
 from __future__ import annotations
 
+import copy
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import reduce
 from operator import or_
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor
 
 from asrpeft.adapters.adapter import Adapter
-from asrpeft.adapters.ctc import CTCHead
 from asrpeft.adapters.routing import Term
 from asrpeft.corpus.traces import Record
 from asrpeft.errors import BadInput, CannotMerge
 from asrpeft.methods import configure, method
 from asrpeft.methods.layers import Layer
+from asrpeft.methods.tokens.language import LanguageVector
 
 if TYPE_CHECKING:
     from asrpeft.adapters.container import Adapters
@@ -68,9 +69,7 @@ Changes = dict[str, tuple[Tensor, Tensor | None]]  # by path: ΔW (out, in·k) a
 
 
 @torch.no_grad()
-def compose(
-    adapters: Adapters, terms: Sequence[Term], *, name: str, form: str = "auto", rank: int | None = None, drop: float = 0.0, seed: int = 0
-) -> Composed:
+def compose(adapters: Adapters, terms: Sequence[Term], *, name: str, form: str = "auto", rank: int | None = None, drop: float = 0.0, seed: int = 0) -> Composed:
     """One adapter in place of a sum of attached ones.
 
     Language, task, audio context, CTC head and a learned language vector are those of the first. What all were trained on stays on
@@ -137,8 +136,10 @@ def _changes(parts: Sequence[Adapter], terms: Sequence[Term], *, drop: float, se
             new_w, new_b = piece.merged(w, b)
             dw = weight * _thinned(new_w - w, drop, f"{seed}-{number}-{path}-w")
             db = None if b is None or new_b is None else weight * _thinned(new_b - b, drop, f"{seed}-{number}-{path}-b")
-            before_w, before_b = found.get(path, (0.0, None))
-            found[path] = before_w + dw, before_b if db is None else db if before_b is None else before_b + db
+            if path in found:
+                before_w, before_b = found[path]
+                dw, db = before_w + dw, before_b if db is None else db if before_b is None else before_b + db
+            found[path] = dw, db
     return found
 
 
@@ -163,20 +164,26 @@ def _new(adapters: Adapters, parts: Sequence[Adapter], method_name: str, name: s
     unfit = [layer.path for layer in layers if not cls.fits(layer, config)]
     if unfit:
         raise BadInput(f"{unfit[0]} cannot be written as {method_name}. Compose it as a full adapter: --as full.")
-    manifest = replace(parts[0].manifest, method=method_name, config=dict(vars(config)), where=[layer.path for layer in layers],
-                       sites=[layer.path for layer in layers], parent=None, training={}, scores={}, digest={}, language_slot=None, ctc_vocabulary=None)  # fmt: skip
+    sites = [layer.path for layer in layers]
+    of_its_own: dict[str, Any] = {"parent": None, "training": {}, "scores": {}, "digest": {}, "language_slot": None, "ctc_vocabulary": None}
+    manifest = replace(parts[0].manifest, method=method_name, config=dict(vars(config)), where=sites, sites=sites, **of_its_own)
     return Adapter(name, manifest, layers).eval()
+
+
+def _pieces(one: Adapter) -> dict[str, Any]:
+    """Its pieces, whose attributes are their method's."""
+    return dict(one.by_path())
 
 
 def _side_by_side(adapters: Adapters, parts: Sequence[Adapter], weights: Sequence[float], name: str) -> Adapter:
     """LoRAs as one LoRA: their factors beside each other. Where one has no factors, the others' leave room: zeros."""
     rank = sum(one.config.rank for one in parts)
     made = _new(adapters, parts, "lora", name, [path for one in parts for path in one.layers], {"rank": rank, "alpha": float(rank)})
-    for path, piece in made.by_path().items():
+    for path, piece in _pieces(made).items():
         piece.a.zero_(), piece.b.zero_()
         at = 0
         for one, weight in zip(parts, weights):
-            own = one.by_path().get(path)
+            own = _pieces(one).get(path)
             if own is not None:
                 piece.a[at : at + one.config.rank] = own.a
                 piece.b[:, at : at + one.config.rank] = weight * own.s * own.b
@@ -186,7 +193,7 @@ def _side_by_side(adapters: Adapters, parts: Sequence[Adapter], weights: Sequenc
 
 def _full(adapters: Adapters, parts: Sequence[Adapter], changes: Changes, name: str) -> tuple[Adapter, dict[str, float]]:
     made = _new(adapters, parts, "full", name, list(changes), {})
-    for path, piece in made.by_path().items():
+    for path, piece in _pieces(made).items():
         dw, db = changes[path]
         piece.dw.copy_(dw)
         if db is not None:
@@ -204,7 +211,7 @@ def _bits(adapters: Adapters, parts: Sequence[Adapter], changes: Changes, name: 
     _without_biases(changes, "one bit a weight")
     made = _new(adapters, parts, "bitdelta", name, list(changes), {})
     errors = {}
-    for path, piece in made.by_path().items():
+    for path, piece in _pieces(made).items():
         dw = changes[path][0]
         piece.take(dw)
         errors[path] = _relative(dw, piece.delta(dw))
@@ -219,12 +226,12 @@ def _low_rank(adapters: Adapters, parts: Sequence[Adapter], changes: Changes, na
         rank = max(needed.values())
         thick = [path for path in needed if 2 * needed[path] > min(changes[path][0].shape)]
         if thick:
-            errors = {r: _error(factors, r) for r in (4, 8, 16, 32)}
+            near = {r: _error(factors, r) for r in (4, 8, 16, 32)}
             raise BadInput(f"The sum is of rank {needed[thick[0]]} at {thick[0]}, so that no LoRA smaller than the layer is exact. Say how near it must be: "
-                           + ", ".join(f"--rank {r} (error {error:.0%})" for r, error in errors.items()) + "; or --as full, which is exact.")  # fmt: skip
+                           + ", ".join(f"--rank {r} (error {error:.0%})" for r, error in near.items()) + "; or --as full, which is exact.")  # fmt: skip
     made = _new(adapters, parts, "lora", name, list(changes), {"rank": rank, "alpha": float(rank)})
     errors = {}
-    for path, piece in made.by_path().items():
+    for path, piece in _pieces(made).items():
         u, s, v = (part[..., :rank] for part in factors[path])
         root, r = s.sqrt(), len(s)
         piece.a.zero_(), piece.b.zero_()
@@ -267,11 +274,10 @@ def _lead(adapters: Adapters, parts: Sequence[Adapter], terms: Sequence[Term], m
     if lead.language is not None:
         slot: Layer = adapters.layers["decoder.embed_tokens"]
         made.give_language_vector(slot, lead.language.config.slot)
-        made.language.v.copy_(lead.language.v)
+        cast(LanguageVector, made.language).v.copy_(lead.language.v)
         made.manifest = replace(made.manifest, language_slot=lead.manifest.language_slot)
     if lead.ctc is not None:
-        made.ctc = CTCHead(adapters.base.config.d_model, lead.ctc.vocabulary)
-        made.ctc.load_state_dict(lead.ctc.state_dict())
+        made.ctc = copy.deepcopy(lead.ctc)
         made.manifest = replace(made.manifest, ctc_vocabulary=list(lead.ctc.vocabulary))
 
 

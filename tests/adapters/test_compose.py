@@ -64,6 +64,7 @@ def test_any_sum_is_exact_as_a_full_adapter_and_says_how_far_a_lora_of_some_rank
     assert errors[0] > 0.01 and errors[0] > errors[1] >= errors[2] and errors[2] < 1e-5  # 16: the layers' own width
 
 
+@torch.no_grad()
 def test_the_error_that_is_said_is_the_distance_to_the_sum_and_no_lora_of_that_rank_is_nearer():
     model = adapted("loha", rank=2)
     found = compose(model.adapters, summed("loha"), name="near", rank=2)
@@ -108,7 +109,8 @@ def test_what_has_no_single_adapter_is_refused_with_the_reason():
 
 
 @pytest.mark.parametrize("how, match", [
-    ({"form": "zip"}, "no form 'zip'"), ({"drop": 1.0}, "--drop"), ({"drop": -0.1}, "--drop"), ({"rank": 0}, "at least 1"), ({"form": "full", "rank": 2}, "has none"),
+    ({"form": "zip"}, "no form 'zip'"), ({"drop": 1.0}, "--drop"), ({"drop": -0.1}, "--drop"), ({"rank": 0}, "at least 1"),
+    ({"form": "full", "rank": 2}, "has none"),
 ])  # fmt: skip
 def test_what_cannot_be_asked_is_refused(how, match):
     model = adapted("lora")

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import torch
 
-from asrpeft.methods.base import LayerAdapter, WeightConfig, register, zeros
+from asrpeft.methods.base import LayerAdapter, WeightConfig, positive, register, zeros
 
 
 @register("bitdelta")
@@ -23,6 +23,9 @@ class BitDelta(LayerAdapter):
     @dataclass(frozen=True)
     class Config(WeightConfig):
         seed: int = 0  # of a fresh one's signs
+
+        def __post_init__(self):
+            positive("bitdelta", seed=self.seed + 1)
 
     def __init__(self, layer, config, pool):
         super().__init__(layer, config, pool)
