@@ -1,5 +1,5 @@
-"""LoKr, FourierFT, HRA, RoAd, LN tuning and PiSSA against Hugging Face `peft`: the same outputs and the same gradients for
-the same tensors; and what single methods promise beyond the common tests."""
+"""LoKr, FourierFT, HRA, RoAd, LN tuning, C3A, MiSS, HiRA, DeLoRA, GraLoRA, WaveFT and PiSSA against Hugging Face `peft`: the same
+outputs and the same gradients for the same tensors; and what single methods promise beyond the common tests."""
 
 from __future__ import annotations
 
@@ -49,6 +49,40 @@ def ln(theirs, piece, layer):
     return [(norm.weight, piece.dw, lambda g: g), (norm.bias, piece.db, lambda g: g)]
 
 
+def c3a(theirs, piece, layer):
+    return [(set_to(theirs.c3a_kernel, "a", piece.c), piece.c, lambda g: g)]
+
+
+def miss(theirs, piece, layer):
+    return [(set_to(theirs.miss_block, "a", piece.b), piece.b, lambda g: g)]
+
+
+def hira(theirs, piece, layer):
+    return [(set_to(held, "a", own), own, lambda g: g) for held, own in ((theirs.hira_A, piece.a), (theirs.hira_B, piece.b))]
+
+
+def delora(theirs, piece, layer):
+    same = (theirs.delora_A, piece.a), (theirs.delora_B, piece.b), (theirs.delora_lambda, piece.length)
+    return [(set_to(held, "a", own), own, lambda g: g) for held, own in same]
+
+
+def gralora(theirs, piece, layer):
+    """Theirs has a block's factors beside those of the same input block, and those of the same output block."""
+
+    def of_a(a):  # (out blocks, in blocks, rank, in) -> (in blocks, in, out blocks · rank)
+        return a.permute(1, 3, 0, 2).flatten(2)
+
+    def of_b(b):  # (out blocks, in blocks, out, rank) -> (out blocks, in blocks · rank, out)
+        return b.transpose(2, 3).flatten(1, 2)
+
+    return [(set_to(theirs.gralora_A, "a", of_a(piece.a)), piece.a, of_a), (set_to(theirs.gralora_B, "a", of_b(piece.b)), piece.b, of_b)]
+
+
+def waveft(theirs, piece, layer):
+    theirs.waveft_indices["a"] = torch.stack([piece.at // layer.shape[1], piece.at % layer.shape[1]])
+    return [(set_to(theirs.waveft_spectrum, "a", piece.c), piece.c, lambda g: g)]
+
+
 def started(theirs, piece, layer):
     """Their base keeps the residual that their start leaves; with the same vectors but for signs, so does ours."""
     theirs_start = theirs.lora_B.a.weight @ theirs.lora_A.a.weight
@@ -66,6 +100,23 @@ CASES = {
     "road 2": ("road", road, {"group": 8, "entries": 2}, lambda: peft.RoadConfig(variant="road_2", group_size=8, target_modules=WHERE)),
     "road 4": ("road", road, {"group": 4, "entries": 4}, lambda: peft.RoadConfig(variant="road_4", group_size=4, target_modules=WHERE)),
     "ln": ("ln", ln, {"where": "*final_layer_norm"}, lambda: peft.LNTuningConfig(target_modules=r".*final_layer_norm")),
+    "c3a": ("c3a", c3a, {"block": 8}, lambda: peft.C3AConfig(block_size=8, target_modules=WHERE)),
+    "miss": ("miss", miss, {"rank": 3}, lambda: peft.MissConfig(r=3, target_modules=WHERE)),
+    "miss, weighted": ("miss", miss, {"rank": 4, "weighted": True}, lambda: peft.MissConfig(r=4, init_weights="bat", target_modules=WHERE)),
+    "hira": ("hira", hira, {"rank": 3, "alpha": 3.0}, lambda: peft.HiraConfig(r=3, target_modules=WHERE)),
+    "delora": ("delora", delora, {"rank": 3}, lambda: peft.DeloraConfig(r=3, target_modules=WHERE)),
+    "gralora": (
+        "gralora",
+        gralora,
+        {"rank": 4, "blocks": 2, "alpha": 6.0},
+        lambda: peft.GraloraConfig(r=4, gralora_k=2, alpha=6, hybrid_r=0, target_modules=WHERE),
+    ),
+    "waveft": (
+        "waveft",
+        waveft,
+        {"coefficients": 60, "scale": 3.0},
+        lambda: peft.WaveFTConfig(n_frequency=60, scaling=3.0, wavelet_family="db1", target_modules=WHERE),
+    ),
     "pissa": (
         "lora",
         started,
@@ -96,7 +147,8 @@ def test_peft_gives_the_same_outputs_and_gradients_for_the_same_tensors(case):
     with model.route("a"):
         got = model.base(**given()).logits
     assert (want - our_logits(model, None)).abs().max() > 1e-2
-    rough = {"atol": 2e-5, "rtol": 2e-4} if name in ("fourierft", "lora") else {"atol": 1e-7, "rtol": 1e-6}  # where they are in float32
+    in_float32 = {"fourierft": 2e-5, "lora": 2e-5, "waveft": 2e-5, "delora": 2e-5, "c3a": 2e-4}
+    rough = {"atol": in_float32[name], "rtol": 2e-4} if name in in_float32 else {"atol": 1e-7, "rtol": 1e-6}
     assert_close(got, want, **rough)
     for logits in (got, want):
         logits.square().mean().backward()

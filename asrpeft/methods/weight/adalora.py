@@ -25,12 +25,12 @@ class Budget(Plan):
         self.config = config
 
     def penalty(self, adapter):
-        gram = [m for piece in adapter.pieces_of("adalora") for m in (piece.p.T @ piece.p, piece.q @ piece.q.T)]
+        gram = [m for piece in adapter.pieces_of(adapter.method.name) for m in (piece.p.T @ piece.p, piece.q @ piece.q.T)]
         return self.config.orthogonal * sum((m - torch.eye(len(m), device=m.device)).square().sum() for m in gram) / len(gram)
 
     @torch.no_grad()
     def before_step(self, adapter, *, step, progress):
-        for piece in adapter.pieces_of("adalora"):
+        for piece in adapter.pieces_of(adapter.method.name):
             for name in ("p", "lam", "q"):
                 w, mean, spread = getattr(piece, name), getattr(piece, f"{name}_mean"), getattr(piece, f"{name}_spread")
                 importance = (w * w.grad).abs()
@@ -46,7 +46,7 @@ class Budget(Plan):
     @torch.no_grad()
     def allocate(self, adapter, share: float) -> None:
         """Set λ to zero outside the budget at `share` of its fall."""
-        pieces, config = adapter.pieces_of("adalora"), self.config
+        pieces, config = adapter.pieces_of(adapter.method.name), self.config
         if share == 0.0:
             return
         each = config.target + (config.rank - config.target) * (1 - share) ** 3
@@ -101,7 +101,7 @@ class AdaLoRA(LayerAdapter):
 
     @classmethod
     def compact(cls, config, pieces):
-        left = {path: piece.lam.nonzero().flatten() for path, piece in pieces.items()}
+        left = {path: piece.left() for path, piece in pieces.items()}
         if all(len(piece.lam) == 0 or not len(left[path]) for path, piece in pieces.items()):
             return super().compact(config, pieces)  # one that was never trained
         cut = {path: {"p": piece.p[:, left[path]], "q": piece.q[left[path]], "lam": piece.lam[left[path]]} for path, piece in pieces.items()}
@@ -109,8 +109,12 @@ class AdaLoRA(LayerAdapter):
 
     @classmethod
     def report(cls, pieces):
-        kept = {path: int(piece.lam.count_nonzero()) for path, piece in pieces.items()}
+        kept = {path: len(piece.left()) for path, piece in pieces.items()}
         return {"rank_by_layer": kept, "mean_rank": sum(kept.values()) / len(kept)}
+
+    def left(self) -> torch.Tensor:
+        """Which triplets do something."""
+        return self.lam.nonzero().flatten()
 
     def importance(self) -> torch.Tensor:
         """(rank,) of the triplets."""

@@ -1,0 +1,1 @@
+"""Mixtures: several small experts at a place, weighted for each frame or token by a router."""

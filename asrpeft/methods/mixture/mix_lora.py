@@ -1,0 +1,84 @@
+"""MoLoRA and SiRA, a mixture of LoRA experts (https://arxiv.org/abs/2309.05444, https://arxiv.org/abs/2311.09179).
+
+    y = W x + b + s · Σₑ gₑ(x) Bₑ Aₑ x,   g(x) = softmax(R x)      A (experts·rank, in)   B (out, experts·rank)   R (experts, in)   s = alpha / rank
+
+A router weighs the experts for each frame and token by itself. With `top_k` only the largest gates act (SiRA).
+`expert_dropout` closes experts at random in training, per frame or token, so that all learn; `balance` weighs a loss that spreads
+the work: experts · Σₑ fₑ Pₑ, with fₑ the share of tokens whose first choice e is and Pₑ its mean gate, 1 where all are used alike (padding, which is all
+zeros, counts as well). B starts at zero; experts·(rank·(out + in) + in) numbers train per layer. Its weight depends on what it reads: it cannot be merged.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from asrpeft.methods.base import LayerAdapter, gaussian, positive, register, within, zeros
+
+
+def gates(logits: Tensor, *, top_k: int, dropout: float) -> Tensor:
+    """(…, experts) weights of which at most `top_k` (if above 0) are not zero: not made to sum to one again, for then a single
+    choice would always weigh one, and no gradient would reach the router."""
+    if dropout:
+        closed = torch.rand_like(logits) < dropout
+        logits = logits.masked_fill(closed & ~closed.all(dim=-1, keepdim=True), -math.inf)  # one at least stays open
+    g = logits.softmax(dim=-1)
+    if 0 < top_k < logits.shape[-1]:
+        g = g.masked_fill(g < g.topk(top_k, dim=-1).values[..., -1:], 0.0)
+    return g
+
+
+def imbalance(logits: Tensor) -> Tensor:
+    """How unevenly experts are used: 1 if evenly, up to their number if one does everything."""
+    share = logits.softmax(dim=-1).flatten(0, -2)
+    first = F.one_hot(share.argmax(dim=-1), share.shape[-1]).to(share)
+    return share.shape[-1] * (first.mean(dim=0) * share.mean(dim=0)).sum()
+
+
+@register("mix_lora")
+class MixLoRA(LayerAdapter):
+    kinds = ("linear",)
+    mergeable = False
+    tries = ({"rank": 2, "experts": 3}, {"rank": 1, "experts": 4, "top_k": 2, "expert_dropout": 0.3, "balance": 0.1})
+
+    @dataclass(frozen=True)
+    class Config:
+        experts: int = 4
+        rank: int = 4  # of each expert
+        alpha: float = 8.0  # what experts give is scaled by alpha / rank
+        top_k: int = 0  # experts that act on a frame or token; 0: all
+        expert_dropout: float = 0.0
+        balance: float = 0.0  # weight of the loss that spreads the work
+
+        def __post_init__(self):
+            positive("mix_lora", experts=self.experts - 1, rank=self.rank, alpha=self.alpha)
+            within("mix_lora", 0, self.experts + 1, top_k=self.top_k)
+            within("mix_lora", 0, 1, expert_dropout=self.expert_dropout)
+            within("mix_lora", 0, math.inf, balance=self.balance)
+
+    def __init__(self, layer, config, pool):
+        super().__init__(layer, config, pool)
+        (out, inp), inner = layer.shape, config.experts * config.rank
+        self.s = config.alpha / config.rank
+        self.a, self.b = nn.Parameter(torch.empty(inner, inp)), zeros(out, inner)
+        nn.init.kaiming_uniform_(self.a, a=math.sqrt(5))
+        self.router = gaussian(config.experts, inp, std=inp**-0.5)
+
+    @classmethod
+    def size(cls, config, layer):
+        out, inp = layer.shape
+        return config.experts * (config.rank * (out + inp) + inp)
+
+    def forward(self, x, y, layer):
+        config = self.config
+        logits = F.linear(x, self.router.to(x.dtype)).float()
+        if self.training and config.balance:
+            self.add_loss(config.balance * imbalance(logits))
+        g = gates(logits, top_k=config.top_k, dropout=config.expert_dropout if self.training else 0.0)
+        thin = F.linear(x, self.a.to(x.dtype)).unflatten(-1, (config.experts, config.rank))
+        mixed = (g.to(thin.dtype)[..., None] * thin).flatten(-2)
+        return y + self.s * F.linear(mixed, self.b.to(mixed.dtype))
