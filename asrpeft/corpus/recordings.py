@@ -8,7 +8,7 @@ from pathlib import Path
 
 from asrpeft.audio.features import MAX_SECONDS
 from asrpeft.corpus.corpus import Corpus, Skipped
-from asrpeft.corpus.formats.folder import AUDIO
+from asrpeft.corpus.formats import AUDIO
 from asrpeft.corpus.lines import printable
 from asrpeft.corpus.read import read
 from asrpeft.corpus.utterance import AudioRef, Utterance

@@ -83,7 +83,7 @@ class PrefixScores:
         sums = logprobs.cumsum(1)
         self.sums = torch.cat([torch.zeros_like(sums[:, :1]), sums], 1)  # (rows, frames + 1, characters)
         silence = self.sums[:, :, 0].contiguous().numpy()
-        self.known = [{(): _Forward(np.full_like(row, NEVER), row, 0.0)} for row in silence]
+        self.known: list[dict[tuple[int, ...], _Forward]] = [{(): _Forward(np.full_like(row, NEVER), row, 0.0)} for row in silence]
 
     def __call__(self, row: int, labels: tuple[int, ...]) -> float:
         return self.known[row][labels].prefix

@@ -36,7 +36,7 @@ from asrpeft.methods import method as method_named
 from asrpeft.recognizer import Recognizer
 from asrpeft.recognizer.languages import canonical
 from asrpeft.scoring import score
-from asrpeft.training import Guard, Message, Progress, Scoring, Trained, TrainingOptions, train
+from asrpeft.training import Choice, Guard, Message, Progress, Scoring, Trained, TrainingData, TrainingOptions, train
 from asrpeft.training.checkpoints import read as read_checkpoint
 from asrpeft.training.choice import Rates
 from asrpeft.training.events import ignore
@@ -436,9 +436,9 @@ def _train(recognizer: Recognizer, adapter: Adapter, data: Corpus, dev: Corpus |
     prompt = prompts(recognizer, name, lang=lang, task=task)
     prompt(data[0])  # an unknown language or task is told before any audio is read
     return train(  # an adapter trained by CTC alone is scored too: it writes by its head
-        recognizer, name, data, prompt=prompt, options=options, dev=dev, guard=guard, nonspeech=nonspeech, keep=keep_weights,
+        recognizer, name, TrainingData(data, prompt, nonspeech), options=options,
+        choice=Choice(dev, None if dev is None else lambda: dev_rates(recognizer, name, dev, lang=lang, task=task, options=options), guard, keep_weights),
         checkpoint=checkpoint, resume=resume, progress=progress,
-        dev_score=None if dev is None else lambda: dev_rates(recognizer, name, dev, lang=lang, task=task, options=options),
     )  # fmt: skip
 
 

@@ -8,7 +8,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from asrpeft.corpus.formats.folder import AUDIO
+from asrpeft.corpus.formats import AUDIO
 from asrpeft.errors import BadInput
 
 SUFFIXES = AUDIO | {".mkv", ".mov", ".avi", ".m4b", ".m4v", ".3gp", ".mpg", ".mpeg", ".ts", ".asf", ".wmv", ".flv",

@@ -20,12 +20,12 @@ from asrpeft.methods.change_cache import CHANGES, Change, tensors_of
 from asrpeft.methods.layers import EmbeddingLayer, Layer
 from asrpeft.methods.plan import Plan, collect_loss
 from asrpeft.methods.pool import Holder, Pool
-from asrpeft.methods.registry import Description, describe, method, names, register
 from asrpeft.methods.settings import configure, one_of, positive, within
+from asrpeft.registry import Registry
 
 __all__ = [
-    "WEIGHTS", "Description", "Facts", "LayerAdapter", "Plan", "Pool", "WeightConfig",
-    "configure", "describe", "gaussian", "method", "names", "one_of", "positive", "register", "within", "zeros",
+    "METHODS", "WEIGHTS", "Facts", "LayerAdapter", "Plan", "Pool", "WeightConfig",
+    "configure", "gaussian", "method", "names", "one_of", "positive", "register", "within", "zeros",
 ]  # fmt: skip
 
 WEIGHTS = ("linear", "conv1d", "embedding")
@@ -207,3 +207,12 @@ def gaussian(*shape: int, std: float = 1.0) -> nn.Parameter:
 
 def zeros(*shape: int) -> nn.Parameter:
     return nn.Parameter(torch.zeros(shape))
+
+
+METHODS: Registry[type[LayerAdapter]] = Registry("method", "asrpeft.methods", more="`asrpeft methods NAME` describes one.")
+register, method = METHODS.register, METHODS.find
+
+
+def names() -> list[str]:
+    """The registered methods, in alphabetical order."""
+    return list(METHODS)

@@ -10,17 +10,15 @@ its `version`, so that two scores with the same label (`marks@1`) were made with
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import ClassVar
 
 import regex
 
 from asrpeft.errors import BadInput
+from asrpeft.registry import Registry
 
 DEFAULT = "marks"
 
@@ -45,18 +43,8 @@ class Step(ABC):
         return ()
 
 
-_STEPS: dict[str, type[Step]] = {}
-
-
-def register(name: str) -> Callable[[type[Step]], type[Step]]:
-    """Class decorator: makes a step known under `name`."""
-
-    def add(step: type[Step]) -> type[Step]:
-        step.name = name
-        _STEPS[name] = step
-        return step
-
-    return add
+STEPS: Registry[type[Step]] = Registry("normalizer", "asrpeft.scoring.rules", more="Join them with +, as marks+numbers.")
+register = STEPS.register
 
 
 @dataclass(frozen=True)
@@ -99,7 +87,7 @@ def normalizer(name: str | Normalizer = DEFAULT) -> Normalizer:
     for part in regex.split(rf"\+(?=(?:{either})(?:[:+]|$))", name):
         step, colon, argument = part.partition(":")
         if step not in known:
-            raise BadInput(f"no normalizer is called {step!r}. There are {', '.join(known)}; join them with +, as marks+numbers.")
+            raise BadInput(STEPS.unknown(step))
         kind = known[step]
         if colon and kind.argument_help is None:
             raise BadInput(f"normalizer {step} takes no argument, and {argument!r} was given. Write just {step}.")
@@ -109,14 +97,6 @@ def normalizer(name: str | Normalizer = DEFAULT) -> Normalizer:
     return Normalizer(name, tuple(steps))
 
 
-@lru_cache(maxsize=1)
-def _load() -> None:
-    package = importlib.import_module("asrpeft.scoring.rules")
-    for module in pkgutil.iter_modules(package.__path__):
-        importlib.import_module(f"{package.__name__}.{module.name}")
-
-
 def normalizers() -> dict[str, type[Step]]:
     """Every step by name; `about` says in a line what it does."""
-    _load()
-    return dict(sorted(_STEPS.items()))
+    return dict(STEPS)

@@ -1,11 +1,15 @@
 """Losses, the loop, schedules, checkpoints: how an adapter comes to fit its data."""
 
+from asrpeft.training.choice import Choice
 from asrpeft.training.events import DevScore, Event, GuardScore, Message, Progress, Scoring, Skipped, Step
+from asrpeft.training.examples import TrainingData
 from asrpeft.training.guard import Guard
-from asrpeft.training.loop import Trained, train
+from asrpeft.training.loop import train
 from asrpeft.training.options import TrainingOptions
+from asrpeft.training.record import Trained
 
 __all__ = [
+    "Choice",
     "DevScore",
     "Event",
     "Guard",
@@ -16,6 +20,7 @@ __all__ = [
     "Skipped",
     "Step",
     "Trained",
+    "TrainingData",
     "TrainingOptions",
     "train",
 ]

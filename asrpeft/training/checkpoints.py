@@ -11,7 +11,7 @@ import hashlib
 import json
 import zlib
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,8 @@ from asrpeft.adapters import Adapter
 from asrpeft.corpus import Corpus
 from asrpeft.errors import BadInput
 from asrpeft.files import replace_file
+from asrpeft.training.choice import Choice
+from asrpeft.training.examples import TrainingData
 
 FORMAT = 1
 
@@ -67,6 +69,11 @@ class State:
     skipped: dict[str, str] = field(default_factory=dict)
     finished: bool = False
 
+    def become(self, other: State) -> None:
+        """Take over the counts of another state: the parts of a run that hold this one go on with them."""
+        for one in fields(self):
+            setattr(self, one.name, getattr(other, one.name))
+
 
 def corpus_key(corpus: Corpus | None) -> str | None:
     """A fingerprint of what would be trained on: ids, texts and lengths, in order, and weights other than 1."""
@@ -79,22 +86,32 @@ def corpus_key(corpus: Corpus | None) -> str | None:
     return digest.hexdigest()
 
 
-def identity(adapter: Adapter, data: Corpus, dev: Corpus | None) -> dict[str, Any]:
+def identity(adapter: Adapter, data: TrainingData, choice: Choice) -> dict[str, Any]:
     """What must be the same for a run to be the one that was interrupted, beside its options."""
-    manifest = adapter.manifest
-    return {
+    manifest, guard = adapter.manifest, choice.guard
+    known: dict[str, Any] = {
         "method": manifest.method, "settings": asdict(adapter.config), "where": manifest.where, "sites": manifest.sites,
         "language": manifest.language, "task": manifest.task, "base": manifest.base_fingerprint,
-        "data": corpus_key(data), "dev": corpus_key(dev),
+        "data": corpus_key(data.corpus), "dev": corpus_key(choice.dev),
     }  # fmt: skip
+    if guard is not None:
+        known |= {"guard data": guard.key, "limits on what may be lost": guard.max_loss}
+    if choice.keep == "last":
+        known |= {"weights to keep": choice.keep}
+    if data.nonspeech is not None:
+        known |= {"recordings without speech": corpus_key(data.nonspeech)}
+    return known
 
 
-def write(path: Path, state: State, *, adapter: Adapter, optimizer: torch.optim.Optimizer, best: Mapping[str, Tensor] | None,
-          last: Mapping[str, Tensor] | None = None, options: Mapping[str, Any], identity: Mapping[str, Any]) -> None:  # fmt: skip
-    """Write the checkpoint. What was there stays until the new one is complete."""
+def write(path: Path, state: State, *, adapter: Adapter, optimizer: torch.optim.Optimizer, parts: Mapping[str, Mapping[str, Tensor] | None],
+          options: Mapping[str, Any], identity: Mapping[str, Any]) -> None:  # fmt: skip
+    """Write the checkpoint. What was there stays until the new one is complete.
+
+    Args:    parts: further weights of the adapter by what they are, such as the best so far; None where there are none.
+    """
     tensors = {f"adapter.{name}": tensor for name, tensor in adapter.state_dict().items()}
-    tensors |= {f"{part}.{name}": tensor for part, held in (("best", best), ("last", last)) for name, tensor in (held or {}).items()}
-    names = {parameter: name for name, parameter in adapter.named_parameters()}
+    tensors |= {f"{part}.{name}": tensor for part, held in parts.items() for name, tensor in (held or {}).items()}
+    names: dict[Tensor, str] = {parameter: name for name, parameter in adapter.named_parameters()}
     for parameter, moments in optimizer.state.items():
         tensors |= {f"optimizer.{names[parameter]}/{key}": value for key, value in moments.items()}
     tensors = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in tensors.items()}
@@ -106,7 +123,7 @@ def write(path: Path, state: State, *, adapter: Adapter, optimizer: torch.optim.
 def _checksum(text: str, tensors: Mapping[str, Tensor]) -> str:
     found = zlib.crc32(text.encode())
     for name in sorted(tensors):
-        found = zlib.crc32(tensors[name].reshape(-1).view(torch.uint8).numpy(), zlib.crc32(name.encode(), found))
+        found = zlib.crc32(tensors[name].reshape(-1).view(torch.uint8).numpy().data, zlib.crc32(name.encode(), found))
     return f"{found:08x}"
 
 
@@ -174,13 +191,13 @@ def _state(content: Mapping[str, Any]) -> State:
         raise ValueError("its total, seconds or finished is of another kind")
     if not isinstance(state.skipped, dict) or not all(isinstance(reason, str) for reason in state.skipped.values()):
         raise ValueError("its skipped is not of ids and reasons")
-    evaluations = [state.evaluations, state.guard_evaluations, [] if state.best is None else [state.best]]
+    evaluations: list[Any] = [state.evaluations, state.guard_evaluations, [] if state.best is None else [state.best]]
     if not all(isinstance(one, list) and len(one) == 2 and all(type(n) in (int, float) for n in one) for some in evaluations for one in some):
         raise ValueError("its evaluations are not pairs of numbers")
-    state.best, state.rank = (None if pair is None else tuple(pair) for pair in (state.best, state.rank))
-    state.evaluations, state.guard_evaluations, state.measures = (
-        [tuple(one) for one in some] for some in (state.evaluations, state.guard_evaluations, state.measures)
-    )
+    for name in ("best", "rank"):  # JSON has no tuples
+        setattr(state, name, None if getattr(state, name) is None else tuple(getattr(state, name)))
+    for name in ("evaluations", "guard_evaluations", "measures"):
+        setattr(state, name, [tuple(one) for one in getattr(state, name)])
     return state
 
 

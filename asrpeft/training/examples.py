@@ -1,16 +1,14 @@
 """Utterances → what the recognizer trains on: features, contexts, decoder inputs, labels.
 
-    inputs    <start> <lang> <task> <notimestamps>  t₁ t₂ … tₙ
-    labels       –      –      –          t₁        t₂ … tₙ <end>          (– : not a target)
-
-The shift is made here, once, so that nothing has to be stripped later. Everything random is keyed by (seed, utterance, epoch).
+The shift of labels against inputs (see `asrpeft.training.batch`) is made here, once, so that nothing has to be stripped later. Everything
+random is keyed by (seed, utterance, epoch).
 Rows below 0 are sound in which nobody speaks, with an empty transcript; see `asrpeft.training.nonspeech`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -24,98 +22,29 @@ from asrpeft.corpus.mix import draws
 from asrpeft.errors import BadAudio
 from asrpeft.recognizer import IGNORED, Recognizer, context_frames, speech_frames
 from asrpeft.training import nonspeech
+from asrpeft.training.batch import Batch, Example, StepData, StepKey, collate
 from asrpeft.training.options import TrainingOptions
 
 Prompt = Sequence[int] | Callable[[Utterance], Sequence[int]]
 
 
 @dataclass(frozen=True)
-class Example:
-    """One utterance, ready. features (mels, 2·context); `speech`: encoder frames that hold sound; `text` for CTC labels."""
-
-    id: str
-    text: str
-    features: Tensor
-    context: int
-    speech: int
-    inputs: tuple[int, ...]
-    labels: tuple[int, ...]
-
-
-@dataclass(frozen=True)
-class Batch:
-    """Examples that are computed together.
+class TrainingData:
+    """What an adapter is trained on.
 
     Attributes:
-        ids, texts: one a row.
-        features: (rows, mels, 2·T) float32.
-        frames: (rows,) contexts, the largest of which is T.
-        speech: (rows,) encoder frames that hold sound.
-        tokens: (rows, n) decoder inputs, padded at the right, where causal attention never looks.
-        labels: (rows, n) the token wanted after each input, or IGNORED.
-        skipped: utterances that should have been here and could not be read.
+        corpus: recordings and their transcripts.
+        prompt: the tokens before every transcript (see `Recognizer.prompt`), or a function from the utterance to them.
+        nonspeech: recordings in which nobody speaks: half of the rows without speech that the options ask for are taken from
+            them, the others made on the spot.
     """
 
-    ids: tuple[str, ...]
-    texts: tuple[str, ...]
-    features: Tensor
-    frames: Tensor
-    speech: Tensor
-    tokens: Tensor
-    labels: Tensor
-    skipped: tuple[Skipped, ...] = ()
-
-    def __len__(self) -> int:
-        return len(self.ids)
-
-    @property
-    def utterances(self) -> int:
-        """The rows in which somebody speaks."""
-        return sum(not id_.startswith(nonspeech.ID) for id_ in self.ids)
-
-    def to(self, device: torch.device) -> Batch:
-        moved = {name: getattr(self, name).to(device, non_blocking=True) for name in ("features", "frames", "speech", "tokens", "labels")}
-        return replace(self, **moved)
+    corpus: Corpus
+    prompt: Prompt
+    nonspeech: Corpus | None = None
 
 
-def collate(examples: Sequence[Example], *, end: int, skipped: Sequence[Skipped] = ()) -> Batch | None:
-    """Examples → a batch, whose context is its longest row's. None if there is no example."""
-    if not examples:
-        return None
-    longest, n = max(e.context for e in examples), max(len(e.inputs) for e in examples)
-    features = torch.zeros(len(examples), examples[0].features.shape[0], 2 * longest)
-    tokens = torch.full((len(examples), n), end)
-    labels = torch.full((len(examples), n), IGNORED)
-    for row, example in enumerate(examples):
-        features[row, :, : 2 * example.context] = example.features
-        tokens[row, : len(example.inputs)] = torch.tensor(example.inputs)
-        labels[row, : len(example.labels)] = torch.tensor(example.labels)
-    return Batch(
-        ids=tuple(e.id for e in examples), texts=tuple(e.text for e in examples), features=features,
-        frames=torch.tensor([e.context for e in examples]), speech=torch.tensor([e.speech for e in examples]),
-        tokens=tokens, labels=labels, skipped=tuple(skipped),
-    )  # fmt: skip
-
-
-@dataclass(frozen=True)
-class StepKey:
-    """An optimizer step: number `position` of `epoch`, and the batches (rows of `Examples.drawn`) that are added up in it."""
-
-    epoch: int
-    position: int
-    batches: tuple[tuple[int, ...], ...]
-
-
-@dataclass(frozen=True)
-class StepData:
-    """What a process computes of a step; `skipped` are utterances that could not be read."""
-
-    key: StepKey
-    batches: tuple[Batch, ...]
-    skipped: tuple[Skipped, ...]
-
-
-class Examples(Dataset):
+class Examples(Dataset[StepData]):
     """A corpus as examples, made when they are asked for; decoded audio is kept while there is room.
 
     Attributes:
@@ -153,12 +82,11 @@ class Examples(Dataset):
 
     @classmethod
     def for_training(
-        cls, corpus: Corpus, recognizer: Recognizer, *, prompt: Prompt, options: TrainingOptions, reserved: int = 0,
-        recordings: Corpus | None = None,
+        cls, data: TrainingData, recognizer: Recognizer, *, options: TrainingOptions, reserved: int = 0
     ) -> Examples:  # fmt: skip
-        return cls(corpus, recognizer, prompt=prompt, context=options.context, reserved=reserved, seed=options.seed,
+        return cls(data.corpus, recognizer, prompt=data.prompt, context=options.context, reserved=reserved, seed=options.seed,
                    augmentation=options.augmentation(), cache_mb=options.cache_mb,
-                   nonspeech_share=options.nonspeech_share, recordings=recordings)  # fmt: skip
+                   nonspeech_share=options.nonspeech_share, recordings=data.nonspeech)  # fmt: skip
 
     def __len__(self) -> int:
         return len(self.corpus)
@@ -216,28 +144,28 @@ class Examples(Dataset):
             return self._silent(row, epoch)
         index, key = row % len(self), self._key(row)
         utterance, samples = self.corpus[index], self.samples(index)
-        changed = self.augmentation if epoch is not None else None
-        if changed is not None:
+        changed = self.augmentation
+        if changed is not None and epoch is not None:
             samples = changed.samples(samples, key, epoch)
         context = self._context(row, len(samples), epoch)
         speech = min(context, speech_frames(len(samples)))
         features = log_mel(samples, n_mels=self.n_mels, n_frames=2 * context)
-        if changed is not None:
+        if changed is not None and epoch is not None:
             features = changed.features(features, 2 * speech, key, epoch)
         prompt, text = self.prompts[index], self.texts[index]
         labels = (*(IGNORED,) * (len(prompt) - 1), *text, self.end)
         return Example(utterance.id, utterance.text, features, context, speech, (*prompt, *text), labels)
 
     # -- rows in which nobody speaks -------------------------------------------------------------------------------------
-    def _beside(self, row: int, epoch: int) -> int:
+    def _beside(self, row: int, epoch: int | None) -> int:
         """The place of the utterance whose prompt such a row takes, and after whose length its own is drawn."""
         rng = generator(self.seed, self._key(row), epoch, "beside")
         return int(torch.randint(len(self), (), generator=rng))
 
-    def _silent_seconds(self, row: int, epoch: int) -> float:
+    def _silent_seconds(self, row: int, epoch: int | None) -> float:
         return nonspeech.length(self.corpus[self._beside(row, epoch)].duration, self.seed, row, epoch)
 
-    def _silent(self, row: int, epoch: int) -> Example:
+    def _silent(self, row: int, epoch: int | None) -> Example:
         """Raises: BadAudio if it is a recording that cannot be read."""
         seconds = self._silent_seconds(row, epoch)
         if self.recordings is not None and row % 2:

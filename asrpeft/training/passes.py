@@ -4,19 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from asrpeft.adapters import Adapter
 from asrpeft.errors import BadCorpus
 from asrpeft.methods.layers import Layer
-from asrpeft.recognizer.recognizer import IGNORED
-from asrpeft.training.batches import share
-from asrpeft.training.examples import Batch, StepKey
-
-if TYPE_CHECKING:
-    from asrpeft.training.loop import Run
+from asrpeft.recognizer import IGNORED, Recognizer
+from asrpeft.training.batch import Batch, StepKey
+from asrpeft.training.bucketing import share
+from asrpeft.training.losses import Loss
+from asrpeft.training.processes import Processes
+from asrpeft.training.steps import Steps
 
 See = Callable[[Layer, Tensor, Tensor, Tensor | None], None]
 
@@ -24,8 +25,9 @@ See = Callable[[Layer, Tensor, Tensor, Tensor | None], None]
 class RunPasses:
     """The passes of a run: over the batches of its first steps, each process over its share of their rows."""
 
-    def __init__(self, run: Run):
-        self._run, self._layers = run, [layer for layer, _ in run.adapter.placed() if layer.tensors()]
+    def __init__(self, recognizer: Recognizer, adapter: Adapter, steps: Steps, loss: Loss, processes: Processes):
+        self.recognizer, self.adapter, self.steps, self.loss, self.processes = recognizer, adapter, steps, loss, processes
+        self._layers = [layer for layer, _ in adapter.placed() if layer.tensors()]
 
     def moments(self, batches: int) -> dict[str, Tensor]:
         sums: dict[str, Tensor] = {}
@@ -45,21 +47,22 @@ class RunPasses:
         found = {layer.path: torch.zeros(layer.shape, device=layer.matrix.device) for layer in self._layers}
 
         def see(layer: Layer, x: Tensor, y: Tensor, g: Tensor | None) -> None:
-            found[layer.path] += layer.gradient(x, g).float()
+            if g is not None:
+                found[layer.path] += layer.gradient(x, g).float()
 
         rows = self.sum(torch.tensor(float(self.visit(see, batches, gradients=True))))
         return {path: self.sum(g) / max(1.0, float(rows)) for path, g in found.items()}
 
     def visit(self, see: See, batches: int, *, gradients: bool = False) -> int:
-        run, rank, of = self._run, self._run.accelerator.process_index, self._run.accelerator.num_processes
+        rank, of = self.processes.rank, self.processes.count
         seen = epoch = rows = 0
         while seen < batches:
-            steps = run.steps.epoch(epoch)
+            steps = self.steps.epoch(epoch)
             if not steps or epoch > batches:
                 raise BadCorpus("No batch of the training data can be read, so no start can be made from them.")
             for key in steps:
                 own = StepKey(key.epoch, key.position, tuple(tuple(share(rows, rank=rank, of=of)) for rows in key.batches))
-                data = run.examples[own]
+                data = self.steps.examples[own]
                 for batch in data.batches[: batches - seen]:
                     self._pass(batch, see, gradients)
                     rows += len(batch)
@@ -70,9 +73,9 @@ class RunPasses:
         return rows
 
     def _pass(self, batch: Batch, see: See, gradients: bool) -> None:
-        run, found = self._run, []
-        batch = batch.to(run.recognizer.device)
-        ones = [1.0] * len(run.loss.counts([batch], run.adapter))  # the loss is summed: processes divide by all rows at the end
+        found: list[tuple[Layer, Tensor, Tensor, Tensor | None]] = []
+        batch = batch.to(self.recognizer.device)
+        ones = [1.0] * len(self.loss.counts([batch], self.adapter))  # the loss is summed: processes divide by all rows at the end
 
         def hook(layer: Layer) -> Callable[..., Tensor]:
             def seen(module: nn.Module, args: Any, kwargs: Any, y: Tensor) -> Tensor:
@@ -87,18 +90,17 @@ class RunPasses:
                 handle = layer.module.register_forward_hook(hook(layer), with_kwargs=True)
                 stack.callback(handle.remove)
             with torch.set_grad_enabled(gradients):
-                output = run.recognizer(batch.features, batch.frames, batch.tokens if run.loss.needs_decoder else None, route=None)
+                output = self.recognizer(batch.features, batch.frames, batch.tokens if self.loss.needs_decoder else None, route=None)
                 if gradients:
-                    loss = run.loss.value(output, batch, run.adapter, ones)
-        taps = [tap for *_, tap in found]
-        grads = torch.autograd.grad(loss, taps, allow_unused=True, materialize_grads=True) if gradients else taps
+                    loss = self.loss.value(output, batch, self.adapter, ones)
+        taps = [tap for *_, tap in found if tap is not None]
+        grads = torch.autograd.grad(loss, taps, allow_unused=True, materialize_grads=True) if gradients else [None] * len(found)
         with torch.no_grad():
             for (layer, x, y, _), g in zip(found, grads):
                 see(layer, x, y, g)
 
     def sum(self, tensor: Tensor) -> Tensor:
-        accelerator = self._run.accelerator
-        return tensor if accelerator.num_processes == 1 else accelerator.reduce(tensor.to(accelerator.device), "sum")
+        return self.processes.sum(tensor)
 
 
 def _real(layer: Layer, x: Tensor, batch: Batch) -> Tensor:

@@ -9,19 +9,20 @@ from __future__ import annotations
 import multiprocessing
 import signal
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing, contextmanager
 
 from torch.utils.data import DataLoader
 
 from asrpeft.interruption import ignored
-from asrpeft.training.examples import Examples, StepData, StepKey
+from asrpeft.training.batch import StepData, StepKey
+from asrpeft.training.examples import Examples
 
 PATIENCE_S = 300.0  # a step's audio is read in seconds
 
 
 def read(examples: Examples, keys: Callable[[], Iterable[StepKey]], *, workers: int, pin_memory: bool,
-         tell: Callable[[str], None]) -> Iterator[StepData]:  # fmt: skip
+         tell: Callable[[str], None]) -> Generator[StepData]:  # fmt: skip
     """Close it when done with it: its processes end then.
 
     Args:
@@ -74,7 +75,7 @@ class _Workers:
             process.kill()
 
     def close(self) -> None:
-        self.loaded = None  # asks the processes to end
+        del self.loaded  # asks the processes to end
         self.kill()  # what has not is stopped or stuck, and would be waited for when this process ends
         for process in self.processes:
             process.join()

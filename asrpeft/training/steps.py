@@ -6,8 +6,9 @@ from collections.abc import Iterator
 
 from asrpeft.errors import BadInput
 from asrpeft.recognizer.context import ENCODER_FRAMES_PER_SECOND
-from asrpeft.training.batches import length_batches, share
-from asrpeft.training.examples import Examples, StepKey
+from asrpeft.training.batch import StepKey
+from asrpeft.training.bucketing import length_batches, share
+from asrpeft.training.examples import Examples
 from asrpeft.training.options import TrainingOptions
 
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from asrpeft.methods import LayerAdapter, names, register
-from asrpeft.methods.registry import _REGISTRY
+from asrpeft.methods import METHODS, LayerAdapter, names, register
 
 
 @contextmanager
@@ -16,4 +15,4 @@ def planted(cls: type[LayerAdapter], name: str = "planted") -> Iterator[type[Lay
     try:
         yield cls
     finally:
-        del _REGISTRY[name]
+        METHODS.forget(name)

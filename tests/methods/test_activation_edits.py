@@ -90,11 +90,11 @@ def test_an_edit_of_the_input_does_not_widen_what_the_layer_reads(dtype, route):
 
 
 def test_a_method_with_pieces_of_both_kinds_reserves_positions_for_its_rows_alone():
-    from asrpeft.training import train
+    from asrpeft.training import TrainingData, train
 
     with planted(Both):
         model = tiny_recognizer()
         adapter = model.adapt("planted", name="p", where="decoder,embed_tokens")
         assert len(adapter.pieces) == 2 and adapter.prompt_rows() == 2
-        done = train(model, "p", tones(4), prompt=model.prompt(lang="en"), options=options(steps=1))
+        done = train(model, "p", TrainingData(tones(4), model.prompt(lang="en")), options=options(steps=1))
         assert done.steps == 1

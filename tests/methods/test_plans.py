@@ -9,7 +9,7 @@ from torch.testing import assert_close
 from asrpeft.methods import Facts, LayerAdapter, Plan
 from asrpeft.methods.base import gaussian, zeros
 from asrpeft.methods.layers import layer_of
-from asrpeft.training import checkpoints, train
+from asrpeft.training import TrainingData, checkpoints, train
 from tests.bases import tiny_recognizer
 from tests.methods.cases import LAYERS, make_layer
 from tests.methods.planted import planted
@@ -18,7 +18,7 @@ from tests.training.tones import options, tones
 
 def run(model, name="x", corpus=None, **changes):
     keep = {key: changes.pop(key) for key in ("checkpoint", "resume") if key in changes}
-    return train(model, name, corpus or tones(8), prompt=model.prompt(lang="en"), options=options(**changes), **keep)
+    return train(model, name, TrainingData(corpus or tones(8), model.prompt(lang="en")), options=options(**changes), **keep)
 
 
 class Probe(LayerAdapter):
@@ -120,7 +120,7 @@ def test_a_resumed_run_makes_no_second_start(probe, tmp_path):
     found = checkpoints.read(tmp_path / "a")
     found.state.finished = False
     values = {n: t for n, t in adapter.state_dict().items()}
-    checkpoints.write(tmp_path / "a", found.state, adapter=adapter, optimizer=torch.optim.AdamW(adapter.parameters()), best=None,
+    checkpoints.write(tmp_path / "a", found.state, adapter=adapter, optimizer=torch.optim.AdamW(adapter.parameters()), parts={},
                       options=found.options, identity=found.identity)  # fmt: skip
     run(model, steps=2, checkpoint=tmp_path / "a", resume=True)
     assert Probe.seen["calls"] == 1 and all(torch.equal(t, values[n]) for n, t in adapter.state_dict().items())

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from asrpeft.training import Step, train
+from asrpeft.training import Choice, Step, TrainingData, train
 from tests.bases import tiny_recognizer
 from tests.training.tones import options, tones
 
@@ -29,11 +29,9 @@ def run(checkpoint: Path, *, method: str = "lora", kill_after: int | None = None
     done = train(
         recognizer,
         "x",
-        tones() if data is None else data,
-        prompt=recognizer.prompt(lang="en"),
+        TrainingData(tones() if data is None else data, recognizer.prompt(lang="en"), nonspeech),
         options=settings,
-        dev=tones(3),
-        nonspeech=nonspeech,
+        choice=Choice(tones(3)),
         checkpoint=checkpoint,
         resume=resume,
         progress=watch,

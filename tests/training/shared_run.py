@@ -7,7 +7,7 @@ import torch
 from accelerate import Accelerator
 from safetensors.torch import save_file
 
-from asrpeft.training import train
+from asrpeft.training import Choice, TrainingData, train
 from tests.bases import tiny_recognizer
 from tests.training.tones import options, tones
 
@@ -17,7 +17,7 @@ def run() -> dict[str, torch.Tensor]:
     torch.manual_seed(3 + Accelerator().process_index)  # the others must take over the first one's start
     adapter = recognizer.adapt("lora", name="x", lang="en", where="attention,conv")
     settings = options(steps=4, lr=0.01, augment="standard")
-    train(recognizer, "x", tones(7), prompt=recognizer.prompt(lang="en"), options=settings, dev=tones(3))
+    train(recognizer, "x", TrainingData(tones(7), recognizer.prompt(lang="en")), options=settings, choice=Choice(tones(3)))
     return {n: t.detach().clone() for n, t in adapter.state_dict().items()}
 
 

@@ -4,8 +4,8 @@ import math
 
 import pytest
 
-from asrpeft.training.batches import length_batches, share
-from asrpeft.training.examples import Examples
+from asrpeft.training.bucketing import length_batches, share
+from asrpeft.training.examples import Examples, TrainingData
 from asrpeft.training.schedules import SCHEDULES, rate
 from asrpeft.training.steps import Steps
 from tests.bases import tiny_recognizer
@@ -37,7 +37,7 @@ def test_the_shares_of_all_processes_make_the_batch(n):
 def steps_of(**changes) -> Steps:
     r = tiny_recognizer()
     settings = options(**changes)
-    return Steps(Examples.for_training(tones(), r, prompt=r.prompt(lang="en"), options=settings), settings)
+    return Steps(Examples.for_training(TrainingData(tones(), r.prompt(lang="en")), r, options=settings), settings)
 
 
 @pytest.mark.parametrize("accumulate", [1, 2, 5])

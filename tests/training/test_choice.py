@@ -5,7 +5,7 @@ import torch
 
 from asrpeft.cli.training_progress import rates_of
 from asrpeft.errors import BadInput
-from asrpeft.training import DevScore, Guard, Message, checkpoints, train
+from asrpeft.training import Choice, DevScore, Guard, Message, TrainingData, checkpoints, train
 from asrpeft.training.choice import Rates, judge
 from tests.bases import tiny_recognizer
 from tests.training.tones import options, tones
@@ -44,9 +44,10 @@ def run(rates, *, losses=(), checkpoint=None, resume=False, keep="best", events=
     loop.Run.dev_loss = lambda self: next(lost)
     try:
         done = train(
-            recognizer, "x", tones(8), prompt=recognizer.prompt(lang="en"), options=options(steps=steps or len(rates), dev_every=1, checkpoint_s=0.0, lr=0.01),
-            dev=tones(3), dev_score=score, checkpoint=checkpoint, resume=resume, keep=keep,
-            progress=events.append if events is not None else lambda event: None, **more,
+            recognizer, "x", TrainingData(tones(8), recognizer.prompt(lang="en")),
+            options=options(steps=steps or len(rates), dev_every=1, checkpoint_s=0.0, lr=0.01),
+            choice=Choice(tones(3), score, keep=keep, **more), checkpoint=checkpoint, resume=resume,
+            progress=events.append if events is not None else lambda event: None,
         )  # fmt: skip
     finally:
         loop.Run.dev_loss = real

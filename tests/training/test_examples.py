@@ -7,7 +7,8 @@ from asrpeft.audio import log_mel
 from asrpeft.corpus import Corpus, Utterance
 from asrpeft.errors import BadAudio, BadInput
 from asrpeft.recognizer import IGNORED
-from asrpeft.training.examples import Examples, StepKey
+from asrpeft.training.batch import StepKey
+from asrpeft.training.examples import Examples, TrainingData
 from asrpeft.training.steps import Steps
 from tests.bases import tiny_recognizer
 from tests.training.tones import options, tone, tones, utterance
@@ -19,7 +20,7 @@ def recognizer():
 
 
 def made(recognizer, corpus, **changes):
-    return Examples.for_training(corpus, recognizer, prompt=recognizer.prompt(lang="en"), options=options(**changes))
+    return Examples.for_training(TrainingData(corpus, recognizer.prompt(lang="en")), recognizer, options=options(**changes))
 
 
 def test_labels_are_the_inputs_shifted_by_one_with_the_prompt_left_out_and_the_end_put_in(recognizer):

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from asrpeft.errors import BadInput, Failure
-from asrpeft.training import DevScore, Guard, GuardScore, checkpoints, train
+from asrpeft.training import Choice, DevScore, Guard, GuardScore, TrainingData, checkpoints, train
 from tests.bases import tiny_recognizer
 from tests.training.tones import options, tones
 
@@ -20,8 +20,8 @@ def run(dev, losses, *, checkpoint=None, resume=False, events=None, max_loss=0.0
         return next(scores)
 
     done = train(
-        recognizer, "x", tones(12), prompt=recognizer.prompt(lang="en"), options=options(steps=steps, dev_every=1, checkpoint_s=0.0, **changes),
-        dev=tones(3), dev_score=score, guard=Guard(lambda: next(guards), max_loss, key), checkpoint=checkpoint, resume=resume,
+        recognizer, "x", TrainingData(tones(12), recognizer.prompt(lang="en")), options=options(steps=steps, dev_every=1, checkpoint_s=0.0, **changes),
+        choice=Choice(tones(3), score, Guard(lambda: next(guards), max_loss, key)), checkpoint=checkpoint, resume=resume,
         progress=events.append if events is not None else lambda event: None,
     )  # fmt: skip
     return done, weights, recognizer.adapters["x"].state_dict()
@@ -73,7 +73,5 @@ def test_another_limit_or_other_guard_data_are_another_run(tmp_path, changes):
 
 
 def test_a_guard_needs_development_data():
-    recognizer = tiny_recognizer()
-    recognizer.adapt("lora", name="x", lang="en")
     with pytest.raises(BadInput, match="--dev-data"):
-        train(recognizer, "x", tones(4), prompt=recognizer.prompt(lang="en"), options=options(steps=1), guard=Guard(lambda: 0.0, 0.03))
+        Choice(guard=Guard(lambda: 0.0, 0.03))

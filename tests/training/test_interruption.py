@@ -11,7 +11,8 @@ import torch
 
 from asrpeft import interruption
 from asrpeft.jobs import finetune as job
-from asrpeft.training import DevScore, Message, Step, checkpoints, loop, reading
+from asrpeft.training import DevScore, Message, Step, checkpoints, reading
+from asrpeft.training.processes import Accelerator, Processes
 from tests.bases import tiny_recognizer
 from tests.training.interrupted_run import run
 from tests.training.tones import options, tones
@@ -158,9 +159,15 @@ def test_handlers_that_others_have_set_stay():
 
 def test_several_processes_end_after_the_same_step(tmp_path, monkeypatch):
     """One of them is asked; all hear of it with the next sum."""
-    real = loop.Run._sum
-    monkeypatch.setattr(loop.Run, "_sum", lambda self, values: [*real(self, values)[:-1], 1.0] if self.state.step == 4 else real(self, values))
-    monkeypatch.setattr(loop.Accelerator, "num_processes", property(lambda self: 2))
+    real, steps = Processes.totals, []
+
+    def totals(self, values):
+        if len(values) > 1:  # targets, rows and whether any was asked to end; the loss comes alone
+            steps.append(values)
+        return [*real(self, values)[:-1], 1.0] if len(values) > 1 and len(steps) == 5 else real(self, values)
+
+    monkeypatch.setattr(Processes, "totals", totals)
+    monkeypatch.setattr(Accelerator, "num_processes", property(lambda self: 2))
     with pytest.raises(SystemExit):
         run(tmp_path / "a")
     assert checkpoints.read(tmp_path / "a.checkpoint").state.step == 5

@@ -8,22 +8,17 @@ from asrpeft.adapters.ctc import CTCHead
 from asrpeft.corpus import Corpus
 from asrpeft.errors import BadCorpus, BadInput, Failure, UnexpectedTraining
 from asrpeft.methods import Plan
-from asrpeft.training import DevScore, Message, Skipped, Step, loop, train
+from asrpeft.training import Choice, DevScore, Message, Skipped, Step, TrainingData, loop, train
 from asrpeft.training.frozen import training_mode
 from tests.bases import tiny_recognizer
 from tests.training.tones import options, tones, utterance
 
 
 def run(recognizer, name="x", corpus=None, *, lang="en", **changes):
-    keep = {key: changes.pop(key) for key in ("dev", "dev_score", "checkpoint", "resume", "progress") if key in changes}
-    return train(
-        recognizer,
-        name,
-        corpus or tones(),
-        prompt=recognizer.prompt(lang=lang, adapter=name),
-        options=options(**changes),
-        **keep,
-    )
+    keep = {key: changes.pop(key) for key in ("checkpoint", "resume", "progress") if key in changes}
+    choice = Choice(changes.pop("dev", None), changes.pop("dev_score", None))
+    data = TrainingData(corpus or tones(), recognizer.prompt(lang=lang, adapter=name))
+    return train(recognizer, name, data, options=options(**changes), choice=choice, **keep)
 
 
 def weights(adapter):

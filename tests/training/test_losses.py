@@ -1,5 +1,8 @@
 """Losses against torch's own, and what is done with labels that do not fit."""
 
+import inspect
+import re
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -10,6 +13,7 @@ from asrpeft.errors import BadInput
 from asrpeft.recognizer import IGNORED
 from asrpeft.training import losses
 from asrpeft.training.examples import Examples
+from asrpeft.training.losses import LOSSES
 from tests.bases import tiny_recognizer
 from tests.training.tones import tones, utterance
 
@@ -45,7 +49,7 @@ def test_ctc_is_torchs_on_each_rows_own_frames(setting):
                    batch.speech[i : i + 1], torch.tensor([len(batch.texts[i])]), reduction="sum")
         for i in long
     )  # fmt: skip
-    torch.testing.assert_close(losses.CTC().total(output, batch, adapter), one_by_one)
+    torch.testing.assert_close(LOSSES["ctc"]().total(output, batch, adapter), one_by_one)
 
 
 def test_labels_that_do_not_fit_their_frames_are_counted_and_dropped():
@@ -61,7 +65,7 @@ def test_labels_that_do_not_fit_their_frames_are_counted_and_dropped():
     adapter.ctc = CTCHead.for_texts(16, ["ab"])
     batch, _ = Examples(corpus, recognizer, prompt=recognizer.prompt(lang="en"), context="auto").batch(range(3), None)
     assert batch.speech.tolist() == [5, 5, 5]  # "aaa" needs five with the blanks between
-    term, output = losses.CTC(), recognizer(batch.features, batch.frames, route="x")
+    term, output = LOSSES["ctc"](), recognizer(batch.features, batch.frames, route="x")
     assert term.dropped(batch, adapter) == 1 and term.count(batch, adapter) == 5
     assert torch.isfinite(term.total(output, batch, adapter))
 
@@ -76,8 +80,8 @@ def test_ctc_of_rows_that_all_do_not_fit_is_nothing():
         prompt=recognizer.prompt(lang="en"),
         context="auto",
     ).batch([0], None)
-    assert losses.CTC().count(batch, adapter) == 0
-    nothing = losses.CTC().total(recognizer(batch.features, batch.frames, route="x"), batch, adapter)
+    assert LOSSES["ctc"]().count(batch, adapter) == 0
+    nothing = LOSSES["ctc"]().total(recognizer(batch.features, batch.frames, route="x"), batch, adapter)
     nothing.backward()  # another batch of the step may have something, and the gradients of both are added
     assert float(nothing.detach()) == 0
 
@@ -86,7 +90,7 @@ def test_ctc_is_computed_in_float32_under_autocast(setting):
     recognizer, adapter, batch, _ = setting
     with torch.autocast("cpu", torch.bfloat16):
         output = recognizer(batch.features, batch.frames, batch.tokens, route="x")
-        total = losses.CTC().total(output, batch, adapter)
+        total = LOSSES["ctc"]().total(output, batch, adapter)
     assert total.dtype == torch.float32
     log_probs = torch.nn.functional.linear(output.encoded.states.float(), adapter.ctc.weight, adapter.ctc.bias).log_softmax(-1)
     torch.testing.assert_close(adapter.ctc(output.encoded.states), log_probs)
@@ -121,6 +125,28 @@ def test_every_loss_is_a_sum_so_that_batches_of_a_step_add_up(name):
 
     whole = loss.counts([examples.batch(range(6), None)[0]], adapter)
     torch.testing.assert_close(value([0, 1], whole) + value([2, 3, 4, 5], whole), value(range(6), whole))
+
+
+@pytest.mark.parametrize("name", losses.names())
+def test_every_loss_needs_no_more_than_it_says_and_reaches_what_trains_in_float32(name):
+    recognizer = tiny_recognizer()
+    adapter, term = recognizer.adapt("lora", name="x", lang="en"), LOSSES[name]()
+    corpus = tones(4)
+    if term.needs_head:
+        adapter.ctc = CTCHead.for_texts(16, [u.text for u in corpus])
+    batch, _ = Examples(corpus, recognizer, prompt=recognizer.prompt(lang="en"), context="auto").batch(range(4), None)
+    with torch.autocast("cpu", torch.bfloat16):
+        output = recognizer(batch.features, batch.frames, batch.tokens if term.needs_decoder else None, route="x")
+        total = term.total(output, batch, adapter)
+    assert total.dtype == torch.float32 and total.ndim == 0 and torch.isfinite(total) and term.count(batch, adapter) > 0
+    total.backward()
+    assert any(p.grad is not None and p.grad.any() for p in adapter.parameters()) and term.dropped(batch, adapter) == 0
+
+
+@pytest.mark.parametrize("name", losses.names())
+def test_every_loss_says_its_equation_and_where_it_is_from(name):
+    text = inspect.getmodule(LOSSES[name]).__doc__
+    assert "https://" in text and re.search(r"^    \S.*Σ", text, re.MULTILINE)
 
 
 def test_an_unknown_loss_names_the_ones_there_are():

@@ -10,7 +10,7 @@ from asrpeft.jobs import nonspeech as job
 from asrpeft.jobs.finetune import finetune
 from asrpeft.jobs.nonspeech import divide
 from asrpeft.recognizer import IGNORED
-from asrpeft.training import Message, nonspeech, train
+from asrpeft.training import Message, TrainingData, nonspeech, train
 from asrpeft.training.examples import Examples
 from asrpeft.training.steps import Steps
 from tests.bases import tiny_recognizer
@@ -22,7 +22,7 @@ from tests.training.tones import options, tones, utterance
 def examples(n=40, share=0.2, recordings=None, **changes):
     recognizer = tiny_recognizer()
     asked = options(epochs=2, nonspeech_share=share, **changes)
-    made = Examples.for_training(tones(n), recognizer, prompt=recognizer.prompt(lang="en"), options=asked, recordings=recordings)
+    made = Examples.for_training(TrainingData(tones(n), recognizer.prompt(lang="en"), recordings), recognizer, options=asked)
     return made, Steps(made, asked)
 
 
@@ -146,4 +146,4 @@ def test_a_corpus_of_which_nothing_can_be_read_does_not_train_on_silence_alone()
     recognizer = tiny_recognizer()
     recognizer.adapt("lora", name="x", lang="en")
     with pytest.raises(BadCorpus, match="none could be read"):
-        train(recognizer, "x", broken, prompt=recognizer.prompt(lang="en"), options=options(epochs=3, nonspeech_share=0.3))
+        train(recognizer, "x", TrainingData(broken, recognizer.prompt(lang="en")), options=options(epochs=3, nonspeech_share=0.3))

@@ -14,7 +14,7 @@ from safetensors.torch import load, save
 from asrpeft.corpus import Corpus
 from asrpeft.corpus.mix import draws
 from asrpeft.errors import BadInput
-from asrpeft.training import Message, checkpoints, train
+from asrpeft.training import Choice, Message, TrainingData, checkpoints, train
 from tests.bases import tiny_recognizer
 from tests.training.killed_run import run
 from tests.training.tones import options, tones
@@ -104,10 +104,9 @@ def test_other_data_are_not_resumed_on(tmp_path):
         train(
             recognizer,
             "x",
-            tones(11),
-            prompt=recognizer.prompt(lang="en"),
+            TrainingData(tones(11), recognizer.prompt(lang="en")),
             options=same,
-            dev=tones(3),
+            choice=Choice(tones(3)),
             checkpoint=tmp_path / "checkpoint",
             resume=True,
         )
@@ -181,8 +180,7 @@ def test_without_a_checkpoint_resuming_is_starting(tmp_path):
     done = train(
         recognizer,
         "x",
-        tones(4),
-        prompt=recognizer.prompt(lang="en"),
+        TrainingData(tones(4), recognizer.prompt(lang="en")),
         options=options(steps=1),
         checkpoint=tmp_path / "none",
         resume=True,
@@ -205,8 +203,7 @@ def test_a_checkpoint_holds_what_trains_but_is_not_saved(tmp_path):
     train(
         recognizer,
         "x",
-        tones(4),
-        prompt=recognizer.prompt(lang="en"),
+        TrainingData(tones(4), recognizer.prompt(lang="en")),
         options=options(steps=1),
         checkpoint=tmp_path / "c",
     )

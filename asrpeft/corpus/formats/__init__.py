@@ -5,8 +5,6 @@ A format only says what its rows are; `asrpeft.corpus.read` guesses columns, che
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -14,8 +12,9 @@ from pathlib import Path
 
 from asrpeft.corpus.lines import Bad
 from asrpeft.errors import BadCorpus
+from asrpeft.registry import Registry
 
-__all__ = ["FORMATS", "Bad", "Format", "Row", "Table", "recognize", "register"]
+__all__ = ["AUDIO", "FORMATS", "Bad", "Format", "Row", "Table", "recognize", "register"]
 
 
 @dataclass(frozen=True)
@@ -53,14 +52,15 @@ class Format:
     broad: bool = False  # claims much, so it is asked after the others
 
 
-FORMATS: dict[str, Format] = {}
+FORMATS: Registry[Format] = Registry("kind of corpus", __name__, plural="kinds of corpus")
+AUDIO = {".wav", ".flac", ".ogg", ".opus", ".mp3", ".m4a", ".mp4", ".aac", ".webm", ".aif", ".aiff", ".amr", ".wma", ".oga", ".mka"}
 
 
 def register(name: str, what: str, *, claims: Callable[[str], bool], broad: bool = False) -> Callable[[Reader], Reader]:
     """Make the decorated `table(spec, limit)` the reader of every spec that `claims` says yes to."""
 
     def keep(table: Reader) -> Reader:
-        FORMATS[name] = Format(name, what, claims, table, broad)
+        FORMATS.add(name, Format(name, what, claims, table, broad), by=table)
         return table
 
     return keep
@@ -73,14 +73,12 @@ def recognize(spec: str) -> Format:
     for kind in sorted(FORMATS.values(), key=lambda kind: kind.broad):
         if kind.claims(spec):
             return kind
-    kinds = "; ".join(f"{kind.name}: {kind.what}" for kind in sorted(FORMATS.values(), key=lambda kind: kind.name))
+    kinds = "; ".join(f"{kind.name}: {kind.what}" for kind in FORMATS.values())
     raise BadCorpus(f"{spec}: {_what(Path(spec))} The kinds of corpus are: {kinds}.")
 
 
 def _what(path: Path) -> str:
     """What a path that is no corpus is."""
-    from asrpeft.corpus.formats.folder import AUDIO
-
     if path.is_file():
         if path.stat().st_size == 0:
             return "the file is empty."
@@ -116,7 +114,3 @@ def _exists(spec: str) -> bool:
         return Path(spec).exists()
     except (OSError, ValueError):  # a name too long, or with a NUL in it, is of no file
         return False
-
-
-for _module in sorted(pkgutil.iter_modules(__path__), key=lambda module: module.name):
-    importlib.import_module(f"{__name__}.{_module.name}")

@@ -6,13 +6,12 @@ from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 
-from asrpeft.corpus.formats import Bad, Row, Table, register
+from asrpeft.corpus.formats import AUDIO, Bad, Row, Table, register
 from asrpeft.corpus.formats.jsonl import table as read_jsonl
 from asrpeft.corpus.formats.table import read_table
 from asrpeft.corpus.lines import lines
 from asrpeft.errors import BadCorpus
 
-AUDIO = {".wav", ".flac", ".ogg", ".opus", ".mp3", ".m4a", ".mp4", ".aac", ".webm", ".aif", ".aiff", ".amr", ".wma", ".oga", ".mka"}
 LINES = 1_000  # of the text of one recording
 METADATA = ("metadata.csv", "metadata.tsv", "metadata.jsonl", "manifest.jsonl", "manifest.csv", "manifest.tsv")
 

@@ -7,8 +7,6 @@ found through its `EventWriter`, which keeps times from going back.
 from __future__ import annotations
 
 import dataclasses
-import importlib
-import pkgutil
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -20,6 +18,7 @@ from asrpeft.audio import SAMPLE_RATE
 from asrpeft.audio.vad import WINDOW, SpeechDetector
 from asrpeft.decoding.words import Word
 from asrpeft.errors import BadInput
+from asrpeft.registry import Registry
 from asrpeft.streaming.events import Event, Kind, Seconds
 
 BLOCK = WINDOW  # samples: what the speech detector takes at a time, 32 ms
@@ -215,37 +214,13 @@ class SpeechPolicy(Policy):
         return found
 
 
-_REGISTRY: dict[str, type[Policy]] = {}
-
-
-def register(name: str) -> Callable[[type[Policy]], type[Policy]]:
-    """Make a policy class known as `name`."""
-
-    def add(cls: type[Policy]) -> type[Policy]:
-        cls.name = name
-        _REGISTRY[name] = cls
-        return cls
-
-    return add
-
-
-def _load_all() -> dict[str, type[Policy]]:
-    for module in pkgutil.iter_modules(__path__):
-        importlib.import_module(f"{__name__}.{module.name}")
-    return _REGISTRY
+POLICIES: Registry[type[Policy]] = Registry("streaming policy", __name__, plural="streaming policies")
+register, policy = POLICIES.register, POLICIES.find
 
 
 def names() -> list[str]:
     """The registered policies, in alphabetical order."""
-    return sorted(_load_all())
-
-
-def policy(name: str) -> type[Policy]:
-    """Raises: BadInput, naming the policies there are."""
-    found = _load_all().get(name)
-    if found is None:
-        raise BadInput(f"There is no streaming policy {name!r}. The policies are {', '.join(names())}.")
-    return found
+    return list(POLICIES)
 
 
 def configure(cls: type[Policy], settings: dict[str, Any]) -> Any:

@@ -1,0 +1,103 @@
+"""What is computed together: examples, the batches made of them, and the step they belong to.
+
+inputs    <start> <lang> <task> <notimestamps>  t₁ t₂ … tₙ
+labels       –      –      –          t₁        t₂ … tₙ <end>          (– : not a target)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from asrpeft.corpus import Skipped
+from asrpeft.recognizer import IGNORED
+from asrpeft.training.nonspeech import ID as NONSPEECH
+
+
+@dataclass(frozen=True)
+class Example:
+    """One utterance, ready. features (mels, 2·context); `speech`: encoder frames that hold sound; `text` for CTC labels."""
+
+    id: str
+    text: str
+    features: Tensor
+    context: int
+    speech: int
+    inputs: tuple[int, ...]
+    labels: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Examples that are computed together.
+
+    Attributes:
+        ids, texts: one a row.
+        features: (rows, mels, 2·T) float32.
+        frames: (rows,) contexts, the largest of which is T.
+        speech: (rows,) encoder frames that hold sound.
+        tokens: (rows, n) decoder inputs, padded at the right, where causal attention never looks.
+        labels: (rows, n) the token wanted after each input, or IGNORED.
+        skipped: utterances that should have been here and could not be read.
+    """
+
+    ids: tuple[str, ...]
+    texts: tuple[str, ...]
+    features: Tensor
+    frames: Tensor
+    speech: Tensor
+    tokens: Tensor
+    labels: Tensor
+    skipped: tuple[Skipped, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @property
+    def utterances(self) -> int:
+        """The rows in which somebody speaks."""
+        return sum(not id_.startswith(NONSPEECH) for id_ in self.ids)
+
+    def to(self, device: torch.device) -> Batch:
+        moved = {name: getattr(self, name).to(device, non_blocking=True) for name in ("features", "frames", "speech", "tokens", "labels")}
+        return replace(self, **moved)
+
+
+def collate(examples: Sequence[Example], *, end: int, skipped: Sequence[Skipped] = ()) -> Batch | None:
+    """Examples → a batch, whose context is its longest row's. None if there is no example."""
+    if not examples:
+        return None
+    longest, n = max(e.context for e in examples), max(len(e.inputs) for e in examples)
+    features = torch.zeros(len(examples), examples[0].features.shape[0], 2 * longest)
+    tokens = torch.full((len(examples), n), end)
+    labels = torch.full((len(examples), n), IGNORED)
+    for row, example in enumerate(examples):
+        features[row, :, : 2 * example.context] = example.features
+        tokens[row, : len(example.inputs)] = torch.tensor(example.inputs)
+        labels[row, : len(example.labels)] = torch.tensor(example.labels)
+    return Batch(
+        ids=tuple(e.id for e in examples), texts=tuple(e.text for e in examples), features=features,
+        frames=torch.tensor([e.context for e in examples]), speech=torch.tensor([e.speech for e in examples]),
+        tokens=tokens, labels=labels, skipped=tuple(skipped),
+    )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class StepKey:
+    """An optimizer step: number `position` of `epoch`, and the batches (rows of `Examples.drawn`) that are added up in it."""
+
+    epoch: int
+    position: int
+    batches: tuple[tuple[int, ...], ...]
+
+
+@dataclass(frozen=True)
+class StepData:
+    """What a process computes of a step; `skipped` are utterances that could not be read."""
+
+    key: StepKey
+    batches: tuple[Batch, ...]
+    skipped: tuple[Skipped, ...]

@@ -1,0 +1,69 @@
+"""The gradient of one optimizer step: every batch forward and backward, summed over the processes, clipped."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import nn
+
+from asrpeft.adapters import Adapter
+from asrpeft.audio.augment import generator
+from asrpeft.errors import Failure
+from asrpeft.methods.plan import collected
+from asrpeft.recognizer import Recognizer
+from asrpeft.training.batch import Batch, StepData
+from asrpeft.training.frozen import training_mode
+from asrpeft.training.losses import Loss
+from asrpeft.training.options import TrainingOptions
+from asrpeft.training.precision import autocast
+from asrpeft.training.processes import Processes
+
+NOT_FINITE_IN_A_ROW = 5
+
+
+class Gradient:
+    """Leaves gradients in the parameters `trained` of an adapter."""
+
+    def __init__(self, recognizer: Recognizer, adapter: Adapter, trained: Mapping[str, nn.Parameter], loss: Loss, options: TrainingOptions,
+                 processes: Processes):  # fmt: skip
+        self.recognizer, self.adapter, self.trained = recognizer, adapter, list(trained.values())
+        self.loss, self.options, self.processes = loss, options, processes
+        self._not_finite = 0
+
+    def of(self, data: StepData, counts: Sequence[float], rows: int, *, step: int) -> float:
+        """Leave the gradient of the whole step, over all processes; returns the loss per target.
+
+        Args:   counts, rows: targets by term, and utterances, of the step over all processes.
+        """
+        options, total = self.options, 0.0
+        torch.manual_seed(generator(options.seed, "step", step, self.processes.rank).initial_seed())
+        with training_mode(self.recognizer, self.adapter.name, dropout=options.dropout, checkpointing=options.gradient_checkpointing):
+            for batch in data.batches:
+                total += self._backward(batch.to(self.recognizer.device), counts, rows)
+        self.processes.sum_gradients(self.trained)
+        return self.processes.totals([total])[0]
+
+    def _backward(self, batch: Batch, counts: Sequence[float], rows: int) -> float:
+        with autocast(self.options.precision, self.recognizer.device, self.recognizer.dtype), collected() as added:
+            tokens = batch.tokens if self.loss.needs_decoder else None
+            output = self.recognizer(batch.features, batch.frames, tokens, route=self.adapter.name)
+            loss = self.loss.value(output, batch, self.adapter, counts)
+        if added:  # means over the rows at hand, so a batch weighs as many as it has
+            loss = loss + sum(added) * (len(batch) / rows)
+        loss.backward()
+        return float(loss.detach())
+
+    def clip(self, *, loss: float, step: int, lr: float) -> bool:
+        """Clip the gradient to its largest norm; whether it is finite, without which the step is not to be taken.
+
+        Args:   loss, step, lr: what the error tells.
+        Raises: Failure when it is not finite again and again.
+        """
+        norm = float(nn.utils.clip_grad_norm_([p for p in self.trained if p.grad is not None], self.options.clip or float("inf")))
+        finite = norm == norm and abs(norm) != float("inf")
+        self._not_finite = 0 if finite else self._not_finite + 1
+        if self._not_finite >= NOT_FINITE_IN_A_ROW:
+            raise Failure(f"The gradient was not finite in {self._not_finite} steps in a row (loss {loss:.3g}, step {step}). "
+                          f"Lower --lr (it is {lr:g}), or use --precision no.")  # fmt: skip
+        return finite

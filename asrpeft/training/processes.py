@@ -1,0 +1,64 @@
+"""Several processes as one: they start from the same weights, add up numbers and gradients, and end after the same step."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import DistributedType, broadcast
+from torch import Tensor, nn
+
+from asrpeft.adapters import Adapter
+from asrpeft.errors import BadInput
+from asrpeft.recognizer import Recognizer
+
+
+class Processes:
+    """Those that a run was launched with; one computes on the recognizer's device, many each on the one it was launched for.
+
+    Raises: BadInput where accelerate was configured to divide the model itself among them.
+    """
+
+    def __init__(self) -> None:
+        self.accelerator = Accelerator()
+        if self.accelerator.distributed_type == DistributedType.FSDP:
+            raise BadInput("Sharded training (FSDP) is not supported yet: set the accelerate configuration to plain data parallel.")
+        self.rank, self.count = self.accelerator.process_index, self.accelerator.num_processes
+        self.first, self.several = self.accelerator.is_main_process, self.count > 1
+
+    def place(self, recognizer: Recognizer, adapter: Adapter) -> None:
+        """Each process on its own device, all with the same weights to start from."""
+        if self.several:
+            recognizer.to(self.accelerator.device)
+        self.share_weights(adapter)
+
+    def share_weights(self, adapter: Adapter) -> None:
+        """Every process has the adapter of the first."""
+        if self.several:
+            with torch.no_grad():
+                for tensor in adapter.state_dict(keep_vars=True).values():
+                    tensor.copy_(broadcast(tensor.byte() if tensor.dtype == torch.bool else tensor.detach().clone()))
+
+    def sum(self, tensor: Tensor) -> Tensor:
+        """A tensor summed over the processes."""
+        return self.accelerator.reduce(tensor.to(self.accelerator.device), "sum") if self.several else tensor
+
+    def totals(self, values: Sequence[float]) -> list[float]:
+        """Numbers summed over the processes."""
+        if not self.several:
+            return list(values)
+        kind = torch.float64 if self.accelerator.device.type != "mps" else torch.float32
+        return self.sum(torch.tensor(values, dtype=kind)).tolist()
+
+    def mean(self, value: float) -> float:
+        return self.totals([value])[0] / self.count
+
+    def sum_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
+        """One sum over the processes for all parameters; a parameter that no row here reached counts as zero."""
+        if not self.several:
+            return
+        trained = list(parameters)
+        flat = self.sum(torch.cat([(torch.zeros_like(p) if p.grad is None else p.grad).flatten() for p in trained]))
+        for parameter, part in zip(trained, flat.split([p.numel() for p in trained])):
+            parameter.grad = part.view_as(parameter).clone()
