@@ -103,7 +103,7 @@ def test_hot_words_come_from_a_file_or_a_list(tmp_path):
 @pytest.mark.parametrize("given", ["lists/words.txt", "words.txt", "./words", "lists\\words"])
 def test_a_mistyped_path_of_hot_words_is_no_hot_word(given, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(BadInput, match="evaluations like a path, and there is no such file.*with a comma"):
+    with pytest.raises(BadInput, match="looks like a path, and there is no such file.*with a comma"):
         phrases(given)
     assert phrases(f"{given},") == (given,) and phrases("km/h, and/or") == ("km/h", "and/or")  # a list is a list
 

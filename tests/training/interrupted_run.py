@@ -17,7 +17,7 @@ from tests.training.tones import options, tones
 
 
 def run(out: Path, *, pause_s: float = 0.0, workers: int = 0, resume: bool = False, progress=lambda event: None, **changes):
-    """The run; returns the adapter's weights and what the job did. It evaluations at development data every fifth step."""
+    """The run; returns the adapter's weights and what the job did. It is evaluated on development data every fifth step."""
     recognizer = tiny_recognizer()
 
     def watch(event):

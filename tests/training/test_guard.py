@@ -10,7 +10,7 @@ from tests.training.tones import options, tones
 
 
 def run(dev, losses, *, checkpoint=None, resume=False, events=None, max_loss=0.03, key="k", steps=5, **changes):
-    """Train for some steps with a look after each: what the evaluations and the guard say is given."""
+    """Train for some steps with an evaluation after each: what they and the guard say is given."""
     recognizer = tiny_recognizer()
     recognizer.adapt("lora", name="x", lang="en")
     weights, scores, guards = [], iter(dev), iter(losses)
