@@ -1,10 +1,14 @@
 """What holds for all tests, wherever they are started from."""
 
+import os
 import signal
 
 
 def pytest_configure() -> None:
-    """Ctrl-C interrupts. A shell that starts something in the background, as some runners of tests do, has it ignored, and
+    """Nothing is kept in the cache of whoever runs the tests, nor found there; those of the cache name one of their own.
+
+    Ctrl-C interrupts. A shell that starts something in the background, as some runners of tests do, has it ignored, and
     every process started from there inherits that: tests of interruption would wait for what never comes."""
+    os.environ["ASRPEFT_CACHE"] = "off"
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -22,18 +22,19 @@ _STEP = np.float32(2.0**-15)
 _DECODERS = (1, np.__version__, soundfile.__libsndfile_version__, soxr.__version__, av.__version__)
 
 
-def samples(source: Callable[[], str], decode: Callable[[], np.ndarray], *, start: float = 0.0, duration: float | None = None) -> np.ndarray:
+def samples(source: Callable[[], str | None], decode: Callable[[], np.ndarray], *, start: float = 0.0, duration: float | None = None) -> np.ndarray:
     """(n,) float32 that `decode` gives, or gave before for the same audio.
 
     Args:
-        source: the name of the encoded audio, by its content.
+        source: the name of the encoded audio, by its content; None where it has none.
         start, duration: the part that is decoded.
     Raises: what `source` and `decode` raise.
     """
     held = cache.current()
-    if held is None:
+    name = None if held is None else source()
+    if held is None or name is None:
         return decode()
-    key = cache.key_of(KIND, *_DECODERS, source(), repr(start), repr(duration))
+    key = cache.key_of(KIND, *_DECODERS, name, repr(start), repr(duration))
     found = held.get(KIND, key)
     if found is not None and found.ndim == 1:
         return _floats(found)

@@ -226,7 +226,7 @@ def decoded(items: Iterable[Utterance | Skipped], *, strict: bool = False) -> It
             yield item, None
             continue
         try:
-            samples = item.samples()
+            samples = item.audio.decoded()
             if (seconds := samples.size / SAMPLE_RATE) > MAX_SECONDS:
                 raise BadAudio(too_long(seconds))
         except BadAudio as error:

@@ -10,11 +10,13 @@ from pathlib import Path
 
 import numpy as np
 
+from asrpeft.audio import cached
 from asrpeft.audio.decode import decode, probe
 from asrpeft.audio.features import MAX_SECONDS
 from asrpeft.errors import BadAudio
 
 Seconds = float
+LARGE = 1 << 26  # bytes; a file beyond them is told from others by its size and time of change: reading it for a part of it is slow
 
 
 @dataclass(frozen=True)
@@ -30,7 +32,14 @@ class AudioRef:
         return self.source() if callable(self.source) else self.source
 
     def samples(self) -> np.ndarray:
-        """(n,) float32, mono, 16 kHz. Raises: BadAudio, naming this audio, also where it turns out to be longer than 30 s."""
+        """(n,) float32, mono, 16 kHz: as decoded, perhaps by an earlier run (see `asrpeft.audio.cached`).
+
+        Raises: BadAudio, naming this audio, also where it turns out to be longer than 30 s.
+        """
+        return cached.samples(self.content, self.decoded, start=self.start, duration=self.duration)
+
+    def decoded(self) -> np.ndarray:
+        """The same, decoded now. Raises: as `samples`."""
         try:
             return decode(self.read(), start=self.start, duration=self.duration, most_s=MAX_SECONDS)
         except BadAudio as error:
@@ -63,6 +72,18 @@ class AudioRef:
         # To the millisecond: tables write 1.5, 1.500 and 1.4999999 for one moment.
         return _key([f"{whole}\x1f{self.start:.3f}\x1f{'' if self.duration is None else f'{self.duration:.3f}'}".encode()])
 
+    def content(self) -> str | None:
+        """A name for the encoded audio, the same only for the same content; None where it has none or cannot be read.
+
+        Of a large file, and of a cell of a table (by its `identity`), size and time of change stand for the content.
+        """
+        try:
+            if callable(self.source):
+                return self.source.identity() if hasattr(self.source, "identity") else None
+            return _content(self.source) if isinstance(self.source, Path) else _key([self.source])
+        except (OSError, ValueError, BadAudio):
+            return None
+
     def _named(self, error: BadAudio) -> BadAudio:
         """The same complaint under the name that the corpus knows: bytes in a table have no path, and where a file lies on
         this machine has no place in an adapter's record of what was skipped."""
@@ -83,6 +104,13 @@ def _key(parts: Iterable[bytes]) -> str:
     for part in parts:
         digest.update(part)
     return digest.hexdigest()
+
+
+def _content(path: Path) -> str | None:
+    status = path.stat()
+    if status.st_size > LARGE:
+        return f"{path.absolute()}\x1f{status.st_size}\x1f{status.st_mtime_ns}"
+    return _file_key(str(path), status.st_mtime_ns) if path.is_file() else None
 
 
 @lru_cache(maxsize=256)  # a long recording has many parts

@@ -107,6 +107,11 @@ class Cell:
     def __init__(self, data: Any, row: int, column: str):
         self.data, self.row, self.column = data, row, column
 
+    def identity(self) -> str | None:
+        """A name for what is in the cell; None for the path of another file, which may change."""
+        held = self.data.select([self.row])[0][self.column]["bytes"] is not None
+        return f"{self.data._fingerprint}\x1f{self.row}\x1f{self.column}" if held else None
+
     def __call__(self) -> bytes | Path:
         value = self.data.select([self.row])[0][self.column]
         return value["bytes"] if value["bytes"] is not None else Path(value["path"])

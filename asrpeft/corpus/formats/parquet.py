@@ -7,6 +7,7 @@ are wanted, a row group at a time.
 from __future__ import annotations
 
 import glob
+import os
 import re
 from collections.abc import Iterator
 from functools import lru_cache
@@ -138,6 +139,12 @@ class Cell:
         self.at = (path, group, column)
         self.row = row
 
+    def identity(self) -> str | None:
+        """A name for what is in the cell, without fetching it; None where it may be the path of another file."""
+        path, group, column = self.at
+        size, changed_ns, whole = _state(path, group, column)
+        return f"{path}\x1f{size}\x1f{changed_ns}\x1f{group}\x1f{column}\x1f{self.row}" if whole else None
+
     def __call__(self) -> bytes | Path:
         value = _column(*self.at)[self.row].as_py()
         if isinstance(value, dict):
@@ -149,3 +156,18 @@ class Cell:
 def _column(path: str, group: int, column: str) -> pyarrow.ChunkedArray:
     with pyarrow.parquet.ParquetFile(path) as file:
         return file.read_row_group(group, columns=[column]).column(0)
+
+
+def _state(path: str, group: int, column: str) -> tuple[int, int, bool]:
+    """(size and time of change of the file, whether every cell of that column has its bytes)."""
+    status = os.stat(path)
+    return status.st_size, status.st_mtime_ns, _has_bytes(path, status.st_mtime_ns, group, column)
+
+
+@lru_cache(maxsize=4096)
+def _has_bytes(path: str, changed_ns: int, group: int, column: str) -> bool:
+    with pyarrow.parquet.ParquetFile(path) as file:
+        held = file.metadata.row_group(group)
+        chunks = [held.column(number) for number in range(held.num_columns)]
+    own = [chunk for chunk in chunks if chunk.path_in_schema in (column, f"{column}.bytes")]
+    return bool(own) and all(chunk.statistics is not None and chunk.statistics.has_null_count and chunk.statistics.null_count == 0 for chunk in own)
