@@ -149,15 +149,19 @@ class DiskCache:
         self._counted, self._written, self._closed = None, 0, False
         return before
 
-    def shrink(self) -> None:
-        """Let the files that were used least recently go until the cache has room again; one process at a time does."""
-        with self._alone() as alone:
-            if not alone:
-                self._written = 0  # another one is at it
-                return
+    def shrink_to(self, gigabytes: float) -> None:
+        """Let the files that were used least recently go until at most so much is kept. Raises: BadInput for a size that is none."""
+        if not 0 <= gigabytes < math.inf:
+            raise BadInput(f"{gigabytes:g} GB is no size to shrink a cache to. Give 0 or more.")
+        if self.folder.is_dir():
+            self._shrink(round(gigabytes * 1e9), round(gigabytes * 1e9))
+
+    def _shrink(self, most: int, goal: int) -> None:
+        """Where there are more than `most` bytes, remove files until there are `goal`; one process at a time does."""
+        with self._alone():
             files = sorted(((found.st_mtime, found.st_size, path) for path, found in self._files()), key=lambda one: one[:2])
             total = sum(size for _, size, _ in files)
-            goal = total if total + SLACK * self.limit <= self.limit else math.floor((1 - 2 * SLACK) * self.limit)
+            goal = total if total <= most else goal
             for _, size, path in files:
                 if total <= goal:
                     break
@@ -174,7 +178,7 @@ class DiskCache:
         if self._counted is not None and self._written + size <= SLACK * self.limit and self._counted + self._written + size <= self.limit:
             return
         self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        self.shrink()
+        self._shrink(math.floor((1 - SLACK) * self.limit), math.floor((1 - 2 * SLACK) * self.limit))
         self._counted = self._counted or 0
         if shutil.disk_usage(self.folder).free < SPARE + SLACK * self.limit:
             self._closed = True  # what is there serves on
@@ -195,21 +199,16 @@ class DiskCache:
                             yield Path(entry.path), entry.stat(follow_symlinks=False)
 
     @contextlib.contextmanager
-    def _alone(self) -> Iterator[bool]:
-        """Whether no other process is counting the folder; None does until the block ends."""
+    def _alone(self) -> Iterator[None]:
+        """No other process counts or shrinks the folder until the block ends; it takes a fraction of a second."""
         if fcntl is None:
-            yield True
+            yield
             return
         opened = os.open(self.folder / ".lock", os.O_RDWR | os.O_CREAT, 0o600)
         try:
-            try:
-                fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                yield False
-                return
-            except OSError:  # no locks on this file system
-                pass
-            yield True
+            with contextlib.suppress(OSError):  # no locks on this file system
+                fcntl.flock(opened, fcntl.LOCK_EX)
+            yield
         finally:
             os.close(opened)
 

@@ -1,6 +1,7 @@
 """The cache on disk: what is found is what was put, whoever else writes there, whatever the disk does, and never too much of it."""
 
 import io
+import json
 import multiprocessing
 import os
 import pickle
@@ -8,13 +9,18 @@ import shutil
 import time
 
 import numpy as np
+import pyarrow
+import pyarrow.parquet
 import pytest
 import soundfile
+from typer.testing import CliRunner
 
 from asrpeft import cache
 from asrpeft.audio import cached
 from asrpeft.cache import DiskCache, key_of
-from asrpeft.corpus import AudioRef
+from asrpeft.cli import main
+from asrpeft.corpus import AudioRef, read
+from asrpeft.corpus.formats import parquet
 from asrpeft.errors import BadAudio, BadInput
 
 ARRAYS = {
@@ -126,7 +132,7 @@ def test_what_a_dead_process_left_half_written_is_removed(disk):
     for path in (half, fresh):
         path.write_bytes(b"x")
     os.utime(half, (time.time() - 9_999,) * 2)
-    disk.shrink()
+    disk.shrink_to(1.0)
     assert not half.exists() and fresh.exists() and disk.get("samples", key_of(1)) is not None
 
 
@@ -159,6 +165,15 @@ def test_clearing_removes_what_is_kept_and_nothing_else(disk):
     assert {path.name for path in disk.folder.iterdir()} == {".lock", "notes.txt"}
     put(disk, 1)
     assert disk.get("samples", key_of(1)) is not None
+
+
+def test_shrinking_leaves_what_was_used_last(disk):
+    for n in range(5):
+        put(disk, n, at=time.time() - 100 + n)
+    disk.shrink_to(2e-5 / 2)  # 10 kB: two of them
+    assert [disk.get("samples", key_of(n)) is not None for n in range(5)] == [False] * 3 + [True] * 2
+    with pytest.raises(BadInput, match="no size"):
+        disk.shrink_to(-1)
 
 
 def test_a_copy_in_another_process_goes_on_in_the_same_folder(disk):
@@ -240,3 +255,48 @@ def test_what_decodes_as_fast_as_it_is_read_back_is_not_kept(in_use, monkeypatch
     monkeypatch.setattr(cached, "WORTH_S", 60.0)
     AudioRef(encoded("WAV", "PCM_16"), "a").samples()
     assert not files(in_use)
+
+
+def test_cells_of_a_big_table_are_known_without_being_fetched(in_use, tmp_path, monkeypatch):
+    def written(sounds):
+        table = pyarrow.table({"audio": [{"bytes": sound, "path": "x"} for sound in sounds], "text": ["a", "b"], "duration": [2.0, 2.0]})
+        pyarrow.parquet.write_table(table, tmp_path / "x.parquet")
+
+    monkeypatch.setattr(parquet, "IN_MEMORY", 10)
+    written([encoded("WAV", "PCM_16"), encoded("OGG", "VORBIS")])
+    first = [u.samples() for u in read(tmp_path / "x.parquet")]
+    fetch = parquet.Cell.__call__
+    monkeypatch.setattr(parquet.Cell, "__call__", None)
+    again = [u.samples() for u in read(tmp_path / "x.parquet")]
+    assert [a.tobytes() for a in again] == [f.tobytes() for f in first] and first[0].tobytes() != first[1].tobytes()
+    monkeypatch.setattr(parquet.Cell, "__call__", fetch)
+    written([encoded("WAV", "PCM_16")[:-20_000], encoded("OGG", "VORBIS")])
+    parquet._column.cache_clear()
+    with pytest.raises(BadAudio, match="truncated"):
+        read(tmp_path / "x.parquet")[0].samples()
+
+
+# -- the command ---------------------------------------------------------------------------------------------------------
+def data_cache(*arguments):
+    done = CliRunner().invoke(main.app, ["data", "cache", *arguments])
+    assert done.exit_code == 0, done.output
+    return done.output
+
+
+def test_the_command_says_what_is_kept_and_removes_it(in_use):
+    for n in range(4):
+        put(in_use, n, at=time.time() - 100 + n)
+    in_use.put("states", key_of("s"), np.zeros((3, 4), np.float32))
+    found = json.loads(data_cache("--json"))
+    assert found["kinds"]["samples"]["files"] == 4 and found["kinds"]["states"]["files"] == 1 and found["folder"] == str(in_use.folder)
+    assert sum(kind["bytes"] for kind in found["kinds"].values()) == found["bytes"] == in_use.usage().total
+    assert "samples" in data_cache() and "4" in data_cache()
+    assert json.loads(data_cache("--shrink", "0.000009", "--json"))["bytes"] <= 9_000
+    left = in_use.usage().total
+    assert json.loads(data_cache("--clear", "--json"))["removed_bytes"] == left > 0 and in_use.usage().total == 0
+
+
+def test_the_command_looks_at_another_cache_and_says_where_there_is_none(in_use, tmp_path):
+    put(DiskCache(tmp_path / "other", limit=10**7), 1)
+    assert json.loads(data_cache("--cache", str(tmp_path / "other"), "--json"))["kinds"]["samples"]["files"] == 1
+    assert "off" in data_cache("--cache", "off") and json.loads(data_cache("--cache", "off", "--json"))["folder"] is None

@@ -1,4 +1,4 @@
-"""`asrpeft data check|stats|split`: what a corpus holds, what is wrong with it, and a division into train and held-out parts."""
+"""`asrpeft data check|stats|split|cache`: what a corpus holds, what is wrong with it, a division into train and held-out parts; what is kept of it."""
 
 from __future__ import annotations
 
@@ -10,17 +10,18 @@ from typing import Annotated
 import typer
 
 from asrpeft.cli import options as o
-from asrpeft.cli.output import console, count, duration, print_json, table, teller
+from asrpeft.cli.output import console, count, duration, print_json, size, table, teller
 
 Corpora = Annotated[list[str], typer.Argument(help="The corpus, or several: as --data of the other verbs.")]
 LISTENED = 200  # recordings that a speech detector hears, spread over the corpus
 
 
 def add_to(app: typer.Typer) -> None:
-    verbs = typer.Typer(help="Look at a corpus: check every file, count, divide.", no_args_is_help=True)
+    verbs = typer.Typer(help="Look at a corpus: check every file, count, divide; see to the cache of decoded audio.", no_args_is_help=True)
     verbs.command("check")(check)
     verbs.command("stats")(stats)
     verbs.command("split")(split)
+    verbs.command("cache")(cache)
     app.add_typer(verbs, name="data")
 
 
@@ -123,3 +124,47 @@ def split(
         say = teller(quiet=quiet, as_json=False)
         say(f"{written[0]}: {count(len(train))} utterances, {len(train.speakers)} speakers")
         say(f"{written[1]}: {count(len(held))} utterances, {len(held.speakers)} speakers")
+
+
+def cache(
+    clear: Annotated[bool, typer.Option("--clear", help="Remove all that is kept.")] = False,
+    shrink: Annotated[float | None, typer.Option("--shrink", metavar="GB", help="Remove what was used least recently, until at most so much is kept.")] = None,
+    folder: Annotated[str | None, typer.Option("--cache", metavar="DIR", help="The cache to look at. Default: ASRPEFT_CACHE, else the one in your cache folder.")] = None,
+    json: o.Json = False,
+) -> None:  # fmt: skip
+    """Say what is kept of decoded audio and of frozen encoders' states, and where; remove it.
+
+    Training, evaluation and transcription of corpora keep there what is slow to make, and find it again; results are the same to the
+    bit. Runs and processes share it. At most ASRPEFT_CACHE_GB gigabytes are kept (20 unless set), of which those go first that were
+    used least recently; ASRPEFT_CACHE names another folder, or `off`.
+
+    --json: {"folder", "limit_bytes", "bytes", "kinds": {KIND: {"files", "bytes"}}, "removed_bytes"}; folder null where it is off.
+    """
+    from asrpeft import cache as kept
+    from asrpeft.errors import BadInput
+
+    if clear and shrink is not None:
+        raise BadInput("--clear removes everything, --shrink a part. Keep one.")
+    if folder is not None:
+        kept.use(folder)
+    held = kept.current()
+    if held is None:
+        if json:
+            print_json({"folder": None, "limit_bytes": 0, "bytes": 0, "kinds": {}, "removed_bytes": 0})
+        else:
+            teller(quiet=False, as_json=False)(f"The cache is off ({kept.FOLDER} or {kept.SIZE} says so): nothing is kept.")
+        return
+    before = held.usage().total
+    if clear:
+        held.clear()
+    if shrink is not None:
+        held.shrink_to(shrink)
+    found = held.usage()
+    kinds = {kind: {"files": found.files[kind], "bytes": found.bytes[kind]} for kind in sorted(found.files)}
+    if json:
+        print_json({"folder": str(found.folder), "limit_bytes": found.limit, "bytes": found.total, "kinds": kinds, "removed_bytes": before - found.total})
+        return
+    rows = [(kind, count(own["files"]), size(own["bytes"])) for kind, own in kinds.items()]
+    console().print(table(f"{found.folder}: {size(found.total)} of at most {size(found.limit)}", ["what", "files", "size"], rows))
+    if clear or shrink is not None:
+        teller(quiet=False, as_json=False)(f"{size(before - found.total)} were removed.")
