@@ -49,7 +49,7 @@ def parser() -> argparse.ArgumentParser:
     )
     reading = made.add_argument_group("reading")
     add = reading.add_argument
-    add("--format", choices=FORMATS, help="of every file; by default told from the file")
+    add("--format", choices=list(FORMATS), help="of every file; by default told from the file")
     add("--id-column", help="column of ids in tables")
     add("--text-column", help="column of texts in REF")
     add("--hyp-column", help="column of texts in every HYP")

@@ -19,6 +19,9 @@ REGISTRIES = {
     "losses": ("asrpeft.training.losses", "LOSSES", "ce"),
     "normalizers": ("asrpeft.scoring.normalize", "STEPS", "marks"),
     "corpus formats": ("asrpeft.corpus.formats", "FORMATS", "parquet"),
+    "transcript formats": ("asrpeft.scoring.transcripts", "FORMATS", "kaldi"),
+    "writers": ("asrpeft.decoding.writers", "WRITERS", "srt"),
+    "schedules": ("asrpeft.training.schedules", "SCHEDULES", "cosine"),
 }
 
 

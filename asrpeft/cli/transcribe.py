@@ -113,7 +113,7 @@ def transcribe(
     from asrpeft.audio.vad import SpeechSettings
     from asrpeft.cli.progress import bar
     from asrpeft.decoding.cues import CueStyle
-    from asrpeft.decoding.writers import SUBTITLES, write
+    from asrpeft.decoding.writers import WRITERS, write
     from asrpeft.files import replace_file
     from asrpeft.jobs.pace import Pace
     from asrpeft.jobs.sources import sources
@@ -124,7 +124,7 @@ def transcribe(
         raise BadInput(f"--{'overwrite' if overwrite else 'skip-existing'} is about files: name a folder for them with --out.")
     lines = (1 if max_words_per_line else 2) if max_line_count is None else max_line_count
     style = CueStyle(max_line_width, lines, max_cue_seconds, max_words_per_line, reading_speed, highlight_words)
-    subtitles = not {*kinds}.isdisjoint(SUBTITLES)
+    subtitles = any(WRITERS[kind].cues for kind in kinds)
     if style != CueStyle() and not subtitles:
         raise BadInput("--max-line-width and the other options of subtitles shape srt and vtt: choose one of these with --format.")
     speech = SpeechSettings(vad_threshold, vad_min_speech, vad_min_silence, vad_pad, vad_max)
@@ -210,7 +210,7 @@ def formats(named: list[str], *, several: bool) -> list[str]:
     kinds = list(dict.fromkeys(kind for part in named for one in part.split(",") for kind in (WRITERS if one.strip() == "all" else [one.strip()])))
     for kind in kinds:
         if kind not in WRITERS:
-            raise BadInput(f"There is no transcript format {kind!r}; choose {', '.join(WRITERS)} or all.")
+            raise BadInput(f"{WRITERS.unknown(kind)} Or choose all.")
     if len(kinds) > 1 and not several:
         raise BadInput(f"{len(kinds)} formats on one standard output could not be told apart. Name a folder for the files with --out.")
     return kinds

@@ -20,14 +20,11 @@ import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate
-from typing import TYPE_CHECKING
 
 from asrpeft.decoding.rules import SPACELESS
+from asrpeft.decoding.segment import Segment
 from asrpeft.decoding.words import Word, spread
 from asrpeft.errors import BadInput
-
-if TYPE_CHECKING:
-    from asrpeft.decoding.writers import Segment
 
 Seconds = float
 

@@ -5,51 +5,39 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from asrpeft.decoding.cues import Cue, CueStyle, Unit, cues_of, highlighted
-from asrpeft.decoding.words import Word
-from asrpeft.errors import BadInput
+from asrpeft.decoding.segment import Segment
+from asrpeft.registry import Registry
 
 
 @dataclass(frozen=True)
-class Segment:
-    """A stretch of a transcript. Times in seconds since the audio began; `text` without outer spaces.
+class Writer:
+    """A form of transcript. `cues`: it shows cues, as a `CueStyle` has them; else `text` is given segments alone."""
 
-    `logprob`, `no_speech_prob`, `compression_ratio`, `temperature` and `looped` are those of the decoding that it came
-    from.
-    """
-
-    start: float
-    end: float
-    text: str
-    words: tuple[Word, ...] = ()
-    language: str | None = None
-    adapter: str | None = None
-    logprob: float = 0.0
-    no_speech_prob: float = 0.0
-    compression_ratio: float = 0.0
-    temperature: float = 0.0
-    looped: bool = False
-    language_probability: float | None = None  # of a detected language, among those that the base knows
-
-    def to_json(self) -> dict[str, Any]:
-        return {
-            "start": round(self.start, 3),
-            "end": round(self.end, 3),
-            "text": self.text,
-            "avg_logprob": self.logprob,
-            "no_speech_prob": self.no_speech_prob,
-            "compression_ratio": self.compression_ratio,
-            "temperature": self.temperature,
-            "looped": self.looped,
-        }
+    text: Callable[..., str]
+    cues: bool = False
 
 
+WRITERS: Registry[Writer] = Registry("transcript format", None)
+
+
+def register(name: str, *, cues: bool = False) -> Callable[[Callable[..., str]], Callable[..., str]]:
+    """Make the decorated function, from segments to the text of a file, the writer of files that end in `.name`."""
+
+    def keep(text: Callable[..., str]) -> Callable[..., str]:
+        WRITERS.add(name, Writer(text, cues), by=text)
+        return text
+
+    return keep
+
+
+@register("txt")
 def to_txt(segments: Sequence[Segment]) -> str:
     return "".join(f"{one.text}\n" for one in segments)
 
 
+@register("json")
 def to_json(segments: Sequence[Segment]) -> str:
     """`text`, `language` (where it was detected, `language_probability`), `adapter`, `segments`, `words`, as one object."""
     sure = next((one.language_probability for one in segments if one.language_probability is not None), None)
@@ -64,16 +52,19 @@ def to_json(segments: Sequence[Segment]) -> str:
     return json.dumps(content, ensure_ascii=False, indent=1) + "\n"
 
 
+@register("srt", cues=True)
 def to_srt(segments: Sequence[Segment], style: CueStyle = CueStyle()) -> str:  # noqa: B008 - frozen
     shown = _shown(cues_of(segments, style), style, str)
     return "".join(f"{n}\n{clock(a, ',')} --> {clock(b, ',')}\n{text}\n\n" for n, (a, b, text) in enumerate(shown, 1))
 
 
+@register("vtt", cues=True)
 def to_vtt(segments: Sequence[Segment], style: CueStyle = CueStyle()) -> str:  # noqa: B008 - frozen
     shown = _shown(cues_of(segments, style), style, _escaped)
     return "WEBVTT\n\n" + "".join(f"{clock(a, '.')} --> {clock(b, '.')}\n{text}\n\n" for a, b, text in shown)
 
 
+@register("tsv")
 def to_tsv(segments: Sequence[Segment]) -> str:
     """Milliseconds, as Whisper's own writer gives them."""
     rows = (f"{round(1000 * one.start)}\t{round(1000 * one.end)}\t{' '.join(one.text.split())}\n" for one in segments)
@@ -105,24 +96,13 @@ def clock(seconds: float, point: str) -> str:
     return f"{hours:02d}:{minutes:02d}:{s:02d}{point}{ms:03d}"
 
 
-SUBTITLES = ("srt", "vtt")
-WRITERS: dict[str, Callable[..., str]] = {
-    "txt": to_txt,
-    "json": to_json,
-    "srt": to_srt,
-    "vtt": to_vtt,
-    "tsv": to_tsv,
-}
-
-
 def write(segments: Sequence[Segment], kind: str, *, style: CueStyle | None = None) -> str:
     """The transcript as the text of a file.
 
     Args:
-        kind: txt, json, srt, vtt or tsv.
+        kind: one of `WRITERS`: txt, json, srt, vtt, tsv.
         style: of subtitles; their cues need the words' times (of segments without, they are estimated by letters).
     Raises: BadInput for another kind.
     """
-    if kind not in WRITERS:
-        raise BadInput(f"There is no transcript format {kind!r}; choose {', '.join(WRITERS)}.")
-    return WRITERS[kind](segments, style) if style is not None and kind in SUBTITLES else WRITERS[kind](segments)
+    writer = WRITERS.find(kind)
+    return writer.text(segments, style) if style is not None and writer.cues else writer.text(segments)

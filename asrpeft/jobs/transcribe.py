@@ -26,9 +26,9 @@ from asrpeft.decoding.batch import Row, by_budget, decode_aligned, make_row
 from asrpeft.decoding.corpus import BATCH_FRAMES
 from asrpeft.decoding.hypothesis import Hypothesis, Options
 from asrpeft.decoding.language import check_detection, detect_speech
+from asrpeft.decoding.segment import Segment
 from asrpeft.decoding.timestamps import stretches
 from asrpeft.decoding.words import Word
-from asrpeft.decoding.writers import Segment
 from asrpeft.errors import BadInput
 from asrpeft.recognizer import Recognizer
 from asrpeft.recognizer.languages import AUTO

@@ -17,21 +17,18 @@ import io
 import json
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from asrpeft.errors import BadInput
+from asrpeft.registry import Registry
 
-Format = Literal["plain", "kaldi", "trn", "csv", "tsv", "jsonl", "json"]
-FORMATS: tuple[Format, ...] = ("plain", "kaldi", "trn", "csv", "tsv", "jsonl", "json")
 ID_COLUMNS = "id utt_id utterance_id utt uttid utterance key file file_name filename path audio audio_filepath wav".split()
 REFERENCE_COLUMNS = "reference ref target text sentence transcript transcription normalized_text".split()
 HYPOTHESIS_COLUMNS = "hypothesis hyp prediction pred_text pred predicted text transcription transcript sentence".split()
 SPEAKER_COLUMNS = ("speaker", "speaker_id", "spk", "spk_id", "client_id", "speaker_name")
-_BY_SUFFIX: dict[str, Format] = {f".{name}": name for name in ("csv", "tsv", "jsonl", "json", "trn", "kaldi")}
-_BY_SUFFIX[".ndjson"] = "jsonl"
 _TRN = re.compile(r"^(.*)\(([^()\s]+)\)\s*$")
 # What the first word of a line must look like, on every line, for a file to be taken for Kaldi's: a digit, and a sign
 # that joins parts of a name. Sentences that all begin like that, and all differently, are hard to come by.
@@ -41,11 +38,40 @@ _MAYBE_AN_ID = re.compile(r"^(?:(?=\S*\d)(?=\S*[^\W\d])[\w./-]+|0\d+)$")
 
 
 @dataclass(frozen=True)
+class Format:
+    """A form of transcripts. `read` takes a file's path and what it holds: a table gives its rows, other forms pairs of id (or None)
+    and text. Files that end in one of `suffixes` are read so unless told otherwise."""
+
+    read: Callable[[Path, str], list[Any]]
+    suffixes: tuple[str, ...] = ()
+    table: bool = False
+
+
+FORMATS: Registry[Format] = Registry("transcript format", None)
+Reader = Callable[[Path, str], list[Any]]
+
+
+def register(name: str, *suffixes: str, table: bool = False) -> Callable[[Reader], Reader]:
+    """Make the decorated function the reader of a form of transcripts; see `Format`."""
+
+    def keep(read: Reader) -> Reader:
+        FORMATS.add(name, Format(read, suffixes, table), by=read)
+        return read
+
+    return keep
+
+
+def by_suffix(path: Path) -> str | None:
+    """The name of the format that a file's ending says."""
+    return next((name for name, one in FORMATS.items() if path.suffix.lower() in one.suffixes), None)
+
+
+@dataclass(frozen=True)
 class Transcripts:
     """Texts of one file, in its order. `columns` holds every column of a table, by name."""
 
     path: str
-    format: Format
+    format: str
     texts: tuple[str, ...]
     ids: tuple[str, ...] | None = None
     columns: Mapping[str, tuple[Any, ...]] = field(default_factory=dict, repr=False)
@@ -63,7 +89,7 @@ class Transcripts:
 def read_transcripts(
     path: str | Path,
     *,
-    format: Format | None = None,
+    format: str | None = None,
     role: Literal["reference", "hypothesis"] = "reference",
     id_column: str | None = None,
     text_column: str | None = None,
@@ -78,20 +104,14 @@ def read_transcripts(
     """
     path = Path(path)
     content = _content(path)
-    if format is not None and format not in FORMATS:
-        raise BadInput(f"no transcript format is called {format!r}; there are {', '.join(FORMATS)}.")
-    # Only \n and \r\n end a line: str.splitlines would also cut at U+2028 or form feeds inside a text.
-    lines = [line.removesuffix("\r") for line in content.split("\n")]
-    if lines and not lines[-1]:
-        lines.pop()
-    kind = format or _BY_SUFFIX.get(path.suffix.lower()) or _guess(path, lines)
-    if kind == "plain":
-        made = Transcripts(str(path), kind, tuple(lines))
-    elif kind in ("kaldi", "trn"):
-        pairs = [_kaldi(line) if kind == "kaldi" else _trn(path, n, line) for n, line in enumerate(lines, 1) if line.strip()]
-        made = Transcripts(str(path), kind, tuple(text for _, text in pairs), tuple(one for one, _ in pairs))
+    kind = format or by_suffix(path) or _guess(path, _lines(content))
+    form = FORMATS.find(kind)
+    found = form.read(path, content)
+    if form.table:
+        made = _table(path, kind, found, role, id_column, text_column)
     else:
-        made = _table(path, kind, _rows(path, kind, content), role, id_column, text_column)
+        ids = tuple(one for one, _ in found)
+        made = Transcripts(str(path), kind, tuple(text for _, text in found), None if None in ids else ids or None)
     if not made.texts:
         raise BadInput(f"{str(path)!r} holds no transcript: the file is empty.")
     if made.ids is not None and len(set(made.ids)) != len(made.ids):
@@ -110,10 +130,10 @@ def _content(path: Path) -> str:
 
 
 def _names_of(path: Path) -> list[str]:
-    return list(dict.fromkeys(name for row in _rows(path, _BY_SUFFIX[path.suffix.lower()], _content(path)) for name in row))
+    return list(dict.fromkeys(name for row in FORMATS.find(by_suffix(path) or "csv").read(path, _content(path)) for name in row))
 
 
-def _guess(path: Path, lines: Sequence[str]) -> Format:
+def _guess(path: Path, lines: Sequence[str]) -> str:
     filled = [line for line in lines if line.strip()]
     if path.name == "text" or path.suffix == ".text":
         return "kaldi"
@@ -132,6 +152,27 @@ def _kaldi(line: str) -> tuple[str, str]:
     return first, rest.strip()
 
 
+@register("plain")
+def read_plain(path: Path, content: str) -> list[tuple[None, str]]:
+    return [(None, line) for line in _lines(content)]
+
+
+@register("kaldi", ".kaldi")
+def read_kaldi(path: Path, content: str) -> list[tuple[str, str]]:
+    return [_kaldi(line) for line in _lines(content) if line.strip()]
+
+
+@register("trn", ".trn")
+def read_trn(path: Path, content: str) -> list[tuple[str, str]]:
+    return [_trn(path, number, line) for number, line in enumerate(_lines(content), 1) if line.strip()]
+
+
+def _lines(content: str) -> list[str]:
+    """Only \\n and \\r\\n end a line: str.splitlines would also cut at U+2028 or form feeds inside a text."""
+    lines = [line.removesuffix("\r") for line in content.split("\n")]
+    return lines[:-1] if lines and not lines[-1] else lines
+
+
 def _trn(path: Path, number: int, line: str) -> tuple[str, str]:
     found = _TRN.match(line)
     if found is None:
@@ -141,27 +182,38 @@ def _trn(path: Path, number: int, line: str) -> tuple[str, str]:
     return found[2], found[1].strip()
 
 
-def _rows(path: Path, kind: Format, content: str) -> list[dict[str, Any]]:
-    if kind in ("csv", "tsv"):
-        csv.field_size_limit(10_000_000)
-        # TSV as corpora write it has no quoting: a lone " in a sentence is a letter like any other.
-        quoting: dict[str, Any] = {"delimiter": "\t", "quoting": csv.QUOTE_NONE} if kind == "tsv" else {}
-        reader = csv.DictReader(io.StringIO(content, newline=""), **quoting)
-        rows = []
-        for row in reader:
-            if None in row or None in row.values():
-                raise BadInput(
-                    f"{path}, line {reader.line_num}: the row does not have the {len(reader.fieldnames or ())} columns "
-                    "of the header. Quote texts that hold commas, or use TSV."
-                )
-            rows.append(row)
-        return rows
-    if kind == "jsonl":
-        rows = []
-        for number, line in enumerate(content.split("\n"), 1):
-            if line.strip():
-                rows.append(_object(path, number, _json(path, number, line)))
-        return rows
+@register("csv", ".csv", table=True)
+def read_csv(path: Path, content: str) -> list[dict[str, Any]]:
+    return _delimited(path, content)
+
+
+@register("tsv", ".tsv", table=True)
+def read_tsv(path: Path, content: str) -> list[dict[str, Any]]:
+    """TSV as corpora write it has no quoting: a lone " in a sentence is a letter like any other."""
+    return _delimited(path, content, delimiter="\t", quoting=csv.QUOTE_NONE)
+
+
+def _delimited(path: Path, content: str, **dialect: Any) -> list[dict[str, Any]]:
+    csv.field_size_limit(10_000_000)
+    reader = csv.DictReader(io.StringIO(content, newline=""), **dialect)
+    rows = []
+    for row in reader:
+        if None in row or None in row.values():
+            raise BadInput(
+                f"{path}, line {reader.line_num}: the row does not have the {len(reader.fieldnames or ())} columns "
+                "of the header. Quote texts that hold commas, or use TSV."
+            )
+        rows.append(row)
+    return rows
+
+
+@register("jsonl", ".jsonl", ".ndjson", table=True)
+def read_jsonl(path: Path, content: str) -> list[dict[str, Any]]:
+    return [_object(path, number, _json(path, number, line)) for number, line in enumerate(content.split("\n"), 1) if line.strip()]
+
+
+@register("json", ".json", table=True)
+def read_json(path: Path, content: str) -> list[dict[str, Any]]:
     given = _json(path, 1, content)
     if isinstance(given, dict) and all(isinstance(text, str) for text in given.values()):
         return [{"id": one, "text": text} for one, text in given.items()]
@@ -183,7 +235,7 @@ def _object(path: Path, number: int, row: Any) -> dict[str, Any]:
     return row
 
 
-def _table(path: Path, kind: Format, rows: list[dict[str, Any]], role: str, id_column: str | None, text_column: str | None) -> Transcripts:
+def _table(path: Path, kind: str, rows: list[dict[str, Any]], role: str, id_column: str | None, text_column: str | None) -> Transcripts:
     if not rows:
         raise BadInput(f"{str(path)!r} holds no transcript: there is no row below the header.")
     names = list(dict.fromkeys(name for row in rows for name in row))
@@ -287,7 +339,8 @@ def read_speakers(path: str | Path, ids: Sequence[str] | None, *, count: int) ->
     Raises:  BadInput when an utterance has no speaker, or the numbers differ.
     """
     path = Path(path)
-    if path.suffix.lower() in (".csv", ".tsv", ".jsonl", ".json"):
+    told = by_suffix(path)
+    if told is not None and FORMATS[told].table:
         names = _names_of(path)
         column = next((name for name in SPEAKER_COLUMNS if name in names), None)
         if column is None:

@@ -13,11 +13,25 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-SCHEDULES: dict[str, Callable[[float], float]] = {
-    "linear": lambda q: 1.0 - q,
-    "cosine": lambda q: (1.0 + math.cos(math.pi * q)) / 2.0,
-    "constant": lambda q: 1.0,
-}
+from asrpeft.registry import Registry
+
+Schedule = Callable[[float], float]  # the share of the peak rate at a share q of what comes after the warm-up
+SCHEDULES: Registry[Schedule] = Registry("schedule", None)
+
+
+@SCHEDULES.register("linear")
+def linear(q: float) -> float:
+    return 1.0 - q
+
+
+@SCHEDULES.register("cosine")
+def cosine(q: float) -> float:
+    return (1.0 + math.cos(math.pi * q)) / 2.0
+
+
+@SCHEDULES.register("constant")
+def constant(q: float) -> float:
+    return 1.0
 
 
 def rate(schedule: str, progress: float, *, warmup: float) -> float:

@@ -8,8 +8,9 @@ import re
 import pytest
 
 from asrpeft.decoding.cues import CueStyle, columns, cues_of, highlighted
+from asrpeft.decoding.segment import Segment
 from asrpeft.decoding.words import Word, spread
-from asrpeft.decoding.writers import Segment, write
+from asrpeft.decoding.writers import write
 from asrpeft.errors import BadInput
 
 PROSE = (

@@ -6,9 +6,10 @@ import json
 
 import pytest
 
+from asrpeft.decoding.segment import Segment
 from asrpeft.decoding.timestamps import stretches
 from asrpeft.decoding.words import Word
-from asrpeft.decoding.writers import WRITERS, Segment, clock, write
+from asrpeft.decoding.writers import WRITERS, clock, write
 from asrpeft.errors import BadInput
 
 SEGMENTS = [
@@ -43,7 +44,7 @@ def test_an_empty_transcript_is_still_a_file_of_its_kind(kind):
 
 
 def test_an_unknown_format_is_refused_with_those_there_are():
-    with pytest.raises(BadInput, match="txt, json, srt, vtt, tsv"):
+    with pytest.raises(BadInput, match="json, srt, tsv, txt, vtt"):
         write(SEGMENTS, "docx")
 
 
