@@ -199,7 +199,7 @@ class Adapter(nn.Module):
 
     def prompt_rows(self) -> int:
         """Decoder positions that its virtual tokens take before the first token."""
-        return sum(len(piece.rows()[0]) for layer, piece in self.placed() if layer.kind == "decoder")
+        return sum(piece.n_rows for layer, piece in self.placed() if layer.kind == "decoder")
 
     def rebind(self, layers: Mapping[str, Layer]) -> None:
         """Take the layers of a copied base in place of the ones this adapter was made on."""

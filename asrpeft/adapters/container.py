@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from torch import nn
 
@@ -17,8 +17,9 @@ from asrpeft.adapters.attention import NAME as ATTENTION
 from asrpeft.adapters.attention import watch
 from asrpeft.adapters.ctc import CTCHead
 from asrpeft.adapters.fingerprint import fingerprint
+from asrpeft.adapters.places import site_for
 from asrpeft.adapters.routing import Ambient, Route, Term, is_sum, summed
-from asrpeft.adapters.sites import Site, site_for, sweep
+from asrpeft.adapters.sites import DecoderSite, Site, sweep
 from asrpeft.errors import BadAdapter, BadInput, BadRoute, CannotAttach, CannotMerge
 from asrpeft.methods import configure, method
 from asrpeft.methods.layers import Layer, layers_of
@@ -167,6 +168,18 @@ class Adapters(nn.Module):
             if layer.path not in self.sites:
                 self.sites[layer.path] = site_for(self.layers[layer.path], self.ambient)
             self.sites[layer.path].add(adapter.name, piece)
+        self._ask()
+
+    def _ask(self) -> None:
+        """Let the decoder's site tell tokens and positions while a piece asks for them."""
+        asked = any(piece.reads_inputs for adapter in self._attached.values() for _, piece in cast(Adapter, adapter).placed())
+        if asked and "decoder" not in self.sites:
+            self.sites["decoder"] = site_for(self.layers["decoder"], self.ambient)
+        site = self.sites.get("decoder")
+        if isinstance(site, DecoderSite) and site.asked != asked:
+            site.ask(asked)
+            if not site.needed():
+                del self.sites["decoder"]
 
     def detach(self, name: str) -> Adapter:
         """Take an adapter off the base. With the last one gone, the base runs as it did before any was attached."""
@@ -175,9 +188,10 @@ class Adapters(nn.Module):
             self.unmerge()
         for path in [path for path, site in self.sites.items() if name in site.pieces]:
             self.sites[path].remove(name)
-            if not self.sites[path].pieces:
+            if not self.sites[path].needed():
                 del self.sites[path]
         del self._attached[_key(name)]
+        self._ask()
         return adapter
 
     # -- routing -------------------------------------------------------------------------------------------------------
@@ -215,7 +229,7 @@ class Adapters(nn.Module):
     def _terms(self, name: str) -> tuple[Term, ...]:
         terms = summed(name) if isinstance(name, str) and name not in self and is_sum(name) else ((name, 1.0),)
         for each, weight in terms:
-            if weight != 1.0 and any(layer.kind in ("attention", "decoder") for layer, _ in self[each].placed()):
+            if weight != 1.0 and any(piece.n_rows for _, piece in self[each].placed()):
                 raise BadRoute(f"{each!r} has virtual tokens: they are there or not, and cannot be taken {weight:g} times.")
             self[each]
         return terms

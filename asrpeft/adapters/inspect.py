@@ -147,7 +147,5 @@ def _change(path: str, opened: Adapter | None) -> tuple[float | None, float | No
         new_w, new_b = piece.merged(w, b)
         moved = (new_w - w).square().sum() + (0 if b is None or new_b is None else (new_b - b).square().sum())
         return float(moved.sqrt()), float(moved.sqrt() / w.norm().clamp(min=1e-12))
-    try:
-        return float(torch.stack([rows.square().sum() for rows in piece.rows()]).sum().sqrt()), None
-    except NotImplementedError:
-        return None, None
+    rows = piece.rows()
+    return (float(torch.stack([own.square().sum() for own in rows]).sum().sqrt()) if rows else None), None

@@ -8,6 +8,7 @@ pass, perhaps after the `with` block has ended or on another thread.
 from __future__ import annotations
 
 import functools
+import itertools
 import math
 import re
 from collections import Counter
@@ -21,6 +22,7 @@ import torch.utils.checkpoint
 from torch import Tensor, nn
 
 from asrpeft.errors import BadRoute
+from asrpeft.methods.inputs import Inputs
 
 Rows = Tensor | None  # indices of rows, or None for all of them
 Term = tuple[str, float]  # an adapter in a sum, and its weight
@@ -114,6 +116,9 @@ class Call:
 
     route: Route = Route(None)
     cross_mask: Tensor | None = None  # (rows, 1, 1, encoder frames), true where a frame may be attended
+    frames: Inputs | None = None  # of the encoder's pass
+    text: Inputs | None = None  # of the decoder's, where a piece asks
+    recomputing: bool = False  # a checkpointed layer is computed again in the backward pass
 
 
 class Ambient:
@@ -129,6 +134,10 @@ class Ambient:
     def call(self) -> Call:
         return self._call.get()
 
+    def update(self, **changes) -> None:
+        """Change parts of the call until the `with` block that it is made in ends."""
+        self._call.set(replace(self.call, **changes))
+
     @contextmanager
     def set(self, **changes) -> Iterator[None]:
         """Change parts of the call within a `with` block."""
@@ -139,12 +148,12 @@ class Ambient:
             self._call.reset(token)
 
     def bound(self, function: Callable) -> Callable:
-        """`function`, to be run under the call that is in force now, whenever and wherever it runs."""
-        call = self.call
+        """`function`, to be run under the call that is in force now, whenever and wherever it runs; when again, as a recomputation."""
+        calls = itertools.chain([self.call], itertools.repeat(replace(self.call, recomputing=True)))
 
         @functools.wraps(function, assigned=(), updated=())
         def run(*args, **kwargs):
-            token = self._call.set(call)
+            token = self._call.set(next(calls))
             try:
                 return function(*args, **kwargs)
             finally:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +17,7 @@ from asrpeft.adapters.attention import PrefixSource, watch
 from asrpeft.adapters.routing import Ambient, Route, Term
 from asrpeft.errors import BadInput, BadRoute, CannotMerge
 from asrpeft.methods.base import LayerAdapter
+from asrpeft.methods.inputs import Inputs, current
 from asrpeft.methods.layers import Layer
 
 
@@ -51,6 +53,7 @@ def sweep(base: nn.Module) -> None:
 
 
 Pieces = tuple[list[LayerAdapter], float]  # what one adapter of a sum has at a place, and its weight
+Read = Tensor | tuple[Tensor, ...]  # what a place reads; a stack of layers several
 
 
 class Site:
@@ -71,8 +74,12 @@ class Site:
     def remove(self, name: str) -> None:
         self.pieces.pop(name, None)
         self._unhook()
-        if self.pieces:
+        if self.needed():
             self._hook()
+
+    def needed(self) -> bool:
+        """Whether it has anything to do."""
+        return bool(self.pieces)
 
     def _hook(self) -> None:
         raise NotImplementedError
@@ -110,7 +117,60 @@ class Site:
         """Restore every bit of the frozen layer."""
 
 
-class WeightSite(Site):
+class EditSite(Site):
+    """A place where pieces change what is given, row by row."""
+
+    def _knowing(self, terms: list[Pieces], given: Tensor, rows: Tensor | None) -> AbstractContextManager[None]:
+        """Within it pieces that ask (`reads_inputs`) know what frames or tokens are at hand; `given` has all rows."""
+        if not any(piece.reads_inputs for pieces, _ in terms for piece in pieces):
+            return nullcontext()
+        call = self.ambient.call
+        known = call.frames if self.layer.reads_frames else call.text
+        return current((Inputs.plain(len(given), given.shape[1], given.device) if known is None else known.up_to(given.shape[1])).take(rows))
+
+    def _edited(self, pieces: list[LayerAdapter], x: Tensor) -> Tensor:
+        edited = x
+        for piece in pieces:
+            edited = piece.edit_input(edited, self.layer)
+        return edited.to(x.dtype)  # as in `_apply`: nothing that follows may widen
+
+    def _apply(self, x: Read, y: Tensor, how: Callable[[LayerAdapter], Callable]) -> Tensor:
+        made: Tensor | None = None
+        for terms, rows in self._here(self.ambient.call.route, len(y), y.device):
+            own_x, own_y = (x, y) if rows is None else (_rows_of(x, rows), y[rows])
+            with self._knowing(terms, y, rows):
+                if _single(terms):
+                    for piece in terms[0][0]:
+                        own_y = how(piece)(own_x, own_y, self.layer)
+                else:
+                    own_y = self._sum(terms, own_x, own_y, how)
+            # Under autocast a float32 embedding gives a float32 sum where the frozen output is float32 too; in a
+            # half-precision base the sum must not widen what follows.
+            own_y = own_y.to(y.dtype)
+            if rows is None:
+                return own_y
+            made = y.clone() if made is None else made  # one copy, however many adapters the rows are spread over
+            made.index_copy_(0, rows, own_y)
+        return y if made is None else made
+
+    def _sum(self, terms: list[Pieces], x: Read, y: Tensor, how: Callable[[LayerAdapter], Callable]) -> Tensor:
+        """y + Σ weight · (what the adapter makes of the frozen layer alone − y): no adapter sees another's change, so their
+        order does not matter, and merging adds their changes of the weight in the same way."""
+        total = y
+        for pieces, weight in terms:
+            own_x, own_y = x, y
+            weighs = isinstance(x, Tensor) and x.shape[:-1] == y.shape[:-1] and self.layer.shape[1]
+            if weighs and any(piece.edits_input for piece in pieces) and how(pieces[0]) is pieces[0]:
+                w, b = self.layer.matrix, self.layer.bias
+                own_x = self._edited(pieces, x)
+                own_y = self.layer.run(own_x, w) if b is None else self.layer.run(own_x, w) + self.layer.channels(b).to(y.dtype)
+            for piece in pieces:
+                own_y = how(piece)(own_x, own_y, self.layer)
+            total = total + weight * (own_y - y)
+        return total
+
+
+class WeightSite(EditSite):
     """A layer with a weight: `Linear`, `Conv1d`, `Embedding`, `LayerNorm`."""
 
     def _hook(self) -> None:
@@ -129,54 +189,16 @@ class WeightSite(Site):
         for terms, rows in self._here(self.ambient.call.route, len(x), x.device):
             if not _single(terms):
                 continue  # the input that one adapter of a sum edits is not the others': see `_sum`
-            edited = self._edited(terms[0][0], x if rows is None else x[rows])
+            with self._knowing(terms, x, rows):
+                edited = self._edited(terms[0][0], x if rows is None else x[rows])
             x = edited if rows is None else x.index_copy(0, rows, edited)
         return (x, *args[1:])
-
-    def _edited(self, pieces: list[LayerAdapter], x: Tensor) -> Tensor:
-        edited = x
-        for piece in pieces:
-            edited = piece.edit_input(edited, self.layer)
-        return edited.to(x.dtype)  # as in `_apply`: nothing that follows may widen
 
     def _after(self, module: nn.Module, args: tuple, kwargs: dict, y: Tensor) -> Tensor:
         return self._apply(self.layer.input(args, kwargs), y, lambda piece: piece)
 
     def _after_head(self, module: nn.Module, args: tuple, logits: Tensor) -> Tensor:
         return self._apply(args[0], logits, lambda piece: piece.head if _on_head(piece) else _unchanged)
-
-    def _apply(self, x: Tensor, y: Tensor, how: Callable[[LayerAdapter], Callable]) -> Tensor:
-        made: Tensor | None = None
-        for terms, rows in self._here(self.ambient.call.route, len(x), x.device):
-            own_x, own_y = (x, y) if rows is None else (x[rows], y[rows])
-            if _single(terms):
-                for piece in terms[0][0]:
-                    own_y = how(piece)(own_x, own_y, self.layer)
-            else:
-                own_y = self._sum(terms, own_x, own_y, how)
-            # Under autocast a float32 embedding gives a float32 sum where the frozen output is float32 too; in a
-            # half-precision base the sum must not widen what follows.
-            own_y = own_y.to(y.dtype)
-            if rows is None:
-                return own_y
-            made = y.clone() if made is None else made  # one copy, however many adapters the rows are spread over
-            made.index_copy_(0, rows, own_y)
-        return y if made is None else made
-
-    def _sum(self, terms: list[Pieces], x: Tensor, y: Tensor, how: Callable[[LayerAdapter], Callable]) -> Tensor:
-        """y + Σ weight · (what the adapter makes of the frozen layer alone − y): no adapter sees another's change, so their
-        order does not matter, and merging adds their changes of the weight in the same way."""
-        total = y
-        for pieces, weight in terms:
-            own_x, own_y = x, y
-            if y.shape[:-1] == x.shape[:-1] and any(piece.edits_input for piece in pieces) and how(pieces[0]) is pieces[0]:
-                w, b = self.layer.matrix, self.layer.bias
-                own_x = self._edited(pieces, x)
-                own_y = self.layer.run(own_x, w) if b is None else self.layer.run(own_x, w) + self.layer.channels(b).to(y.dtype)
-            for piece in pieces:
-                own_y = how(piece)(own_x, own_y, self.layer)
-            total = total + weight * (own_y - y)
-        return total
 
     def mergeable(self, name):
         if not self.layer.writable:
@@ -229,8 +251,17 @@ def _on_head(piece: LayerAdapter) -> bool:
     return acts and getattr(piece.config, "head", True)
 
 
-def _unchanged(x: Tensor, y: Tensor, layer: Layer) -> Tensor:
+def _unchanged(x: Read, y: Tensor, layer: Layer) -> Tensor:
     return y
+
+
+def edit(piece: LayerAdapter) -> Callable:
+    """A piece's `forward`, where it gives one."""
+    return piece if type(piece).forward is not LayerAdapter.forward else _unchanged
+
+
+def _rows_of(x: Read, rows: Tensor) -> Read:
+    return x[rows] if isinstance(x, Tensor) else tuple(one[rows] for one in x)
 
 
 class AttentionSite(Site, PrefixSource):
@@ -264,9 +295,23 @@ class AttentionSite(Site, PrefixSource):
 _FRONT = "_asrpeft_front"  # on a cache: how many positions before the first token hold prompts and their padding
 
 
-class DecoderSite(Site):
-    """The decoder's input: extra rows before the first token, at positions 0 … n−1. Rows without any are padded on the
-    left with masked rows, so every row's own tokens keep the positions they would have alone."""
+class DecoderSite(EditSite):
+    """The decoder's input: embeddings, and extra rows before the first token, at positions 0 … n−1. Rows without any are padded on
+    the left with masked rows, so every row's own tokens keep the positions they would have alone.
+
+    Where a piece anywhere asks, it tells which tokens are decoded, and where they stand."""
+
+    asked = False
+
+    def ask(self, asked: bool) -> None:
+        """Tell what is decoded, or no longer."""
+        self.asked = asked
+        self._unhook()
+        if self.needed():
+            self._hook()
+
+    def needed(self):
+        return self.asked or bool(self.pieces)
 
     def _hook(self) -> None:
         self._stripping = threading.local()  # how many rows the call in progress must take off its output
@@ -278,7 +323,7 @@ class DecoderSite(Site):
     def _lengths(self, n_rows: int, device: torch.device) -> Tensor:
         lengths = torch.zeros(n_rows, dtype=torch.long, device=device)
         for terms, rows in self._here(self.ambient.call.route, n_rows, device):
-            lengths[slice(None) if rows is None else rows] = sum(len(piece.rows()[0]) for pieces, _ in terms for piece in pieces)
+            lengths[slice(None) if rows is None else rows] = sum(piece.n_rows for pieces, _ in terms for piece in pieces)
         return lengths
 
     def _before(self, decoder: nn.Module, args: tuple, kwargs: dict) -> tuple[tuple, dict]:
@@ -295,25 +340,31 @@ class DecoderSite(Site):
         if cache is not None and not cached:
             setattr(cache, _FRONT, longest)
         self._stripping.rows = 0
+        kwargs = self._edited_input(dict(kwargs), cached - longest if cached else 0)
+        embeds = kwargs.get("inputs_embeds")
         if not longest:
             return args, kwargs
         pads = longest - lengths  # masked rows at the left, (rows,)
         if cached + n_tokens > decoder.max_target_positions:
             raise BadInput(f"{longest} prompt rows and {cached - longest + n_tokens} tokens exceed the decoder's {decoder.max_target_positions} "
                            f"positions. Ask for fewer new tokens.")  # fmt: skip
-        kwargs = dict(kwargs)
         if not cached:
             if longest + n_tokens > decoder.max_target_positions:
                 raise BadInput(f"{longest} prompt rows and {n_tokens} tokens exceed the decoder's {decoder.max_target_positions} positions.")
             embeds = decoder.embed_tokens(ids) if embeds is None else embeds
             front = embeds.new_zeros(n_rows, longest, embeds.shape[2])
             for terms, rows in self._here(self.ambient.call.route, n_rows, device):
-                own = torch.cat([piece.rows()[0] for pieces, _ in terms for piece in pieces]).to(embeds.dtype)
+                if not any(piece.n_rows for pieces, _ in terms for piece in pieces):
+                    continue
+                own = torch.cat([part for pieces, _ in terms for piece in pieces for part in piece.rows()[:1]]).to(embeds.dtype)
                 index = torch.arange(n_rows, device=device) if rows is None else rows
                 own = nn.functional.pad(own, (0, 0, longest - len(own), 0)).expand(len(index), -1, -1)
                 front = front.index_copy(0, index, own)
             kwargs["input_ids"], kwargs["inputs_embeds"] = None, torch.cat([front, embeds], dim=1)
             self._stripping.rows = longest
+            text = self.ambient.call.text
+            if self.asked and text is not None:
+                self.ambient.update(text=text.after(longest, torch.arange(longest, device=device) >= pads[:, None]))
         mask = kwargs.get("attention_mask")
         total = (cached or longest) + n_tokens
         if mask is not None or bool(pads.any()):
@@ -323,6 +374,22 @@ class DecoderSite(Site):
             kwargs["attention_mask"] = torch.cat([real, mask], dim=1)
         kwargs["position_ids"] = self._positions(kwargs.get("position_ids"), lengths, longest, pads, cached, n_tokens)
         return args, kwargs
+
+    def _edited_input(self, kwargs: dict, first: int) -> dict:
+        """The decoder's arguments, with embeddings in place of tokens where pieces edit them; `first` tokens are in the cache."""
+        ids, embeds, route = kwargs.get("input_ids"), kwargs.get("inputs_embeds"), self.ambient.call.route
+        given = ids if ids is not None else embeds
+        n_rows, n = given.shape[:2]
+        if self.asked and route.names is not None:
+            positions, mask = kwargs.get("position_ids"), kwargs.get("attention_mask")
+            if positions is None:
+                positions = first + torch.arange(n, device=given.device)
+            own = None if mask is None or mask.dim() != 2 else mask[:, -n:].bool()
+            self.ambient.update(text=Inputs(positions.expand(n_rows, n), own, ids))
+        if any(edit(piece) is piece for terms, _ in self._here(route, n_rows, given.device) for pieces, _ in terms for piece in pieces):
+            embeds = self.layer.module.embed_tokens(ids) if embeds is None else embeds
+            kwargs |= {"input_ids": None, "inputs_embeds": self._apply(given, embeds, edit)}
+        return kwargs
 
     @staticmethod
     def _positions(given: Tensor | None, lengths: Tensor, longest: int, pads: Tensor, cached: int, n_tokens: int) -> Tensor:
@@ -344,7 +411,3 @@ class DecoderSite(Site):
             output["last_hidden_state"] = output.last_hidden_state[:, extra:]
             return output
         return (output[0][:, extra:], *output[1:])
-
-
-def site_for(layer: Layer, ambient: Ambient) -> Site:
-    return {"attention": AttentionSite, "decoder": DecoderSite}.get(layer.kind, WeightSite)(layer, ambient)

@@ -1,7 +1,8 @@
 """`where`: the pattern that chooses the layers an adapter acts on.
 
 A pattern is a comma-separated list (or a list) of parts, each one of:
-  a group     `attention` (q, k, v and out projections), `conv`, `ff`, `embedding`, `norm`, `linear`, `block` (whole layers), `all`
+  a group     `attention` (q, k, v and out projections), `conv`, `ff`, `embedding`, `norm`, `linear`, `block` (whole layers), `feedforward`
+              (both of its matrices as one place), `stack` (all layers as one place), `all`
   a name      `q_proj`, `fc2`, `conv1`, `encoder_attn`: the layers of that name, or all below it
   a glob      `decoder.*.q_proj`, `encoder.layers.{0..3}.*`, `encoder.layers.{0,5}.fc1`
   a subtree   `encoder`, `encoder.layers.{0..3}`: every layer below
@@ -29,6 +30,8 @@ GROUPS = {
     "norm": lambda layer: layer.kind == "norm",
     "linear": lambda layer: layer.kind == "linear",
     "block": lambda layer: layer.kind == "block",
+    "feedforward": lambda layer: layer.kind == "feedforward",
+    "stack": lambda layer: layer.kind == "stack",
     "all": lambda layer: True,
 }
 

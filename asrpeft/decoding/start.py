@@ -77,7 +77,7 @@ def prompt_rows(recognizer: Recognizer, route: Route) -> int:
     if site is None:
         return 0
     route = recognizer.adapters.resolve(route)
-    return max((sum(len(piece.rows()[0]) for pieces, _ in site.of(route.terms(name)) for piece in pieces) for name in route.distinct), default=0)
+    return max((sum(piece.n_rows for pieces, _ in site.of(route.terms(name)) for piece in pieces) for name in route.distinct), default=0)
 
 
 def check_prompts(recognizer: Recognizer, prompts: Sequence[Sequence[int]], n_rows: int) -> None:

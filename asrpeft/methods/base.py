@@ -9,7 +9,7 @@ tells a method's author all of it in one page.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
 import torch
@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from asrpeft.errors import CannotMerge
 from asrpeft.methods.change_cache import CHANGES, Change, tensors_of
+from asrpeft.methods.inputs import CURRENT, Inputs
 from asrpeft.methods.layers import EmbeddingLayer, Layer
 from asrpeft.methods.plan import Plan, collect_loss
 from asrpeft.methods.pool import Holder, Pool
@@ -24,7 +25,7 @@ from asrpeft.methods.settings import configure, one_of, positive, within
 from asrpeft.registry import Registry
 
 __all__ = [
-    "METHODS", "WEIGHTS", "Facts", "LayerAdapter", "Plan", "Pool", "WeightConfig",
+    "METHODS", "WEIGHTS", "Facts", "Inputs", "LayerAdapter", "Plan", "Pool", "WeightConfig",
     "configure", "gaussian", "method", "names", "one_of", "positive", "register", "within", "zeros",
 ]  # fmt: skip
 
@@ -63,9 +64,10 @@ class LayerAdapter(Holder):
     kinds: ClassVar[tuple[str, ...]] = WEIGHTS  # what it attaches to
     where: ClassVar[str] = "attention"  # where it attaches unless told
     lr: ClassVar[float] = 1e-3  # AdamW's peak learning rate unless told
-    neutral: ClassVar[bool] = True  # a fresh one changes nothing
+    neutral: bool = True  # a fresh one changes nothing
     mergeable: ClassVar[bool] = True
     edits_input: ClassVar[bool] = False  # `edit_input` is called before the frozen layer
+    reads_inputs: ClassVar[bool] = False  # it asks `self.inputs`: positions, tokens, what is padding
     tries: ClassVar[tuple[dict[str, Any], ...]] = ({},)  # small settings that the common tests try, each on every kind of layer
 
     @dataclasses.dataclass(frozen=True)
@@ -87,6 +89,11 @@ class LayerAdapter(Holder):
     def fits(cls, layer: Layer, config: Any) -> bool:
         """Whether the method has something to train at `layer` (BitFit has nothing where there is no bias)."""
         return layer.kind in cls.kinds
+
+    @classmethod
+    def prepared(cls, settings: dict[str, Any], encode: Callable[[str], list[int]]) -> dict[str, Any]:
+        """The settings of a fresh adapter, with tokens for text where the method wants text as tokens."""
+        return settings
 
     @classmethod
     def size(cls, config: Any, layer: Layer) -> int:
@@ -172,6 +179,14 @@ class LayerAdapter(Holder):
                 dw, db = new_w - w, None if b is None or new_b is None else new_b - b
             return dw.to(dtype), None if db is None else db.to(dtype)
 
+    @property
+    def inputs(self) -> Inputs:
+        """What is known of the rows at hand, in `forward` and `edit_input`, where `reads_inputs` is true."""
+        found = CURRENT.get()
+        if found is None:
+            raise RuntimeError(f"{type(self).__name__} asks for `self.inputs`: it has to say so in its class, with reads_inputs = True.")
+        return found
+
     def add_loss(self, value: Tensor) -> None:
         """Called in `forward`, in training: a scalar (a mean over the rows at hand) to add to the loss, for penalties that read
         activations, such as the load balance of a mixture. Weigh it yourself."""
@@ -193,12 +208,24 @@ class LayerAdapter(Holder):
         return logits + layer.run_head(h, self.change(layer, logits.dtype)[0])
 
     def edit_input(self, x: Tensor, layer: Layer) -> Tensor:
-        """What the frozen layer gets in place of `x`; used where `edits_input` is true."""
+        """What the frozen layer (one with a weight) gets in place of `x`; used where `edits_input` is true."""
         return x
 
+    def literal_edit(self, x: Tensor | tuple[Tensor, ...], y: Tensor, layer: Layer) -> Tensor | None:
+        """What `forward` gives in evaluation once more, as literally by the paper's formula as it can be written, however slow: what the
+        common tests hold `forward` to. None where there is nothing that would not be the same code again."""
+        return None
+
     def rows(self) -> tuple[Tensor, ...]:
-        """The virtual tokens: (tokens, dim) for the decoder's input; keys and values (heads, tokens, head_dim) for attention."""
-        raise NotImplementedError(f"{self.name} has no virtual tokens")
+        """The virtual tokens, if it has any: (tokens, dim) for the decoder's input; keys and values (heads, tokens, head_dim) for attention;
+        for the encoder (tokens, dim) before its first layer, or one such for each layer, which takes the place of the one before."""
+        return ()
+
+    @property
+    def n_rows(self) -> int:
+        """How many virtual tokens it has."""
+        rows = self.rows()
+        return rows[0].shape[-2] if rows else 0
 
 
 def gaussian(*shape: int, std: float = 1.0) -> nn.Parameter:

@@ -7,12 +7,15 @@
     Embedding  y = W[:, token]                  matrix = weightᵀ                    (dim, vocabulary)
     LayerNorm  y = W x̂ + b, x̂ normalized        matrix = weight as a column         (dim, 1)
 
-`Attention` and `DecoderInput` have no matrix: virtual tokens enter there. Nor has `Block`, whose hidden states are edited.
+The other places have no matrix. Virtual tokens enter at `Attention`, `DecoderInput` and `EncoderInput`; hidden states are edited at
+`DecoderInput` (embeddings), `EncoderInput` (frames), `FeedForward` (beside it), `Block` (a whole layer) and `Stack` (from all layers).
 """
 
 from __future__ import annotations
 
+import re
 import sys
+from collections import Counter
 
 import torch
 import torch.nn.functional as F
@@ -26,14 +29,25 @@ class Layer:
 
     Attributes:
         path: its name in the base, without the leading `model.`: `decoder.layers.0.self_attn.q_proj`.
-        kind: `linear`, `conv1d`, `embedding`, `norm`, `attention`, `decoder` or `block`.
-        module: the frozen module itself.
+        kind: `linear`, `conv1d`, `embedding`, `norm`, `attention`, `decoder`, `encoder`, `block`, `feedforward` or `stack`.
+        module: the frozen module itself; of a place between modules the one that holds them.
+        side: `encoder` or `decoder`.
+        number, count: which layer of its side it belongs to, from 0, of how many; outside the layers, its place among its kind there.
     """
 
     kind = ""
 
     def __init__(self, path: str, module: nn.Module):
         self.path, self.module = path, module
+        self.side = path.split(".")[0]
+        inside = _INSIDE.match(path)
+        self.number = int(inside[1]) if inside else 0
+        self.count = self.number + 1  # `layers_of` knows better
+
+    @property
+    def reads_frames(self) -> bool:
+        """Whether what it reads are frames of audio, and not tokens: cross-attention's keys and values do in the decoder."""
+        return self.side == "encoder" or (".encoder_attn." in self.path and self.leaf in ("k_proj", "v_proj"))
 
     @property
     def leaf(self) -> str:
@@ -221,8 +235,19 @@ class Attention(Layer):
         return []
 
 
-class DecoderInput(Layer):
-    """The decoder, as a place for extra input rows before the first token."""
+class _Span(Layer):
+    """A place without a weight of its own."""
+
+    @property
+    def bias(self):
+        return None
+
+    def tensors(self):
+        return []
+
+
+class DecoderInput(_Span):
+    """The decoder's input: rows before the first token, and the embeddings (rows, tokens, dim) of tokens (rows, tokens)."""
 
     kind = "decoder"
 
@@ -235,30 +260,56 @@ class DecoderInput(Layer):
         """(vocabulary, dim), the frozen token embeddings."""
         return self.module.embed_tokens.weight
 
-    def tensors(self):
-        return []
+
+class EncoderInput(_Span):
+    """The frames (rows, frames, dim) that the encoder's first layer reads, after convolutions and positions; and rows behind them."""
+
+    kind = "encoder"
+
+    @property
+    def shape(self):
+        return (self.module.conv2.out_channels, 0)
+
+    @property
+    def depth(self) -> int:
+        """How many layers follow."""
+        return len(self.module.layers)
 
 
-class Block(Layer):
+class Block(_Span):
     """A whole layer of the encoder or the decoder: hidden states (rows, frames or tokens, dim) in, and out."""
 
     kind = "block"
 
     @property
-    def number(self) -> int:
-        """Which one of its stack it is, from 0."""
-        return int(self.leaf)
+    def shape(self):
+        return (self.module.embed_dim, 0)
+
+
+class FeedForward(_Span):
+    """The feed-forward of a layer: hidden states in, as the norm before it gives them, and out, before the residual sum."""
+
+    kind = "feedforward"
 
     @property
     def shape(self):
         return (self.module.embed_dim, 0)
 
-    @property
-    def bias(self):
-        return None
 
-    def tensors(self):
-        return []
+class Stack(_Span):
+    """All layers of the encoder or the decoder. Read is a tuple: what the first layer reads, and what each gives; given is the last of
+    them, before the final norm."""
+
+    kind = "stack"
+
+    @property
+    def shape(self):
+        return (self.module.layer_norm.weight.shape[0], 0)
+
+    @property
+    def depth(self) -> int:
+        """How many layers there are."""
+        return len(self.module.layers)
 
 
 POSITIONS = "embed_positions"
@@ -266,8 +317,14 @@ _KINDS: tuple[tuple[type[nn.Module], type[Layer]], ...] = (
     (nn.Linear, LinearLayer), (nn.Conv1d, Conv1dLayer), (nn.Embedding, EmbeddingLayer), (nn.LayerNorm, NormLayer),
 )  # fmt: skip
 _WHISPER_KINDS: tuple[tuple[str, type[Layer]], ...] = (
-    ("WhisperAttention", Attention), ("WhisperDecoder", DecoderInput), ("WhisperEncoderLayer", Block), ("WhisperDecoderLayer", Block),
+    ("WhisperAttention", Attention), ("WhisperDecoder", DecoderInput), ("WhisperEncoder", EncoderInput),
+    ("WhisperEncoderLayer", Block), ("WhisperDecoderLayer", Block),
 )  # fmt: skip
+# Places of a second kind at a module, by the kind of the first: what their paths end with.
+_WITHIN: dict[type[Layer], tuple[str, type[Layer]]] = {
+    DecoderInput: ("layers", Stack), EncoderInput: ("layers", Stack), Block: ("feedforward", FeedForward),
+}  # fmt: skip
+_INSIDE = re.compile(r"\w+\.layers\.(\d+)(?:\.|$)")
 
 
 def _whisper(name: str) -> type[nn.Module] | tuple[()]:
@@ -288,6 +345,8 @@ def layer_of(path: str, module: nn.Module, *, head: nn.Linear | None = None) -> 
     Raises: CannotAttach for a module of a kind that no method acts on.
     """
     kind = _kind_of(module)
+    if kind in _WITHIN and path.endswith("." + _WITHIN[kind][0]):
+        kind = _WITHIN[kind][1]
     if kind is None:
         raise CannotAttach(f"{path!r} is a {type(module).__name__}; methods act on Linear, Conv1d, Embedding, LayerNorm, "
                            f"attention blocks and the decoder. Narrow `where`.")  # fmt: skip
@@ -308,5 +367,23 @@ def layers_of(base: nn.Module) -> list[Layer]:
         if (module is head and is_tied) or _kind_of(module) is None:
             continue
         follows = head if is_tied and getattr(module, "weight", None) is head.weight else None
-        found.append(layer_of(name.removeprefix("model."), module, head=follows))
+        path = name.removeprefix("model.")
+        found.append(layer_of(path, module, head=follows))
+        within = _WITHIN.get(type(found[-1]))
+        if within is not None:
+            found.append(layer_of(f"{path}.{within[0]}", module))
+    _number(found)
     return found
+
+
+def _number(layers: list[Layer]) -> None:
+    """Tell layers how many there are of them."""
+    depths = {layer.side: layer.depth for layer in layers if isinstance(layer, Stack)}
+    seen: Counter[tuple[str, str]] = Counter()
+    for layer in layers:
+        inside = _INSIDE.match(layer.path)
+        if not inside:
+            layer.number = seen[layer.side, layer.kind]
+            seen[layer.side, layer.kind] += 1
+    for layer in layers:
+        layer.count = depths.get(layer.side, layer.number + 1) if _INSIDE.match(layer.path) else seen[layer.side, layer.kind]

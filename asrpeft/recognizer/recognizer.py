@@ -17,6 +17,8 @@ from transformers.convert_slow_tokenizer import bytes_to_unicode
 from asrpeft.adapters import Adapter, Adapters, Route
 from asrpeft.adapters.ctc import CTCHead
 from asrpeft.errors import BadInput
+from asrpeft.methods import Inputs
+from asrpeft.methods import method as method_named
 from asrpeft.recognizer import encoder
 from asrpeft.recognizer.context import CONTEXTS
 from asrpeft.recognizer.encoder import Encoded
@@ -223,6 +225,7 @@ class Recognizer(nn.Module):
             lang = canonical(lang)
             if self.multilingual and self.token_for(lang) is None:
                 slot = self.spare_language()
+        settings = method_named(method).prepared(settings, self.encode_text)
         return self.adapters.add(method, name=name, where=where, settings=settings, language_slot=slot, language=lang, **manifest)
 
     def spare_language(self) -> tuple[str, int]:
@@ -285,7 +288,10 @@ class Recognizer(nn.Module):
     def encode(self, features: Tensor, frames: Tensor) -> Encoded:
         """features (rows, mels, 2·T) with contexts frames (rows,) ≤ T → encoder states. See `asrpeft.recognizer.encoder`."""
         self.adapters.check_rows(len(features))
-        return encoder.encode(self.base.model.encoder, features.to(self.device), frames)
+        n, counts = features.shape[-1] // 2, frames.to(self.device)
+        about = Inputs.plain(len(features), n, self.device, torch.arange(n, device=self.device) < counts[:, None])
+        with self.adapters.ambient.set(frames=about):
+            return encoder.encode(self.base.model.encoder, features.to(self.device), frames)
 
     def decode(self, encoded: Encoded, tokens: Tensor, *, cache: Cache | None = None, attention_mask: Tensor | None = None) -> tuple[Tensor, Cache | None]:
         """tokens (rows, n) after what `cache` holds → logits (rows, n, vocabulary) and the cache, grown."""
@@ -293,7 +299,8 @@ class Recognizer(nn.Module):
         states = encoded.states
         if not torch.is_autocast_enabled(states.device.type):  # the encoder may have been, or be stored, in half precision
             states = states.to(self.base.model.decoder.layer_norm.weight.dtype)
-        with self.adapters.ambient.set(cross_mask=encoded.cross_mask):
+        about = Inputs.plain(len(states), states.shape[1], states.device, encoded.mask)
+        with self.adapters.ambient.set(cross_mask=encoded.cross_mask, frames=about):
             out = self.base.model.decoder(
                 input_ids=tokens, encoder_hidden_states=states, attention_mask=attention_mask,
                 past_key_values=cache, use_cache=cache is not None,

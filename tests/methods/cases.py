@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
+from asrpeft.adapters.attention import NAME as ATTENTION
+from asrpeft.adapters.places import site_for
 from asrpeft.adapters.routing import Ambient, Route
-from asrpeft.adapters.sites import Site, site_for
-from asrpeft.methods import LayerAdapter, Pool, configure, method, names
+from asrpeft.adapters.sites import DecoderSite, Site
+from asrpeft.methods import Inputs, LayerAdapter, Pool, configure, method, names
 from asrpeft.methods.layers import Layer, layer_of
-from tests.bases import tiny_recognizer
+from asrpeft.recognizer.encoder import encode
+from tests.bases import tiny_base, tiny_config, tiny_recognizer
 
-ROWS, TOKENS, DIM = 3, 4, 8  # 8 inputs can be halved three times: methods that work by blocks have second and third ones
+ROWS, TOKENS, FRAMES, DIM = 3, 4, 6, 8  # 8 inputs can be halved three times: methods that work by blocks have second and third ones
 SMALL = {"rank": 2, "tokens": 3}  # settings that keep everything tiny, where a method has them
 
 
@@ -23,7 +28,56 @@ def _tied() -> tuple[nn.Module, nn.Linear]:
     return table, head
 
 
-# name -> (path, what makes the module, what it reads)
+def _part(path: str) -> nn.Module:
+    """A module of a tiny base, with the attention that adapted bases have."""
+    base = tiny_base(torch.randint(1 << 30, ()).item(), width=DIM, source=FRAMES)
+    base.set_attn_implementation(ATTENTION)
+    return base.model.get_submodule(path)
+
+
+def _hidden() -> Tensor:
+    return torch.randn(ROWS, TOKENS, DIM)
+
+
+def _features() -> Tensor:
+    return torch.randn(ROWS, 8, 2 * FRAMES)
+
+
+def _tokens() -> Tensor:
+    """Text among special tokens of every kind."""
+    special = tiny_config().decoder_start_token_id
+    return torch.tensor([[special, special + 2, special + 6, 7], [3, special + 10, special, 9], [special + 1, 5, 6, special + 8]])
+
+
+def _heard(like: Tensor) -> Tensor:
+    """Encoder states for the cross attention of some rows: the same for all of them."""
+    heard = torch.randn(1, 5, DIM, generator=torch.Generator().manual_seed(5)).expand(len(like), -1, -1)
+    return heard.to(like.dtype) if like.is_floating_point() else heard
+
+
+def _encoded(encoder: nn.Module, x: Tensor) -> Tensor:
+    return encode(encoder, x, torch.full((len(x),), FRAMES)).states
+
+
+def _decoded(decoder: nn.Module, x: Tensor) -> Tensor:
+    weight = decoder.layer_norm.weight
+    return decoder(input_ids=x, encoder_hidden_states=_heard(x).to(weight.dtype)).last_hidden_state
+
+
+# name -> (path, what makes the module, what it reads, how it is called if not with that alone)
+PLACES = {
+    "self-attention": ("encoder.layers.0.self_attn", "encoder.layers.0.self_attn", _hidden, lambda m, x: m(x)[0]),
+    "causal attention": ("decoder.layers.0.self_attn", "decoder.layers.0.self_attn", _hidden, lambda m, x: m(x)[0]),
+    "cross-attention": ("decoder.layers.0.encoder_attn", "decoder.layers.0.encoder_attn", _hidden, lambda m, x: m(x, key_value_states=_heard(x))[0]),
+    "encoder block": ("encoder.layers.0", "encoder.layers.0", _hidden, lambda m, x: m(x, None)),
+    "decoder block": ("decoder.layers.0", "decoder.layers.0", _hidden, lambda m, x: m(x, encoder_hidden_states=_heard(x))),
+    "encoder feed-forward": ("encoder.layers.0.feedforward", "encoder.layers.0", _hidden, lambda m, x: m(x, None)),
+    "decoder feed-forward": ("decoder.layers.1.feedforward", "decoder.layers.1", _hidden, lambda m, x: m(x, encoder_hidden_states=_heard(x))),
+    "frames": ("encoder", "encoder", _features, _encoded),
+    "text": ("decoder", "decoder", _tokens, _decoded),
+    "encoder stack": ("encoder.layers", "encoder", _features, _encoded),
+    "decoder stack": ("decoder.layers", "decoder", _tokens, _decoded),
+}
 LAYERS = {
     "linear": ("layers.0.q_proj", lambda: nn.Linear(DIM, 5), lambda: torch.randn(ROWS, TOKENS, DIM)),
     "linear without bias": ("layers.0.k_proj", lambda: nn.Linear(DIM, DIM, bias=False), lambda: torch.randn(ROWS, TOKENS, DIM)),
@@ -32,7 +86,7 @@ LAYERS = {
     "grouped conv1d": ("encoder.conv1", lambda: nn.Conv1d(DIM, 8, 3, padding=2, dilation=2, groups=2), lambda: torch.randn(ROWS, DIM, 9)),
     "embedding": ("decoder.embed_tokens", _tied, lambda: torch.randint(0, 11, (ROWS, TOKENS))),
     "norm": ("encoder.layer_norm", lambda: nn.LayerNorm(DIM), lambda: torch.randn(ROWS, TOKENS, DIM)),
-}
+} | {kind: (path, functools.partial(_part, module), reads) for kind, (path, module, reads, _) in PLACES.items()}
 
 
 def small(name: str, **more) -> dict:
@@ -48,8 +102,14 @@ def pairs() -> list[tuple[str, str, dict]]:
     for name in names():
         for tried in method(name).tries:
             config = configure(method(name), small(name, **tried))
-            found += [(name, kind, tried) for kind in LAYERS if method(name).fits(make_layer(kind), config)]
+            found += [(name, kind, tried) for kind in LAYERS if method(name).fits(_sample(kind), config)]
     return found
+
+
+@functools.cache
+def _sample(kind: str) -> Layer:
+    """A layer to look at."""
+    return make_layer(kind)
 
 
 def shown(value) -> str:
@@ -65,7 +125,9 @@ def make_layer(kind: str, dtype: torch.dtype = torch.float32) -> Layer:
         nn.init.normal_(module.weight, 1.0, 0.3)
         nn.init.normal_(module.bias)
     module.to(dtype).requires_grad_(False)
-    return layer_of(path, module, head=head)
+    layer = layer_of(path, module, head=head)
+    layer.count = 2  # as in the base that the places are taken from
+    return layer
 
 
 def perturb(module: nn.Module, seed: int = 1, by: float = 0.3) -> nn.Module:
@@ -88,14 +150,16 @@ class Bench:
     pools: dict[str, Pool]
     x: Tensor
     h: Tensor  # what the tied head reads
+    call: Callable[[nn.Module, Tensor], Tensor] = lambda module, x: module(x)
 
     def run(self, route: str | tuple | None = None, *, rows: list[int] | None = None) -> list[Tensor]:
         """What the layer (and the head tied to it) gives; `route` has a letter a row, `-` for none."""
         names = tuple(None if letter == "-" else letter for letter in route) if isinstance(route, str) else route
         x, h = (self.x, self.h) if rows is None else (self.x[rows], self.h[rows])
-        with self.site.ambient.set(route=Route(names)):
+        text = Inputs(torch.arange(TOKENS).expand(len(x), TOKENS), None, _tokens() if rows is None else _tokens()[rows])
+        with self.site.ambient.set(route=Route(names), text=text, frames=Inputs.plain(len(x), FRAMES, x.device)):
             head = getattr(self.layer, "head", None)
-            return [self.layer.module(x)] + ([] if head is None else [head(h)])
+            return [self.call(self.layer.module, x)] + ([] if head is None else [head(h)])
 
     def trained(self) -> list[nn.Parameter]:
         return [p for name in self.pieces for part in (self.pieces[name], self.pools[name]) for p in part.parameters() if p.requires_grad]
@@ -123,8 +187,11 @@ def bench(name: str, kind: str, tried: dict, *, dtype: torch.dtype = torch.float
     pieces = {letter: cls(layer, config, pools[letter]).eval() for letter in "pq"}
     for letter, piece in pieces.items():
         site.add(letter, piece)
+    if isinstance(site, DecoderSite):
+        site.ask(cls.reads_inputs)
     x = LAYERS[kind][2]()
-    return Bench(layer, site, pieces, pools, x.to(dtype) if x.is_floating_point() else x, torch.randn(ROWS, TOKENS, DIM).to(dtype))
+    call = PLACES[kind][3] if kind in PLACES else Bench.call
+    return Bench(layer, site, pieces, pools, x.to(dtype) if x.is_floating_point() else x, torch.randn(ROWS, TOKENS, DIM).to(dtype), call)
 
 
 # -- on a whole recognizer ---------------------------------------------------------------------------------------------
