@@ -6,13 +6,16 @@ import pytest
 import torch
 from torch.testing import assert_close
 
+from asrpeft.adapters.sites import DecoderSite
 from asrpeft.errors import CannotAttach, CannotMerge
-from asrpeft.methods import method
+from asrpeft.methods import LayerAdapter, method
 from tests.methods.cases import bench, make_layer, pairs, shown
 
 PAIRS = pairs()
 MERGEABLE = [pair for pair in PAIRS if method(pair[0]).mergeable]
 each = pytest.mark.parametrize("name, kind, tried", PAIRS, ids=shown)
+EDITS = [pair for pair in PAIRS if not method(pair[0]).mergeable and method(pair[0]).forward is not LayerAdapter.forward]
+each_edit = pytest.mark.parametrize("name, kind, tried", EDITS, ids=shown)
 each_mergeable = pytest.mark.parametrize("name, kind, tried", MERGEABLE, ids=shown)
 
 
@@ -29,7 +32,7 @@ def far(a, b) -> bool:
 def test_a_new_adapter_changes_nothing(name, kind, tried):
     b = bench(name, kind, tried)
     plain = b.run()
-    if method(name).neutral:
+    if b.pieces["p"].neutral:
         for got, want in zip(b.run("ppp"), plain):
             assert_close(got, want)
     else:
@@ -48,7 +51,8 @@ def test_outside_a_route_the_layer_is_the_frozen_one(name, kind, tried):
     bare = make_layer(kind)
     bare.module.load_state_dict(b.layer.module.state_dict())
     b.perturb()
-    assert torch.equal(b.run()[0], bare.module(b.x)) and torch.equal(b.run("---")[0], bare.module(b.x))
+    want = b.call(bare.module, b.x)
+    assert torch.equal(b.run()[0], want) and torch.equal(b.run("---")[0], want)
 
 
 @each_mergeable
@@ -171,6 +175,27 @@ def test_the_merged_weight_is_that_of_the_equation_written_literally(name, kind,
     assert got[1] is want[1] or bool((got[1] - want[1]).abs().max() < 1e-9)
 
 
+@each_edit
+@torch.no_grad()
+def test_the_edit_is_that_of_the_equation_written_literally(name, kind, tried):
+    b = bench(name, kind, tried, dtype=torch.float64).perturb()
+    piece, seen = b.pieces["p"].double(), []
+    b.pools["p"].double()
+    forward = piece.forward
+
+    def both(x, y, layer):
+        given = forward(x, y, layer)
+        seen.append((given, piece.literal_edit(x, y, layer)))
+        return given
+
+    piece.forward = both
+    b.run("ppp")
+    if all(want is None for _, want in seen):
+        pytest.skip(f"{name} gives no literal reference of its equation")
+    for given, want in seen:
+        assert_close(given, want, atol=1e-9, rtol=1e-7)
+
+
 @each
 def test_taking_the_adapters_away_leaves_no_hook(name, kind, tried):
     b = bench(name, kind, tried).perturb()
@@ -179,8 +204,10 @@ def test_taking_the_adapters_away_leaves_no_hook(name, kind, tried):
     close(b.run("-q-"), [torch.where(torch.tensor([False, True, False]).view(3, *[1] * (y.dim() - 1)), q, y)
                          for y, q in zip(before, b.run("qqq"))])  # fmt: skip
     b.site.remove("q")
+    if isinstance(b.site, DecoderSite):
+        b.site.ask(False)  # as the container does when nobody asks any more
     modules = [b.layer.module] + ([b.layer.head] if getattr(b.layer, "head", None) is not None else [])
-    assert all(not m._forward_hooks and not m._forward_pre_hooks for m in modules)
+    assert all(not m._forward_hooks and not m._forward_pre_hooks for module in modules for m in module.modules())
 
 
 @pytest.mark.parametrize("name", sorted({name for name, kind, _ in PAIRS if kind == "embedding"}))

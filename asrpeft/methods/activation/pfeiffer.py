@@ -3,8 +3,7 @@
     h ← h + W_u f(W_d h + b_d) + b_u      W_d (width, dim), b_d (width,)   W_u (dim, width), b_u (dim,)
 
 As Houlsby's, after the feed-forward alone: half the numbers, nearly the same quality in the paper. Whisper normalizes before
-a sublayer and not after it, so h is what `fc2` gives. AdapterDrop leaves the lowest layers without one: name the others,
-`--where "encoder.layers.{2..5}.fc2,decoder.*.fc2"`.
+a sublayer and not after it, so h is what `fc2` gives. `drop` and `random_drop` are AdapterDrop's, as in `houlsby`.
 """
 
 from __future__ import annotations
