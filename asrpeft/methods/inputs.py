@@ -64,10 +64,13 @@ class Inputs:
         return Inputs(torch.cat([front, self.positions], dim=1), mask, tokens)
 
     def up_to(self, n: int) -> Inputs:
-        """With as many virtual ones after the last as make n of them."""
+        """The first n, or with as many virtual ones after the last as make n."""
         more = n - self.positions.shape[1]
-        if more <= 0:
+        if not more:
             return self
+        if more < 0:
+            first, tokens = (None if part is None else part[:, :n] for part in (self.mask, self.tokens))
+            return Inputs(self.positions[:, :n], first, tokens)
         mask = self.positions >= 0 if self.mask is None else self.mask
         tokens = None if self.tokens is None else F.pad(self.tokens, (0, more), value=-1)
         return Inputs(F.pad(self.positions, (0, more), value=-1), F.pad(mask, (0, more)), tokens)

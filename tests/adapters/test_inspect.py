@@ -12,7 +12,7 @@ from asrpeft.adapters.ctc import CTCHead
 from asrpeft.adapters.inspect import inspect
 from asrpeft.cli.adapter import inspect as show
 from asrpeft.errors import BadAdapter, WrongBase
-from asrpeft.methods import LayerAdapter, method, names
+from asrpeft.methods import method, names
 from tests.bases import tiny_recognizer
 from tests.methods.cases import perturb, recognizer, small
 
@@ -33,8 +33,9 @@ def test_every_method_can_be_inspected_with_and_without_its_base(name, tmp_path)
         assert seen.bytes > 4 * seen.parameters and seen.scores == {"wer": 0.5}
         assert seen.language == "klingon" and seen.language_slot == "<|yo|>"
     assert alone.fits_base is None and all(s.delta_norm is None for s in alone.sites)
-    edits = not method(name).mergeable and method(name).rows is LayerAdapter.rows  # what is not there without an input
-    assert result.fits_base is True and all((s.delta_norm is None) if edits else (s.delta_norm > 0) for s in result.sites)
+    pieces = adapter.by_path()
+    there = [method(name).mergeable or pieces[s.path].n_rows > 0 for s in result.sites]  # an edit is not there without an input
+    assert result.fits_base is True and all((s.delta_norm > 0) if known else (s.delta_norm is None) for s, known in zip(result.sites, there))
     assert all((s.relative is not None) == method(name).mergeable for s in result.sites)
     assert result.report == adapter.method.report(adapter.by_path())
     assert model.adapters.names() == ["a"], "inspecting attached something"

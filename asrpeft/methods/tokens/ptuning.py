@@ -26,7 +26,7 @@ class PTuning(LayerAdapter):
     lr = 3e-3
     neutral = False
     mergeable = False
-    tries = ({"tokens": 3, "hidden": 6}, {"tokens": 2, "hidden": 5, "encoder": "lstm"}, {"tokens": 2, "encoder": "emb"})
+    tries = ({"tokens": 3, "encoder": "emb"}, {"tokens": 3, "hidden": 6}, {"tokens": 2, "hidden": 5, "encoder": "lstm"})
 
     @dataclass(frozen=True)
     class Config:
