@@ -11,6 +11,7 @@ import contextlib
 import functools
 import json
 import os
+import re
 import socket
 import tempfile
 import threading
@@ -31,6 +32,7 @@ except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
 ADAPTER = {"adapter.json", "adapter.safetensors"}  # what an adapter's folder holds
+_OF_REPORT = re.compile(r"report\.(html|md|json)|tables|.+\.(trn|pra|sys)")
 _LONGEST = 200  # bytes of a name: file systems take 255, and what lies beside it for a while is called after it
 _CANNOT = "cannot be locked there ({}): take care that no other run writes to it."
 
@@ -83,6 +85,21 @@ def check_adapter(out: Path, *, overwrite: bool, resume: bool) -> Path:
     if checkpoint.exists() and not (overwrite or resume):
         raise BadInput(f"{str(checkpoint)!r} holds an interrupted run. Go on with --resume, start anew with --overwrite, remove it, or choose another --out.")
     return checkpoint
+
+
+def check_report(out: Path, *, overwrite: bool) -> None:
+    """Look at the folder of an evaluation's report before anything is read.
+
+    Raises: BadInput if it cannot be written, or holds a report that is not to be replaced, or anything else.
+    """
+    check(out, replaced=True, ours=of_report(out))
+    if out.is_dir() and any(out.iterdir()) and not overwrite:
+        raise BadInput(f"{str(out)!r} exists already. Choose another --out, or --overwrite.")
+
+
+def of_report(folder: Path) -> set[str]:
+    """Of the names in a folder, those that a report has."""
+    return {one.name for one in folder.iterdir() if _OF_REPORT.fullmatch(one.name)} if folder.is_dir() else set()
 
 
 def _listed(place: Path, holder: str) -> list[Path]:

@@ -23,7 +23,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import torch  # noqa: E402
 
-from tests.attack.runner import attack  # noqa: E402
+from asrpeft.report.table import Table, markdown  # noqa: E402
+from tests.attack.runner import Outcome, attack  # noqa: E402
 from tests.attack.surfaces import SURFACES  # noqa: E402
 
 
@@ -38,25 +39,26 @@ def main() -> int:
     torch.set_num_threads(1)  # children are forked: a pool of threads would not follow them
     chosen = [SURFACES[name] for name in given.only.split(",")]
     total, violated, rows = sum(surface.weight for surface in chosen), 0, []
-    if not given.json:
-        print("| surface | cases | accepted | refused in words | violations | slowest | most memory |\n|---|---|---|---|---|---|---|")
     for surface in chosen:
         numbers = [given.case] if given.case is not None else range(round(given.cases * surface.weight / total))
         found = attack(surface, given.seed, numbers)
         violated += len(found.violations)
-        if given.json:
-            rows.append(vars(found))
-            continue
-        kinds = ", ".join(f"{n} {kind}" for kind, n in found.kinds().items()) or "0"
-        print(
-            f"| {found.surface} | {found.cases:,} | {found.accepted:,} | {found.refused:,} | {kinds} | {found.slowest_s:.1f} s | {found.most_mb:.0f} MB |",
-            flush=True,
-        )
+        rows.append(found)
+        print(f"{found.surface}: {found.cases:,} cases, {found.slowest_s:.1f} s the slowest", file=sys.stderr, flush=True)
         for number, kind, what in found.violations[:20]:
             print(f"  {surface.name} --case {number} ({kind}): {what}", file=sys.stderr, flush=True)
     if given.json:
-        print(json.dumps(rows))
+        print(json.dumps([vars(found) for found in rows]))
+    else:
+        print(table(rows))
     return 1 if violated else 0
+
+
+def table(rows: list[Outcome]) -> str:
+    """What was found, as Markdown."""
+    cells = [(one.surface, f"{one.cases:,}", f"{one.accepted:,}", f"{one.refused:,}", ", ".join(f"{n} {kind}" for kind, n in one.kinds().items()) or "0",
+              f"{one.slowest_s:.1f} s", f"{one.most_mb:.0f} MB") for one in rows]  # fmt: skip
+    return markdown(Table.of("", ("surface", "cases", "accepted", "refused in words", "violations", "slowest", "most memory"), cells))
 
 
 if __name__ == "__main__":

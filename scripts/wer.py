@@ -30,6 +30,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from asrpeft import scoring  # noqa: E402
 from asrpeft.errors import AsrpeftError, BadInput  # noqa: E402
+from asrpeft.report import Table  # noqa: E402
+from asrpeft.report.values import plain  # noqa: E402
 from asrpeft.scoring import report  # noqa: E402
 from asrpeft.scoring.alignment import ALIGNMENTS  # noqa: E402
 from asrpeft.scoring.intervals import METHODS  # noqa: E402
@@ -91,8 +93,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = parser().parse_intermixed_args(arguments)
     try:
         if given.list:
-            width = max(map(len, scoring.normalizers()))
-            print("\n".join(f"{name:<{width}}  {step.about}" for name, step in scoring.normalizers().items()))
+            print(Table.of("Normalizers", ("step", "does"), [(name, step.about) for name, step in scoring.normalizers().items()], left=2))
             return 0
         if given.reference is None or not given.hypotheses:
             raise BadInput("give a file of references and at least one of hypotheses: scripts/wer.py REF HYP [HYP2 …].")
@@ -209,7 +210,7 @@ def _write(given: argparse.Namespace, contents: report.Report) -> None:
     if given.json:
         made = contents.to_json(rows=given.rows)
         # One system: its keys at the top, as `asrpeft evaluate` has them for each of its systems.
-        print(json.dumps(made["systems"][0] if len(contents.scores) == 1 else made, ensure_ascii=False, allow_nan=False))
+        print(json.dumps(plain(made["systems"][0] if len(contents.scores) == 1 else made), ensure_ascii=False, allow_nan=False))
     elif not given.quiet:
         report.show(contents)
 

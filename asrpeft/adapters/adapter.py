@@ -22,6 +22,7 @@ from asrpeft.files import recover, replace_folder
 from asrpeft.methods import Facts, LayerAdapter, Plan, Pool, configure, method
 from asrpeft.methods.layers import Layer
 from asrpeft.methods.tokens.language import LanguageVector
+from asrpeft.report.values import as_json
 
 FORMAT = 1
 TENSORS, MANIFEST = "adapter.safetensors", "adapter.json"
@@ -167,6 +168,7 @@ class Adapter(nn.Module):
         self.language: LanguageVector | None = None
         self._language_layer: Layer  # where it is, once there is one
         self.ctc: CTCHead | None = None
+        self.folder: Path | None = None  # where it was read from, for reports to tell
 
     @property
     def method(self) -> type[LayerAdapter]:
@@ -264,7 +266,7 @@ class Adapter(nn.Module):
         def write(into: Path) -> None:
             save_file(tensors, into / TENSORS, metadata={"format": "pt"})
             manifest["digest"] = digest(manifest, into / TENSORS)
-            (into / MANIFEST).write_text(json.dumps(manifest, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+            (into / MANIFEST).write_text(as_json(manifest), encoding="utf-8")
 
         return replace_folder(folder, write, overwrite=overwrite, ours={TENSORS, MANIFEST})
 

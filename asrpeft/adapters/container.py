@@ -301,6 +301,7 @@ class Adapters(nn.Module):
         if manifest.ctc_vocabulary is not None:
             adapter.ctc = CTCHead(self.base.config.d_model, manifest.ctc_vocabulary)
         adapter.restore(tensors, source=source)
+        adapter.folder = Path(folder)
         return adapter
 
     def describe(self, name: str, **changes: Any) -> None:

@@ -17,9 +17,20 @@ from torch import Tensor
 from asrpeft.adapters.adapter import TENSORS, Adapter, read
 from asrpeft.adapters.digest import difference
 from asrpeft.adapters.fingerprint import same
+from asrpeft.report import Document, Picture, Result, Table
+from asrpeft.report.values import Row, plain
+from asrpeft.report.words import count, per_cent, size
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
     from asrpeft.adapters.container import Adapters
+
+
+_DIGESTS = {
+    "agrees": "agrees: the tensors are those that adapter.json was saved with",
+    "absent": "none: saved before there was one, or taken out by hand; unchecked",
+}
 
 
 @dataclass(frozen=True)
@@ -40,7 +51,7 @@ class SiteReport:
 
 
 @dataclass(frozen=True)
-class Inspection:
+class Inspection(Result):
     """What is known of an adapter. Sizes are numbers held, `bytes` is the size of its files, `zeros` how many numbers are 0.
 
     `digest` is "agrees" (the tensors are those that `adapter.json` was saved with), "absent" (saved before there was one, or taken
@@ -70,7 +81,47 @@ class Inspection:
     scores: dict[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
-        return _as_json(asdict(self))
+        return plain(asdict(self))
+
+    def rows(self) -> list[Row]:
+        """One row a place where it acts."""
+        return [asdict(one) for one in self.sites]
+
+    def document(self) -> Document:
+        zeros = f", {count(self.zeros)} of them zero" if self.zeros else ""
+        slot = f" in the slot {self.language_slot}" if self.language_slot else ""
+        rows: list[tuple[str, Any]] = [
+            ("method", f"{self.method} ({', '.join(f'{k}={v}' for k, v in self.config.items())})"), ("where", ", ".join(self.where)),
+            ("base", self.base_id), ("language", f"{self.language}{slot}"), ("audio context", self.context),
+            ("parameters", f"{count(self.parameters)}{zeros}; {count(self.shared_parameters)} shared, {count(self.head_parameters)} of a CTC head beside"),
+            ("on disk", size(self.bytes)), ("digest", _DIGESTS.get(self.digest, self.digest)),
+        ]  # fmt: skip
+        rows += [(key.replace("_", " "), value) for key, value in self.report.items() if not isinstance(value, dict)]
+        if self.wer("after") is not None:
+            rows.append(("WER before → after", f"{per_cent(self.wer('before'))} → {per_cent(self.wer('after'))}"))
+        sites = [(one.path, count(one.parameters), "" if one.delta_norm is None else f"{one.delta_norm:.3g}",
+                  "" if one.relative is None else per_cent(one.relative, 2)) for one in self.sites]  # fmt: skip
+        moved = any(one.relative is not None for one in self.sites)
+        return Document(
+            self.folder,
+            (
+                Table.of(self.folder, ("what", "value"), rows, left=2),
+                Table.of("Layers", ("layer", "parameters", "‖ΔW‖", "of ‖W‖"), sites).without_empty_columns(),
+            ),
+            notes=("This adapter was trained on another base than the one given.",) if self.fits_base is False else (),
+            pictures=(Picture("layers", "How far each layer moves, in per cent of its frozen weight", self._draw),) if moved else (),
+        )
+
+    def _draw(self) -> Figure:
+        from asrpeft.report.figures import COLORS, canvas, name_rows
+
+        there = [one for one in self.sites if one.relative is not None]
+        figure, axes = canvas(width=7, height=0.8 + 0.2 * len(there))
+        axes.barh(range(len(there)), [100 * (one.relative or 0.0) for one in there], color=COLORS[0])
+        name_rows(axes, [one.path.replace("layers.", "") for one in there])
+        axes.set_ylim(len(there) - 0.4, -0.6)
+        axes.set_xlabel("‖ΔW‖ / ‖W‖, %")
+        return figure
 
     def wer(self, when: str) -> float | None:
         """The WER that `scores` has of the base ("before") or of the adapter ("after"), a fraction; None where it has none."""
@@ -101,15 +152,6 @@ def inspect(folder: str | Path, *, adapters: Adapters | None = None) -> Inspecti
         digest=f"differs: it {wrong}" if wrong else "agrees" if manifest.digest else "absent",
         sites=sites, report={} if opened is None else opened.method.report(opened.by_path()), training=_brief(manifest.training), scores=manifest.scores,
     )  # fmt: skip
-
-
-def _as_json(value: Any) -> Any:
-    """`value` with None for the numbers that JSON does not have: the scores in a file are whatever somebody wrote there."""
-    if isinstance(value, dict):
-        return {key: _as_json(one) for key, one in value.items()}
-    if isinstance(value, list | tuple):
-        return [_as_json(one) for one in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _brief(training: dict[str, Any]) -> dict[str, Any]:

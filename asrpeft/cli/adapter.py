@@ -8,14 +8,10 @@ from typing import Annotated
 import typer
 
 from asrpeft.cli import options as o
-from asrpeft.cli.output import console, count, per_cent, print_json, size, table, teller
+from asrpeft.cli.output import print_json, show, teller
 
 Folder = Annotated[Path, typer.Argument(help="An adapter folder.")]
 Out = Annotated[Path, typer.Option("--out", help="The folder to write.")]
-_DIGESTS = {
-    "agrees": "agrees: the tensors are those that adapter.json was saved with",
-    "absent": "none: saved before there was one, or taken out by hand; unchecked",
-}
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")]
 
 
@@ -44,28 +40,7 @@ def inspect(
     say = teller(quiet=quiet, as_json=json)
     recognizer = None if model is None else o.load_model(model, device="cpu", dtype="float32", threads=None, say=say)
     found = inspect_adapter(folder, adapters=None if recognizer is None else recognizer.adapters)
-    if json:
-        print_json(found.to_json())
-        return
-    zeros = f", {count(found.zeros)} of them zero" if found.zeros else ""
-    rows = [
-        ("method", f"{found.method} ({', '.join(f'{k}={v}' for k, v in found.config.items())})"), ("where", ", ".join(found.where)), ("base", found.base_id),
-        ("language", f"{found.language}{f' in the slot {found.language_slot}' if found.language_slot else ''}"), ("audio context", found.context),
-        ("parameters", f"{count(found.parameters)}{zeros}; {count(found.shared_parameters)} shared, {count(found.head_parameters)} of a CTC head beside"),
-        ("on disk", size(found.bytes)), ("digest", _DIGESTS.get(found.digest, found.digest)),
-    ]  # fmt: skip
-    rows += [(key.replace("_", " "), value) for key, value in found.report.items() if not isinstance(value, dict)]
-    if found.wer("after") is not None:
-        rows.append(("WER before → after", f"{per_cent(found.wer('before'))} → {per_cent(found.wer('after'))}"))
-    out = console()
-    out.print(table(str(folder), ["what", "value"], rows, left=2))
-    if found.fits_base is False:
-        say("This adapter was trained on another base than the one given.")
-    sites = [
-        (s.path, count(s.parameters), "" if s.delta_norm is None else f"{s.delta_norm:.3g}", per_cent(s.relative, 2) if s.relative is not None else "")
-        for s in found.sites
-    ]
-    out.print(table("Layers", ["layer", "parameters", "‖ΔW‖", "of ‖W‖"], sites))
+    print_json(found.to_json()) if json else show(found)
 
 
 def merge(folder: Folder, out: Out, model: o.Model = None, dtype: o.Dtype = "float32", force: o.Force = False, overwrite: Overwrite = False,

@@ -2,27 +2,19 @@
 
 from __future__ import annotations
 
-from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from asrpeft import destination
-from asrpeft.cli import command
 from asrpeft.cli import options as o
 from asrpeft.cli.finetune import Accumulate, Augment, BatchSeconds, Epochs, HeadLr, Loss, Lr, Minutes, Precision, Schedule, Steps, TrainContext, Where
-from asrpeft.cli.output import console, count, duration, interval, per_cent, print_json, size, table, tell, teller
+from asrpeft.cli.output import print_json, show, teller
 from asrpeft.errors import BadInput
 
-_NOTHING: dict[str, Any] = {}
-
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-
-    from asrpeft.jobs.amounts import Curve
-    from asrpeft.jobs.compare import MethodComparison
-    from asrpeft.scoring import Comparison
+    from asrpeft.report import Result
 
 
 def add_to(app: typer.Typer) -> None:
@@ -58,8 +50,17 @@ def compare(
     precision: Precision = "auto",
     augment: Augment = "standard",
     context: TrainContext = "auto",
+    seeds: Annotated[
+        int,
+        typer.Option("--seeds", help="Train every method by so many seeds, from --seed on: rates are then means, and the tests know how much seeds differ."),
+    ] = 1,
+    guard: Annotated[
+        str | None, typer.Option("--guard", help="What the base could already do, in its own language: how much of it each method forgets.")
+    ] = None,
+    guard_lang: Annotated[str | None, typer.Option("--guard-lang", help="The language of the guard data, where they do not name it themselves.")] = None,
     out: Annotated[
-        Path | None, typer.Option("--out", help="A folder for the adapters, the table (compare.csv, compare.json) and the plot, kept after every method.")
+        Path | None,
+        typer.Option("--out", help="A folder for the adapters, and for compare.html, .csv, .json and .svg, which are written anew after every method."),
     ] = None,
     resume: Annotated[
         bool,
@@ -80,19 +81,24 @@ def compare(
     json: o.Json = False,
     quiet: o.Quiet = False,
 ) -> None:
-    """Fine-tune with several methods, all else equal: WER against trained parameters, time and memory.
+    """Fine-tune with several methods, all else equal: WER against trained parameters, time, memory and what is forgotten.
 
-    --json: {"base": {…}, "methods": [{"method", "trained_parameters", "seconds", "utterances_per_second", "score": {…},
-    "test": {…}, "merged_equal"}], "failed": {…}}; with --amounts {"base": {…}, "amounts": [{"fraction", "utterances",
-    "minutes", "score": {…}, "test": {…}}]}. --out also gets compare.json (this object), compare.csv (its table) and compare.svg;
-    with --amounts curve.json, curve.csv and curve.html. All are written anew after every method or amount.
+    All methods have the same data, order and budget. Holm's correction is made over the tests against the base, and over all pairs of
+    methods where each is tested against the one with the lowest WER; the output says which cannot be told apart from it, and
+    about how many speakers would tell them.
+
+    --json: {"base": {…}, "methods": [{"method", "trained_parameters", "wer", "wer_interval", "seconds", "seconds_per_step",
+    "utterances_per_second", "peak_memory_bytes", "adapter_bytes", "forgotten", "score": {…}, "test": {…}, "to_best": {…}, "guard": {…},
+    "merged_equal", "seeds": […]}], "ranking": {"best", "tied", "pairs", "sentences"}, "frontier": […], "failed": {…}, "run": {…}}; with
+    --amounts {"base": {…}, "amounts": [{"fraction", "utterances", "minutes", "score": {…}, "test": {…}}]}. --out also gets
+    compare.json (this object), compare.csv (its table), compare.html (tables and pictures) and compare.svg; with --amounts they are
+    called curve. All are written anew after every method or amount; --resume goes on after an interruption.
     """
     if out is not None:
         destination.check(out)
     from asrpeft.cli.training_progress import reporting
     from asrpeft.jobs import compare as job
     from asrpeft.jobs.amounts import amounts as grow
-    from asrpeft.jobs.provenance import run_of
     from asrpeft.methods import names
     from asrpeft.training import TrainingOptions
 
@@ -108,40 +114,27 @@ def compare(
         if not dot or name not in wanted:
             raise BadInput(f"--set {key}={value}: write METHOD.NAME=VALUE with a method that is compared ({', '.join(wanted)}).")
         own.setdefault(name, {})[setting] = value
+    guarded = None if guard is None else o.read_corpus(guard)
     corpora = [None if not d else o.read_corpus(d, columns=columns, weights=d is data, quiet=quiet) for d in (data, eval_data, dev_data)]
     recognizer = o.load_model(model, device=device, dtype=dtype, threads=threads, say=say)
-    made_by = run_of(recognizer, {}, command=command.line())
-    if amounts is not None:
-        with reporting(quiet=quiet, say=say) as progress:
-            grown = grow(recognizer, corpora[0], corpora[1], fractions=fractions(amounts), method=wanted[0], options=given, where=where,
-                         settings=own.get(wanted[0]), lang=lang, dev=corpora[2], out=out, resume=resume, overwrite=overwrite,
-                         decoding=o.search(beams, ctc_weight), overlap="tell" if allow_overlap else "refuse", progress=progress,
-                         done=None if out is None else lambda found: keep_curve(found, out, say, made_by))  # fmt: skip
-        show_curve(grown, out, as_json=json, say=say)
-        return
+    how: dict[str, Any] = {"options": given, "where": where, "lang": lang, "dev": corpora[2], "out": out, "resume": resume, "overwrite": overwrite,
+                           "decoding": o.search(beams, ctc_weight), "overlap": "tell" if allow_overlap else "refuse"}  # fmt: skip
+    found: Result
     with reporting(quiet=quiet, say=say) as progress:
-        found = job.compare(recognizer, corpora[0], corpora[1], methods=wanted, options=given, where=where, settings=own, lang=lang, dev=corpora[2], out=out,
-                        resume=resume, overwrite=overwrite, decoding=o.search(beams, ctc_weight), overlap="tell" if allow_overlap else "refuse",
-                        progress=progress, done=None if out is None else lambda found: keep(found, out, say, made_by))  # fmt: skip
+        if amounts is not None:
+            found = grow(
+                recognizer, corpora[0], corpora[1], fractions=fractions(amounts), method=wanted[0], settings=own.get(wanted[0]), progress=progress, **how
+            )
+        else:
+            found = job.compare(recognizer, corpora[0], corpora[1], methods=wanted, settings=own, seeds=seeds, guard=guarded, guard_lang=guard_lang,
+                                progress=progress, **how)  # fmt: skip
     if out is not None:
-        say(f"Table and plot: {out / 'compare.csv'}, {out / 'compare.json'}, {out / 'compare.svg'}")
+        name = "compare" if amounts is None else "curve"
+        say(f"Report and table: {out / f'{name}.html'}, {out / f'{name}.csv'}, {out / f'{name}.json'}")
     if json:
         print_json(found.to_json())
-        return
-    base = found.base.score
-    rows = [("base", "0", "", per_cent(base.wer), interval((base.wer_interval.low, base.wer_interval.high)), per_cent(base.cer), "", "", "", "", "")]
-    for entry in found.entries:
-        score, run = entry.system.score, entry.trained
-        rows.append((
-            run.method, count(run.trained_parameters), per_cent(run.trained_parameters / run.total_parameters, 2), per_cent(score.wer),
-            interval((score.wer_interval.low, score.wer_interval.high)), per_cent(score.cer), entry.test.verdict, judged(entry.test), duration(entry.seconds),
-            size(run.training.peak_memory_bytes), {True: "equal", False: "differs", None: "–"}[entry.merged_equal],
-        ))  # fmt: skip
-    title = f"{count(found.base.score.counts.words)} words; intervals over {base.interval_unit}s; verdicts by paired tests against the base"
-    console().print(table(title, ["method", "trained", "share", "WER", "95 % interval", "CER", "verdict", "p", "time", "peak memory", "merged"], rows))
-    tell_notes(found, [entry.test for entry in found.entries])
-    for name, reason in found.failed.items():
-        say(f"{name} did not run: {reason}")
+    else:
+        show(found)
 
 
 def fractions(text: str) -> list[float]:
@@ -150,104 +143,3 @@ def fractions(text: str) -> list[float]:
         return [float(part) for part in text.split(",") if part.strip()]
     except ValueError:
         raise BadInput(f"--amounts takes fractions of the training data between commas, such as 0.1,0.5,1; got {text!r}.") from None
-
-
-def show_curve(found: Curve, out: Path | None, *, as_json: bool, say: Callable[[str], None]) -> None:
-    """The table, or the JSON object."""
-    if out is not None:
-        say(f"Report and table: {out / 'curve.html'}, {out / 'curve.csv'}, {out / 'curve.json'}")
-    if as_json:
-        print_json(found.to_json())
-        return
-    base = found.base.score
-    rows = [("base", "0", "", per_cent(base.wer), interval((base.wer_interval.low, base.wer_interval.high)), per_cent(base.cer), "", "")]
-    for point in found.points:
-        score = point.system.score
-        rows.append((f"{point.fraction:g}", f"{point.minutes:.1f}", count(point.utterances), per_cent(score.wer),
-                     interval((score.wer_interval.low, score.wer_interval.high)), per_cent(score.cer), point.test.verdict, judged(point.test)))  # fmt: skip
-    title = (
-        f"{found.points[0].trained.method}: {count(base.counts.words)} words; intervals over {base.interval_unit}s; verdicts by paired tests against the base"
-    )
-    console().print(table(title, ["part", "minutes", "utterances", "WER", "95 % interval", "CER", "verdict", "p"], rows))
-    tell_notes(found, [point.test for point in found.points])
-
-
-def keep(found: MethodComparison, out: Path, say: Callable[[str], None], run: Mapping[str, Any] = _NOTHING) -> None:
-    """compare.csv, compare.json and compare.svg of what is done so far. That they cannot be written ends nothing: more is to come."""
-    try:
-        _keep(out / "compare", found.rows(), found.to_json() | {"run": dict(run)})
-        draw(found, out / "compare.svg")
-    except OSError as error:
-        say(f"The table of what is done so far could not be kept: {error}")
-
-
-def keep_curve(found: Curve, out: Path, say: Callable[[str], None], run: Mapping[str, Any] = _NOTHING) -> None:
-    """curve.csv, curve.json, and curve.html with everything about every amount so far; as `keep`."""
-    try:
-        _keep(out / "curve", found.rows(), found.to_json() | {"run": dict(run)})
-        _page(found, out / "curve.html", run)
-    except OSError as error:
-        say(f"The table of what is done so far could not be kept: {error}")
-
-
-def _page(found: Curve, path: Path, run: Mapping[str, Any]) -> None:
-    from asrpeft.files import replace_file
-    from asrpeft.scoring import report as layouts
-
-    scores = [found.base.score, *(point.system.score for point in found.points)]
-    made = layouts.make(scores, comparisons=[point.test for point in found.points], title="Amounts of adaptation data", curve=found.amounts,
-                        amount_unit="minutes", made_by=run)  # fmt: skip
-    replace_file(path, layouts.html(made))
-
-
-def _keep(path: Path, rows: list[dict[str, Any]], whole: dict[str, Any]) -> None:
-    from json import dumps
-
-    from asrpeft.files import replace_file
-    from asrpeft.scoring.report.values import as_csv
-
-    replace_file(path.with_suffix(".csv"), as_csv(rows))
-    replace_file(path.with_suffix(".json"), dumps(whole, ensure_ascii=False, indent=1) + "\n")
-
-
-def judged(test: Comparison) -> str:
-    """The p that the verdict follows: of several comparisons, after Holm."""
-    from asrpeft.scoring.wording import p_value
-
-    return p_value(test.p if test.p_adjusted is None else test.p_adjusted)
-
-
-def tell_notes(found: MethodComparison | Curve, tests: list[Comparison]) -> None:
-    """What a reader of the table needs: of the data, of the base's score and of the tests, each once."""
-    if len(tests) > 1:
-        tell("The p are Holm's: each is what it would be alone, made larger for the others beside it.")
-    for note in dict.fromkeys((*found.notes, *found.base.score.notes, *(note for test in tests for note in test.notes))):
-        tell(f"Note: {note}")
-
-
-def draw(found: MethodComparison, path: Path) -> Path:
-    """WER against trained parameters, with intervals; the base as a line."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
-    from asrpeft.files import replace_file
-
-    figure, axes = plt.subplots(figsize=(7, 4.2))
-    axes.axhline(100 * found.base.score.wer, color="#888", linestyle="--", linewidth=1, label="base")
-    for entry in found.entries:
-        score, x = entry.system.score, max(1, entry.trained.trained_parameters)
-        low, high = score.wer_interval.low, score.wer_interval.high
-        axes.errorbar(x, 100 * score.wer, yerr=[[100 * (score.wer - low)], [100 * (high - score.wer)]], fmt="o", color="#1f5fa8", capsize=3)
-        axes.annotate(entry.trained.method, (x, 100 * score.wer), textcoords="offset points", xytext=(6, 5))
-    axes.set_xscale("log")
-    axes.set_ylim(bottom=0)
-    axes.set_xlabel("trained parameters")
-    axes.set_ylabel("WER, % (95 % interval)")
-    axes.legend(frameon=False)
-    axes.spines[["top", "right"]].set_visible(False)
-    drawn = BytesIO()
-    figure.savefig(drawn, format="svg", bbox_inches="tight")
-    plt.close(figure)
-    return replace_file(path, drawn.getvalue())

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from asrpeft.cli import options as o
-from asrpeft.cli.output import console, count, duration, print_json, size, table, teller
+from asrpeft.cli.output import print_json, show, teller
+from asrpeft.report.table import Table
+from asrpeft.report.words import count, size
 
 Corpora = Annotated[list[str], typer.Argument(help="The corpus, or several: as --data of the other verbs.")]
-LISTENED = 200  # recordings that a speech detector hears, spread over the corpus
 
 
 def add_to(app: typer.Typer) -> None:
@@ -37,40 +36,17 @@ def check(data: Corpora, columns: o.Columns = None, strict: o.Strict = False, js
     "detail"}]}], "listened_to"} and the other keys of `stats`. Exit status 1 if anything is unusable.
     """
     from asrpeft.cli.progress import bar
-    from asrpeft.corpus.corpus import Skipped, Tally, decoded
-    from asrpeft.corpus.doubts import Inspection
+    from asrpeft.jobs.corpora import check as run
 
     say = teller(quiet=quiet, as_json=json)
     reading = o.open_corpus(data, columns=columns, strict=strict)
-    tally, found, bad = Tally(), Inspection(), []
-    every = max(1, (reading.size or 0) // LISTENED)
     with bar("checking", quiet=quiet) as advance:
-        for number, (item, samples) in enumerate(decoded(reading.items, strict=strict), 1):
-            tally.add(item)
-            if isinstance(item, Skipped):
-                say(f"  {item.id}: {item.reason}")
-                bad += [asdict(item)] * json
-            elif samples is not None:
-                found.inspect(item, samples, listen=number % every == 0 and found.listened < LISTENED)
-            if number % 10 == 0:
-                advance(number, reading.size)
-    doubts = found.doubts()
+        found = run(reading, strict=strict, progress=advance, unusable=lambda one: say(f"  {one.id}: {one.reason}"))
     if json:
-        print_json({**asdict(tally.stats()), "corpus": reading.name, "usable": tally.utterances, "skipped": bad,
-                    "doubtful": [doubt.to_json() for doubt in doubts], "listened_to": found.listened})  # fmt: skip
-    else:
-        for doubt in doubts:
-            of = f" of {count(found.listened)}" if doubt.kind == "no speech heard" else ""
-            say(f"{count(doubt.rows)}{of} {'row' if doubt.rows == 1 and not of else 'rows'}: {doubt.message}")
-            for id_, detail in doubt.examples:
-                say(f"    {id_}" + (f": {detail}" if detail else ""))
-            if doubt.rows > len(doubt.examples):
-                say(f"    and {count(doubt.rows - len(doubt.examples))} more")
-        say(
-            f"{count(tally.utterances)} utterances can be used, {count(tally.skipped)} cannot."
-            + (f" {len(doubts)} kind{'s' * (len(doubts) > 1)} of doubt." if doubts else "")
-        )
-    if tally.skipped:
+        print_json(found.to_json())
+    elif not quiet:
+        show(found)
+    if not found.usable:
         raise typer.Exit(1)
 
 
@@ -78,27 +54,12 @@ def stats(data: Corpora, columns: o.Columns = None, by: Annotated[str | None, ty
           json: o.Json = False, quiet: o.Quiet = False) -> None:  # fmt: skip
     """Count utterances, hours, speakers, words and word types, row by row: a corpus of any size takes little memory."""
     from asrpeft.cli.progress import bar
-    from asrpeft.corpus import Utterance
-    from asrpeft.corpus.corpus import Tally
+    from asrpeft.jobs.corpora import stats as run
 
     reading = o.open_corpus(data, columns=columns)
-    tally = Tally()
-    groups: Counter[str] = Counter()
     with bar("reading", quiet=quiet) as advance:
-        for number, item in enumerate(reading.items, 1):
-            tally.add(item)
-            if by and isinstance(item, Utterance):
-                groups[str(item.column(by))] += 1
-            if number % 100 == 0:
-                advance(number, reading.size)
-    found = asdict(tally.stats())
-    if json:
-        print_json({"corpus": reading.name, **found, **({"by": {by: dict(groups)}} if by else {})})
-        return
-    rows = [(key.replace("_", " "), f"{value:.2f}" if isinstance(value, float) else count(value)) for key, value in found.items()]
-    console().print(table(f"{reading.name}: {duration(found['hours'] * 3600)}", ["what", "how much"], rows))
-    if groups:
-        console().print(table(f"by {by}", [by or "", "utterances"], [(k, count(n)) for k, n in groups.most_common()]))
+        found = run(reading, by=by, progress=advance)
+    print_json(found.to_json()) if json else show(found)
 
 
 def split(
@@ -165,6 +126,6 @@ def cache(
         print_json({"folder": str(found.folder), "limit_bytes": found.limit, "bytes": found.total, "kinds": kinds, "removed_bytes": before - found.total})
         return
     rows = [(kind, count(own["files"]), size(own["bytes"])) for kind, own in kinds.items()]
-    console().print(table(f"{found.folder}: {size(found.total)} of at most {size(found.limit)}", ["what", "files", "size"], rows))
+    show(Table.of(f"{found.folder}: {size(found.total)} of at most {size(found.limit)}", ("what", "files", "size"), rows))
     if clear or shrink is not None:
         teller(quiet=False, as_json=False)(f"{size(before - found.total)} were removed.")

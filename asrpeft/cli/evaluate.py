@@ -2,30 +2,17 @@
 
 from __future__ import annotations
 
-import re
 import time
-from collections.abc import Sequence
 from dataclasses import replace
-from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
-from urllib.parse import quote
+from typing import Annotated
 
 import typer
 
 from asrpeft import destination
-from asrpeft.cli import command
 from asrpeft.cli import options as o
-from asrpeft.cli.output import console, count, counted, print_json, teller
-from asrpeft.errors import AsrpeftError, BadInput
-
-if TYPE_CHECKING:
-    from asrpeft.corpus import Corpus, Utterance
-    from asrpeft.jobs.evaluate import Evaluation
-    from asrpeft.scoring.report import Report
-
-_PLAYERS, _PLAYED_BYTES = 60, 30_000_000  # recordings that go into the HTML page: each is some tens of kilobytes
-_OURS = re.compile(r"report\.(html|md|json)|tables|.+\.(trn|pra|sys)")
+from asrpeft.cli.output import print_json, show, teller
+from asrpeft.report.words import count, counted
 
 
 def add_to(app: typer.Typer) -> None:
@@ -126,7 +113,7 @@ def evaluate(
     (--allow-overlap goes on knowingly); known speakers and sentences are told, and stand in "overlap" and "notes".
     """
     if out is not None:
-        check_place(out, overwrite=overwrite)  # before anything is read, imports included
+        destination.check_report(out, overwrite=overwrite)  # before anything is read, imports included
     from asrpeft.cli.progress import bar
 
     say = teller(quiet=quiet, as_json=json)
@@ -136,7 +123,6 @@ def evaluate(
     from asrpeft.jobs.checks import Checks, phrases  # from here on the recognizer's libraries are needed, which take seconds
     from asrpeft.jobs.evaluate import evaluate as run
     from asrpeft.jobs.evaluate import plan
-    from asrpeft.jobs.provenance import run_of
     from asrpeft.jobs.voices import Voices
 
     checks = Checks(
@@ -171,115 +157,19 @@ def evaluate(
             normalizer=normalizer, by=wanted, cap=cap, checks=checks, options=o.search(beams, ctc_weight), seed=seed, strict=strict,
             train=train, overlap="tell" if allow_overlap else "refuse", progress=on_progress,
         )  # fmt: skip
-    made_by = run_of(recognizer, dict(zip(names, adapter or ())), command=command.line())
     if speakers is not None:
-        made_by["speakers"] = str(speakers)
-    report = replace(contents(found, title=corpus.name), made_by=made_by)
+        found = replace(found, run={**found.run, "speakers": str(speakers)})
     if json:  # before anything is written: a full disk must not cost what was measured
-        print_json(found.to_json() | {"run": made_by})
+        print_json(found.to_json())
     else:
-        from asrpeft.scoring import report as layouts
-
-        layouts.show(report, console())
+        show(found)
     if out is not None:
-        write(report, found, corpus, out, overwrite=overwrite)
+        found.save_report(out, overwrite=overwrite)
     if json:
         return
-    for note in found.notes:
-        say(note)
     for one in found.skipped[:3]:
         say(f"skipped {one.id}: {one.reason}")
     if len(found.skipped) > 3:
         say(f"{len(found.skipped)} utterances were skipped in all.")
     if out is not None:
         say(f"Report: {out / 'report.html'}")
-
-
-def contents(found: Evaluation, *, title: str) -> Report:
-    """The report of an evaluation: its own tests, breakdowns, speeds and whatever was looked for."""
-    from asrpeft.scoring import report as layouts
-
-    def each(part: str) -> dict[str, Any]:
-        """One kind of finding by the system's name, where there is any."""
-        parts = {one.score.name: getattr(one.findings, part) for one in found.systems if one.findings is not None}
-        return {name: part for name, part in parts.items() if part}
-
-    return layouts.make(
-        [one.score for one in found.systems], comparisons=found.tests, title=title, skipped=found.skipped,
-        breakdowns=tuple(part for one in found.systems for part in one.breakdowns),
-        speeds={one.score.name: one.speed for one in found.systems if one.speed is not None},
-        calibrations=each("calibration"), rare_words=each("rare_words"), hot_words=each("hot_words"), nonspeech=each("nonspeech"),
-        guards={name: kept.test for name, kept in each("guard").items()}, conditions=found.conditions,
-    )  # fmt: skip
-
-
-def check_place(out: Path, *, overwrite: bool) -> None:
-    """Raises: BadInput, before anything is read, if the folder cannot be written or holds a report that is not to be replaced."""
-    destination.check(out, replaced=True, ours=_ours(out))
-    if out.is_dir() and any(out.iterdir()) and not overwrite:
-        raise BadInput(f"{str(out)!r} exists already. Choose another --out, or --overwrite.")
-
-
-def _ours(out: Path) -> set[str]:
-    """Of the names in a folder, those that a report has."""
-    return {one.name for one in out.iterdir() if _OURS.fullmatch(one.name)} if out.is_dir() else set()
-
-
-def write(report: Report, found: Evaluation, corpus: Corpus, out: Path, *, overwrite: bool = False) -> None:
-    """report.html, report.md, report.json, the tables of its pictures and, per system, NIST trn/pra/sys files. The folder is
-    replaced as a whole: what an earlier report told of other systems goes with it."""
-    from json import dumps
-
-    from asrpeft.files import replace_folder
-    from asrpeft.scoring import report as layouts
-    from asrpeft.scoring.report import sclite, values
-
-    by_id = {one.id: one for one in found.systems[0].transcripts.utterances}
-    audio, silent = sounds([by_id[one] for one in layouts.listed(report) if one in by_id])
-    content = found.to_json(rows=True) | {"run": dict(report.made_by)}
-
-    def fill(folder: Path) -> None:
-        (folder / "report.html").write_text(layouts.html(report, audio=audio, no_player=silent), encoding="utf-8")
-        (folder / "report.md").write_text(layouts.markdown(report), encoding="utf-8")
-        (folder / "report.json").write_text(dumps(content, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
-        (folder / "tables").mkdir()
-        for name, rows in values.tables(report):
-            place = folder / "tables" / quote(name, safe=" @+=,()")
-            Path(f"{place}.csv").write_text(values.as_csv(rows), encoding="utf-8")
-            Path(f"{place}.json").write_text(values.as_json(rows), encoding="utf-8")
-        for one in found.systems:
-            sclite.write(one.score, folder / one.score.name)
-
-    replace_folder(out, fill, overwrite=overwrite, ours=_ours(out))
-
-
-def sounds(utterances: Sequence[Utterance]) -> tuple[dict[str, bytes], dict[str, str]]:
-    """(recordings to put into the page, why the others have none), by id: the first that fit, in the order given."""
-    found: dict[str, bytes] = {}
-    silent: dict[str, str] = {}
-    for one in utterances:
-        if len(found) == _PLAYERS or sum(map(len, found.values())) > _PLAYED_BYTES:
-            silent[one.id] = f"the page holds {len(found)} recordings, those with most errors"
-            continue
-        try:
-            found[one.id] = sound_of(one)
-        except (AsrpeftError, OSError) as error:
-            silent[one.id] = f"the recording cannot be read any more ({error})"
-    return found, silent
-
-
-def sound_of(utterance: Utterance) -> bytes:
-    """The file that holds an utterance; one made for it (FLAC) where it is a part of a longer one, or of a kind that browsers do not play."""
-    import soundfile
-
-    from asrpeft.audio import SAMPLE_RATE
-    from asrpeft.scoring.report import playable
-
-    if not utterance.audio.start and utterance.audio.duration is None:
-        source = utterance.audio.read()
-        whole = source if isinstance(source, bytes) else source.read_bytes()
-        if playable(whole):
-            return whole
-    out = BytesIO()
-    soundfile.write(out, utterance.samples(), SAMPLE_RATE, format="FLAC", subtype="PCM_16")
-    return out.getvalue()

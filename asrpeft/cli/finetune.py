@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from asrpeft import destination
 from asrpeft.cli import options as o
-from asrpeft.cli.output import console, count, duration, first_process, interval, per_cent, print_json, reason, size, table, tell, teller
+from asrpeft.cli.output import first_process, print_json, reason, show, tell, teller
 
 
 def add_to(app: typer.Typer) -> None:
@@ -191,55 +191,12 @@ def finetune(
             decoding=o.search(beams, ctc_weight),
             overlap="tell" if allow_overlap else "refuse", record=not no_record, progress=progress,
         )  # fmt: skip
-    found = result.to_json()
     if json and first_process():
-        print_json(found)
+        print_json(result.to_json())
     elif not quiet:
-        show(found, out)
-    if max_loss is not None and not found.get("guard", {}).get("passed", True):
+        show(result)
+        tell(f"Saved in {out}." + (f" The weights of the last step are in {result.last}." if result.last else ""))
+    lost = result.kept is not None and result.kept.reported is not None and not result.kept.reported.test.passed
+    if max_loss is not None and lost:
         reason("More was lost on the reported guard data than --max-loss allows, though the part that chose among weights passed: exit status 1.")
         raise typer.Exit(1)
-
-
-def by_corpus(evaluation: dict[str, Any]) -> list[str]:
-    """A line for each of several corpora that were evaluated together."""
-    before, after = ({group["value"]: group for part in evaluation[when].get("by", ()) if part["column"] == "corpus" for group in part["groups"]}
-                     for when in ("before", "after"))  # fmt: skip
-    return [
-        f"  {name}: WER {per_cent(before[name]['wer'])} before, {per_cent(group['wer'])} after, {count(group['utterances'])} utterances"
-        for name, group in after.items()
-    ]
-
-
-def show(found: dict[str, Any], out: Path) -> None:
-    """The short table at the end."""
-    evaluation = found.get("eval")
-    if evaluation:
-        rows = [(name, per_cent(score["wer"]), interval(score["wer_interval"]), per_cent(score["cer"]), interval(score["cer_interval"]),
-                 f"{score['substitutions']}/{score['deletions']}/{score['insertions']}")
-                for name, score in (("base", evaluation["before"]), ("adapted", evaluation["after"]))]  # fmt: skip
-        after, test = evaluation["after"], evaluation["test"]
-        columns = ["", "WER", "95 % interval", "CER", "95 % interval", "sub/del/ins"]
-        console().print(
-            table(
-                f"{count(after['utterances'])} utterances, {count(after['words'])} words; intervals over {after['interval_unit']}s; normalizer {after['normalizer']}",
-                columns,
-                rows,
-            )
-        )
-        for line in by_corpus(evaluation):
-            tell(line)
-        tell(test["sentence"])
-        for note in dict.fromkeys((*test["notes"], *evaluation["notes"])):
-            tell(f"Note: {note}")
-    guard = found.get("guard")
-    if guard and "before" in guard:
-        kept = "kept" if guard["passed"] else "LOST"
-        tell(f"What the base could already do ({guard['data']['name']}): WER {per_cent(guard['before']['wer'])} before, {per_cent(guard['after']['wer'])} after: "
-              f"{100 * guard['loss']:+.1f} points, of {100 * guard['max_loss']:g} that may be lost: {kept}.")  # fmt: skip
-    head = f" and {count(found['head_parameters'])} of a CTC head" if found["head_parameters"] else ""
-    folder = Path(found["adapter"])
-    tell(f"{found['method']}: {count(found['trained_parameters'])} parameters{head} ({per_cent(found['trained_parameters'] / found['total_parameters'], 2)} of the base), "
-          f"{size(sum(f.stat().st_size for f in folder.iterdir()))} on disk; {found['steps']} steps in {duration(found['seconds'])}, "
-          f"{found['utterances_per_second']:.1f} utterances/s.")  # fmt: skip
-    tell(f"Saved in {out}." + (f" The weights of the last step are in {found['last']}." if found.get("last") else ""))

@@ -13,8 +13,7 @@ from typing import Any, NoReturn
 
 import typer
 
-from asrpeft import __version__, interruption
-from asrpeft.cli import command
+from asrpeft import __version__, command, interruption
 from asrpeft.cli.once import Verbs
 from asrpeft.cli.output import tell
 from asrpeft.errors import AsrpeftError, Failure
@@ -65,10 +64,10 @@ def run(arguments: Sequence[str] | None = None) -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     warnings.filterwarnings("ignore", category=FutureWarning)
     _writes_anything()
-    command.typed[:] = sys.argv[1:] if arguments is None else arguments
-    given = spread(command.typed)
+    typed = sys.argv[1:] if arguments is None else arguments
+    given = spread(typed)
     try:
-        with interruption.listening(interruption.Interrupted):
+        with command.running(typed), interruption.listening(interruption.Interrupted):
             status = app(args=given, prog_name="asrpeft", standalone_mode=False)  # in standalone mode the library prints what was wrong, past our door
         if status:
             raise SystemExit(status)

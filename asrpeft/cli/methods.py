@@ -1,13 +1,15 @@
-"""`asrpeft methods [NAME]`: what exists, its equation, its cost on a given base."""
+"""`asrpeft methods [NAME]`: what exists, its equation, its cost on a given base, and where it acts."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from asrpeft.cli import options as o
-from asrpeft.cli.output import console, count, per_cent, print_json, table, teller
+from asrpeft.cli.output import print_json, show, teller
+from asrpeft.report.words import count, per_cent
 
 
 def add_to(app: typer.Typer) -> None:
@@ -18,52 +20,49 @@ def methods(
     name: Annotated[str | None, typer.Argument(help="Describe this method in full.")] = None,
     model: o.Model = None,
     where: Annotated[str | None, typer.Option("--where", help="Count the parameters on these layers instead of the method's own choice.")] = None,
+    family: Annotated[str | None, typer.Option("--family", help="Only those of a family: weight, map, activation, tokens.")] = None,
+    tier: Annotated[
+        int | None, typer.Option("--tier", help="Only those of a tier: 1 what the field compares with, 2 in wide use, 3 little tried in speech.")
+    ] = None,
+    fits: Annotated[
+        str | None,
+        typer.Option(
+            "--fits", help="Only those that can act on a part of the base (conv, enc-attention, cross, norm, …) or a kind of layer (linear, conv1d, …)."
+        ),
+    ] = None,
+    search: Annotated[str | None, typer.Option("--search", help="Only those in whose name, equation or description all of these words stand.")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", help="Write the list into a file, by its ending: .html, .md, .json, .csv; .svg or .png draws where each method acts."),
+    ] = None,
     json: o.Json = False,
     quiet: o.Quiet = False,
 ) -> None:
-    """List the adaptation methods with their equations and what each trains on the base."""
-    from asrpeft.adapters.adapter import plan_sites
-    from asrpeft.errors import CannotAttach
-    from asrpeft.methods import configure, describe, method, names
+    """List the adaptation methods by family and tier: their equations, what each trains on the base, and where it acts.
+
+    --json: {"base", "total_parameters", "places", "methods": [{"name", "title", "family", "tier", "equation", "paper", "mergeable",
+    "layers", "where", "settings", "parameters", "acts_on", "can_act_on"}]}
+    """
+    from asrpeft.jobs.catalog import catalog
 
     recognizer = o.load_model(model, device="cpu", dtype="float32", threads=None, say=lambda text: None)
-    layers = list(recognizer.adapters.layers.values())
-    total = sum(p.numel() for p in recognizer.base.parameters())
-    found = []
-    for each in [name] if name else names():
-        cls, description = method(each), describe(each)
-        config = configure(cls, {})
-        try:
-            sites = [layer for layer in plan_sites(layers, each, where)[1] if cls.fits(layer, config)]
-            trained = sum(cls.size(config, layer) for layer in sites) + cls.shared_size(config, sites)
-        except CannotAttach:
-            if name:
-                raise
-            trained = None
-        found.append((description, trained))
+    found = catalog(recognizer, only=[name] if name else [], where=where, family=family, tier=tier, fits=fits, search=search)
+    say = teller(quiet=quiet, as_json=json)
+    if out is not None:
+        say(f"Written: {found.save(out)}")
     if json:
-        keys = [{"name": t.name, "title": t.title, "equation": t.equation, "paper": t.paper, "mergeable": t.mergeable, "layers": list(t.kinds),
-                 "where": t.where, "settings": t.settings, "parameters": n} for t, n in found]  # fmt: skip
-        print_json({"base": recognizer.info.id, "total_parameters": total, "methods": keys})
+        print_json(found.to_json())
         return
-    out, say = console(), teller(quiet=quiet, as_json=False)
     if name:
-        description, trained = found[0]
-        say(description.text)
-        out.print(table("Settings (--set NAME=VALUE)", ["setting", "default"], [(k, v) for k, v in description.settings.items()] or [("none", "")]))
-        say(f"Acts on {', '.join(description.kinds)}; by default --where {where or description.where}: {count(trained)} parameters of {recognizer.info.id}'s {count(total)} "
-            f"({per_cent(trained / total, 2)}). {'Merges into the weights.' if description.mergeable else 'Cannot be merged: it is served routed.'}")  # fmt: skip
-        return
-    rows = [
-        (t.name, t.equation, t.where, "yes" if t.mergeable else "no", "–" if n is None else count(n), "–" if n is None else per_cent(n / total, 2))
-        for t, n in found
-    ]
-    out.print(
-        table(
-            f"Methods, and what they train on {recognizer.info.id} ({count(total)} parameters)",
-            ["method", "equation", "where", "merges", "trained", "share"],
-            rows,
-            left=4,
+        one = found.entries[0]
+        say(one.description.text)
+        share = (
+            ""
+            if one.parameters is None
+            else f": {count(one.parameters)} parameters of {found.base}'s {count(found.total)} ({per_cent(one.parameters / found.total, 2)})"
         )
-    )
-    say("asrpeft methods NAME describes one in full.")
+        say(f"Acts on {', '.join(one.description.kinds)}; by default --where {where or one.description.where}{share}. "
+            f"{'Merges into the weights.' if one.description.mergeable else 'Cannot be merged: it is served routed.'}")  # fmt: skip
+    show(found)
+    if not name:
+        say("asrpeft methods NAME describes one in full; --search, --family, --tier and --fits narrow the list; --out methods.svg draws it.")

@@ -9,14 +9,17 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
+from asrpeft.report.values import plain
 from asrpeft.visible import visible
+
+if TYPE_CHECKING:
+    from asrpeft.report import Result, Table
 
 
 def console(*, error: bool = False) -> Console:
@@ -66,62 +69,20 @@ def reason(text: str) -> None:
 
 def print_json(value: Any) -> None:
     """One line. What a terminal would act on, or its encoding cannot write, is escaped as JSON has it: the value is the same."""
+    value = plain(value)
     made = json.dumps(value, ensure_ascii=False, allow_nan=False)
     try:
-        plain = visible(made) == made and bool(made.encode(getattr(sys.stdout, "encoding", None) or "utf-8"))
+        harmless = visible(made) == made and bool(made.encode(getattr(sys.stdout, "encoding", None) or "utf-8"))
     except UnicodeEncodeError:
-        plain = False
-    if not plain:
+        harmless = False
+    if not harmless:
         made = json.dumps(value, allow_nan=False).replace("\x7f", "\\u007f")
     print(made, flush=True)
 
 
-def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]], *, left: int = 1) -> Table:
-    """A table whose first `left` columns are words and whose others are numbers."""
+def show(result: Result | Table) -> None:
+    """A result, or a table, for a person."""
+    from asrpeft.report.layouts import render
+    from asrpeft.report.table import Table, grid
 
-    def shown(cell: Any) -> Text:
-        return Text("" if cell is None else visible(str(cell), one_line=True))
-
-    made = Table(title=shown(title), title_justify="left", title_style="bold", header_style="bold")
-    for i, column in enumerate(columns):
-        made.add_column(shown(column), justify="left" if i < left else "right", overflow="fold")
-    for row in rows:
-        made.add_row(*map(shown, row))
-    return made
-
-
-def per_cent(value: float | None, digits: int = 1) -> str:
-    """0.253 → `25.3 %`."""
-    return "–" if value is None else f"{100 * value:.{digits}f} %"
-
-
-def interval(bounds: Sequence[float | None] | None) -> str:
-    """[0.21, 0.29] → `21.0–29.0`; a dash where it is not known, as of a single utterance."""
-    return "–" if bounds is None or None in bounds or bounds[0] != bounds[0] else f"{100 * bounds[0]:.1f}–{100 * bounds[1]:.1f}"
-
-
-def count(n: int) -> str:
-    """1234567 → `1,234,567`."""
-    return f"{n:,}"
-
-
-def counted(n: int, one: str, several: str | None = None) -> str:
-    """(1, "system") → `1 system`, (2, "system") → `2 systems`."""
-    return f"{n:,} {one if n == 1 else several or one + 's'}"
-
-
-def size(n_bytes: float) -> str:
-    for unit in ("B", "kB", "MB"):
-        if n_bytes < 1000:
-            return f"{n_bytes:.0f} {unit}" if unit == "B" else f"{n_bytes:.1f} {unit}"
-        n_bytes /= 1000
-    return f"{n_bytes:.2f} GB"
-
-
-def duration(seconds: float | None) -> str:
-    """97.3 → `1:37`."""
-    if seconds is None:
-        return "–"
-    whole = round(seconds)
-    hours, minutes = whole // 3600, whole // 60 % 60
-    return f"{hours}:{minutes:02d}:{whole % 60:02d}" if hours else f"{minutes}:{whole % 60:02d}"
+    console().print(grid(result) if isinstance(result, Table) else render(result.document()))

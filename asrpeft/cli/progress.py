@@ -10,7 +10,8 @@ from contextlib import contextmanager
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from asrpeft.cli.output import console, duration, tell
+from asrpeft.cli.output import console, tell
+from asrpeft.report.words import duration
 from asrpeft.visible import visible
 
 _LINE_EVERY_S, _SILENT_S, _LOOK_EVERY_S = 10.0, 60.0, 5.0

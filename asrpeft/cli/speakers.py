@@ -28,9 +28,7 @@ from asrpeft.cli.finetune import (
     Where,
     Workers,
 )
-from asrpeft.cli.output import console, per_cent, print_json, table, teller
-
-NOTES = 5  # on single speakers' tests that are shown; the report holds all
+from asrpeft.cli.output import print_json, show, teller
 
 
 def add_to(app: typer.Typer) -> None:
@@ -103,19 +101,5 @@ def speakers(
     if json:
         print_json(found.to_json())
         return
-    from asrpeft.scoring.wording import p_value
-
-    with_pooled = any(one.pooled for one in found.speakers)
-    rows = [(one.speaker, one.utterances["train"], one.utterances["test"], per_cent(one.base["wer"]), *([per_cent(one.pooled["wer"])] if with_pooled and one.pooled else []),
-             per_cent(one.own["wer"]), one.test["verdict"], p_value(one.test["p"]), "yes" if one.enabled else "no") for one in found.speakers]  # fmt: skip
-    heads = ["speaker", "trained on", "tested on", "base WER", *(["pooled WER"] if with_pooled else []), "own WER", "own is", "p", "enabled"]
-    console().print(table("Tested on each speaker's own held-out sentences; enabled by their dev sentences", heads, rows))
-    # Where WER and CER disagree, or invented words decide. (That a test of one speaker speaks of one speaker is no news.)
-    remarks = [(one.speaker, note) for one in found.speakers for note in one.test["notes"] if not note.startswith("Decided")]
-    for speaker, note in remarks[:NOTES]:
-        say(f"{speaker}: {note}")
-    if len(remarks) > NOTES:
-        say(f"{len(remarks) - NOTES} more notes like these are in {out / 'speakers.json'}.")
-    for speaker, reason in found.skipped:
-        say(f"{speaker} was left out: {reason}")
+    show(found)
     say(f"Adapters and speakers.json are in {out}.")

@@ -6,8 +6,8 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from asrpeft.cli.output import per_cent
 from asrpeft.cli.progress import bar
+from asrpeft.report.words import per_cent
 from asrpeft.training.events import DevScore, Event, GuardScore, Message, Scoring, Skipped, Step
 
 _NAMED = 3  # unreadable files named one by one; the rest are counted

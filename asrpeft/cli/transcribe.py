@@ -11,8 +11,9 @@ import typer
 
 from asrpeft import destination
 from asrpeft.cli import options as o
-from asrpeft.cli.output import duration, print_json, reason, teller, write_text
+from asrpeft.cli.output import print_json, reason, teller, write_text
 from asrpeft.errors import BadAudio, BadInput
+from asrpeft.report.words import duration
 
 
 def add_to(app: typer.Typer) -> None:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import TypeVar
 
 import numpy as np
 import torch
@@ -22,8 +21,6 @@ from asrpeft.decoding.hypothesis import GREEDY, Hypothesis, Options
 from asrpeft.decoding.start import as_route, names_of
 from asrpeft.decoding.words import Word, align, spread
 from asrpeft.recognizer import Encoded, Recognizer, context_frames, speech_frames
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -239,19 +236,3 @@ def word_times_of(recognizer: Recognizer, row: Row, encoded: Encoded, found: Hyp
         return words[before:]
     words = attend(recognizer, encoded, row.prompt, found.tokens, adapter=row.adapter, n_frames=n_frames)
     return spread(f"{row.committed} {found.text}", 0.0, seconds)[before:] if words is None else words
-
-
-def by_budget(rows: Iterable[T], frames: Callable[[T], int], *, batch_frames: int, batch_size: int | None = None) -> Iterator[list[T]]:
-    """Cut a sequence into batches of at most `batch_frames` encoder frames after padding (a single row may have more),
-    and at most `batch_size` rows."""
-    batch: list[T] = []
-    longest = 0
-    for row in rows:
-        widest = max(longest, frames(row))
-        if batch and (widest * (len(batch) + 1) > batch_frames or len(batch) == batch_size):
-            yield batch
-            batch, widest = [], frames(row)
-        batch.append(row)
-        longest = widest
-    if batch:
-        yield batch

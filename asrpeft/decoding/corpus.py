@@ -7,8 +7,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from asrpeft.audio import SAMPLE_RATE
+from asrpeft.batching import by_budget
 from asrpeft.corpus import Corpus, Skipped, Utterance
-from asrpeft.decoding.batch import Row, by_budget, decode_rows, make_row
+from asrpeft.decoding.batch import Row, decode_rows, make_row
 from asrpeft.decoding.hypothesis import GREEDY, Hypothesis, Options
 from asrpeft.decoding.language import Detected, detect_corpus
 from asrpeft.errors import BadAudio

@@ -18,8 +18,9 @@ import numpy as np
 import torch
 
 from asrpeft.audio import MAX_SECONDS, SAMPLE_RATE
+from asrpeft.batching import by_budget
 from asrpeft.corpus import Corpus
-from asrpeft.decoding.batch import Row, by_budget, encode_rows
+from asrpeft.decoding.batch import Row, encode_rows
 from asrpeft.errors import BadAudio, BadInput
 from asrpeft.recognizer import Recognizer, context_frames
 from asrpeft.recognizer.languages import canonical

@@ -3,82 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from asrpeft import destination, interruption
 from asrpeft.adapters.adapter import MANIFEST
 from asrpeft.corpus import Corpus
-from asrpeft.corpus.traces import Overlap
 from asrpeft.decoding import Options
 from asrpeft.decoding.joint import for_base
 from asrpeft.errors import BadInput
-from asrpeft.jobs.evaluate import BASE, OPTIONS, System, evaluate, heard_before
-from asrpeft.jobs.finetune import DEV_SHARE, Finetuned, finetune
+from asrpeft.jobs.evaluate import OPTIONS, evaluate, heard_before
+from asrpeft.jobs.finetune import DEV_SHARE, finetune
 from asrpeft.jobs.leakage import How, parts_of_a_run
-from asrpeft.jobs.ledger import Ledger, refuse_taken
+from asrpeft.jobs.ledger import Ledger, keep, refuse_taken
 from asrpeft.jobs.pace import Pace
+from asrpeft.jobs.provenance import run_of
+from asrpeft.jobs.results.curve import Curve, Point
+from asrpeft.jobs.results.evaluation import BASE, System
+from asrpeft.jobs.results.finetuned import Finetuned
 from asrpeft.methods import configure
 from asrpeft.methods import method as method_named
 from asrpeft.recognizer import Recognizer
-from asrpeft.scoring import Comparison, compare_all
-from asrpeft.scoring.report import Amount
-from asrpeft.scoring.report.values import of_score
+from asrpeft.scoring import compare_all
 from asrpeft.training import Message, Progress, Scoring, TrainingOptions
 from asrpeft.training.checkpoints import corpus_key
 from asrpeft.training.events import ignore
 
-
-@dataclass(frozen=True)
-class Point:
-    """An adapter trained on `fraction` of the data: so many utterances, so many minutes of speech; against the base."""
-
-    fraction: float
-    utterances: int
-    minutes: float
-    trained: Finetuned
-    system: System
-    test: Comparison
-
-    def to_json(self) -> dict[str, Any]:
-        content = self.trained.to_json()
-        keys = ("adapter", "method", "trained_parameters", "steps", "seconds")
-        return {"fraction": self.fraction, "utterances": self.utterances, "minutes": self.minutes} | {
-            **{key: content[key] for key in keys}, "score": self.system.to_json(), "test": self.test.to_json(),
-        }  # fmt: skip
-
-    def row(self) -> dict[str, Any]:
-        amount = {"method": self.trained.method, "fraction": self.fraction, "minutes": self.minutes, "utterances_trained_on": self.utterances}
-        test = {"difference": self.test.difference, "p": self.test.p, "p_adjusted": self.test.p_adjusted, "verdict": self.test.verdict}
-        return amount | of_score(self.system.score) | test | {"seconds": self.trained.training.seconds, "steps": self.trained.training.steps}
-
-
-@dataclass(frozen=True)
-class Curve:
-    """The base, and one point an amount, the least first; `shared`, `notes`: what the parts of the data have in common, if anything."""
-
-    base: System
-    points: tuple[Point, ...]
-    shared: tuple[Overlap, ...] = ()
-    notes: tuple[str, ...] = ()
-
-    @property
-    def amounts(self) -> tuple[Amount, ...]:
-        """In minutes of speech, beginning with the base at none; all under the method's name, so that they are one line."""
-        name = self.points[0].trained.method
-        found = [(0.0, self.base.score), *((point.minutes, point.system.score) for point in self.points)]
-        return tuple(Amount(minutes, replace(score, name=name)) for minutes, score in found)
-
-    def rows(self) -> list[dict[str, Any]]:
-        """The table, one row an amount, the base first."""
-        base = {"method": BASE, "fraction": 0.0, "minutes": 0.0, "utterances_trained_on": 0, **of_score(self.base.score)}
-        return [base, *(point.row() for point in self.points)]
-
-    def to_json(self) -> dict[str, Any]:
-        """What `asrpeft compare --amounts --json` prints."""
-        content = {"base": self.base.to_json(), "amounts": [point.to_json() for point in self.points]}
-        return content | {"notes": list(self.notes), **({"overlap": [one.to_json() for one in self.shared]} if self.shared else {})}
+FILES = ("curve.csv", "curve.json", "curve.html", "curve.svg")
 
 
 @destination.holds
@@ -148,7 +100,10 @@ def amounts(
 
     def curve() -> Curve:
         tests = compare_all([base.score, *(system.score for *_, system in measured)], to_first=True, seed=options.seed)
-        found = Curve(base, tuple(Point(*point, test) for point, test in zip(measured, tests, strict=True)), tuple(one for one in shared if one), tuple(said))
+        points = tuple(Point(*point, test) for point, test in zip(measured, tests, strict=True))
+        found = Curve(base, points, tuple(one for one in shared if one), tuple(said), run)
+        if out is not None:
+            keep(found, FILES, Path(out), progress)
         if done is not None:
             done(found)
         return found
@@ -157,6 +112,7 @@ def amounts(
     for name in (BASE, *sorted(finished)):  # another comparison's are refused before anything is trained
         ledger.recall(name, eval_data, **({} if name == BASE else own))
     base = scored(None)
+    run = run_of(recognizer)
     measured: list[tuple[float, int, float, Finetuned, System]] = []
     pace = Pace(wanted)
     for fraction in wanted:

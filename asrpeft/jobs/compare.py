@@ -1,80 +1,39 @@
-"""Several methods on one corpus: error rates against trained parameters, time and memory, every run with the same data and seed."""
+"""Several methods on one corpus: error rates against trained parameters, time and memory, every run with the same data and seeds."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from asrpeft import destination, interruption
 from asrpeft.adapters.adapter import MANIFEST
 from asrpeft.corpus import Corpus
-from asrpeft.corpus.traces import Overlap
 from asrpeft.decoding import Options, Transcripts
 from asrpeft.decoding.joint import for_base
 from asrpeft.errors import BadInput, CannotAttach, Failure
-from asrpeft.jobs.evaluate import BASE, OPTIONS, Evaluation, System, evaluate, heard_before
-from asrpeft.jobs.finetune import DEV_SHARE, Finetuned, finetune
+from asrpeft.jobs.checks import MAX_LOSS, Guarded
+from asrpeft.jobs.evaluate import OPTIONS, check_guard, evaluate, heard_before
+from asrpeft.jobs.finetune import DEV_SHARE, finetune
 from asrpeft.jobs.leakage import How, parts_of_a_run
-from asrpeft.jobs.ledger import Ledger, refuse_taken
+from asrpeft.jobs.ledger import Ledger, keep, refuse_taken
 from asrpeft.jobs.pace import Pace
+from asrpeft.jobs.provenance import run_of
+from asrpeft.jobs.results.comparison import Entry, MethodComparison, Trial
+from asrpeft.jobs.results.evaluation import BASE, System
+from asrpeft.jobs.results.finetuned import Finetuned
 from asrpeft.methods import configure
 from asrpeft.methods import method as method_named
 from asrpeft.recognizer import Recognizer
-from asrpeft.scoring import Comparison, compare_all
-from asrpeft.scoring.report.values import of_score
+from asrpeft.scoring.ranking import Ranker
 from asrpeft.training import Message, Progress, Scoring, TrainingOptions
 from asrpeft.training.checkpoints import corpus_key
 from asrpeft.training.events import ignore
 
-
-@dataclass(frozen=True)
-class Entry:
-    """One method's run. `merged_equal` says whether its merged transcripts are those of the routed adapter, letter for
-    letter; None where it cannot be merged."""
-
-    trained: Finetuned
-    system: System
-    test: Comparison
-    merged_equal: bool | None
-    seconds: float
-
-    def to_json(self) -> dict[str, Any]:
-        content = self.trained.to_json()
-        keys = ("method", "adapter", "trained_parameters", "head_parameters", "total_parameters", "utterances_per_second", "peak_memory_bytes", "steps")
-        return {key: content[key] for key in keys} | {
-            "seconds": self.seconds, "score": self.system.to_json(), "test": self.test.to_json(), "merged_equal": self.merged_equal,
-        }  # fmt: skip
-
-    def row(self) -> dict[str, Any]:
-        content = self.to_json()
-        keys = ("method", "trained_parameters", "head_parameters", "total_parameters")
-        costs = ("seconds", "steps", "utterances_per_second", "peak_memory_bytes", "merged_equal")
-        test = {"difference": self.test.difference, "p": self.test.p, "p_adjusted": self.test.p_adjusted, "verdict": self.test.verdict}
-        return {key: content[key] for key in keys} | of_score(self.system.score) | test | {key: content[key] for key in costs}
-
-
-@dataclass(frozen=True)
-class MethodComparison:
-    """The base's score, one entry a method in the order asked for, and the methods that could not run with the reason;
-    `shared`, `notes`: what the parts of the data have in common, if anything."""
-
-    base: System
-    entries: tuple[Entry, ...]
-    failed: Mapping[str, str]
-    shared: tuple[Overlap, ...] = ()
-    notes: tuple[str, ...] = ()
-
-    def rows(self) -> list[dict[str, Any]]:
-        """The table, one row a system, the base first; a method that failed has only its reason."""
-        base = {"method": BASE, "trained_parameters": 0, **of_score(self.base.score)}
-        return [base, *(entry.row() for entry in self.entries), *({"method": name, "failed": reason} for name, reason in self.failed.items())]
-
-    def to_json(self) -> dict[str, Any]:
-        content = {"base": self.base.to_json(), "methods": [entry.to_json() for entry in self.entries], "failed": dict(self.failed)}
-        return content | {"notes": list(self.notes), **({"overlap": [one.to_json() for one in self.shared]} if self.shared else {})}
+FILES = ("compare.csv", "compare.json", "compare.html", "compare.svg")
 
 
 @destination.holds
@@ -85,10 +44,13 @@ def compare(
     *,
     methods: Sequence[str],
     options: TrainingOptions | None = None,
+    seeds: int = 1,
     where: str | None = None,
     settings: Mapping[str, Mapping[str, Any]] | None = None,
     lang: str | None = None,
     dev: Corpus | None = None,
+    guard: Corpus | None = None,
+    guard_lang: str | None = None,
     out: str | Path | None = None,
     resume: bool = False,
     overwrite: bool = False,
@@ -97,18 +59,22 @@ def compare(
     progress: Progress = ignore,
     done: Callable[[MethodComparison], None] | None = None,
 ) -> MethodComparison:
-    """Train one adapter of each method, one after another on the loaded base, and score each on `eval_data`.
+    """Train adapters of each method, one after another on the loaded base, and score each on `eval_data`.
 
     Args:
+        options: for all of them; a learning rate that is not given is each method's own.
+        seeds: by how many seeds each method is trained, from `options.seed` on; all have the same development data.
         where: layers for the methods that can act on them; a method that cannot uses its own.
         settings: of single methods, by name: {"lora": {"rank": 16}}.
-        options: for all of them; a learning rate that is not given is each method's own.
-        out: a folder for the adapters, one below it a method, and for what each wrote (see `asrpeft.jobs.ledger`).
-        resume: methods that are done there are neither trained nor decoded again, one that was interrupted goes on.
-        overwrite: train them again and replace what is there.
-        decoding: how `eval_data` are decoded.
+        guard: what the base could already do, in its own language (`guard_lang` where it does not say): how much of it each
+            method forgets.
+        out: a folder for the adapters, one below it a method (and a further seed), for what each wrote (see `asrpeft.jobs.ledger`),
+            and for compare.csv, compare.json, compare.html and compare.svg, written anew after the base and every method.
+        resume: what is done there is neither trained nor decoded again, what was interrupted goes on.
+        overwrite: train it again and replace what is there.
+        decoding: how `eval_data` and `guard` are decoded.
         overlap: as in `finetune`.
-        done: called with the comparison so far, after the base and after every method.
+        done: told of what was found so far, after the base and after every method.
     Raises: BadInput, before anything is trained, for an unknown method, settings it does not have, a folder that is
         taken, or one to resume that holds other runs. A method that does not fit the layers, or fails in any other way, is
         reported and costs the others nothing; Failure if all do.
@@ -118,111 +84,209 @@ def compare(
     methods = list(dict.fromkeys(methods))
     if not methods:
         raise BadInput("There is nothing to compare: name methods with --methods lora,ia3, or all.")
+    if seeds < 1:
+        raise BadInput(f"--seeds {seeds}: every method is trained by one seed or more.")
     if resume and out is None:
         raise BadInput("--resume goes on with a comparison in a folder: say which, with --out.")
-    own = {name: {"settings": asdict(configure(method_named(name), dict((settings or {}).get(name, {}))))} for name in methods}
-    if out is not None:
-        refuse_taken(out, methods, resume=resume, overwrite=overwrite)
     options = options or TrainingOptions()
+    own = {name: dict((settings or {}).get(name, {})) for name in methods}
+    for name in methods:
+        configure(method_named(name), own[name])
+    if guard is not None:
+        check_guard(recognizer, guard, guard_lang)
+    numbers = [options.seed + number for number in range(seeds)]
+    if out is not None:
+        refuse_taken(out, [called(name, seed, options.seed) for name in methods for seed in numbers], resume=resume, overwrite=overwrite)
     dev_given = dev is not None
     if dev is None:
         data, dev = data.split_by_speaker(DEV_SHARE, options.seed)
-    shared, said = parts_of_a_run(data=data, dev=dev, dev_given=dev_given, eval_data=eval_data, how=overlap)
+    shared, said = parts_of_a_run(data=data, dev=dev, dev_given=dev_given, eval_data=eval_data, guard=guard, how=overlap)
     for sentence in said:
         progress(Message(sentence))
-    asked = {"base": recognizer.adapters.fingerprint, "data": corpus_key(data), "dev": corpus_key(dev), "eval_data": corpus_key(eval_data),
-             "where": where, "lang": lang, "decoding": asdict(decoding)}  # fmt: skip
-    ledger = Ledger(out, asked, options=options, resume=resume)
-    kept = {name: ledger.recall(name, eval_data, **extra) for name, extra in {BASE: {}, **own}.items()}  # before anything is trained
-    if (scored_before := kept[BASE]) is None:
-        base = _scored(recognizer, eval_data, None, lang, options, for_base(recognizer, decoding), progress).systems[0]
-        ledger.keep(BASE, base.transcripts, {})
-    else:
-        base = heard_before(recognizer, None, scored_before[0], eval_data, seed=options.seed)
-    measured: list[tuple[Finetuned, System, bool | None, float]] = []
-    failed: dict[str, str] = {}
-    pace = Pace([1.0] * len(methods))
-    remarks = {"shared": tuple(one for one in shared if one), "notes": tuple(said)}
-    found = _contest(base, measured, failed, options.seed, remarks, done)
+    trials = _Trials(recognizer, data, dev, eval_data, guard, guard_lang, options, where, own, lang, None if out is None else Path(out), resume, overwrite,
+                     decoding, progress)  # fmt: skip
+    kept = trials.recalled(methods, numbers)  # before anything is trained: another comparison's are refused
+    known = {"shared": tuple(one for one in shared if one), "notes": tuple(said), "run": run_of(recognizer, {})}
+    found = _Found(trials.base(), Ranker(trials.base().score, options.seed), known, trials.out, progress, done)
+    return _all_of(found, trials, methods, numbers, kept)
+
+
+def called(method: str, seed: int, first: int) -> str:
+    """The adapter of a method by a seed, and its folder: `lora`, and `lora-seed1` of a further seed."""
+    return method if seed == first else f"{method}-seed{seed}"
+
+
+def _all_of(found: _Found, trials: _Trials, methods: Sequence[str], seeds: Sequence[int], kept: Mapping[str, bool]) -> MethodComparison:
+    """Every method by every seed, as they come."""
+    pace = Pace([1.0] * len(methods) * len(seeds))
+    compared = found.so_far()
     try:
-        for name in methods:
-            finished = out is not None and (Path(out) / name / MANIFEST).is_file()
-            rest = pace.step(counts=kept[name] is None)
-            progress(Message(f"-- {name} ({methods.index(name) + 1} of {len(methods)}{rest}) --"))
+        for number, method in enumerate(methods, 1):
+            runs: list[Trial] = []
             try:
-                measured.append(_measured(recognizer, data, dev, eval_data, name, where, dict((settings or {}).get(name, {})), own[name], lang, options, out,
-                                          resume, overwrite, kept[name] if finished else None, ledger, decoding, progress))  # fmt: skip
+                for seed in seeds:
+                    rest = pace.step(counts=not kept[called(method, seed, trials.options.seed)])
+                    of_seed = f", seed {seed}" if len(seeds) > 1 else ""
+                    trials.progress(Message(f"-- {method} ({number} of {len(methods)}{of_seed}{rest}) --"))
+                    runs.append(trials.trial(method, seed))
             except Exception as error:  # whatever it is: hours of the other methods are not lost for it
-                failed[name] = str(error) or type(error).__name__
-                progress(Message(f"{name} is left out: {failed[name]}"))
-            finally:
-                if name in recognizer.adapters:
-                    recognizer.adapters.detach(name)
-            found = _contest(base, measured, failed, options.seed, remarks, done)
+                found.failed[method] = str(error) or type(error).__name__
+                trials.progress(Message(f"{method} is left out: {found.failed[method]}"))
+            else:
+                found.add(runs)
+            compared = found.so_far()
     except interruption.INTERRUPTIONS as error:
-        if out is not None:
-            interruption.note(error, f"{len(measured)} of {len(methods)} methods are done and in {str(out)!r}.", resumes=True)
+        if trials.out is not None:
+            interruption.note(error, f"{len(found.trials)} of {len(methods)} methods are done and in {str(trials.out)!r}.", resumes=True)
         raise
-    if not measured:
-        raise Failure(f"No method could be compared. {'; '.join(f'{name}: {reason}' for name, reason in failed.items())}")
-    return found
+    if not found.trials:
+        raise Failure(f"No method could be compared. {'; '.join(f'{name}: {reason}' for name, reason in found.failed.items())}")
+    return compared
 
 
-def _contest(base: System, measured: Sequence[tuple[Finetuned, System, bool | None, float]], failed: Mapping[str, str], seed: int,
-             remarks: Mapping[str, Any], done: Callable[[MethodComparison], None] | None) -> MethodComparison:  # fmt: skip
-    """The comparison so far. All are tested together: of several comparisons with one base, a lucky one is likely."""
-    scores = [replace(system.score, name=trained.method) for trained, system, *_ in measured]
-    tests = compare_all([base.score, *scores], to_first=True, seed=seed)
-    entries = [Entry(trained, system, test, equal, seconds) for (trained, system, equal, seconds), test in zip(measured, tests, strict=True)]
-    found = MethodComparison(base, tuple(entries), dict(failed), **remarks)
-    if done is not None:
-        done(found)
-    return found
+@dataclass
+class _Found:
+    """What was found so far, and where it is reported and written."""
+
+    base: System
+    ranker: Ranker
+    known: Mapping[str, Any]
+    out: Path | None
+    progress: Progress
+    done: Callable[[MethodComparison], None] | None
+    trials: dict[str, tuple[Trial, ...]] = field(default_factory=dict)
+    failed: dict[str, str] = field(default_factory=dict)
+
+    def add(self, runs: Sequence[Trial]) -> None:
+        method = runs[0].trained.method
+        self.trials[method] = tuple(runs)
+        self.ranker.add(method, [one.system.score for one in runs])
+
+    def so_far(self) -> MethodComparison:
+        ranking = self.ranker.ranking()
+        entries = tuple(Entry(runs, ranking.rates[name], ranking.against_base[name], ranking.to_best.get(name)) for name, runs in self.trials.items())
+        compared = MethodComparison(self.base, entries, dict(self.failed), ranking, **self.known)
+        if self.out is not None:
+            keep(compared, FILES if compared.entries else FILES[:-1], self.out, self.progress)
+        if self.done is not None:
+            self.done(compared)
+        return compared
 
 
-def _measured(recognizer: Recognizer, data: Corpus, dev: Corpus, eval_data: Corpus, name: str, where: str | None, settings: Mapping[str, Any],
-              own: Mapping[str, Any], lang: str | None, options: TrainingOptions, out: str | Path | None, resume: bool, overwrite: bool,
-              kept: tuple[Transcripts, dict[str, Any]] | None, ledger: Ledger, decoding: Options,
-              progress: Progress) -> tuple[Finetuned, System, bool | None, float]:  # fmt: skip
-    """(the run, its scores, whether merged it writes the same, seconds of training) of one method; `kept` where it is done."""
-    started = time.perf_counter()
-    trained = _train(recognizer, data, dev, name, where, settings, lang, options, out, resume, overwrite, progress)
-    seconds = time.perf_counter() - started
-    if kept is not None:
-        return trained, heard_before(recognizer, name, kept[0], eval_data, seed=options.seed), kept[1]["merged_equal"], kept[1]["seconds"]
-    found = _scored(recognizer, eval_data, name, lang, options, decoding, progress).systems[0]
-    equal = _merged_equal(recognizer, eval_data, name, found, lang, options, decoding, progress)
-    ledger.keep(name, found.transcripts, own, merged_equal=equal, seconds=max(seconds, trained.training.seconds))
-    return trained, found, equal, max(seconds, trained.training.seconds)  # the latter over all interruptions
+@dataclass(frozen=True)
+class _Trials:
+    """What all runs of one comparison share, and how each is made."""
 
+    recognizer: Recognizer
+    data: Corpus
+    dev: Corpus
+    eval_data: Corpus
+    guard: Corpus | None
+    guard_lang: str | None
+    options: TrainingOptions
+    where: str | None
+    settings: Mapping[str, Mapping[str, Any]]
+    lang: str | None
+    out: Path | None
+    resume: bool
+    overwrite: bool
+    decoding: Options
+    progress: Progress
 
-def _train(recognizer: Recognizer, data: Corpus, dev: Corpus, name: str, where: str | None, settings: Mapping[str, Any], lang: str | None,
-           options: TrainingOptions, out: str | Path | None, resume: bool, overwrite: bool, progress: Progress) -> Finetuned:  # fmt: skip
-    run: dict[str, Any] = {"resume": resume, "overwrite": overwrite,
-           "options": options, "method": name, "settings": settings, "lang": lang, "dev": dev, "name": name, "progress": progress,
-           "keep_weights": "best", "check_nonspeech": False, "overlap": "ignore", "out": None if out is None else Path(out) / name}  # fmt: skip
-    try:
-        return finetune(recognizer, data, where=where, **run)
-    except CannotAttach:
-        if where is None:
-            raise
-        progress(Message(f"{name} cannot act on {where}; it acts on {method_named(name).where}."))
-        return finetune(recognizer, data, where=None, **run)
+    @cached_property
+    def asked(self) -> dict[str, Any]:
+        """What must be the same for what another sitting left to count."""
+        keys = {"data": self.data, "dev": self.dev, "eval_data": self.eval_data}
+        return {"base": self.recognizer.adapters.fingerprint, **{key: corpus_key(corpus) for key, corpus in keys.items()},
+                "where": self.where, "lang": self.lang, "decoding": asdict(self.decoding)}  # fmt: skip
 
+    def ledger(self, seed: int) -> Ledger:
+        return Ledger(self.out, self.asked, options=replace(self.options, seed=seed), resume=self.resume)
 
-def _scored(recognizer: Recognizer, corpus: Corpus, name: str | None, lang: str | None, options: TrainingOptions, decoding: Options,
-            progress: Progress) -> Evaluation:  # fmt: skip
-    return evaluate(recognizer, corpus, adapters=[] if name is None else [name], base=name is None, lang=lang, options=decoding,
-                    seed=options.seed, overlap="ignore", progress=lambda done, total, what: progress(Scoring(done, total, what)))  # fmt: skip
+    def own(self, method: str | None) -> dict[str, Any]:
+        return {} if method is None else {"settings": asdict(configure(method_named(method), self.settings[method]))}
 
+    def recalled(self, methods: Sequence[str], seeds: Sequence[int]) -> dict[str, bool]:
+        """By the adapter's name, whether its transcripts are kept. Raises: BadInput for those of another comparison."""
+        runs = [(called(method, seed, self.options.seed), method, seed) for method in methods for seed in seeds]
+        self.ledger(self.options.seed).recall(BASE, self.eval_data)
+        return {name: self.ledger(seed).recall(name, self.eval_data, **self.own(method)) is not None for name, method, seed in runs}
 
-def _merged_equal(recognizer: Recognizer, corpus: Corpus, name: str, routed: System, lang: str | None, options: TrainingOptions,
-                  decoding: Options, progress: Progress) -> bool | None:  # fmt: skip
-    if not recognizer.adapters[name].method.mergeable:
-        return None
-    recognizer.adapters.merge(name)
-    try:
-        merged = _scored(recognizer, corpus, name, lang, options, decoding, progress).systems[0]
-    finally:
-        recognizer.adapters.unmerge()
-    return merged.transcripts.texts == routed.transcripts.texts
+    def base(self) -> System:
+        return self._base_on[0]
+
+    @cached_property
+    def _base_on(self) -> tuple[System, System | None]:
+        """The base on the evaluation data, and on the guard data."""
+        return (self._heard(None, self.options.seed, {})[0], None if self.guard is None else self._guarded(None, self.options.seed, {}))
+
+    def trial(self, method: str, seed: int) -> Trial:
+        """Train and score one adapter; what was done in another sitting is loaded. It is detached again, whatever happens."""
+        name, own = called(method, seed, self.options.seed), self.own(method)
+        began = time.perf_counter()
+        try:
+            finished = self.out is not None and (self.out / name / MANIFEST).is_file()
+            trained = self._train(method, name, seed)
+            seconds = max(time.perf_counter() - began, trained.training.seconds)  # the latter over all interruptions
+            system, facts = self._heard(name, seed, own, use=finished, seconds=seconds)
+            guarded = None
+            if (before := self._base_on[1]) is not None:
+                after = self._guarded(name, seed, own, use=finished)
+                guarded = Guarded.of(before.score, after.score, max_loss=MAX_LOSS, seed=self.options.seed)
+            numbers = self.recognizer.adapters[name].tensors()[1].values()
+            return Trial(seed, trained, system, facts["merged_equal"], facts["seconds"], sum(one.numel() * one.element_size() for one in numbers), guarded)
+        finally:
+            if name in self.recognizer.adapters:
+                self.recognizer.adapters.detach(name)
+
+    def _train(self, method: str, name: str, seed: int) -> Finetuned:
+        run: dict[str, Any] = {
+            "resume": self.resume, "overwrite": self.overwrite, "options": replace(self.options, seed=seed), "method": method,
+            "settings": self.settings[method], "lang": self.lang, "dev": self.dev, "name": name, "progress": self.progress,
+            "keep_weights": "best", "check_nonspeech": False, "overlap": "ignore", "out": None if self.out is None else self.out / name,
+        }  # fmt: skip
+        try:
+            return finetune(self.recognizer, self.data, where=self.where, **run)
+        except CannotAttach:
+            if self.where is None:
+                raise
+            self.progress(Message(f"{method} cannot act on {self.where}; it acts on {method_named(method).where}."))
+            return finetune(self.recognizer, self.data, where=None, **run)
+
+    def _heard(self, name: str | None, seed: int, own: Mapping[str, Any], *, use: bool = True, **facts: Any) -> tuple[System, dict[str, Any]]:
+        """What the base or an adapter makes of the evaluation data, and what was noted beside it; `use`: what another sitting left."""
+        kept = self.ledger(seed).recall(name or BASE, self.eval_data, **own) if use else None
+        if kept is not None:
+            return heard_before(self.recognizer, name, kept[0], self.eval_data, seed=self.options.seed), kept[1]
+        system = self._scored(name, self.eval_data, self.lang)
+        if name is not None:
+            facts |= {"merged_equal": self._merged_equal(name, system.transcripts)}
+        self.ledger(seed).keep(name or BASE, system.transcripts, own, **facts)
+        return system, facts
+
+    def _guarded(self, name: str | None, seed: int, own: Mapping[str, Any], *, use: bool = True) -> System:
+        """The same on the guard data, which have a file of their own: they may be asked for later."""
+        assert self.guard is not None
+        file, extra = f"{name or BASE}.guard", {**own, "guard": corpus_key(self.guard), "guard_lang": self.guard_lang}
+        kept = self.ledger(seed).recall(file, self.guard, **extra) if use else None
+        if kept is not None:
+            return heard_before(self.recognizer, name, kept[0], self.guard, seed=self.options.seed)
+        system = self._scored(name, self.guard, self.guard_lang)
+        self.ledger(seed).keep(file, system.transcripts, extra)
+        return system
+
+    def _scored(self, name: str | None, corpus: Corpus, lang: str | None) -> System:
+        decoding = for_base(self.recognizer, self.decoding) if name is None else self.decoding
+        return evaluate(self.recognizer, corpus, adapters=[] if name is None else [name], base=name is None, lang=lang, options=decoding,
+                        seed=self.options.seed, overlap="ignore",
+                        progress=lambda done, total, what: self.progress(Scoring(done, total, what))).systems[0]  # fmt: skip
+
+    def _merged_equal(self, name: str, routed: Transcripts) -> bool | None:
+        if not self.recognizer.adapters[name].method.mergeable:
+            return None
+        self.recognizer.adapters.merge(name)
+        try:
+            merged = self._scored(name, self.eval_data, self.lang)
+        finally:
+            self.recognizer.adapters.unmerge()
+        return merged.transcripts.texts == routed.texts

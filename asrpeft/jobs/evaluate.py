@@ -16,8 +16,7 @@ import torch
 
 from asrpeft.audio import MAX_SECONDS, SAMPLE_RATE
 from asrpeft.audio import conditions as disturbances
-from asrpeft.corpus import AudioRef, Corpus, Skipped, Utterance
-from asrpeft.corpus.traces import Overlap
+from asrpeft.corpus import AudioRef, Corpus, Utterance
 from asrpeft.decoding import Options, Transcripts, transcribe_corpus
 from asrpeft.decoding.corpus import BATCH_FRAMES, Chosen, Told, by_id, joined
 from asrpeft.decoding.joint import for_base
@@ -25,90 +24,20 @@ from asrpeft.decoding.language import Detected, check_detection, detect_corpus, 
 from asrpeft.errors import BadCorpus, BadInput
 from asrpeft.jobs.checks import NOTHING_MORE, Checks, Findings, Guarded, examine
 from asrpeft.jobs.leakage import How, of_an_evaluation
+from asrpeft.jobs.provenance import run_of
+from asrpeft.jobs.results.evaluation import BASE, Evaluation, System
 from asrpeft.jobs.voices import Heard
 from asrpeft.recognizer import Recognizer
 from asrpeft.recognizer.languages import AUTO, canonical
-from asrpeft.scoring import Comparison, Normalizer, Score, Speed, compare_all, nonspeech, score
-from asrpeft.scoring.groups import Breakdown, breakdown
+from asrpeft.scoring import Normalizer, compare_all, nonspeech, score
+from asrpeft.scoring.groups import breakdown
 from asrpeft.scoring.normalize import DEFAULT
 from asrpeft.scoring.report import Condition
 
-BASE = "base"
 # A row that repeats itself to the end of its positions takes most of the time and says nothing more: it is cut.
 OPTIONS = Options(stop_loops=True)
 AS_RECORDED = "as recorded"
 Progress = Callable[[int, int, str], None]
-
-
-@dataclass(frozen=True)
-class System:
-    """One system on the corpus. `adapter` is None for the base, "speakers" for those of each speaker; `breakdowns` are in the order of `by`."""
-
-    adapter: str | None
-    score: Score
-    transcripts: Transcripts = field(repr=False)
-    breakdowns: tuple[Breakdown, ...] = ()
-    findings: Findings | None = None
-
-    @property
-    def speed(self) -> Speed | None:
-        """Of transcribing the corpus, reading and features included; None where nothing was measured."""
-        heard = self.transcripts
-        return Speed(heard.audio_seconds, heard.seconds) if heard.audio_seconds > 0 and heard.seconds > 0 else None
-
-    def to_json(self, *, rows: bool = False) -> dict[str, Any]:
-        """`rows`: list every utterance too."""
-        heard = self.transcripts
-        content = self.score.to_json(
-            rows=rows,
-            audio_seconds=heard.audio_seconds,
-            audio_seconds_per_second=self.speed.audio_seconds_per_second if self.speed else None,
-            real_time_factor=self.speed.real_time_factor if self.speed else None,
-            loops=heard.loops,
-            **({"by": [one.to_json() for one in self.breakdowns]} if self.breakdowns else {}),
-            **(self.findings.to_json() if self.findings else {}),
-        )
-        for row, language in zip(content.get("rows", ()), heard.languages):
-            row["language"] = language
-        return content
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """The base first, then the adapters in the order given; `tests` compare each adapter with the base. `conditions`,
-    where asked for, begin with the corpus as it was recorded. `shared`: what the corpus has in common with what adapters
-    were trained on, where it has anything."""
-
-    systems: tuple[System, ...]
-    tests: tuple[Comparison, ...]
-    skipped: tuple[Skipped, ...]
-    notes: tuple[str, ...] = ()
-    conditions: tuple[Condition, ...] = ()
-    shared: tuple[Overlap, ...] = ()
-    languages: dict[str, int] | None = None  # how many utterances were heard to be in each, where that was asked for
-
-    def system(self, name: str) -> System:
-        """Raises: BadInput, naming the systems there are."""
-        for one in self.systems:
-            if one.score.name == name:
-                return one
-        raise BadInput(f"No system is called {name!r}; there are {', '.join(s.score.name for s in self.systems)}.")
-
-    def to_json(self, *, rows: bool = False) -> dict[str, Any]:
-        """What `asrpeft evaluate --json` prints. `rows`: list every utterance of every system too."""
-        return {
-            "systems": [system.to_json(rows=rows) for system in self.systems],
-            "tests": [test.to_json() for test in self.tests],
-            **({"conditions": [_condition_json(one) for one in self.conditions]} if self.conditions else {}),
-            **({} if self.languages is None else {"languages": self.languages}),
-            "skipped": [{"id": one.id, "reason": one.reason} for one in self.skipped],
-            "notes": list(self.notes),
-            **({"overlap": [one.to_json() for one in self.shared]} if self.shared else {}),
-        }
-
-
-def _condition_json(one: Condition) -> dict[str, Any]:
-    return {"name": one.name, "systems": [found.to_json() for found in one.scores]}
 
 
 def evaluate(
@@ -159,6 +88,58 @@ def evaluate(
         progress: called with (utterances done, of all systems and checks, what is being done).
     Raises: BadCorpus if nothing could be transcribed; BadInput, BadRoute as `transcribe_corpus`.
     """
+    _check_given(recognizer, corpus, adapters, voices, base=base, by=by, checks=checks)
+    every = [*adapters, *(() if voices is None else voices.adapters)]
+    shared, said = of_an_evaluation(corpus, [recognizer.adapters[name] for name in adapters], train=train, guard=checks.guard,
+                                    nonspeech=checks.nonspeech, how=overlap)  # fmt: skip
+    notes = [*said, *([] if voices is None else [voices.summary(corpus)])]
+    names: list[Chosen] = [*([None] if base else []), *adapters, *([] if voices is None else [voices])]
+    detected: dict[str, Detected] | None = None
+    if lang == AUTO:
+        check_detection(recognizer, every)
+        detected = detect_corpus(recognizer, corpus, batch_frames=batch_frames, batch_size=batch_size, autocast=autocast)
+        notes.append(f"Languages detected by the base: {summary(detected, corpus)}.")
+    spoken_in = _languages(recognizer, corpus, names, lang, detected)
+    if options.ctc_weight and base and every and recognizer.ctc is None:
+        notes.append("The base has no CTC head: its own opinion was all that it was decoded by.")
+    if proxy_lang is None:
+        proxy_lang = _proxy(recognizer, spoken_in.wanted, every)
+        if proxy_lang is not None and base:
+            notes.append(f"The base has no token for the language and was told {proxy_lang!r} instead.")
+    parts = _Parts(progress, plan(corpus, len(names), checks, guarded_by=1 + len(adapters)).utterances)
+    listener = _Listener(recognizer, spoken_in, proxy_lang, task, context, batch_frames, batch_size, options,
+                         for_base(recognizer, options) if every else options, autocast, strict, parts)  # fmt: skip
+    systems = []
+    for name in names:
+        heard = listener(name, corpus)
+        one = _scored(name if isinstance(name, str | None) else _label(name), _label(name), heard, corpus, normalizer, by, seed)
+        systems.append(replace(one, findings=examine(recognizer, one.score, heard, checks, normalizer=normalizer, seed=seed)))
+    if checks.nonspeech is not None:
+        systems = _without_speech(listener, checks.nonspeech, names, systems, normalizer)
+    conditions = _under_conditions(listener, corpus, checks, names, systems, normalizer, seed, notes)
+    if checks.guard is not None:
+        found = evaluate(
+            recognizer, checks.guard, adapters=adapters, lang=checks.guard_lang, task=task, context=context,
+            batch_frames=batch_frames, batch_size=batch_size, normalizer=normalizer, options=options, autocast=autocast,
+            seed=seed, strict=strict, overlap="ignore", progress=parts.whole((1 + len(adapters)) * len(checks.guard), "guard"),
+        )  # fmt: skip
+        systems = [_with_guard(one, found, checks.max_loss, seed) if one.adapter in adapters else one for one in systems]
+    return Evaluation(
+        tuple(systems),
+        tuple(compare_all([one.score for one in systems], to_first=True, cap=cap, seed=seed)) if base else (),
+        systems[0].transcripts.skipped,
+        tuple(notes),
+        conditions,
+        tuple(one for one in shared if one),
+        None if detected is None else dict(Counter(one.language for one in detected.values()).most_common()),
+        corpus.name or "Scores",
+        run_of(recognizer, every),
+    )
+
+
+def _check_given(recognizer: Recognizer, corpus: Corpus, adapters: Sequence[str], voices: Heard | None, *, base: bool, by: Sequence[str],
+                 checks: Checks) -> None:  # fmt: skip
+    """Raises: BadInput, before anything is decoded, for what cannot be evaluated."""
     if not base and not adapters and voices is None:
         raise BadInput("There is nothing to evaluate: name an adapter, or let the base be scored.")
     if doubled := {name for name in adapters if list(adapters).count(name) > 1}:
@@ -168,91 +149,79 @@ def evaluate(
             raise BadInput(f"The corpus {corpus.name!r} has no column {column!r} to break the scores down by.")
     if checks.guard is not None:
         check_guard(recognizer, checks.guard, checks.guard_lang, adapters)
-    under = disturbances.conditions(checks.conditions)
-    every = [*adapters, *(() if voices is None else voices.adapters)]
-    shared, said = of_an_evaluation(corpus, [recognizer.adapters[name] for name in adapters], train=train, guard=checks.guard,
-                                    nonspeech=checks.nonspeech, how=overlap)  # fmt: skip
-    notes: list[str] = [*said]
-    names: list[Chosen] = [*([None] if base else []), *adapters, *([] if voices is None else [voices])]
-    if voices is not None:
-        notes.append(voices.summary(corpus))
-    heard_in: dict[str, Detected] | None = None
-    if lang == AUTO:
-        check_detection(recognizer, every)
-        heard_in = detect_corpus(recognizer, corpus, batch_frames=batch_frames, batch_size=batch_size, autocast=autocast)
-        notes.append(f"Languages detected by the base: {summary(heard_in, corpus)}.")
-    spoken_in = _languages(recognizer, corpus, names, lang, heard_in)
-    if options.ctc_weight and base and every and recognizer.ctc is None:
-        notes.append("The base has no CTC head: its own opinion was all that it was decoded by.")
-    if proxy_lang is None:
-        proxy_lang = _proxy(recognizer, spoken_in.wanted, every)
-        if proxy_lang is not None and base:
-            notes.append(f"The base has no token for the language and was told {proxy_lang!r} instead.")
-    guarded = (1 + len(adapters)) * len(checks.guard) if checks.guard is not None else 0
-    tell = _Parts(progress, plan(corpus, len(names), checks, guarded_by=1 + len(adapters)).utterances)
+    disturbances.conditions(checks.conditions)
 
-    def hear(name: Chosen, spoken: Corpus, what: str = "", **changes: Any) -> Transcripts:
+
+@dataclass(frozen=True)
+class _Listener:
+    """How every system of an evaluation is decoded; called with one, it transcribes a corpus."""
+
+    recognizer: Recognizer
+    spoken_in: _Spoken
+    proxy_lang: str | None
+    task: str | None
+    context: str | None
+    batch_frames: int
+    batch_size: int | None
+    options: Options
+    base_options: Options
+    autocast: bool
+    strict: bool
+    parts: _Parts
+
+    def __call__(self, name: Chosen, spoken: Corpus, what: str = "", **changes: Any) -> Transcripts:
+        """`what`: beside the system's name, for the progress bar. `changes`: of what `transcribe_corpus` is given."""
         label = _label(name)
-        if isinstance(name, Heard) and options.ctc_weight and recognizer.ctc is None:
+        if isinstance(name, Heard) and self.options.ctc_weight and self.recognizer.ctc is None:
             # Those whom the base hears are decoded as the base is, without a head; the others with their adapters' own.
-            parts = [Corpus([u for u in spoken if (name(u) is None) == by_base], name=spoken.name) for by_base in (True, False)]
-            found = [pass_over(chosen, part, label, what, **changes) for chosen, part in zip((None, name), parts) if len(part)]
+            halves = [Corpus([u for u in spoken if (name(u) is None) == by_base], name=spoken.name) for by_base in (True, False)]
+            found = [self._pass(chosen, half, label, what, **changes) for chosen, half in zip((None, name), halves) if len(half)]
             return joined(spoken, found)
-        return pass_over(name, spoken, label, what, **changes)
+        return self._pass(name, spoken, label, what, **changes)
 
-    def pass_over(name: Chosen, spoken: Corpus, label: str, what: str, **changes: Any) -> Transcripts:
-        how: dict[str, Any] = {"lang": spoken_in.by(name), "proxy_lang": proxy_lang, "task": task, "context": context} | changes
+    def _pass(self, name: Chosen, spoken: Corpus, label: str, what: str, **changes: Any) -> Transcripts:
+        how: dict[str, Any] = {"lang": self.spoken_in.by(name), "proxy_lang": self.proxy_lang, "task": self.task, "context": self.context} | changes
         return transcribe_corpus(
-            recognizer,
-            spoken,
-            adapter=name,
-            batch_frames=batch_frames,
-            batch_size=batch_size,
-            options=for_base(recognizer, options) if name is None and every else options,
-            autocast=autocast,
-            strict=strict,
-            progress=tell.part(len(spoken), f"{label}, {what}" if what else label),
-            **how,
-        )
+            self.recognizer, spoken, adapter=name, batch_frames=self.batch_frames, batch_size=self.batch_size,
+            options=self.base_options if name is None else self.options, autocast=self.autocast, strict=self.strict,
+            progress=self.parts.part(len(spoken), f"{label}, {what}" if what else label), **how,
+        )  # fmt: skip
 
-    systems = []
-    for name in names:
-        heard = hear(name, corpus)
-        one = _scored(name if isinstance(name, str | None) else _label(name), _label(name), heard, corpus, normalizer, by, seed)
-        found = examine(recognizer, one.score, heard, checks, normalizer=normalizer, seed=seed)
-        systems.append(replace(one, findings=found))
-    if checks.nonspeech is not None:
-        # Silence has no language of its own: every system is told the one that it is tested in.
-        settings = {} if spoken_in.mostly is None else {"lang": spoken_in.mostly}
-        for place, (name, one) in enumerate(zip(names, systems)):
-            heard = hear(name, checks.nonspeech, "without speech", **settings)
-            if not heard.utterances:
-                raise BadCorpus(f"No recording of {checks.nonspeech.name} could be read: {heard.skipped[0].reason}")
-            invented = nonspeech(heard.texts, seconds=heard.audio_seconds, normalizer=normalizer)
-            systems[place] = replace(one, findings=replace(cast(Findings, one.findings), nonspeech=invented))
+
+def _without_speech(listener: _Listener, silence: Corpus, names: Sequence[Chosen], systems: Sequence[System], normalizer: str | Normalizer) -> list[System]:
+    """The systems, with what each writes where nobody speaks."""
+    # Silence has no language of its own: every system is told the one that it is tested in.
+    settings = {} if listener.spoken_in.mostly is None else {"lang": listener.spoken_in.mostly}
+    found = []
+    for name, one in zip(names, systems):
+        heard = listener(name, silence, "without speech", **settings)
+        if not heard.utterances:
+            raise BadCorpus(f"No recording of {silence.name} could be read: {heard.skipped[0].reason}")
+        invented = nonspeech(heard.texts, seconds=heard.audio_seconds, normalizer=normalizer)
+        found.append(replace(one, findings=replace(cast(Findings, one.findings), nonspeech=invented)))
+    return found
+
+
+def _under_conditions(listener: _Listener, corpus: Corpus, checks: Checks, names: Sequence[Chosen], systems: Sequence[System],
+                      normalizer: str | Normalizer, seed: int, notes: list[str]) -> tuple[Condition, ...]:  # fmt: skip
+    """The scores as recorded and under every disturbance that was asked for; () for none. `notes` is added to."""
+    under = disturbances.conditions(checks.conditions)
     conditions = [Condition(AS_RECORDED, tuple(one.score for one in systems))] if under else []
     for condition in under:
         spoken, scores = disturbed(corpus, condition, seed=seed), []
         for name, one in zip(names, systems):
-            heard = hear(name, spoken, condition.name)
+            heard = listener(name, spoken, condition.name)
             scores.append(_scored(one.adapter, one.score.name, heard, spoken, normalizer, (), seed).score)
         if missing := systems[0].score.utterances - scores[0].utterances:
             notes.append(f"Under {condition.name}, {missing} utterances are longer than 30 s and were left out.")
         conditions.append(Condition(condition.name, tuple(scores)))
-    if checks.guard is not None:
-        before = evaluate(
-            recognizer, checks.guard, adapters=adapters, lang=checks.guard_lang, task=task, context=context,
-            batch_frames=batch_frames, batch_size=batch_size, normalizer=normalizer, options=options, autocast=autocast,
-            seed=seed, strict=strict, overlap="ignore", progress=tell.whole(guarded, "guard"),
-        )  # fmt: skip
-        for place, one in enumerate(systems):
-            if one.adapter in adapters:
-                after = before.system(_label(one.adapter)).score
-                kept = Guarded.of(before.system(BASE).score, after, max_loss=checks.max_loss, seed=seed)
-                systems[place] = replace(one, findings=replace(cast(Findings, one.findings), guard=kept))
-    tests = tuple(compare_all([one.score for one in systems], to_first=True, cap=cap, seed=seed)) if base else ()
-    detected = None if heard_in is None else dict(Counter(one.language for one in heard_in.values()).most_common())
-    return Evaluation(tuple(systems), tests, systems[0].transcripts.skipped, tuple(notes), tuple(conditions), tuple(one for one in shared if one), detected)
+    return tuple(conditions)
+
+
+def _with_guard(one: System, found: Evaluation, max_loss: float, seed: int) -> System:
+    """The system with what it lost on the guard data; `found`: of the base and all adapters there."""
+    kept = Guarded.of(found.system(BASE).score, found.system(_label(one.adapter)).score, max_loss=max_loss, seed=seed)
+    return replace(one, findings=replace(cast(Findings, one.findings), guard=kept))
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ import json
 import shutil
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,16 +21,16 @@ from asrpeft.adapters.where import split as split_where
 from asrpeft.audio.augment import generator
 from asrpeft.corpus import Corpus, Skipped, Utterance
 from asrpeft.corpus.doubts import FEW_SILENT, silent
-from asrpeft.corpus.traces import Overlap
 from asrpeft.decoding import Options, transcribe_corpus
 from asrpeft.errors import BadCorpus, BadInput, Failure
 from asrpeft.files import recover
-from asrpeft.jobs.evaluate import OPTIONS, Evaluation, check_guard, evaluate
-from asrpeft.jobs.guard import GuardResult, divide, keep, watch
+from asrpeft.jobs.evaluate import OPTIONS, check_guard, evaluate
+from asrpeft.jobs.guard import divide, keep, watch
 from asrpeft.jobs.leakage import RECORD, How, parts_of_a_run, record_of
-from asrpeft.jobs.nonspeech import Quiet, listen
 from asrpeft.jobs.nonspeech import divide as divide_nonspeech
+from asrpeft.jobs.nonspeech import listen
 from asrpeft.jobs.provenance import describe_corpus, provenance, summary
+from asrpeft.jobs.results.finetuned import Finetuned
 from asrpeft.methods import configure
 from asrpeft.methods import method as method_named
 from asrpeft.recognizer import Recognizer
@@ -45,77 +45,6 @@ from asrpeft.training.precision import has_bf16
 
 DEV_SHARE = 0.1
 KEEP = ("both", "best", "last")
-
-
-@dataclass(frozen=True)
-class Finetuned:
-    """An adapter that was trained, and how.
-
-    Attributes:
-        name: of the adapter, which stays attached to the recognizer.
-        folder: where it was saved, if it was.
-        trained_parameters, head_parameters, total_parameters: numbers that train in the adapter (a CTC head apart), and the
-            base's.
-        training: what the loop did.
-        evaluation: base and adapter on the evaluation data, if there were any.
-        kept: base and adapter on what the base could already do, if there were guard data.
-        unspoken: base and adapter where nobody speaks, if it was trained against writing there.
-        shared: what training, development, evaluation and guard data have in common, where they have anything.
-        last: the folder of the weights of the last step, where they were saved beside those that were chosen.
-    """
-
-    name: str
-    folder: Path | None
-    method: str
-    trained_parameters: int
-    head_parameters: int
-    total_parameters: int
-    training: Trained
-    evaluation: Evaluation | None = field(repr=False, default=None)
-    kept: GuardResult | None = field(repr=False, default=None)
-    shared: tuple[Overlap, ...] = field(repr=False, default=())
-    last: Path | None = None
-    unspoken: Quiet | None = field(repr=False, default=None)
-
-    def to_json(self) -> dict[str, Any]:
-        """What `asrpeft finetune --json` prints."""
-        content = {
-            "adapter": None if self.folder is None else str(self.folder), "method": self.method,
-            "trained_parameters": self.trained_parameters, "head_parameters": self.head_parameters, "total_parameters": self.total_parameters,
-            "utterances_per_second": self.training.utterances_per_second, "peak_memory_bytes": self.training.peak_memory_bytes,
-            "seconds": self.training.seconds, "steps": self.training.steps,
-            "dev": dev_json(self.training),
-            "skipped": [{"id": s.id, "reason": s.reason} for s in self.training.skipped],
-        }  # fmt: skip
-        content |= {} if self.last is None else {"last": str(self.last)}
-        content |= {} if self.evaluation is None else {"eval": before_and_after(self.evaluation)}
-        content |= {"overlap": [one.to_json() for one in self.shared]} if self.shared else {}
-        content |= {} if self.unspoken is None else {"nonspeech": self.unspoken.to_json()}
-        return content | ({} if self.kept is None else {"guard": self.kept.to_json()})
-
-
-def dev_json(training: Trained) -> dict[str, Any] | None:
-    """Which weights were kept, by what score of the development data."""
-    if training.best is None:
-        return None
-    return {
-        "kind": training.kind,
-        "best": training.best[0],
-        "step": training.best[1],
-        "chosen_by": training.chosen_by,
-        "evaluations": [list(one) for one in training.evaluations],
-        "measures": [dict(zip(("step", "wer", "cer", "loss"), one)) for one in training.measures],
-    }
-
-
-def before_and_after(found: Evaluation) -> dict[str, Any]:
-    """An evaluation of the base and one adapter, as `eval` of the JSON output."""
-    return {
-        "before": found.systems[0].to_json(),
-        "after": found.systems[1].to_json(),
-        "test": found.tests[0].to_json(),
-        "notes": list(found.notes),
-    }
 
 
 @destination.holds

@@ -8,7 +8,7 @@ Scores are made from the hypotheses anew, which gives the same numbers: only tra
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any, cast
@@ -17,7 +17,8 @@ from asrpeft.corpus import Corpus, Skipped
 from asrpeft.decoding import Hypothesis, Transcripts
 from asrpeft.errors import BadInput
 from asrpeft.files import replace_file
-from asrpeft.training import TrainingOptions
+from asrpeft.report import Result
+from asrpeft.training import Message, Progress, TrainingOptions
 from asrpeft.training.options import differences
 
 FOLDER = "transcripts"
@@ -72,6 +73,15 @@ class Ledger:
         other += differences(kept["options"], self.options)
         if other:
             raise BadInput(f"{str(self.path(name))!r} is of another comparison: {'; '.join(other)}. Resume with the same command, or choose another --out.")
+
+
+def keep(found: Result, files: Sequence[str], out: Path, progress: Progress) -> None:
+    """Write what is known so far into files of the folder. That they cannot be written ends nothing: more is to come."""
+    try:
+        for name in files:
+            found.save(out / name)
+    except OSError as error:
+        progress(Message(f"The table of what is done so far could not be kept: {error}"))
 
 
 def refuse_taken(out: str | Path, names: Iterable[str], *, resume: bool, overwrite: bool) -> None:

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import platform
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import torch
 import transformers
 
 import asrpeft
+from asrpeft import command
 from asrpeft.corpus import Corpus
-from asrpeft.jobs.evaluate import Evaluation
+from asrpeft.jobs.results.evaluation import Evaluation
 from asrpeft.recognizer import Recognizer
 from asrpeft.training import Trained
 from asrpeft.training.checkpoints import corpus_key
@@ -47,17 +47,17 @@ def versions() -> dict[str, str]:
     return {"asrpeft": asrpeft.__version__, "torch": torch.__version__, "transformers": transformers.__version__, "python": platform.python_version()}
 
 
-def run_of(recognizer: Recognizer, adapters: Mapping[str, str | Path], *, command: str | None = None) -> dict[str, Any]:
-    """What a report says of how it came about: `run` of its JSON.
+def run_of(recognizer: Recognizer, adapters: Iterable[str] = ()) -> dict[str, Any]:
+    """What a report says of how it came about: `run` of its JSON. The command is None where Python called.
 
-    Args:   adapters: the folder of each adapter, by its name.   command: as it was typed.
+    Args:   adapters: the names of those that take part.
     """
-    manifests = {name: recognizer.adapters[name].manifest for name in adapters}
+    attached = [recognizer.adapters[name] for name in adapters]
     return {
-        "date": datetime.now(UTC).isoformat(timespec="seconds"), "command": command,
+        "date": datetime.now(UTC).isoformat(timespec="seconds"), "command": command.line(),
         "base": {"id": recognizer.info.id, "fingerprint": recognizer.adapters.fingerprint},
-        "adapters": [{"name": name, "folder": str(folder), "method": manifests[name].method, "language": manifests[name].language,
-                      "trained": manifests[name].training.get("date")} for name, folder in adapters.items()],
+        "adapters": [{"name": one.name, "folder": None if one.folder is None else str(one.folder), "method": one.manifest.method,
+                      "language": one.manifest.language, "trained": one.manifest.training.get("date")} for one in attached],
         "versions": versions(),
     }  # fmt: skip
 

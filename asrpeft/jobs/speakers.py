@@ -9,10 +9,9 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import os
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 from urllib.parse import quote
@@ -23,21 +22,22 @@ from asrpeft.corpus import Corpus, Utterance
 from asrpeft.corpus.corpus import sentence_key
 from asrpeft.decoding import Options
 from asrpeft.errors import BadAudio, BadCorpus, BadInput, Failure
-from asrpeft.files import replace_file
 from asrpeft.jobs.evaluate import OPTIONS, evaluate
-from asrpeft.jobs.finetune import Finetuned, dev_wer, finetune
+from asrpeft.jobs.finetune import dev_wer, finetune
 from asrpeft.jobs.leakage import How, parts_of_a_run
 from asrpeft.jobs.pace import Pace
+from asrpeft.jobs.provenance import run_of
+from asrpeft.jobs.results.finetuned import Finetuned
+from asrpeft.jobs.results.speakers import TABLE, SpeakerResult, Speakers
 from asrpeft.jobs.voices import REPORT
 from asrpeft.recognizer import Recognizer
 from asrpeft.scoring import compare
-from asrpeft.scoring.report.values import as_csv
 from asrpeft.training import Message, Progress, TrainingOptions
 from asrpeft.training.checkpoints import corpus_key
 from asrpeft.training.events import ignore
 
 LONGEST_NAME = 150  # bytes; accented letters take six each, and what lies beside the folder for a while is called after it
-TABLE, POOLED = "speakers.csv", "_pooled"
+POOLED = "_pooled"
 TEST_SHARE, DEV_SHARE = 0.3, 0.15
 PARTS = {"train": "train", "dev": "dev", "validation": "dev", "valid": "dev", "test": "test"}
 
@@ -49,71 +49,6 @@ class Parts:
     train: Corpus
     dev: Corpus
     test: Corpus
-
-
-@dataclass(frozen=True)
-class SpeakerResult:
-    """One speaker.
-
-    Attributes:
-        folder: of the speaker's adapter.
-        enabled: on the development part, the adapter makes fewer errors than what one would use without it.
-        base, pooled, own: scores on the test part, as `asrpeft evaluate --json` gives them; `pooled` None where there is none.
-        test: own against base, on the test part.
-        dev: WER on the development part, of each.
-        utterances: how many each part has.
-    """
-
-    speaker: str
-    folder: Path
-    enabled: bool
-    base: Mapping[str, Any] = field(repr=False)
-    pooled: Mapping[str, Any] | None = field(repr=False)
-    own: Mapping[str, Any] = field(repr=False)
-    test: Mapping[str, Any] = field(repr=False)
-    dev: Mapping[str, float]
-    utterances: Mapping[str, int]
-
-    def to_json(self) -> dict[str, Any]:
-        return {
-            "speaker": self.speaker, "adapter": str(self.folder), "enabled": self.enabled, "base": self.base, "pooled": self.pooled,
-            "own": self.own, "test": self.test, "dev": self.dev, "utterances": self.utterances,
-        }  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Speakers:
-    """The report. `skipped`: speakers without an adapter, with the reason."""
-
-    speakers: tuple[SpeakerResult, ...]
-    skipped: tuple[tuple[str, str], ...]
-    pooled: Finetuned | None = None
-    by: str = "speaker"
-
-    def overall(self) -> dict[str, float]:
-        """WER over all speakers' test parts: of the base, of the pooled adapter, of each speaker's own, and with the own ones
-        only where they are enabled (else pooled, else base)."""
-        rows: dict[str, list[Mapping[str, Any]]] = {
-            "base": [s.base for s in self.speakers],
-            "own": [s.own for s in self.speakers],
-        }
-        if all(s.pooled is not None for s in self.speakers):
-            rows["pooled"] = [s.pooled for s in self.speakers if s.pooled is not None]
-        rows["enabled"] = [s.own if s.enabled else s.pooled or s.base for s in self.speakers]
-        return {name: _wer(scores) for name, scores in rows.items()} if self.speakers else {}
-
-    def to_json(self) -> dict[str, Any]:
-        """What `asrpeft speakers --json` prints."""
-        return {
-            "speakers": [s.to_json() for s in self.speakers], "overall": self.overall(),
-            "pooled": None if self.pooled is None else self.pooled.to_json(),
-            "skipped": [{"speaker": speaker, "reason": reason} for speaker, reason in self.skipped], "by": self.by,
-        }  # fmt: skip
-
-
-def _wer(scores: Sequence[Mapping[str, Any]]) -> float:
-    errors = sum(s["substitutions"] + s["insertions"] + s["deletions"] for s in scores)
-    return errors / sum(s["words"] for s in scores)
 
 
 @destination.holds
@@ -181,6 +116,7 @@ def speakers(
         together = finetune(recognizer, train, dev=dev, name=POOLED, out=out / POOLED, init_adapter=init_adapter, **common)
         init_adapter = together.folder if from_pooled else init_adapter
     results: list[SpeakerResult] = []
+    run = run_of(recognizer)
     pace = Pace([len(mine.train) for mine in parts.values()])
     try:
         for number, (speaker, mine) in enumerate(parts.items(), 1):
@@ -210,7 +146,7 @@ def speakers(
             finally:
                 recognizer.adapters.detach(own.name)
             results.append(result)
-            _write(out, Speakers(tuple(results), tuple(skipped), together, by))
+            Speakers(tuple(results), tuple(skipped), together, by, run).save_report(out)
             if done is not None:
                 done(result)
     except interruption.INTERRUPTIONS as error:
@@ -223,8 +159,8 @@ def speakers(
     if not results:
         reasons = "; ".join(f"{speaker}: {reason}" for speaker, reason in skipped[:3])
         raise BadCorpus(f"No speaker of {data.name or 'the corpus'} could be adapted to ({reasons or 'there is none'}).")
-    report = Speakers(tuple(results), tuple(skipped), together, by)
-    _write(out, report)
+    report = Speakers(tuple(results), tuple(skipped), together, by, run)
+    report.save_report(out)
     return report
 
 
@@ -349,23 +285,3 @@ def _measured(recognizer: Recognizer, speaker: str, parts: Parts, own: Finetuned
         record["dev"],
         sizes,
     )
-
-
-def rows(report: Speakers) -> list[dict[str, Any]]:
-    """The table, one row a speaker: rates of every system on the speaker's test part."""
-    keys = ("wer", "cer", "words", "utterances")
-    return [
-        {"speaker": one.speaker, "enabled": one.enabled, "adapter": one.folder.name, "trained_on": one.utterances["train"],
-         **{f"{name}_{key}": content[key] for name, content in (("base", one.base), ("pooled", one.pooled), ("own", one.own)) if content for key in keys[:2]},
-         **{key: one.own[key] for key in keys[2:]}, "p": one.test["p"], "verdict": one.test["verdict"]}
-        for one in report.speakers
-    ]  # fmt: skip
-
-
-def _write(out: Path, report: Speakers) -> None:
-    """`speakers.json`, its paths relative to itself: the folder may be moved; and its table, `speakers.csv`."""
-    replace_file(out / TABLE, as_csv(rows(report)))
-    content = report.to_json()
-    for one in (*content["speakers"], *([] if content["pooled"] is None else [content["pooled"]])):
-        one["adapter"] = os.path.relpath(one["adapter"], out)
-    replace_file(out / REPORT, json.dumps(content, indent=1, ensure_ascii=False) + "\n")

@@ -22,7 +22,8 @@ from asrpeft.audio import MAX_SECONDS, SAMPLE_RATE, Recording, recording
 from asrpeft.audio.piped import on_disk
 from asrpeft.audio.samples import as_samples
 from asrpeft.audio.vad import PIECE, SpeechEvent, SpeechSettings, quiet_places, speech_events
-from asrpeft.decoding.batch import Row, by_budget, decode_aligned, make_row
+from asrpeft.batching import by_budget
+from asrpeft.decoding.batch import Row, decode_aligned, make_row
 from asrpeft.decoding.corpus import BATCH_FRAMES
 from asrpeft.decoding.hypothesis import Hypothesis, Options
 from asrpeft.decoding.language import check_detection, detect_speech

@@ -6,8 +6,8 @@
     tuned.wer, tuned.wer_interval.low, compare(base, tuned).verdict
     report.show(report.make([base, tuned]))
 
-Nothing here imports torch or runs a model, and nothing of the package outside `asrpeft.errors` and `asrpeft.visible`
-is imported.
+Nothing here imports torch or runs a model, and nothing of the package outside `asrpeft.report` and four small modules below
+it (errors, visible, registry, column_names) is imported.
 """
 
 from asrpeft.scoring.alignment import Edit, Run, align

@@ -140,10 +140,10 @@ def compare(a: Score, b: Score, *, metric: Metric = "wer", cap: float | None = N
     Returns: the verdict is about b: "better" has fewer errors than a.
     Raises:  BadInput if ids, normalized references, normalizers or alignment rules of the two differ.
     """
-    return _noted(_looked(a, b, metric=metric, cap=cap, seed=seed, resamples=resamples))
+    return noted(looked_at(a, b, metric=metric, cap=cap, seed=seed, resamples=resamples))
 
 
-def _looked(a: Score, b: Score, *, metric: Metric = "wer", cap: float | None = None, seed: int = 0, resamples: int = RESAMPLES) -> Comparison:  # fmt: skip
+def looked_at(a: Score, b: Score, *, metric: Metric = "wer", cap: float | None = None, seed: int = 0, resamples: int = RESAMPLES) -> Comparison:  # fmt: skip
     """As `compare`, without the notes on what `also` says otherwise."""
     made = _compared(a, b, metric, cap, seed, resamples)
     other = _compared(a, b, "cer" if metric == "wer" else "wer", None, seed, resamples)
@@ -152,8 +152,14 @@ def _looked(a: Score, b: Score, *, metric: Metric = "wer", cap: float | None = N
     return replace(made, also=(other, bounded))
 
 
-def _noted(made: Comparison) -> Comparison:
+def noted(made: Comparison) -> Comparison:
+    """With the notes on what `also` says otherwise."""
     return replace(made, notes=(*made.notes, *disagreements(made)))
+
+
+def compare_one(a: Score, b: Score, *, seed: int = 0, resamples: int = RESAMPLES) -> Comparison:
+    """As `compare` by WER, without any other look: for comparisons of which there are many. 0 resamples: without an interval."""
+    return _compared(a, b, "wer", None, seed, resamples)
 
 
 def _compared(a: Score, b: Score, metric: Metric, cap: float | None, seed: int, resamples: int) -> Comparison:
@@ -183,7 +189,7 @@ def _compared(a: Score, b: Score, metric: Metric, cap: float | None, seed: int, 
         ratio_interval(delta, totals, resamples=resamples, seed=seed, level=a.wer_interval.level, method=cast(Method, a.wer_interval.method)),
         unit,
         deciding.p,
-        _verdict(deciding.p, deciding.statistic, difference),
+        verdict_of(deciding.p, deciding.statistic, difference),
         deciding.name,
         metric,
         tuple(tests),
@@ -198,20 +204,20 @@ def compare_all(scores: Sequence[Score], *, to_first: bool = False, **options: A
     With more than one comparison a lucky one is likely, so verdicts then follow Holm's adjusted p (`p_adjusted`).
     """
     pairs = [(a, b) for i, a in enumerate(scores[:1] if to_first else scores) for b in scores[i + 1 :]]
-    made = [_looked(a, b, **options) for a, b in pairs]
+    made = [looked_at(a, b, **options) for a, b in pairs]
     if len(made) > 1:
-        views = zip(*(_holm(list(same)) for same in zip(*(one.also for one in made), strict=True)), strict=True)
-        made = [replace(one, also=also) for one, also in zip(_holm(made), views, strict=True)]
-    return [_noted(one) for one in made]
+        views = zip(*(holm(list(same)) for same in zip(*(one.also for one in made), strict=True)), strict=True)
+        made = [replace(one, also=also) for one, also in zip(holm(made), views, strict=True)]
+    return [noted(one) for one in made]
 
 
-def _holm(made: Sequence[Comparison]) -> list[Comparison]:
+def holm(made: Sequence[Comparison]) -> list[Comparison]:
     """The same comparisons with Holm's p and the verdicts that follow it."""
     adjusted, running = [nan] * len(made), 0.0
     for rank, place in enumerate(sorted(range(len(made)), key=lambda i: made[i].p)):
         running = max(running, min(1.0, (len(made) - rank) * made[place].p))
         adjusted[place] = running
-    return [replace(one, p_adjusted=p, verdict=_verdict(p, one.tests[0].statistic, one.difference)) for one, p in zip(made, adjusted, strict=True)]
+    return [replace(one, p_adjusted=p, verdict=verdict_of(p, one.tests[0].statistic, one.difference)) for one, p in zip(made, adjusted, strict=True)]
 
 
 def mapsswe(a: Score, b: Score, *, min_good: int = 2, cap: float | None = None) -> Test:
@@ -444,7 +450,8 @@ def _by_unit(rows: Sequence[Pair], errors: np.ndarray, totals: np.ndarray, speak
     return "speaker", summed, words
 
 
-def _verdict(p: float, statistic: float, difference: float) -> Verdict:
+def verdict_of(p: float, statistic: float, difference: float) -> Verdict:
+    """The word for a test: a verdict needs p < 0.05 and a corpus difference that goes the same way as the test."""
     if p >= ALPHA or difference == 0 or statistic * difference <= 0:
         return "not distinguishable"
     return "better" if difference < 0 else "worse"

@@ -22,13 +22,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from asrpeft.column_names import NAMES
 from asrpeft.errors import BadInput
 from asrpeft.registry import Registry
 
-ID_COLUMNS = "id utt_id utterance_id utt uttid utterance key file file_name filename path audio audio_filepath wav".split()
-REFERENCE_COLUMNS = "reference ref target text sentence transcript transcription normalized_text".split()
-HYPOTHESIS_COLUMNS = "hypothesis hyp prediction pred_text pred predicted text transcription transcript sentence".split()
-SPEAKER_COLUMNS = ("speaker", "speaker_id", "spk", "spk_id", "client_id", "speaker_name")
+ID_COLUMNS = (*NAMES["id"], "utterance", *NAMES["audio"])
+REFERENCE_COLUMNS = ("reference", "ref", "target", *NAMES["text"])
+HYPOTHESIS_COLUMNS = ("hypothesis", "hyp", "prediction", "pred_text", "pred", "predicted", *NAMES["text"])
+SPEAKER_COLUMNS = (*NAMES["speaker"], "speaker_name")
 _TRN = re.compile(r"^(.*)\(([^()\s]+)\)\s*$")
 # What the first word of a line must look like, on every line, for a file to be taken for Kaldi's: a digit, and a sign
 # that joins parts of a name. Sentences that all begin like that, and all differently, are hard to come by.

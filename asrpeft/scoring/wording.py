@@ -4,22 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from asrpeft.report.words import points
 from asrpeft.scoring.intervals import Interval
 
 if TYPE_CHECKING:
     from asrpeft.scoring.significance import Comparison
 
 SMALLEST_P = 1e-4  # what is smaller is told as smaller: no test is sure of its further digits
-
-
-def percent(value: float, *, digits: int = 2) -> str:
-    """0.1234 → "12.34"; "n/a" for NaN. The head of the column says that it is per cent."""
-    return "n/a" if value != value else f"{100 * value:.{digits}f}"
-
-
-def points(value: float) -> str:
-    """A difference of rates in percentage points, always with its sign."""
-    return f"{100 * value:+.2f}"
 
 
 def span(interval: Interval, *, signed: bool = False) -> str:
@@ -41,6 +32,11 @@ def p_is(p: float) -> str:
     """ "p = 0.0312", "p < 0.0001"."""
     shown = p_value(p)
     return f"p {shown}" if shown.startswith("<") else f"p = {shown}"
+
+
+def decisive_p(made: Comparison) -> str:
+    """The p that the verdict follows: of several comparisons, after Holm."""
+    return p_value(made.p if made.p_adjusted is None else made.p_adjusted)
 
 
 def verdict(made: Comparison) -> str:

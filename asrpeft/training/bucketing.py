@@ -10,6 +10,8 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 
+from asrpeft.batching import by_budget
+
 
 def length_batches(frames: Sequence[int], *, budget: int, key: str) -> list[list[int]]:
     """Divide utterances into batches.
@@ -22,12 +24,7 @@ def length_batches(frames: Sequence[int], *, budget: int, key: str) -> list[list
     """
     dice = random.Random(f"batches-{key}")
     order = sorted(range(len(frames)), key=lambda i: (frames[i], dice.random()))
-    batches: list[list[int]] = []
-    for i in order:  # ascending, so the one that comes is the longest
-        if batches and (len(batches[-1]) + 1) * frames[i] <= budget:
-            batches[-1].append(i)
-        else:
-            batches.append([i])
+    batches = list(by_budget(order, lambda i: frames[i], batch_frames=budget))
     dice.shuffle(batches)
     return batches
 

@@ -20,6 +20,7 @@ from transformers import GenerationConfig, WhisperConfig, WhisperForConditionalG
 from asrpeft.decoding.start import new_cache
 from asrpeft.methods.change_cache import CHANGES
 from asrpeft.recognizer import BaseInfo, Recognizer
+from asrpeft.report import Table
 
 TOKENS = 8  # decoded in a turn
 
@@ -98,9 +99,8 @@ def main() -> None:
     if given.json:
         print(json.dumps(rows))
         return
-    print(f"{'width':>5} {'method':<10} {'plain':>8} {'anew':>8} {'kept':>8}   {'train':>8}   (ms: a decoded token three ways, a training pass)")
-    for row in rows:
-        print(f"{row['width']:>5} {row['method']:<10} {row['plain']:>8.2f} {row['anew']:>8.2f} {row['kept']:>8.2f}   {row['train']:>8.1f}")
+    shown = [(row["method"], row["width"], *(f"{row[key]:.2f}" for key in ("plain", "anew", "kept")), f"{row['train']:.1f}") for row in rows]
+    print(Table.of("ms: a decoded token three ways, a training pass", ("method", "width", "plain", "anew", "kept", "train"), shown))
 
 
 if __name__ == "__main__":

@@ -34,6 +34,7 @@ from asrpeft.corpus import Corpus, read
 from asrpeft.decoding import Options, Row, decode_rows, make_row
 from asrpeft.methods import method
 from asrpeft.recognizer import Recognizer, load
+from asrpeft.report import Table
 
 DEMO = Path(__file__).resolve().parents[2] / "data" / "demo"
 GREEDY = Options(stop_loops=True)
@@ -67,12 +68,10 @@ def main() -> None:
     if asked.json:
         print(json.dumps({"utterances": len(spoken), "precisions": found}, ensure_ascii=False))
         return
-    print(f"{len(spoken)} utterances, batches of {asked.rows}, seed {asked.seed}: transcripts that differ")
     columns = [name for name in methods if method(name).mergeable]
-    print(f"{'':10} {'mixed':>6} {'per second':>11}   merged from routed: {' '.join(f'{name:>7}' for name in columns)}")
-    for one in found:
-        counts = " ".join(f"{one['merged'][name]:7}" for name in columns)
-        print(f"{one['precision']:10} {one['mixed']:6} {one['utterances_per_second']:11.1f}{'':22} {counts}")
+    rows = [(one["precision"], one["mixed"], f"{one['utterances_per_second']:.1f}", *(one["merged"][name] for name in columns)) for one in found]
+    title = f"{len(spoken)} utterances, batches of {asked.rows}, seed {asked.seed}: transcripts that differ, of a method merged from routed"
+    print(Table.of(title, ("precision", "mixed", "per second", *columns), rows))
 
 
 def trained(asked: argparse.Namespace, methods: Sequence[str], folder: Path) -> None:

@@ -23,8 +23,9 @@ from asrpeft import load, read
 from asrpeft.corpus import Corpus
 from asrpeft.decoding import Options
 from asrpeft.jobs.amounts import amounts
-from asrpeft.jobs.evaluate import Evaluation, evaluate
+from asrpeft.jobs.evaluate import evaluate
 from asrpeft.jobs.finetune import finetune
+from asrpeft.jobs.results.evaluation import Evaluation
 from asrpeft.training import TrainingOptions
 
 GROUPS = {"adults": lambda u: float(u.column("age")) > 15, "children": lambda u: float(u.column("age")) <= 15}

@@ -14,6 +14,7 @@ from rich.console import Console
 
 from asrpeft.cli import main, output, progress
 from asrpeft.cli.training_progress import reporting
+from asrpeft.report.table import Table, grid
 from asrpeft.training.events import Message, Scoring, Skipped
 from asrpeft.visible import visible
 
@@ -70,7 +71,7 @@ def test_lines_stay_lines_but_not_inside_a_cell():
 @pytest.mark.parametrize("text", HOSTILE)
 def test_a_table_shows_cells_heads_and_its_title_letter_by_letter(text, capsys):
     console = Console(file=io.StringIO(), width=120, markup=True, force_terminal=True, color_system=None)
-    console.print(output.table(text, [text, "n"], [(text, 1), (None, 2)]))
+    console.print(grid(Table.of(text, [text, "n"], [(text, 1), (None, 2)])))
     drawn = console.file.getvalue()
     assert drawn.count(visible(text, one_line=True)) == 3 and harmless(drawn)
     output.console().print(f"{text} in a line")
@@ -157,7 +158,7 @@ def test_the_report_of_an_evaluation_shows_systems_and_words_letter_by_letter():
 
 @pytest.mark.parametrize("module", sorted(CLI.glob("*.py")), ids=lambda path: path.stem)
 def test_nothing_in_the_command_line_prints_but_through_the_door(module):
-    """`output.tell`, `teller`, `reason`, `table`, `write_text`, `write_line` and `print_json` are the ways to print."""
+    """`output.tell`, `teller`, `reason`, `show`, `write_text`, `write_line` and `print_json` are the ways to print."""
     if module.name == "output.py":
         return
     called = {ast.unparse(node.func) for node in ast.walk(ast.parse(module.read_text(encoding="utf-8"))) if isinstance(node, ast.Call)}

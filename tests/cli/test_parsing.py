@@ -11,13 +11,13 @@ import soundfile
 
 from asrpeft import interruption
 from asrpeft.cli import main
-from asrpeft.cli.evaluate import sound_of
 from asrpeft.cli.main import spread
 from asrpeft.cli.options import pairs
 from asrpeft.cli.output import duration, interval, per_cent, size
 from asrpeft.cli.transcribe import formats, targets
 from asrpeft.corpus import AudioRef, Utterance
 from asrpeft.errors import BadInput
+from asrpeft.jobs.results.evaluation import sound_of
 
 
 @pytest.mark.parametrize(

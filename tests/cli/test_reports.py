@@ -12,10 +12,12 @@ import pytest
 import soundfile
 
 from asrpeft.cli import options as cli_options
-from asrpeft.cli.evaluate import sounds
 from asrpeft.corpus import AudioRef, Corpus, Utterance
 from asrpeft.jobs.checks import Checks
 from asrpeft.jobs.evaluate import plan
+from asrpeft.jobs.results import evaluation
+from asrpeft.jobs.results.evaluation import sounds
+from asrpeft.report.values import as_csv, as_json
 from asrpeft.scoring import report, score
 from asrpeft.scoring.report import values
 from tests.cli.test_scores import asrpeft
@@ -106,15 +108,13 @@ def test_the_last_utterances_of_a_pass_take_longest():
 
 # -- tables ------------------------------------------------------------------------------------------------------------
 def test_every_picture_has_a_table_in_csv_and_json_that_say_the_same():
-    from asrpeft.scoring.report.plots import figures
-
     heard, who = {"base": ["a", "d"], "[b]": ["a b", "c"]}, ["x", "=y,\n"]
     found = [score(["a b", "c"], texts, speakers=who, ids=["1", "2"], name=name, resamples=20) for name, texts in heard.items()]
     made = report.make(found, conditions=(report.Condition("noise", tuple(found)),), curve=(report.Amount(1.0, found[0]), report.Amount(2.0, found[1])))
     tables = dict(values.tables(made))
-    assert len(tables) >= len(list(figures(made))) and {"systems", "speakers", "utterances", "conditions", "amounts"} <= tables.keys()
+    assert len(tables) >= len(made.pictures()) and {"systems", "speakers", "utterances", "conditions", "amounts"} <= tables.keys()
     for name, rows in tables.items():
-        read, record = list(csv.DictReader(io.StringIO(values.as_csv(rows), newline=""))), json.loads(values.as_json(rows))
+        read, record = list(csv.DictReader(io.StringIO(as_csv(rows), newline=""))), json.loads(as_json(rows))
         assert len(read) == len(record) == len(rows) > 0, name
         for one, other in zip(read, record, strict=True):
             assert {key: one[key] for key in other} == {key: "" if value is None else str(value) for key, value in other.items()}
@@ -123,14 +123,12 @@ def test_every_picture_has_a_table_in_csv_and_json_that_say_the_same():
 
 def test_what_is_not_known_is_an_empty_cell_and_null():
     rows = [{"wer": float("nan"), "low": None, "n": 0}, {"n": 1, "more": "x"}]
-    assert values.as_csv(rows) == "wer,low,n,more\n,,0,\n,,1,x\n" and json.loads(values.as_json(rows))[0] == {"wer": None, "low": None, "n": 0}
+    assert as_csv(rows) == "wer,low,n,more\n,,0,\n,,1,x\n" and json.loads(as_json(rows))[0] == {"wer": None, "low": None, "n": 0}
 
 
 # -- players -----------------------------------------------------------------------------------------------------------
 def test_rows_without_a_player_say_why(tmp_path, monkeypatch):
-    from asrpeft.cli import evaluate as verb
-
-    monkeypatch.setattr(verb, "_PLAYERS", 2)
+    monkeypatch.setattr(evaluation, "PLAYERS", 2)
     (tmp_path / "gone.wav").write_bytes(wav(0.3, 1))
     refs = [AudioRef(tmp_path / "gone.wav", "gone.wav"), *(AudioRef(wav(0.3, i), f"{i}.wav") for i in range(3))]
     spoken = Corpus([Utterance(f"u{i}", ref, "a", duration=0.3) for i, ref in enumerate(refs)], name="x")

@@ -8,8 +8,9 @@ import dataclasses
 import pytest
 import torch
 
+from asrpeft.batching import by_budget
 from asrpeft.decoding import Options, decode_rows, make_row, transcribe_corpus
-from asrpeft.decoding.batch import by_budget, encode_rows
+from asrpeft.decoding.batch import encode_rows
 from asrpeft.errors import BadAudio, BadInput, BadRoute
 from tests.decoding.lively import lively_recognizer
 from tests.decoding.spoken import corpus

@@ -25,20 +25,21 @@ def test_growing_parts_lie_within_each_other_and_share_their_development_data(tm
     assert [point["fraction"] for point in printed] == [0.2, 0.5, 1] and [point["utterances"] for point in printed] == [len(part) for part in parts]
     assert printed[2]["minutes"] == pytest.approx(sum(u.duration for u in seen[2][0]) / 60)
     assert [one.amount for one in found.amounts] == [0, *(point["minutes"] for point in printed)] and {one.score.name for one in found.amounts} == {"lora"}
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["lora-0.2", "lora-0.5", "lora-1", "transcripts"] and not len(recognizer.adapters)
+    assert sorted(p.name for p in tmp_path.iterdir()) == [*sorted(job.FILES), "lora-0.2", "lora-0.5", "lora-1", "transcripts"] and not len(recognizer.adapters)
     assert [point["test"]["a"] for point in printed] == ["base"] * 3
     assert sum("of the training data" in e.text for e in message if isinstance(e, Message)) == 3
 
 
-def test_the_curve_is_shown_and_drawn(tmp_path, capsys):
-    from asrpeft.cli.compare import fractions, keep_curve, show_curve
+def test_the_curve_is_shown_and_drawn_and_kept_after_every_amount(tmp_path):
+    from asrpeft.cli.compare import fractions
 
-    found = amounts(tiny_recognizer(), tones(8), tones(2), fractions=fractions("0.5, 1"), dev=tones(2), options=options(steps=1), lang="en")
-    keep_curve(found, tmp_path, print)
-    show_curve(found, tmp_path, as_json=False, say=print)
-    assert "minutes" in capsys.readouterr().out
-    page = (tmp_path / "curve.html").read_text()
-    assert "WER by amount of adaptation data" in page and "adaptation data, minutes" in page
+    kept = []
+    found = amounts(tiny_recognizer(), tones(8), tones(2), fractions=fractions("0.5, 1"), dev=tones(2), options=options(steps=1), lang="en", out=tmp_path,
+                    done=lambda found: kept.append((tmp_path / "curve.csv").read_text(encoding="utf-8").count("lora")))  # fmt: skip
+    assert kept == [1, 2] and "minutes" in str(found) and found.pictures() == ["amounts"]
+    page = (tmp_path / "curve.html").read_text(encoding="utf-8")
+    assert "WER by amount of adaptation data" in page and "adaptation data, minutes" in page and "How this was made" in page
+    assert json.loads((tmp_path / "curve.json").read_text(encoding="utf-8"))["run"]["base"]["id"] == "tiny"
 
 
 @pytest.mark.parametrize("given", [[], [0.0, 1.0], [1.5], [-0.1]])

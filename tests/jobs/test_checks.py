@@ -234,11 +234,10 @@ def test_guard_data_whose_language_nobody_says_are_refused(recognizer):
 
 # -- the report --------------------------------------------------------------------------------------------------------
 def test_everything_found_stands_in_every_layout_of_the_report(recognizer):
-    from asrpeft.cli.evaluate import contents
 
     spoken = corpus([0.4, 0.8])
     checks = Checks(train_texts=["habari"], hotwords=["habari"], nonspeech=spoken, conditions=["telephone"], guard=spoken)
-    made = contents(evaluate(recognizer, spoken, adapters=["p"], checks=checks), title="all of it")
+    made = evaluate(recognizer, spoken, adapters=["p"], checks=checks).report()
     for text in (report.markdown(made), report.html(made)):
         for said in ("real-time factor", "ECE", "Hot words", "Recall by how often", "words an hour", "telephone", "base WER %", "kept"):
             assert said in text, said

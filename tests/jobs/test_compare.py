@@ -2,12 +2,13 @@
 
 import csv
 import json
+from dataclasses import replace
 
 import pytest
 import torch
 
 from asrpeft import interruption
-from asrpeft.cli.compare import keep
+from asrpeft.corpus import Corpus
 from asrpeft.errors import BadInput, Failure
 from asrpeft.jobs import compare as job
 from asrpeft.jobs.compare import compare
@@ -76,11 +77,10 @@ def test_the_table_is_kept_after_the_base_and_after_every_method(tmp_path, monke
     seen = []
 
     def done(found):
-        keep(found, tmp_path, print)
         seen.append([row["method"] for row in csv.DictReader((tmp_path / "compare.csv").open(encoding="utf-8"))])
 
     failing(monkeypatch, OSError("no space"))
-    compare(tiny_recognizer(), tones(8), tones(2), methods=["lora", "ia3", "bitfit"], done=done, **GIVEN)
+    compare(tiny_recognizer(), tones(8), tones(2), methods=["lora", "ia3", "bitfit"], done=done, out=tmp_path, **GIVEN)
     assert seen == [["base"], ["base", "lora"], ["base", "lora", "ia3"], ["base", "lora", "bitfit", "ia3"]]
     report = json.loads((tmp_path / "compare.json").read_text(encoding="utf-8"))
     assert [one["method"] for one in report["methods"]] == ["lora", "bitfit"] and report["failed"] == {"ia3": "no space"}
@@ -139,3 +139,91 @@ def test_ctrl_c_says_how_many_methods_are_kept(tmp_path, monkeypatch):
     with pytest.raises(interruption.Interrupted) as ended:
         compare(tiny_recognizer(), tones(8), tones(2), methods=["lora", "ia3"], out=tmp_path, **GIVEN)
     assert ended.value.resumes and "1 of 2 methods are done" in " ".join(ended.value.__notes__)
+
+
+# -- several seeds, forgetting -------------------------------------------------------------------------------------------
+def test_every_method_is_trained_by_every_seed_on_the_same_development_data(tmp_path, monkeypatch):
+    real, asked = job.finetune, []
+
+    def finetune(recognizer, data, **how):
+        asked.append((how["name"], how["options"].seed, [u.id for u in how["dev"]]))
+        return real(recognizer, data, **how)
+
+    monkeypatch.setattr(job, "finetune", finetune)
+    found = compare(tiny_recognizer(), tones(8), tones(2), methods=["lora", "ia3"], seeds=2, out=tmp_path, **GIVEN)
+    assert [(name, seed) for name, seed, _ in asked] == [("lora", 0), ("lora-seed1", 1), ("ia3", 0), ("ia3-seed1", 1)]
+    assert all(dev == asked[0][2] for *_, dev in asked)
+    assert [[trial.seed for trial in entry.trials] for entry in found.entries] == [[0, 1]] * 2
+    for entry in found.entries:
+        wers = [trial.system.score.wer for trial in entry.trials]
+        assert entry.rate.wer == pytest.approx(sum(wers) / 2) and entry.rate.seeds == tuple(wers) and entry.test.test == "seeds"
+    told = json.loads((tmp_path / "compare.json").read_text(encoding="utf-8"))
+    assert [one["seed"] for one in told["methods"][0]["seeds"]] == [0, 1] and told["methods"][0]["wer"] == found.entries[0].rate.wer
+    assert (tmp_path / "lora-seed1" / "adapter.json").is_file() and "by seed" in str(found)
+
+
+def test_a_comparison_goes_on_with_further_seeds(tmp_path, monkeypatch):
+    compare(tiny_recognizer(), tones(8), tones(2), methods=["lora"], out=tmp_path, **GIVEN)
+    asked = failing(monkeypatch, OSError("no space"), only=())
+    found = compare(tiny_recognizer(), tones(8), tones(2), methods=["lora"], seeds=2, out=tmp_path, resume=True, **GIVEN)
+    assert len(asked) == 2 and found.entries[0].trials[0].seed == 0 and len(found.entries[0].trials) == 2
+
+
+def test_what_is_forgotten_is_measured_on_the_guard_data_of_base_and_method_once(tmp_path, monkeypatch):
+    guard = Corpus([replace(u, id=f"g{u.id}", lang="de") for u in tones(3)], name="guard")
+    decoded, real = [], job.evaluate
+
+    def evaluate(recognizer, corpus, **how):
+        decoded.append((corpus.name, tuple(how["adapters"])))
+        return real(recognizer, corpus, **how)
+
+    monkeypatch.setattr(job, "evaluate", evaluate)
+    given = {"methods": ["lora", "prompt"], "out": tmp_path, "guard": guard, **GIVEN}
+    found = compare(tiny_recognizer(), tones(8), tones(2), **given)
+    assert [name for name, _ in decoded].count("guard") == 3 and ("guard", ()) in decoded
+    for entry in found.entries:
+        kept = entry.trials[0].guarded
+        assert entry.forgotten == pytest.approx(kept.after.wer - kept.before.wer) and kept.after.rows[0].id == "gu000"
+    assert "Forgetting" in str(found) and found.pictures() == ["parameters", "time", "forgetting"]
+    assert found.rows()[1]["forgotten"] == found.entries[0].forgotten and found.to_json()["methods"][0]["guard"]["loss"] == found.entries[0].forgotten
+    decoded.clear()
+    again = compare(tiny_recognizer(), tones(8), tones(2), resume=True, **given)
+    assert not decoded and [entry.forgotten for entry in again.entries] == [entry.forgotten for entry in found.entries]
+
+
+def test_guard_data_may_be_asked_for_in_a_later_sitting(tmp_path):
+    compare(tiny_recognizer(), tones(8), tones(2), methods=["lora"], out=tmp_path, **GIVEN)
+    guard = Corpus([replace(u, id=f"g{u.id}") for u in tones(3)], name="guard")
+    with pytest.raises(BadInput, match="--guard-lang"):
+        compare(tiny_recognizer(), tones(8), tones(2), methods=["lora"], out=tmp_path, resume=True, guard=guard, **GIVEN)
+    found = compare(tiny_recognizer(), tones(8), tones(2), methods=["lora"], out=tmp_path, resume=True, guard=guard, guard_lang="de", **GIVEN)
+    assert found.entries[0].forgotten is not None
+
+
+# -- the result ------------------------------------------------------------------------------------------------------------
+def test_the_table_tells_costs_intervals_and_who_is_best(tmp_path):
+    found = compare(tiny_recognizer(), tones(8), tones(3), methods=["lora", "ia3", "prompt"], out=tmp_path, **GIVEN)
+    row = {one["method"]: one for one in found.rows()}["lora"]
+    assert row["adapter_bytes"] == 4 * row["trained_parameters"] and row["seconds_per_step"] > 0 and row["peak_memory_bytes"] > 1e6
+    assert found.ranking.best in ("lora", "ia3", "prompt") and len(found.ranking.to_best) == 2
+    shown = str(found)
+    for said in ("Error rates", f"Against {found.ranking.best}", "What each costs", "has the lowest WER", "s a step", "one seed"):
+        assert said in shown, said
+    page = (tmp_path / "compare.html").read_text(encoding="utf-8")
+    assert page.count("<svg") == 2 and "How this was made" in page and "tiny" in page
+    assert found.plot(tmp_path / "time.png", "time").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_frontier_holds_those_that_no_other_beats_in_both(monkeypatch):
+    found = compare(tiny_recognizer(), tones(8), tones(3), methods=["lora", "ia3", "prompt"], **GIVEN)
+    costs = {entry.method: (entry.trained.trained_parameters, entry.rate.wer) for entry in found.entries}
+    front = {entry.method for entry in found.frontier("parameters")}
+    for name, (parameters, wer) in costs.items():
+        beaten = any(p <= parameters and w <= wer and (p, w) != (parameters, wer) for other, (p, w) in costs.items() if other != name)
+        assert (name in front) != beaten or costs[name] in [costs[one] for one in front]
+
+
+@pytest.mark.parametrize("seeds", [0, -1])
+def test_fewer_seeds_than_one_are_refused(seeds):
+    with pytest.raises(BadInput, match="--seeds"):
+        compare(tiny_recognizer(), tones(8), tones(2), methods=["lora"], seeds=seeds, **GIVEN)

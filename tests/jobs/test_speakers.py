@@ -10,6 +10,7 @@ from asrpeft.corpus.corpus import sentence_key
 from asrpeft.errors import BadCorpus, BadInput, Failure
 from asrpeft.jobs import speakers as job
 from asrpeft.jobs.finetune import finetune
+from asrpeft.jobs.results.speakers import overall_wer
 from asrpeft.jobs.speakers import divide, folder_name, speakers
 from asrpeft.training import Message, Step
 from tests.bases import tiny_recognizer
@@ -90,7 +91,7 @@ def test_enabled_is_decided_on_the_development_part_alone(tmp_path, monkeypatch)
     monkeypatch.setattr(job, "dev_wer", lambda recognizer, name, dev, **k: wer[name])
     report = run(tmp_path / "all")
     assert [s.enabled for s in report.speakers] == [True, False]  # no worse is not better
-    assert report.overall()["enabled"] == pytest.approx(job._wer([report.speakers[0].own, report.speakers[1].base]))
+    assert report.overall()["enabled"] == pytest.approx(overall_wer([report.speakers[0].own, report.speakers[1].base]))
 
 
 def test_a_split_column_is_followed():

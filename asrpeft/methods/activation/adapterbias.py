@@ -16,6 +16,7 @@ from asrpeft.methods.base import LayerAdapter, gaussian, register, zeros
 
 @register("adapterbias")
 class AdapterBias(LayerAdapter):
+    tier = 2
     kinds = ("linear",)
     where = "fc2"
     mergeable = False

@@ -21,6 +21,7 @@ from asrpeft.methods.base import LayerAdapter, gaussian, one_of, positive, regis
 
 @register("compacter")
 class Compacter(LayerAdapter):
+    tier = 2
     kinds = ("linear",)
     where = "out_proj,fc2"
     lr = 3e-3

@@ -23,6 +23,7 @@ STEPS = (2, 4)  # frames, of 20 ms each
 
 @register("downsample_adapter")
 class DownsampleAdapter(LayerAdapter):
+    tier = 3
     kinds = ("block",)
     where = "encoder.layers.*"
     mergeable = False

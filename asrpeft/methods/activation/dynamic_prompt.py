@@ -19,6 +19,7 @@ from asrpeft.methods.base import LayerAdapter, positive, register
 
 @register("dynamic_prompt")
 class DynamicPrompt(LayerAdapter):
+    tier = 3
     kinds = ("block",)
     where = "encoder.layers.*"
     mergeable = False

@@ -30,6 +30,7 @@ ACTIVATIONS = {"gelu": F.gelu, "relu": F.relu, "silu": F.silu, "tanh": F.tanh}
 
 @register("houlsby")
 class Houlsby(LayerAdapter):
+    tier = 1
     kinds = ("linear",)
     where = "out_proj,fc2"
     mergeable = False

@@ -27,6 +27,7 @@ def _position(layer) -> str:
 
 @register("hyperadapter")
 class HyperAdapter(LayerAdapter):
+    tier = 2
     kinds = ("linear",)
     where = "out_proj,fc2"
     mergeable = False

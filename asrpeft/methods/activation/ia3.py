@@ -18,6 +18,7 @@ from asrpeft.methods.base import LayerAdapter, WeightConfig, register
 
 @register("ia3")
 class IA3(LayerAdapter):
+    tier = 1
     where = "k_proj,v_proj,fc2"
     lr = 5e-3
     edits_input = True

@@ -18,6 +18,7 @@ from asrpeft.methods.base import LayerAdapter, register, zeros
 
 @register("layer_sum")
 class LayerSum(LayerAdapter):
+    tier = 3
     kinds = ("stack",)
     where = "stack"
     lr = 1e-2

@@ -36,6 +36,7 @@ def whole(cores, sides: tuple[int, int]):
 
 @register("loretta_adp")
 class LoRETTAAdapter(LayerAdapter):
+    tier = 3
     kinds = ("linear",)
     where = "out_proj,fc2"
     lr = 3e-3

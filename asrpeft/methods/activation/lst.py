@@ -23,6 +23,7 @@ from asrpeft.methods.base import LayerAdapter, positive, register, zeros
 
 @register("lst")
 class LST(LayerAdapter):
+    tier = 2
     kinds = ("stack",)
     where = "stack"
     mergeable = False

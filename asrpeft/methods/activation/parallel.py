@@ -21,6 +21,7 @@ from asrpeft.methods.base import positive, register
 
 @register("parallel")
 class Parallel(Houlsby):
+    tier = 2
     kinds = ("feedforward",)
     where = "feedforward"
     tries = ({"width": 3}, {"width": 4, "activation": "relu", "dropout": 0.5, "train_scale": True})

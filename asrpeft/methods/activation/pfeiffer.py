@@ -17,6 +17,7 @@ from asrpeft.methods.base import register
 
 @register("pfeiffer")
 class Pfeiffer(Houlsby):
+    tier = 1
     where = "fc2"
 
     @dataclass(frozen=True)

@@ -21,6 +21,7 @@ from asrpeft.methods.base import LayerAdapter, gaussian, positive, register, zer
 
 @register("read")
 class READ(LayerAdapter):
+    tier = 3
     kinds = ("stack",)
     where = "stack"
     mergeable = False

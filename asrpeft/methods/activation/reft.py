@@ -20,6 +20,7 @@ from asrpeft.methods.base import LayerAdapter, gaussian, positive, register, zer
 
 @register("reft")
 class LoReFT(LayerAdapter):
+    tier = 2
     kinds = ("block",)
     where = "block"
     mergeable = False

@@ -20,6 +20,7 @@ from asrpeft.methods.base import LayerAdapter, one_of, positive, register, withi
 
 @register("snnk")
 class SNNK(LayerAdapter):
+    tier = 3
     kinds = ("linear",)
     where = "out_proj,fc2"
     lr = 5e-3

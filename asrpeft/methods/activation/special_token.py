@@ -30,6 +30,7 @@ def kinds_of(tokens, config):
 
 @register("special_token")
 class SpecialToken(LayerAdapter):
+    tier = 2
     kinds = ("decoder", "block")
     where = "decoder"
     lr = 5e-3

@@ -20,6 +20,7 @@ from asrpeft.methods.base import LayerAdapter, gaussian, positive, register, zer
 
 @register("unipt")
 class UniPT(LayerAdapter):
+    tier = 3
     kinds = ("stack",)
     where = "stack"
     mergeable = False

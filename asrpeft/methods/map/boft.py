@@ -31,6 +31,7 @@ def butterfly(n: int, block: int, factor: int) -> torch.Tensor:
 
 @register("boft")
 class BOFT(LayerAdapter):
+    tier = 2
     kinds = ("linear", "conv1d")
     tries = ({"block": 2, "factors": 1}, {"block": 2, "factors": 2}, {"block": 2, "factors": 3})
 

@@ -20,6 +20,7 @@ from asrpeft.methods.base import LayerAdapter, WeightConfig, gaussian, positive,
 
 @register("dora")
 class DoRA(LayerAdapter):
+    tier = 2
     tries = ({"rank": 2}, {"rank": 5, "alpha": 1.0})
 
     @dataclass(frozen=True)

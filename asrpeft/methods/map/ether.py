@@ -31,6 +31,7 @@ def whole(u: torch.Tensor) -> torch.Tensor:
 
 @register("ether")
 class ETHER(LayerAdapter):
+    tier = 2
     kinds = ("linear", "conv1d")
     neutral = False
     lr = 5e-2

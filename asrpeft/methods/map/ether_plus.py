@@ -20,6 +20,7 @@ from asrpeft.methods.map.oft import divisor
 
 @register("ether_plus")
 class ETHERPlus(LayerAdapter):
+    tier = 2
     kinds = ("linear", "conv1d")
     lr = 5e-2
     tries = ({"blocks": 2},)

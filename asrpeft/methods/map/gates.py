@@ -30,6 +30,7 @@ class OpenGates(Plan):
 
 @register("gates")
 class Gates(LayerAdapter):
+    tier = 3
     kinds = ("linear", "conv1d")
     where = "attention,ff"
     lr = 1e-2

@@ -30,6 +30,7 @@ class Orthogonal(Plan):
 
 @register("hra")
 class HRA(LayerAdapter):
+    tier = 2
     kinds = ("linear", "conv1d")
     lr = 2e-2
     tries = ({"rank": 2}, {"rank": 4})

@@ -38,6 +38,7 @@ def divisor(of: int, at_most: int) -> int:
 
 @register("oft")
 class OFT(LayerAdapter):
+    tier = 2
     kinds = ("linear", "conv1d")
     tries = ({"block": 2}, {"block": 3}, {"block": 6})
 

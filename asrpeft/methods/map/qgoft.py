@@ -32,6 +32,7 @@ class NearRotation(Plan):
 
 @register("qgoft")
 class QGOFT(LayerAdapter):
+    tier = 3
     kinds = ("linear", "conv1d")
     lr = 5e-3
     tries = ({"relaxed": False}, {"relaxed": True})

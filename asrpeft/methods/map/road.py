@@ -20,6 +20,7 @@ from asrpeft.methods.map.oft import divisor
 
 @register("road")
 class RoAd(LayerAdapter):
+    tier = 2
     kinds = WEIGHTS
     lr = 4e-2
     tries = ({"group": 4}, {"group": 2, "entries": 2}, {"group": 8, "entries": 4})

@@ -18,6 +18,7 @@ from asrpeft.methods.mixture.mix_lora import gates, imbalance
 
 @register("mix_ia3")
 class MixIA3(LayerAdapter):
+    tier = 2
     kinds = ("linear",)
     where = "k_proj,v_proj,fc2"
     lr = 5e-3

@@ -41,6 +41,7 @@ def imbalance(logits: Tensor) -> Tensor:
 
 @register("mix_lora")
 class MixLoRA(LayerAdapter):
+    tier = 2
     kinds = ("linear",)
     mergeable = False
     tries = ({"rank": 2, "experts": 3}, {"rank": 1, "experts": 4, "top_k": 2, "expert_dropout": 0.3, "balance": 0.1})

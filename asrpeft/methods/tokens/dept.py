@@ -20,6 +20,7 @@ from asrpeft.methods.tokens.prompt import sampled, with_room
 
 @register("dept")
 class DePT(LayerAdapter):
+    tier = 2
     kinds = ("decoder",)
     where = "decoder"
     lr = 1e-2

@@ -21,6 +21,7 @@ from asrpeft.methods.base import LayerAdapter, positive, register
 
 @register("encoder_prompt")
 class EncoderPrompt(LayerAdapter):
+    tier = 2
     kinds = ("encoder",)
     where = "encoder"
     lr = 1e-2

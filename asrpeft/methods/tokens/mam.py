@@ -20,6 +20,7 @@ from asrpeft.methods.tokens.prefix import Prefix
 
 @register("mam")
 class MAM(LayerAdapter):
+    tier = 2
     kinds = ("attention", "feedforward")
     where = "decoder.*.self_attn,feedforward"
     lr = 3e-3

@@ -20,6 +20,7 @@ from asrpeft.methods.base import LayerAdapter, gaussian, positive, register
 
 @register("prefix")
 class Prefix(LayerAdapter):
+    tier = 1
     kinds = ("attention",)
     where = "decoder.*.self_attn"
     lr = 1e-2

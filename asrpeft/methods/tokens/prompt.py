@@ -25,6 +25,7 @@ STARTS = ("vocabulary", "random", "words")
 
 @register("prompt")
 class Prompt(LayerAdapter):
+    tier = 1
     kinds = ("decoder",)
     where = "decoder"
     lr = 1e-2

@@ -21,6 +21,7 @@ from asrpeft.methods.tokens.prompt import sampled, with_room
 
 @register("ptuning")
 class PTuning(LayerAdapter):
+    tier = 1
     kinds = ("decoder",)
     where = "decoder"
     lr = 3e-3

@@ -63,6 +63,7 @@ class Budget(Plan):
 
 @register("adalora")
 class AdaLoRA(LayerAdapter):
+    tier = 1
     tries = ({"rank": 4, "target": 2}, {"rank": 2, "target": 1, "alpha": 5.0})
 
     @dataclass(frozen=True)

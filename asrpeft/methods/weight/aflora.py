@@ -48,6 +48,7 @@ class Freezing(Plan):
 
 @register("aflora")
 class AFLoRA(LayerAdapter):
+    tier = 3
     lr = 2e-3
     tries = ({"rank": 2}, {"rank": 3, "alpha": 2.0})
 

@@ -18,6 +18,7 @@ from asrpeft.methods.base import LayerAdapter, WeightConfig, positive, register,
 
 @register("bitdelta")
 class BitDelta(LayerAdapter):
+    tier = 3
     lr = 1e-3
 
     @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from asrpeft.methods.base import LayerAdapter, register, zeros
 
 @register("bitfit")
 class BitFit(LayerAdapter):
+    tier = 1
     kinds = ("linear", "conv1d", "norm")
     where = "all"
     lr = 3e-3

@@ -20,6 +20,7 @@ from asrpeft.methods.map.oft import divisor
 
 @register("c3a")
 class C3A(LayerAdapter):
+    tier = 3
     kinds = ("linear", "conv1d")  # tokens have no order
     lr = 5e-2
     tries = ({"block": 4}, {"block": 8})

@@ -45,6 +45,7 @@ class CovarianceStart(Plan):
 
 @register("corda")
 class CorDA(LoRAGA):
+    tier = 2
     tries = ({"rank": 2, "batches": 1},)
 
     @dataclass(frozen=True)

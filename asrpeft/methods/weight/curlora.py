@@ -27,6 +27,7 @@ def unimportant(w: torch.Tensor, n: int, seed: int, key: str) -> torch.Tensor:
 
 @register("curlora")
 class CURLoRA(LayerAdapter):
+    tier = 3
     lr = 2e-2
     tries = ({"rank": 4, "seed": 1},)
 

@@ -21,6 +21,7 @@ LEAST = 1e-4  # of a norm that is divided by
 
 @register("delora")
 class DeLoRA(LayerAdapter):
+    tier = 3
     kinds = ("linear", "conv1d")
     tries = ({"rank": 2, "length": 1.0}, {"rank": 3, "length": 3.0})
 

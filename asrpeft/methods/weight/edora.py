@@ -18,6 +18,7 @@ from asrpeft.methods.weight.lora_xs import leading, rank_at
 
 @register("edora")
 class EDoRA(LayerAdapter):
+    tier = 3
     lr = 5e-3
     tries = ({"rank": 3},)
 

@@ -32,6 +32,7 @@ class VarianceStart(Plan):
 
 @register("eva")
 class EVA(LoRA):
+    tier = 3
     kinds = ("linear", "conv1d")
     tries = ({"rank": 2, "batches": 1},)
 

@@ -18,6 +18,7 @@ from asrpeft.methods.base import LayerAdapter, WeightConfig, gaussian, positive,
 
 @register("fedpara")
 class FedPara(LayerAdapter):
+    tier = 1
     neutral = False
     tries = ({"rank": 2},)
 

@@ -19,6 +19,7 @@ from asrpeft.methods.pool import draw
 
 @register("fourierft")
 class FourierFT(LayerAdapter):
+    tier = 2
     kinds = ("linear", "conv1d")  # tokens have no order that a wave could follow
     lr = 5e-2
     tries = ({"coefficients": 12},)

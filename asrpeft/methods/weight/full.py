@@ -15,6 +15,7 @@ from asrpeft.methods.base import WEIGHTS, LayerAdapter, WeightConfig, register, 
 
 @register("full")
 class Full(LayerAdapter):
+    tier = 1
     kinds = (*WEIGHTS, "norm")
     where = "all"
     lr = 1e-4

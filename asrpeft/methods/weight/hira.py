@@ -15,6 +15,7 @@ from asrpeft.methods.base import LayerAdapter, WeightConfig, gaussian, positive,
 
 @register("hira")
 class HiRA(LayerAdapter):
+    tier = 3
     lr = 1e-2  # what it moves by is a share of the weight
     tries = ({"rank": 2}, {"rank": 3, "alpha": 2.0})
 

@@ -21,6 +21,7 @@ from asrpeft.methods.base import LayerAdapter, WeightConfig, gaussian, register,
 
 @register("input_link")
 class InputLink(LayerAdapter):
+    tier = 2
     where = "conv1"
     lr = 1e-3
     tries = ({"rank": 2}, {"rank": 0})

@@ -30,6 +30,7 @@ def hadamard(x: torch.Tensor) -> torch.Tensor:
 
 @register("intrinsic")
 class Intrinsic(LayerAdapter):
+    tier = 1
     kinds = ("linear", "conv1d")
     where = "attention,ff"
     lr = 2e-2

@@ -43,6 +43,7 @@ class Freeze(Plan):
 
 @register("lamda")
 class LaMDA(LayerAdapter):
+    tier = 3
     lr = 3e-3
     tries = ({"rank": 3},)
 

@@ -13,6 +13,7 @@ from asrpeft.methods.base import LayerAdapter, register, zeros
 
 @register("ln")
 class LN(LayerAdapter):
+    tier = 2
     kinds = ("norm",)
     where = "norm"
     lr = 1e-2

@@ -17,6 +17,7 @@ from asrpeft.methods.base import LayerAdapter, WeightConfig, gaussian, positive,
 
 @register("loha")
 class LoHa(LayerAdapter):
+    tier = 1
     tries = ({"rank": 2}, {"rank": 3, "alpha": 2.0})
 
     @dataclass(frozen=True)

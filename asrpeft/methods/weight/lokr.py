@@ -26,6 +26,7 @@ def uniform(*shape: int) -> nn.Parameter:
 
 @register("lokr")
 class LoKr(LayerAdapter):
+    tier = 2
     lr = 2e-2
     tries = ({"rank": 1, "alpha": 2.0}, {"rank": 2, "factor": 2})  # a product, a whole matrix
 

@@ -18,6 +18,7 @@ from asrpeft.methods.weight.lora_xs import rank_at
 
 @register("loldu")
 class LoLDU(LayerAdapter):
+    tier = 3
     lr = 1e-2
     tries = ({"rank": 3},)
 

@@ -34,6 +34,7 @@ class GradientStart(Plan):
 
 @register("lora_ga")
 class LoRAGA(LayerAdapter):
+    tier = 2
     kinds = ("linear", "conv1d")
     tries = ({"rank": 2, "batches": 1},)
 

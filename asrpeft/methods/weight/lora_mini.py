@@ -17,6 +17,7 @@ from asrpeft.methods.base import LayerAdapter, WeightConfig, gaussian, positive,
 
 @register("lora_mini")
 class LoRAMini(LayerAdapter):
+    tier = 3
     lr = 5e-3
     tries = ({"rank": 2, "mid": 3}, {"rank": 3, "mid": 4, "alpha": 6.0, "seed": 1})
 

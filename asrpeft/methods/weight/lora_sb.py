@@ -32,6 +32,7 @@ class StepStart(Plan):
 
 @register("lora_sb")
 class LoRASB(LoRAXS):
+    tier = 3
     kinds = ("linear", "conv1d")
     lr = 5e-3
     tries = ({"rank": 3, "batches": 1},)

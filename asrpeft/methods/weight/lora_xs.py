@@ -32,6 +32,7 @@ def rank_at(layer: Layer, rank: int) -> int:
 
 @register("lora_xs")
 class LoRAXS(LayerAdapter):
+    tier = 2
     lr = 5e-3
     tries = ({"rank": 3},)
 

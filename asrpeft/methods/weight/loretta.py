@@ -18,6 +18,7 @@ from asrpeft.methods.weight.quanta import factors
 
 @register("loretta")
 class LoRETTA(LayerAdapter):
+    tier = 3
     kinds = ("linear", "conv1d")
     lr = 3e-3
     tries = ({"rank": 2, "axes": 2}, {"rank": 3, "axes": 1, "alpha": 2.0})

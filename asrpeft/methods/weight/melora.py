@@ -20,6 +20,7 @@ from asrpeft.methods.map.oft import divisor
 
 @register("melora")
 class MELoRA(LayerAdapter):
+    tier = 3
     lr = 3e-3
     tries = ({"rank": 2, "minis": 2}, {"rank": 1, "minis": 4, "alpha": 3.0})
 

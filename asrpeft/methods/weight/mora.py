@@ -20,6 +20,7 @@ from asrpeft.methods.base import LayerAdapter, one_of, positive, register, zeros
 
 @register("mora")
 class MoRA(LayerAdapter):
+    tier = 2
     kinds = ("linear", "conv1d")
     lr = 4e-3
     tries = ({"rank": 1}, {"rank": 1, "how": "share"})

@@ -16,6 +16,7 @@ from asrpeft.methods.base import LayerAdapter, WeightConfig, gaussian, positive,
 
 @register("pfedpara")
 class PFedPara(LayerAdapter):
+    tier = 1
     tries = ({"rank": 2, "alpha": 3.0},)
 
     @dataclass(frozen=True)

@@ -32,6 +32,7 @@ def pivots(w: torch.Tensor, n: int) -> torch.Tensor:
 
 @register("pmss")
 class PMSS(LayerAdapter):
+    tier = 3
     lr = 5e-3
     tries = ({"rank": 4},)
 

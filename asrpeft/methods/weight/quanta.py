@@ -30,6 +30,7 @@ def factors(n: int, parts: int) -> tuple[int, ...]:
 
 @register("quanta")
 class QuanTA(LayerAdapter):
+    tier = 3
     kinds = ("linear", "conv1d")
     tries = ({"axes": 2}, {"axes": 3})
 

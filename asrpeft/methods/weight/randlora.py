@@ -19,6 +19,7 @@ from asrpeft.methods.base import LayerAdapter, positive, register, zeros
 
 @register("randlora")
 class RandLoRA(LayerAdapter):
+    tier = 2
     kinds = ("linear", "conv1d")
     tries = ({"rank": 2, "alpha": 16.0}, {"rank": 4, "alpha": 30.0}, {"rank": 3, "alpha": 20.0, "sparse": True, "seed": 5})
 

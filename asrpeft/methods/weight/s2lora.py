@@ -47,6 +47,7 @@ class ProximalL1(Plan):
 
 @register("s2lora")
 class S2LoRA(LayerAdapter):
+    tier = 1
     # A layer's few coefficients start at zero and are shrunk at every step: LoRA's 1e-3 hardly moves them. On the demo's
     # Swahili, 274 steps, dev WER by rate: 1e-3 98 %, 4e-3 90 %, 1.5e-2 81 % (and 5e-2 67 %, on that small base).
     lr = 1.5e-2

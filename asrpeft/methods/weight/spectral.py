@@ -20,6 +20,7 @@ from asrpeft.methods.weight.lora_xs import leading, rank_at
 
 @register("spectral")
 class Spectral(LayerAdapter):
+    tier = 3
     tries = ({"rank": 2}, {"rank": 3, "mode": "rotate"})
 
     @dataclass(frozen=True)

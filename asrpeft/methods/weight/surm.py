@@ -24,6 +24,7 @@ def differences(rows: int, columns: int, like: Tensor) -> Tensor:
 
 @register("surm")
 class SURM(LayerAdapter):
+    tier = 3
     kinds = ("linear", "conv1d")  # tokens have no order
     tries = ({"rank": 2}, {"form": "circulant"}, {"form": "toeplitz", "alpha": 2.0})
 

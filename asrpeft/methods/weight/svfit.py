@@ -16,6 +16,7 @@ from asrpeft.methods.weight.lora_xs import leading, rank_at
 
 @register("svfit")
 class SVFit(LayerAdapter):
+    tier = 3
     lr = 5e-2
     tries = ({"rank": 3},)
 

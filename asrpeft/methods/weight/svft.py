@@ -21,6 +21,7 @@ from asrpeft.methods.weight.lora_xs import leading, rank_at
 
 @register("svft")
 class SVFT(LayerAdapter):
+    tier = 2
     lr = 2e-2
     tries = ({"rank": 4, "band": 1}, {"rank": 0, "pattern": "random", "band": 1}, {"rank": 3, "pattern": "top", "band": 1})
 

@@ -24,6 +24,7 @@ def group(layer) -> str:
 
 @register("tied_lora")
 class TiedLoRA(LayerAdapter):
+    tier = 2
     lr = 1e-2
     tries = ({"rank": 2}, {"rank": 3, "train": "uv", "seed": 4})
 

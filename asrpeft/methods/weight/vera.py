@@ -19,6 +19,7 @@ from asrpeft.methods.base import LayerAdapter, WeightConfig, positive, register,
 
 @register("vera")
 class VeRA(LayerAdapter):
+    tier = 2
     lr = 2e-2
     tries = ({"rank": 4}, {"rank": 7, "seed": 3})
 

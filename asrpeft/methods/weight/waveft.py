@@ -30,6 +30,7 @@ def haar(bands: Tensor) -> Tensor:
 
 @register("waveft")
 class WaveFT(LayerAdapter):
+    tier = 3
     kinds = ("linear", "conv1d")  # tokens have no order
     lr = 5e-3
     tries = ({"coefficients": 12}, {"coefficients": 7, "scale": 2.0})

@@ -1,25 +1,6 @@
-"""Style and script of the HTML page, kept in Python so that no build can forget to ship them."""
+"""Style and script of the list of utterances, kept in Python so that no build can forget to ship them. (`asrpeft.report.page` has the page's.)"""
 
-STYLE = """
-:root{color-scheme:light;--ink:#1c1e21;--dim:#5c6370;--line:#d9dce1;--sub:#fdeec2;--del:#fbd5d5;--ins:#d6e6fb}
-*{box-sizing:border-box}
-body{font:15px/1.5 system-ui,"Noto Sans",sans-serif;color:var(--ink);margin:0 auto;max-width:76rem;padding:1.5rem
-1.2rem 4rem} h1{font-size:1.6rem;margin:.2rem 0 1rem}
-h2{font-size:1.1rem;margin:2.2rem 0 .6rem}
-.wide{overflow-x:auto}
-table{border-collapse:collapse;font-variant-numeric:tabular-nums}
-th,td{padding:.3rem .7rem;border-bottom:1px solid var(--line);text-align:right;white-space:nowrap}
-th{font-weight:600;color:var(--dim);font-size:.85rem}
-td.l,th.l{text-align:left;white-space:normal}
-.below,.dim{color:var(--dim);font-size:.88rem}
-.finding{padding:.55rem .9rem;border-left:4px solid #9aa1ab;background:#f5f6f8;margin:.5rem 0}
-.finding.better{border-color:#2c7a2c}
-.finding.worse{border-color:#b3261e}
-.note{padding:.5rem .9rem;background:#fff8e1;border-left:4px solid #d99a00;margin:.4rem 0}
-.pictures{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(27rem,100%),1fr));gap:1rem 1.5rem}
-figure{margin:0}
-figure svg{max-width:100%;height:auto}
-figcaption{font-size:.88rem;color:var(--dim)}
+ROW_STYLE = """
 .bar{display:flex;gap:.8rem;flex-wrap:wrap;align-items:center;margin:.6rem
 0;position:sticky;top:0;background:#fff;padding:.5rem 0} input,select{font:inherit;padding:.25rem .5rem;border:1px
 solid #b6bcc6;border-radius:4px} article{border-top:1px solid var(--line);padding:.7rem 0}

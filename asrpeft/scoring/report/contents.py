@@ -4,16 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from asrpeft.errors import BadInput
+from asrpeft.report import Document, Finding, Result, page
+from asrpeft.report.values import Row
 from asrpeft.scoring.confidence import Calibration
 from asrpeft.scoring.errors import Score
 from asrpeft.scoring.groups import Breakdown
 from asrpeft.scoring.mistakes import Confusions, Hallucination, NonSpeech, confusions, insertion_runs
 from asrpeft.scoring.recall import Recall
+from asrpeft.scoring.report.assets import ROW_STYLE
+from asrpeft.scoring.report.page import MOST_ROWS, utterances
+from asrpeft.scoring.report.plots import pictures
+from asrpeft.scoring.report.tables import notes, tables
+from asrpeft.scoring.report.values import of_score
 from asrpeft.scoring.significance import Comparison, NonInferiority, compare_all
 from asrpeft.scoring.speed import Speed
+from asrpeft.scoring.wording import sentence
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 
 @dataclass(frozen=True)
@@ -33,7 +44,7 @@ class Amount:
 
 
 @dataclass(frozen=True)
-class Report:
+class Report(Result):
     """Everything that is shown. Dictionaries are by the system's name; what is empty is left out of every layout."""
 
     scores: tuple[Score, ...]
@@ -54,6 +65,7 @@ class Report:
     extra: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     skipped: tuple[Any, ...] = ()
     made_by: Mapping[str, Any] = field(default_factory=dict)  # how it came about: what was run, on which base, when
+    remarks: tuple[str, ...] = ()  # on the whole, beside those of scores and tests
 
     def to_json(self, *, rows: bool = False) -> dict[str, Any]:
         """`{"systems": […], "tests": […], "skipped": […]}` and, where there are any, the other parts under their names.
@@ -90,6 +102,52 @@ class Report:
             made["run"] = dict(self.made_by)
         made["skipped"] = [vars(one) if hasattr(one, "__dict__") else one for one in self.skipped]
         return made
+
+    def rows(self) -> list[Row]:
+        """One row a system."""
+        return [{"system": score.name, **of_score(score)} for score in self.scores]
+
+    def document(self, *, audio: Mapping[str, bytes] | None = None, no_player: Mapping[str, str] | None = None, most_rows: int = MOST_ROWS) -> Document:
+        """Tables, findings, pictures, and every utterance with its alignment.
+
+        Args:
+            audio: by utterance id, files as they are (WAV, FLAC, OGG, MP3, M4A); only those of listed rows are put in.
+            no_player: by utterance id, why it has none; said in its row.
+            most_rows: utterances that a page lists, those with most errors of any system first.
+        """
+        return Document(
+            self.title,
+            tuple(tables(self)),
+            tuple(Finding(sentence(one), one.verdict) for one in self.comparisons),
+            tuple(notes(self)),
+            pictures=tuple(pictures(self)),
+            listing=lambda: utterances(self, audio or {}, no_player or {}, most_rows),
+            made_by=self.made_by,
+        )
+
+    def html(self) -> str:
+        """One page that opens offline, with every utterance in it."""
+        return html(self)
+
+
+def html(report: Report, *, audio: Mapping[str, bytes] | None = None, no_player: Mapping[str, str] | None = None, most_rows: int = MOST_ROWS) -> str:
+    """The page as text, with players of the recordings that are given; arguments as `Report.document`.
+
+    Style, script, pictures and audio are inside it: it opens anywhere, offline.
+    """
+    return page.html(report.document(audio=audio, no_player=no_player, most_rows=most_rows), style=ROW_STYLE)
+
+
+def markdown(report: Report) -> str:
+    """As `report.markdown()`."""
+    return report.markdown()
+
+
+def show(report: Report, console: Console | None = None) -> None:
+    """Print it to a terminal, with colors."""
+    from asrpeft.report.layouts import show
+
+    show(report.document(), console)
 
 
 def make(

@@ -1,8 +1,8 @@
-"""The report as one HTML file that opens anywhere, offline: style, script, pictures and audio are inside it.
+"""What a page has beside tables and pictures: every utterance with its alignment, to be searched, sorted and heard.
 
-Every alignment is drawn as columns, reference above hypothesis, with a letter under each mistake (S, D, I), so that it
-can be read without colors. Texts run in their own direction (`dir="auto"`). Rows can be searched and sorted; the worst
-come first, and where there are more than `most_rows` utterances only those are listed, and the page says so.
+An alignment is drawn as columns, reference above hypothesis, with a letter under each mistake (S, D, I), so that it can be
+read without colors. Texts run in their own direction (`dir="auto"`). The worst rows come first, and where there are more than
+`most_rows` utterances only those are listed, and the page says so.
 """
 
 from __future__ import annotations
@@ -10,15 +10,16 @@ from __future__ import annotations
 import base64
 from collections.abc import Mapping
 from html import escape
+from typing import TYPE_CHECKING
 
+from asrpeft.report.words import percent
 from asrpeft.scoring.alignment import Edit
 from asrpeft.scoring.errors import Score, UtteranceScore, by_id
-from asrpeft.scoring.report.assets import SCRIPT, STYLE
-from asrpeft.scoring.report.contents import Report
-from asrpeft.scoring.report.tables import Table, notes, origin, tables
-from asrpeft.scoring.wording import percent, sentence
+from asrpeft.scoring.report.assets import SCRIPT
 
-_HEAD = '<meta charset="utf-8"><meta name="viewport" content="width=device-width,initial-scale=1">'
+if TYPE_CHECKING:
+    from asrpeft.scoring.report.contents import Report
+
 _ORDERS = (
     ("errors", "most errors"),
     ("wer", "highest WER"),
@@ -28,52 +29,6 @@ _ORDERS = (
 _LOOKS = {"hit": ("same", ""), "substitution": ("s", "S"), "deletion": ("d", "D"), "insertion": ("n", "I")}
 MOST_ROWS = 500
 _SOUNDS = ((b"fLaC", "flac"), (b"OggS", "ogg"), (b"ID3", "mpeg"), (b"\xff\xfb", "mpeg"), (b"RIFF", "wav"))
-
-
-def html(report: Report, *, audio: Mapping[str, bytes] | None = None, no_player: Mapping[str, str] | None = None, most_rows: int = MOST_ROWS) -> str:
-    """The page as text.
-
-    Args:
-        audio: by utterance id, files as they are (WAV, FLAC, OGG, MP3, M4A); only those of listed rows are put in.
-        no_player: by utterance id, why it has none; said in its row.
-        most_rows: utterances listed, those with most errors of any system first.
-    """
-    from asrpeft.scoring.report.plots import figures, svg  # draws with matplotlib: only a page waits for it
-
-    first, *rest = list(tables(report))
-    title = escape(report.title)
-    parts = [
-        f'<!doctype html>\n<html lang="en"><head>{_HEAD}<title>{title}</title><style>{STYLE}</style></head><body>',
-        f"<h1>{title}</h1>{_table(first, titled=False)}",
-    ]
-    for one in report.comparisons:
-        kind = one.verdict if one.verdict in ("better", "worse") else "same"
-        parts.append(f'<p class="finding {kind}">{escape(sentence(one))}</p>')
-    parts += [f'<p class="note">{escape(note)}</p>' for note in notes(report)]
-    parts.append('<h2>Pictures</h2><div class="pictures">')
-    for number, (caption, figure) in enumerate(figures(report)):
-        drawn, said = _own_ids(svg(figure), f"f{number}-"), escape(caption)
-        parts.append(f'<figure role="img" aria-label="{said}">{drawn}<figcaption>{said}</figcaption></figure>')
-    parts.append("</div>")
-    parts += [_table(table) for table in rest]
-    parts.append(_utterances(report, audio or {}, no_player or {}, most_rows))
-    if (made := origin(report)) is not None:
-        parts.append(_table(made))
-    parts.append(f"<script>{SCRIPT}</script></body></html>\n")
-    return "\n".join(parts)
-
-
-def _table(table: Table, *, titled: bool = True) -> str:
-    def line(kind: str, row: tuple[str, ...]) -> str:
-        css = [' class="l" dir="auto"' if place < table.left else ' dir="auto"' for place in range(len(row))]
-        return "<tr>" + "".join(f"<{kind}{c}>{escape(cell)}</{kind}>" for c, cell in zip(css, row, strict=True)) + "</tr>"
-
-    body = "".join(line("td", row) for row in table.rows)
-    return (
-        (f"<h2>{escape(table.title)}</h2>" if titled else "")
-        + f'<div class="wide"><table><thead>{line("th", table.head)}</thead><tbody>{body}</tbody></table></div>'
-        + (f'<p class="below">{escape(table.below)}</p>' if table.below else "")
-    )
 
 
 def listed(report: Report, *, most_rows: int = MOST_ROWS) -> list[str]:
@@ -92,7 +47,8 @@ def _by_errors(report: Report) -> list[tuple[int, UtteranceScore, int]]:
     return sorted(found, key=lambda item: -item[2])
 
 
-def _utterances(report: Report, audio: Mapping[str, bytes], no_player: Mapping[str, str], most: int) -> str:
+def utterances(report: Report, audio: Mapping[str, bytes], no_player: Mapping[str, str], most: int) -> str:
+    """The list as elements of a page, with what searches and sorts it; arguments as `Report.document`."""
     by_ids = [by_id(score) for score in report.scores]
     found = _by_errors(report)
     cut = f" Of {len(found):,} utterances the {most} with most errors are listed." if len(found) > most else ""
@@ -107,7 +63,7 @@ def _utterances(report: Report, audio: Mapping[str, bytes], no_player: Mapping[s
         '<div class="bar"><input id="find" type="search" placeholder="Search words, ids, speakers" aria-label="Search">'
         f'<label>Order <select id="order">{options}</select></label>'
         '<label><input id="only" type="checkbox"> only with errors</label><span id="count" class="dim"></span></div>'
-        f'<div id="rows">{"".join(articles)}</div>'
+        f'<div id="rows">{"".join(articles)}</div><script>{SCRIPT}</script>'
     )
 
 
@@ -155,8 +111,3 @@ def _player(sound: bytes | None, why_not: str | None) -> str:
 def playable(sound: bytes) -> bool:
     """Whether browsers know this kind of file."""
     return any(sound.startswith(sign) for sign, _ in _SOUNDS) or sound[4:8] == b"ftyp" or sound[:2] in (b"\xff\xf3", b"\xff\xf2")
-
-
-def _own_ids(drawn: str, prefix: str) -> str:
-    """Ids of one picture must not meet those of another on the same page."""
-    return drawn.replace(' id="', f' id="{prefix}').replace('"#', f'"#{prefix}').replace("url(#", f"url(#{prefix}")

@@ -1,81 +1,55 @@
-"""Pictures of a report, each drawn from values, none from text; as SVG for a page or PNG for a card.
-
-SVG text stays text, so that any script is drawn by the reader's fonts and can be searched.
-"""
+"""Pictures of a report, each drawn from values, none from text."""
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from asrpeft.report import Picture
+from asrpeft.report.figures import COLORS, MARKERS, canvas, diagonal, name_rows
 from asrpeft.scoring.confidence import Calibration
-from asrpeft.scoring.errors import Counts, Score
+from asrpeft.scoring.errors import Score
 from asrpeft.scoring.intervals import Interval
-from asrpeft.scoring.report.contents import Amount, Condition, Report
+from asrpeft.scoring.report.values import speaker_counts
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-COLORS = (
-    "#0b5fa5",
-    "#c8501e",
-    "#3a7d34",
-    "#7a4fa3",
-    "#8a6d00",
-    "#0f8a8a",
-)  # told apart in gray and by color-blind eyes
-_MARKERS = "osD^vP"
+    from asrpeft.scoring.report.contents import Amount, Condition, Report
+
 _MOST_GROUPS = 30
 
 
-def figures(report: Report) -> Iterator[tuple[str, Figure]]:
-    """(caption, figure) for everything in the report that can be drawn."""
-    yield "WER and its interval", rates(report.scores)
+def pictures(report: Report) -> Iterator[Picture]:
+    """Everything in the report that can be drawn."""
+    yield Picture("wer", "WER and its interval", lambda: rates(report.scores))
     pair = [score for score in report.scores if score.speakers]
     if len(pair) >= 2 and len(pair[0].speakers) > 1:
-        yield f"Each speaker under {pair[0].name} and {pair[-1].name}", by_speaker(pair[0], pair[-1])
+        yield Picture("speakers", f"Each speaker under {pair[0].name} and {pair[-1].name}", lambda: by_speaker(pair[0], pair[-1]))
     for column in dict.fromkeys(one.column for one in report.breakdowns):
         groups = [(one.system, one.groups[:_MOST_GROUPS]) for one in report.breakdowns if one.column == column]
         most = max(len(one.groups) for one in report.breakdowns if one.column == column)
         cut = f" (the {_MOST_GROUPS} worst of {most})" if most > _MOST_GROUPS else ""
-        yield f"WER by {column}{cut}", group_rates(groups)
-    yield "Share of utterances with at most this WER", distribution(report.scores)
+        yield Picture(f"by-{column}", f"WER by {column}{cut}", partial(group_rates, groups))
+    yield Picture("utterances", "Share of utterances with at most this WER", lambda: distribution(report.scores))
     if report.conditions:
-        yield "WER under disturbance", disturbance(report.conditions)
+        yield Picture("conditions", "WER under disturbance", lambda: disturbance(report.conditions))
     if report.curve:
-        yield "WER by amount of adaptation data", learning_curve(report.curve, unit=report.amount_unit)
+        yield Picture("amounts", "WER by amount of adaptation data", lambda: learning_curve(report.curve, unit=report.amount_unit))
     if report.calibrations:
-        yield "Confidence against how often words were right", reliability(report.calibrations.items())
-
-
-def svg(figure: Figure) -> str:
-    """The figure as an <svg> element for a page; the same figure gives the same bytes."""
-    import matplotlib
-
-    buffer = io.StringIO()
-    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "asrpeft"}):
-        figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
-    text = buffer.getvalue()
-    return text[text.index("<svg") :]
-
-
-def png(figure: Figure, *, dpi: int = 150) -> bytes:
-    """The figure as a PNG file."""
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=dpi)
-    return buffer.getvalue()
+        yield Picture("confidence", "Confidence against how often words were right", lambda: reliability(report.calibrations.items()))
 
 
 def rates(scores: Sequence[Score]) -> Figure:
     """Systems from top to bottom, WER as a dot with its interval."""
-    figure, axes = _canvas(height=0.6 + 0.45 * len(scores))
+    figure, axes = canvas(height=0.6 + 0.45 * len(scores))
     for place, score in enumerate(scores):
         _dot(axes, place, score.wer, score.wer_interval, place)
         axes.annotate(f"{100 * score.wer:.1f}", (100 * score.wer, place), (0, 7), textcoords="offset points", ha="center", size=8)
-    _names(axes, [score.name for score in scores])
+    name_rows(axes, [score.name for score in scores])
     axes.set_ylim(len(scores) - 0.4, -0.75)
     _zero(axes)
     axes.set_xlabel("WER, %")
@@ -84,19 +58,12 @@ def rates(scores: Sequence[Score]) -> Figure:
 
 def by_speaker(a: Score, b: Score) -> Figure:
     """One dot per speaker, WER under a across and under b upwards: below the diagonal b is better."""
-    figure, axes = _canvas(width=4.6, height=4.4)
-    rates_of = []
-    for score in (a, b):
-        sums: dict[Any, Counts] = {}
-        for row in score.rows:
-            sums[row.speaker] = sums.get(row.speaker, Counts()) + row.counts
-        rates_of.append({speaker: 100 * counts.wer for speaker, counts in sums.items() if counts.words})
+    rates_of = [{speaker: 100 * counts.wer for speaker, counts in speaker_counts(score).items() if counts.words} for score in (a, b)]
     both = [speaker for speaker in rates_of[0] if speaker in rates_of[1]]
     across, up = ([rate[speaker] for speaker in both] for rate in rates_of)
-    top = 1.08 * max([*across, *up, 1.0])
-    axes.plot([0, top], [0, top], color="#999", linewidth=1, zorder=0)
+    figure, axes = diagonal(across, up)
     axes.scatter(across, up, s=26, color=COLORS[0], alpha=0.75, edgecolor="white", linewidth=0.5)
-    axes.set(xlim=(0, top), ylim=(0, top), xlabel=f"WER under {a.name}, %", ylabel=f"WER under {b.name}, %")
+    axes.set(xlabel=f"WER under {a.name}, %", ylabel=f"WER under {b.name}, %")
     axes.text(0.97, 0.04, f"{b.name} better", transform=axes.transAxes, ha="right", size=8, color="#555")
     axes.text(0.03, 0.95, f"{a.name} better", transform=axes.transAxes, ha="left", va="top", size=8, color="#555")
     return figure
@@ -105,7 +72,7 @@ def by_speaker(a: Score, b: Score) -> Figure:
 def group_rates(groups: Sequence[tuple[str, Sequence[Any]]]) -> Figure:
     """Groups from top to bottom in the first system's order, one dot per system."""
     order = list(dict.fromkeys(group.value for _, found in groups for group in found))
-    figure, axes = _canvas(height=0.8 + (0.3 + 0.14 * (len(groups) - 1)) * len(order))
+    figure, axes = canvas(height=0.8 + (0.3 + 0.14 * (len(groups) - 1)) * len(order))
     for system, (name, found) in enumerate(groups):
         shift = 0.5 * ((system + 0.5) / len(groups) - 0.5)
         label: str | None = name
@@ -113,7 +80,7 @@ def group_rates(groups: Sequence[tuple[str, Sequence[Any]]]) -> Figure:
             if group.counts.words:
                 _dot(axes, order.index(group.value) + shift, group.counts.wer, group.wer_interval, system, label)
                 label = None
-    _names(axes, order)
+    name_rows(axes, order)
     axes.set_ylim(len(order) - 0.4, -0.6)
     _zero(axes)
     axes.set_xlabel("WER, %")
@@ -124,7 +91,7 @@ def group_rates(groups: Sequence[tuple[str, Sequence[Any]]]) -> Figure:
 
 def distribution(scores: Sequence[Score]) -> Figure:
     """Cumulative share of utterances by their WER; beyond 150 % is drawn at 150."""
-    figure, axes = _canvas(height=3.0)
+    figure, axes = canvas(height=3.0)
     for place, score in enumerate(scores):
         found = np.sort([min(100 * row.counts.wer, 150.0) for row in score.rows if row.counts.words])
         share = 100 * np.arange(1, len(found) + 1) / len(found)
@@ -137,7 +104,7 @@ def distribution(scores: Sequence[Score]) -> Figure:
 
 def disturbance(conditions: Sequence[Condition]) -> Figure:
     """Conditions from left to right, a line per system, intervals as bars."""
-    figure, axes = _canvas(height=3.2)
+    figure, axes = canvas(height=3.2)
     names = [score.name for score in conditions[0].scores]
     for place, name in enumerate(names):
         found = [condition.scores[place] for condition in conditions]
@@ -151,7 +118,7 @@ def disturbance(conditions: Sequence[Condition]) -> Figure:
 
 def learning_curve(curve: Sequence[Amount], *, unit: str = "hours") -> Figure:
     """WER over the amount of adaptation data (logarithmic where it spans more than tenfold), a line per system name."""
-    figure, axes = _canvas(height=3.2)
+    figure, axes = canvas(height=3.2)
     names = dict.fromkeys(one.score.name for one in curve)
     for place, name in enumerate(names):
         own = sorted((one for one in curve if one.score.name == name), key=lambda one: one.amount)
@@ -168,7 +135,7 @@ def learning_curve(curve: Sequence[Amount], *, unit: str = "hours") -> Figure:
 
 def reliability(calibrations: Iterable[tuple[str, Calibration]]) -> Figure:
     """Accuracy over confidence by bin; on the diagonal confidences mean what they say. Dots grow with their words."""
-    figure, axes = _canvas(width=4.6, height=4.2)
+    figure, axes = canvas(width=4.6, height=4.2)
     axes.plot([0, 1], [0, 1], color="#999", linewidth=1, zorder=0)
     for place, (name, made) in enumerate(calibrations):
         sizes = [20 + 160 * one.count / made.words for one in made.bins]
@@ -180,23 +147,11 @@ def reliability(calibrations: Iterable[tuple[str, Calibration]]) -> Figure:
     return figure
 
 
-def _canvas(*, width: float = 6.4, height: float) -> tuple[Figure, Any]:
-    """A figure of its own, outside pyplot, so that nothing stays in memory and no window can open."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(width, height), layout="constrained")
-    axes = figure.subplots()
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.grid(True, axis="x", color="#ddd", linewidth=0.6)
-    axes.set_axisbelow(True)
-    return figure, axes
-
-
 def _dot(axes: Any, y: float, rate: float, interval: Interval, place: int, label: str | None = None) -> None:
     color = COLORS[place % 6]
     if interval.known:
         axes.plot([100 * interval.low, 100 * interval.high], [y, y], color=color, linewidth=2, alpha=0.6)
-    axes.plot([100 * rate], [y], marker=_MARKERS[place % 6], color=color, markersize=6, linestyle="none", label=label)
+    axes.plot([100 * rate], [y], marker=MARKERS[place % 6], color=color, markersize=6, linestyle="none", label=label)
 
 
 def _line(axes: Any, across: Iterable[float], scores: Sequence[Score], place: int, name: str) -> None:
@@ -205,11 +160,7 @@ def _line(axes: Any, across: Iterable[float], scores: Sequence[Score], place: in
     low = [w - least if least == least else 0.0 for w, (least, _) in zip(wer, intervals, strict=True)]
     high = [most - w if most == most else 0.0 for w, (_, most) in zip(wer, intervals, strict=True)]
     bars = np.maximum([low, high], 0.0)
-    axes.errorbar(across, wer, yerr=bars, marker=_MARKERS[place % 6], color=COLORS[place % 6], capsize=3, label=name)
-
-
-def _names(axes: Any, names: Sequence[str]) -> None:
-    axes.set_yticks(range(len(names)), [name if len(name) <= 28 else name[:27] + "…" for name in names])
+    axes.errorbar(across, wer, yerr=bars, marker=MARKERS[place % 6], color=COLORS[place % 6], capsize=3, label=name)
 
 
 def _zero(axes: Any) -> None:

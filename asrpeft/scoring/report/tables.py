@@ -3,23 +3,15 @@ words."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
-from asrpeft.scoring.report.contents import Report
-from asrpeft.scoring.wording import counted, p_is, p_value, percent, points, span
+from asrpeft.report.table import Table
+from asrpeft.report.words import percent, points
+from asrpeft.scoring.wording import counted, p_is, p_value, span
 
-
-@dataclass(frozen=True)
-class Table:
-    """Cells are texts; `left` counts the columns that are aligned left, the others hold numbers."""
-
-    title: str
-    head: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
-    left: int = 1
-    below: str = ""
+if TYPE_CHECKING:
+    from asrpeft.scoring.report.contents import Report
 
 
 def tables(report: Report) -> Iterator[Table]:
@@ -90,18 +82,6 @@ def tables(report: Report) -> Iterator[Table]:
         yield Table("Confidence", ("system", "words", "right %", "confidence %", "ECE", "Brier", "NCE"), tuple(rows))
 
 
-def origin(report: Report) -> Table | None:
-    """How the report came about, for a page that is read later: one line a fact, a list or a group of facts in one cell."""
-
-    def as_text(value: Any) -> str:
-        if isinstance(value, Mapping):
-            return ", ".join(f"{key} {as_text(part)}" for key, part in value.items() if part is not None)
-        return "; ".join(map(as_text, value)) if isinstance(value, list | tuple) else str(value)
-
-    rows = tuple((key.replace("_", " "), as_text(value)) for key, value in report.made_by.items() if value not in (None, [], {}))
-    return Table("How this was made", ("what", ""), rows, 2) if rows else None
-
-
 def systems(report: Report) -> Table:
     """The head of the report: rates and intervals, raw beside normalized."""
     rows = tuple(
@@ -157,9 +137,9 @@ def _speeds(report: Report) -> Table:
 
 
 def notes(report: Report) -> list[str]:
-    """Remarks of scores and tests, each once."""
+    """Remarks of scores and tests, each once, and those on the whole."""
     every = [note for part in (report.scores, report.comparisons) for one in part for note in one.notes]
-    return list(dict.fromkeys(every))
+    return list(dict.fromkeys([*every, *report.remarks]))
 
 
 def _tests(report: Report) -> Table:

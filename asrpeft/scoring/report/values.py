@@ -1,35 +1,17 @@
-"""The numbers of every picture of a report as rows, for a spreadsheet or a program of one's own: CSV and JSON say the same.
-
-A value that cannot be known is an empty cell, and `null`. Rates are fractions.
-"""
+"""The numbers of every picture of a report as rows, for a spreadsheet or a program of one's own. Rates are fractions."""
 
 from __future__ import annotations
 
-import csv
-import io
-import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from itertools import groupby
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from asrpeft.report.values import Row
 from asrpeft.scoring.errors import Counts, Score
 from asrpeft.scoring.intervals import Interval
-from asrpeft.scoring.report.contents import Report
 
-Row = dict[str, Any]
-
-
-def as_csv(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Comma-separated, with a head; columns are the keys of all rows in the order they come up in."""
-    out = io.StringIO()
-    writer = csv.DictWriter(out, list(dict.fromkeys(key for row in rows for key in row)), lineterminator="\n", restval="")
-    writer.writeheader()
-    writer.writerows({key: _cell(value) for key, value in row.items()} for row in rows)
-    return out.getvalue()
-
-
-def as_json(rows: Sequence[Mapping[str, Any]]) -> str:
-    return json.dumps([{key: _known(value) for key, value in row.items()} for row in rows], ensure_ascii=False, indent=1) + "\n"
+if TYPE_CHECKING:
+    from asrpeft.scoring.report.contents import Report
 
 
 def of_score(score: Score) -> Row:
@@ -47,7 +29,7 @@ def bounds(name: str, interval: Interval) -> Row:
 
 
 def tables(report: Report) -> Iterator[tuple[str, list[Row]]]:
-    """(a name for the file, rows) of everything that `asrpeft.scoring.report.plots.figures` draws, in its order."""
+    """(a name for the file, rows) of everything that `asrpeft.scoring.report.plots.pictures` draws, in its order."""
     yield "systems", [{"system": score.name, **of_score(score)} for score in report.scores]
     if any(score.speakers for score in report.scores):
         yield "speakers", [row for score in report.scores for row in _speakers(score)]
@@ -73,11 +55,16 @@ def tables(report: Report) -> Iterator[tuple[str, list[Row]]]:
         ]  # fmt: skip
 
 
-def _speakers(score: Score) -> Iterator[Row]:
-    sums: dict[Any, Counts] = {}
+def speaker_counts(score: Score) -> dict[str | None, Counts]:
+    """What each speaker's utterances add up to, in the order in which speakers come up."""
+    sums: dict[str | None, Counts] = {}
     for row in score.rows:
         sums[row.speaker] = sums.get(row.speaker, Counts()) + row.counts
-    for speaker, counts in sums.items():
+    return sums
+
+
+def _speakers(score: Score) -> Iterator[Row]:
+    for speaker, counts in speaker_counts(score).items():
         yield {"speaker": speaker, "system": score.name, "words": counts.words, "errors": counts.errors, "wer": _rate(counts)}
 
 
@@ -89,11 +76,3 @@ def _groups(column: str, made: Any) -> Iterator[Row]:
 
 def _rate(counts: Counts) -> float | None:
     return counts.wer if counts.words else None
-
-
-def _known(value: Any) -> Any:
-    return None if isinstance(value, float) and value != value else value
-
-
-def _cell(value: Any) -> Any:
-    return "" if _known(value) is None else value
