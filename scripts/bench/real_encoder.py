@@ -1,11 +1,14 @@
 """Adapt the real encoder of a Whisper by CTC alone, method by method, and measure on speakers that were not trained on.
 
-    python scripts/bench/real_encoder.py openai/whisper-tiny.en --task children --speech DIR --methods lora,ia3 --epochs 4
-    python scripts/bench/real_encoder.py FOLDER --task mboshi --speech DIR --methods lora --lr 3e-4,1e-3,3e-3 --out sweep.jsonl
+    python -m scripts.bench.ctc_start FOLDER --task children --speech DIR --out starts/children
+    python -m scripts.bench.real_encoder FOLDER --task children --speech DIR --init-head starts/children/head.safetensors --methods head,lora --steps 150
+    python -m scripts.bench.real_encoder openai/whisper-tiny.en --task mboshi --speech DIR --methods lora --lr 1e-3,3e-3 --out sweep.jsonl
 
 A character CTC head is trained on the encoder's states together with the adapter (`--loss ctc`), and writes alone: no decoder and no
-token table is used, so that a checkpoint without one can be measured. A base without a head writes nothing, so there is no row
-before training; `head` is the row with which to compare: the head on the frozen encoder, no adapter (one that cannot move).
+token table is used, so that a checkpoint without one can be measured. A base without a head writes nothing, so there is no row of
+the base as it comes; `head` is the row with which to compare, the head on the frozen encoder. With --init-head all runs start from one
+head that was learned on the frozen encoder before (`ctc_start.py`), which is then that row: they need not wait a thousand steps
+for the first letters. Without it, the head trains from nothing in each run, and in `head` beside an adapter that cannot move.
 DIR holds speechocean762/{train,test}.parquet (Zhang et al., 2021, arXiv:2104.01378; tasks `children`, `adults`) and
 mboshi/{train,test}.parquet (Godard et al., 2018, arXiv:1710.03501). Each run is a line of JSON in --out, from which a later
 call goes on; the table at the end is Markdown. Intervals are over speakers where there are ten, else over utterances.
@@ -16,6 +19,7 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
+import random
 import sys
 import time
 import unicodedata
@@ -32,8 +36,12 @@ from asrpeft.decoding import Options
 from asrpeft.jobs.evaluate import evaluate
 from asrpeft.jobs.finetune import finetune
 from asrpeft.methods import method
+from asrpeft.recognizer import Recognizer
 from asrpeft.scoring import score
 from asrpeft.training import TrainingOptions
+from asrpeft.training.optimizer import learning_rate
+from asrpeft.training.precision import has_bf16
+from scripts.bench.ctc_start import read_head
 
 HEAD = "head"  # not a method: the CTC head alone
 
@@ -62,43 +70,96 @@ def toneless(text: str) -> str:
     return unicodedata.normalize("NFC", "".join(c for c in unicodedata.normalize("NFD", text) if not unicodedata.combining(c)))
 
 
-def run(given: argparse.Namespace, name: str, seed: int, lr: float | None) -> dict[str, Any]:
-    """One adapter, trained and measured."""
+@dataclass(frozen=True)
+class Measured:
+    """What every run of a call has in common."""
+
+    base: str
+    task: str
+    speech: Path
+    where: str | None
+    settings: dict[str, Any]
+    init_head: Path | None
+    length: dict[str, int]  # {"steps": 200} or {"epochs": 4}
+    head_lr: float
+    beams: int
+    precision: str
+    test_speakers: int | None  # whole speakers, drawn by seed 0; None: all
+    dev_every: int | None
+    dev_utterances: int
+
+    def key(self, name: str, seed: int, lr: float | None) -> str:
+        """What tells a run from others in the file of results."""
+        settings = json.dumps(self.settings.get(name, {}), sort_keys=True)
+        return json.dumps([self.task, name, seed, lr, self.length, self.where, settings, self.head_lr, self.test_speakers])
+
+
+def run(given: Measured, name: str, seed: int, lr: float | None) -> dict[str, Any]:
+    """One adapter, trained and measured; for `head` the head to start from, on the frozen encoder."""
     task = TASKS[given.task]
     train, test = (part(task, given.speech, one) for one in ("train", "test"))
+    test = some_speakers(test, given.test_speakers)
     recognizer = load(given.base)
+    recognizer.info = replace(recognizer.info, contexts=("full", "auto"))  # the head was learned on short contexts
+    if given.init_head is not None:
+        recognizer.ctc = read_head(given.init_head)
     lang = task.lang if recognizer.multilingual else "en"
+    began, about = time.monotonic(), {"trained": 0, "head": 0, "steps": 0}
     frozen = name == HEAD
-    kind = "lora" if frozen else name
-    options = TrainingOptions(epochs=given.epochs, loss="ctc", seed=seed, lr=1e-12 if frozen else lr, head_lr=given.head_lr, precision=given.precision)
-    began = time.monotonic()
-    done = finetune(
-        recognizer, train, method=kind, where=f"{given.where or method(kind).where},-decoder", lang=lang, name="measured", options=options,
-        settings=json.loads(given.settings).get(name, {}),
-        progress=lambda event: print(event, file=sys.stderr) if "Step" not in type(event).__name__ else None,
-    ).to_json()  # fmt: skip
-    seconds = time.monotonic() - began
-    spoken = Corpus([replace(one, lang=lang) for one in test], name=test.name)
-    found = evaluate(recognizer, spoken, adapters=["measured"], base=False, options=Options(beams=given.beams), seed=seed)
-    scores, heard = found.systems[0].score.to_json(), found.systems[0].transcripts
-    plain = score([toneless(u.text) for u in heard.utterances], [toneless(text) for text in heard.texts], resamples=0)
-    kept = {key: scores[key] for key in ("wer", "wer_interval", "cer", "cer_interval", "interval_unit", "deletions", "words", "utterances")}
-    return kept | {
-        "task": given.task, "base": recognizer.info.id, "method": name, "seed": seed, "lr": lr, "epochs": given.epochs, "cer_without_marks": plain.cer,
-        "trained": 0 if frozen else done["trained_parameters"], "head": done["head_parameters"], "steps": done["steps"],
-        "dev": done["dev"] and done["dev"]["best"], "rate": done["utterances_per_second"], "minutes": seconds / 60,
-        "threads": torch.get_num_threads(), "date": datetime.now(UTC).date().isoformat(),
+    if not (frozen and given.init_head is not None):
+        options = TrainingOptions(**given.length, loss="ctc", seed=seed, lr=1e-12 if frozen else lr, head_lr=given.head_lr, precision=given.precision,
+                                  dev_every=given.dev_every, dev_utterances=given.dev_utterances)  # fmt: skip
+        kind = "lora" if frozen else name
+        done = finetune(
+            recognizer, train, method=kind, where=f"{given.where or method(kind).where},-decoder", lang=lang, name="measured", options=options,
+            settings=given.settings.get(name, {}), check_nonspeech=False, record=False,
+            progress=lambda event: print(event, file=sys.stderr) if "Step" not in type(event).__name__ else None,
+        ).to_json()  # fmt: skip
+        lr = rate_used(recognizer, options)
+        about = {"trained": 0 if frozen else done["trained_parameters"], "head": done["head_parameters"], "steps": done["steps"]}
+        about |= {"seconds_a_step": done["seconds"] / done["steps"], "utterances_per_second": done["utterances_per_second"]}
+        about |= {"dev": done["dev"] and done["dev"]["measures"]}
+    return score_of(given, recognizer, test, None if not about["steps"] else "measured", lang=lang, seed=seed) | about | {
+        "task": given.task, "base": recognizer.info.id, "method": name, "seed": seed, "used_lr": lr, "head_lr": given.head_lr, "where": given.where,
+        "init_head": given.init_head is not None, "minutes": (time.monotonic() - began) / 60, "threads": torch.get_num_threads(),
+        "date": datetime.now(UTC).date().isoformat(),
     }  # fmt: skip
 
 
+def some_speakers(corpus: Corpus, count: int | None) -> Corpus:
+    """All that `count` of the speakers say, the same ones in every call."""
+    if count is None or count >= len(corpus.speakers):
+        return corpus
+    chosen = set(random.Random(0).sample(corpus.speakers, count))
+    return corpus.filter(lambda utterance: utterance.speaker in chosen)
+
+
+def rate_used(recognizer: Recognizer, options: TrainingOptions) -> float:
+    """The peak rate of the run: the one that was asked for, or the method's own."""
+    adapter = recognizer.adapters["measured"]
+    return learning_rate(adapter.method, options, config=adapter.config, width=recognizer.base.config.d_model)
+
+
+def score_of(given: Measured, recognizer: Recognizer, test: Corpus, name: str | None, *, lang: str, seed: int) -> dict[str, Any]:
+    """Error rates on speakers nobody was trained on, by the head that goes with adapter `name` (None: by the head to start from)."""
+    spoken = Corpus([replace(one, lang=lang) for one in test], name=test.name)
+    found = evaluate(recognizer, spoken, adapters=[name] if name else [], base=name is None, context="auto", seed=seed,
+                     options=Options(beams=given.beams, ctc_weight=1.0), autocast=given.precision != "no" and has_bf16(recognizer.device))  # fmt: skip
+    scores, heard = found.systems[0].score.to_json(), found.systems[0].transcripts
+    plain = score([toneless(u.text) for u in heard.utterances], [toneless(text) for text in heard.texts], resamples=0)
+    kept = {key: scores[key] for key in ("wer", "wer_interval", "cer", "cer_interval", "interval_unit", "deletions", "words", "utterances")}
+    return kept | {"cer_without_marks": plain.cer}
+
+
 def table(rows: list[dict[str, Any]]) -> str:
-    lines = ["| task | method | trained | rate | seed | WER (95 % interval) | CER (95 % interval) | CER without marks | dev WER | minutes |", "|" + "---|" * 10]
+    heads = "task", "method", "trained", "rate", "seed", "steps", "s a step", "CER (95 % interval)", "CER without marks", "WER (95 % interval)"
+    lines = [f"| {' | '.join(heads)} |", "|" + "---|" * len(heads)]
     for row in rows:
-        low_high = ["–".join(f"{100 * x:.1f}" for x in row[key]) for key in ("wer_interval", "cer_interval")]
-        lines.append(
-            f"| {row['task']} | `{row['method']}` | {row['trained']:,} | {row['lr'] or 'default'} | {row['seed']} | {100 * row['wer']:.1f} % ({low_high[0]}) | "
-            f"{100 * row['cer']:.1f} % ({low_high[1]}) | {100 * row['cer_without_marks']:.1f} % | {100 * (row['dev'] or 0):.1f} % | {row['minutes']:.1f} |"
-        )
+        cer, wer = (f"{100 * row[key]:.1f} % ({'–'.join(f'{100 * x:.1f}' for x in row[f'{key}_interval'])})" for key in ("cer", "wer"))
+        rate, pace = (f"{row['used_lr']:g}", f"{row['seconds_a_step']:.2f}") if row["steps"] else ("–", "–")
+        called = f"`{row['method']}`" + (f" at {row['where']}" if row["where"] else "")
+        cells = row["task"], called, f"{row['trained']:,}", rate, row["seed"], row["steps"], pace, cer, f"{100 * row['cer_without_marks']:.1f} %", wer
+        lines.append(f"| {' | '.join(map(str, cells))} |")
     return "\n".join(lines)
 
 
@@ -118,20 +179,29 @@ def main() -> None:
     parser.add_argument("--precision", default="auto")
     parser.add_argument("--threads", type=int)
     parser.add_argument("--out", type=Path, help="JSON lines; runs that stand there are not repeated")
-    given = parser.parse_args()
-    if given.threads:
-        torch.set_num_threads(given.threads)
-    rows = [json.loads(line) for line in given.out.read_text().splitlines()] if given.out and given.out.exists() else []
-    done = {(row["task"], row["method"], row["seed"], row["lr"], row["epochs"]) for row in rows}
-    rates = [None] if given.lr is None else [float(rate) for rate in given.lr.split(",")]
-    for name, seed, lr in itertools.product(given.methods.split(","), map(int, given.seeds.split(",")), rates):
-        if (given.task, name, seed, lr, given.epochs) in done:
+    parser.add_argument("--init-head", type=Path, help="a head of ctc_start.py that every run starts from")
+    parser.add_argument("--steps", type=int, help="instead of --epochs")
+    parser.add_argument("--test-speakers", type=int, help="measure on so many whole speakers; default: all")
+    parser.add_argument("--dev-every", type=int, help="steps between looks at development data; default: eight looks")
+    parser.add_argument("--dev-utterances", type=int, default=200)
+    args = parser.parse_args()
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    length = {"steps": args.steps} if args.steps else {"epochs": args.epochs}
+    given = Measured(args.base, args.task, args.speech, args.where, json.loads(args.settings), args.init_head, length, args.head_lr, args.beams, args.precision,
+                     args.test_speakers, args.dev_every, args.dev_utterances)  # fmt: skip
+    rows = [json.loads(line) for line in args.out.read_text().splitlines()] if args.out and args.out.exists() else []
+    done = {row.get("key") for row in rows}
+    rates = [None] if args.lr is None else [float(rate) for rate in args.lr.split(",")]
+    for name, seed, lr in itertools.product(args.methods.split(","), map(int, args.seeds.split(",")), rates):
+        key = given.key(name, seed, lr)
+        if key in done:
             continue
-        rows.append(run(given, name, seed, lr))
+        rows.append({"key": key} | run(given, name, seed, lr))
         print(json.dumps(rows[-1]), file=sys.stderr, flush=True)
-        if given.out:
-            given.out.parent.mkdir(parents=True, exist_ok=True)
-            with given.out.open("a") as file:
+        if args.out:
+            args.out.parent.mkdir(parents=True, exist_ok=True)
+            with args.out.open("a") as file:
                 file.write(json.dumps(rows[-1]) + "\n")
     print(table(rows))
 
