@@ -41,7 +41,7 @@ from asrpeft.training.examples import Examples
 from asrpeft.training.precision import autocast
 
 DEV_SHARE = 0.1  # as `finetune`
-LOOKS = 20
+EVALUATIONS = 20
 RIDGE = 1e-3  # of the largest eigenvalue: directions that hardly vary are not blown up
 
 
@@ -49,13 +49,14 @@ RIDGE = 1e-3  # of the largest eigenvalue: directions that hardly vary are not b
 class States:
     """Encoder states of utterances, one after another.
 
-    Attributes: frames: (all frames, dim) half precision; starts, lengths: where each utterance lies; texts: what was said.
+    Attributes: frames: (all frames, dim) half precision; starts, lengths: where each utterance lies; texts: what was said, speakers: by whom.
     """
 
     frames: np.ndarray
     starts: np.ndarray
     lengths: np.ndarray
     texts: tuple[str, ...]
+    speakers: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.texts)
@@ -65,25 +66,43 @@ class States:
         return torch.from_numpy(self.frames[self.starts[row] : self.starts[row] + self.lengths[row]].astype(np.float32))
 
 
+def kept_states(path: Path) -> States | None:
+    """What `write_states` wrote; None where it has not."""
+    facts = path.with_suffix(".json")
+    if not facts.is_file():
+        return None
+    kept = json.loads(facts.read_text(encoding="utf-8"))
+    lengths = np.array(kept["lengths"])
+    return States(np.load(path.with_suffix(".npy"), mmap_mode="r"), np.cumsum(lengths) - lengths, lengths, tuple(kept["texts"]), tuple(kept["speakers"]))
+
+
+def write_states(path: Path, frames: Sequence[np.ndarray], texts: Sequence[str], speakers: Sequence[str]) -> States:
+    """Keep states of utterances, each (frames, dim), in `path`.npy and `path`.json."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    np.save(path.with_suffix(".npy"), np.concatenate(list(frames)))
+    facts = {"lengths": [len(one) for one in frames], "texts": list(texts), "speakers": list(speakers)}
+    path.with_suffix(".json").write_text(json.dumps(facts), encoding="utf-8")  # last: it says that the array is whole
+    found = kept_states(path)
+    assert found is not None
+    return found
+
+
 @torch.no_grad()
-def heard(recognizer: Recognizer, corpus: Corpus, *, lang: str, epochs: Sequence[int | None], seed: int, path: Path, seconds: float = 60.0) -> States:
+def heard(recognizer: Recognizer, corpus: Corpus, *, lang: str, epochs: Sequence[int | None], seed: int, path: Path, rows: int = 12) -> States:
     """The frozen encoder's states of the corpus, in each of `epochs` as a run with `seed` hears it (None: as it was recorded).
 
-    Kept in `path`.npy and `path`.json: where they are there, they are read.
+    Where they are kept at `path`, they are read.
     """
-    facts = path.with_suffix(".json")
-    if facts.is_file():
-        kept = json.loads(facts.read_text(encoding="utf-8"))
-        return States(np.load(path.with_suffix(".npy"), mmap_mode="r"), np.array(kept["starts"]), np.array(kept["lengths"]), tuple(kept["texts"]))
-    options = TrainingOptions(seed=seed, loss="ctc", nonspeech_share=0.0)
-    examples = Examples.for_training(corpus, recognizer, prompt=recognizer.prompt(lang=lang), options=options)
+    if (kept := kept_states(path)) is not None:
+        return kept
+    augmentation = TrainingOptions(seed=seed).augmentation()
+    examples = Examples(corpus, recognizer, prompt=recognizer.prompt(lang=lang), context="auto", seed=seed, augmentation=augmentation)
     frames: list[np.ndarray] = []
     texts: list[str] = []
     for epoch in epochs:
-        rows = sorted(range(len(examples)), key=lambda row: examples.corpus[row].duration)
-        size = max(1, int(seconds / max(1.0, max(u.duration for u in examples.corpus) / 2)))
-        for first in range(0, len(rows), size):
-            batch, _ = examples.batch(rows[first : first + size], epoch)
+        order = sorted(range(len(examples)), key=lambda row: examples.corpus[row].duration)
+        for first in range(0, len(order), rows):
+            batch, _ = examples.batch(order[first : first + rows], epoch)
             if batch is None:
                 continue
             with autocast("auto", recognizer.device, recognizer.dtype):
@@ -91,12 +110,7 @@ def heard(recognizer: Recognizer, corpus: Corpus, *, lang: str, epochs: Sequence
             for states, n, text in zip(encoded.states, batch.speech.tolist(), batch.texts):
                 frames.append(states[:n].float().cpu().numpy().astype(np.float16))
                 texts.append(text)
-    lengths = np.array([len(one) for one in frames])
-    found = States(np.concatenate(frames), np.cumsum(lengths) - lengths, lengths, tuple(texts))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    np.save(path.with_suffix(".npy"), found.frames)
-    facts.write_text(json.dumps({"starts": found.starts.tolist(), "lengths": lengths.tolist(), "texts": texts}), encoding="utf-8")
-    return found
+    return write_states(path, frames, texts, [""] * len(texts))
 
 
 def whitening(states: States, *, most: int = 200_000, seed: int = 0) -> tuple[Tensor, Tensor]:
@@ -116,7 +130,7 @@ def whitened(states: States, e: Tensor, m: Tensor, *, chunk: int = 20_000) -> St
 
 
 def learn(states: States, dev: States, vocabulary: Sequence[str], *, steps: int, lr: float, batch: int, seed: int) -> tuple[CTCHead, dict[str, Any]]:
-    """The head whose greedy CER on `dev` was lowest at twenty looks, and (step, CER) of each."""
+    """The head whose greedy CER on `dev` was lowest at twenty evaluations, and (step, CER) of each."""
     torch.manual_seed(seed)
     e, m = whitening(states, seed=seed)
     head = CTCHead(states.frames.shape[1], vocabulary)
@@ -125,7 +139,7 @@ def learn(states: States, dev: States, vocabulary: Sequence[str], *, steps: int,
     fit = [row for row in range(len(states)) if labels[row] and frames_needed(labels[row]) <= states.lengths[row]]
     white = whitened(states, e, m)
     optimizer = torch.optim.Adam([weight, bias], lr=lr, betas=(0.9, 0.98))
-    order, looks, best = np.random.default_rng(seed), [], (float("inf"), head.state_dict())
+    order, found, best = np.random.default_rng(seed), [], (float("inf"), head.state_dict())
     for step in range(steps):
         rows = order.choice(fit, batch, replace=False)
         logits = F.linear(torch.nn.utils.rnn.pad_sequence([white.of(row) for row in rows]), weight, bias)
@@ -137,16 +151,16 @@ def learn(states: States, dev: States, vocabulary: Sequence[str], *, steps: int,
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-        if (step + 1) % max(1, steps // LOOKS) == 0:
+        if (step + 1) % max(1, steps // EVALUATIONS) == 0:
             with torch.no_grad():
                 head.weight.copy_(weight @ e)
                 head.bias.copy_(bias - head.weight @ m)
             cer = character_errors(head, dev)
-            looks.append((step + 1, cer))
+            found.append((step + 1, cer))
             if cer < best[0]:
                 best = (cer, {name: tensor.clone() for name, tensor in head.state_dict().items()})
     head.load_state_dict(best[1])
-    return head, {"looks": looks, "dev_cer": best[0]}
+    return head, {"evaluations": found, "dev_cer": best[0]}
 
 
 @torch.no_grad()

@@ -18,6 +18,7 @@ import json
 import math
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -32,8 +33,12 @@ from asrpeft.errors import Failure
 from asrpeft.methods import configure, method, names
 from asrpeft.recognizer import Recognizer
 from asrpeft.training import TrainingOptions, train
+from asrpeft.training.choice import Choice
+from asrpeft.training.examples import TrainingData
 from scripts.bench.ctc_start import DEV_SHARE, read_head
 from scripts.bench.real_encoder import TASKS, part
+from scripts.bench.upper import Task as UpperTask
+from scripts.bench.upper import Upper
 
 HIGHEST = 1.0
 MOST_RUNS = 7  # of a method on a base
@@ -96,8 +101,9 @@ class Sweep:
             adapter.ctc = CTCHead.for_texts(self.recognizer.base.config.d_model, texts, like=self.head or self.recognizer.ctc)
         began, losses = time.monotonic(), []
         try:
-            done = train(self.recognizer, "tried", self.train, prompt=self.recognizer.prompt(lang=self.lang), options=options, dev=self.dev, keep="last")
-            losses = [score for _, score in done.looks]
+            data = TrainingData(self.train, self.recognizer.prompt(lang=self.lang))
+            done = train(self.recognizer, "tried", data, options=options, choice=Choice(dev=self.dev, keep="last"))
+            losses = [score for _, score in done.evaluations]
         except Failure:
             pass  # it diverged
         finally:
@@ -106,37 +112,50 @@ class Sweep:
         return {"dev_loss": losses[-1] if finite else None, "seconds": round(time.monotonic() - began, 1), "trained": adapter.trained_parameters()}
 
 
+def upper_run(task: UpperTask, given: argparse.Namespace) -> Run:
+    """As `Sweep.run`, in the upper layers alone."""
+
+    def run(name: str, lr: float) -> dict[str, Any]:
+        began = time.monotonic()
+        found = task.measured(name, lr=lr or None, seed=given.seed, steps=given.steps if lr else 0, batch=given.batch, head_lr=given.head_lr, only_loss=True)
+        return {"dev_loss": found["dev_loss"], "seconds": round(time.monotonic() - began, 1), "trained": found["trained"]}
+
+    return run
+
+
 def default_rate(name: str, width: int) -> float:
     return method(name).rate(configure(method(name), {}), width)
 
 
-def search(sweep: Sweep, name: str, rows: list[dict[str, Any]], keep: Any) -> None:
-    """Run what is missing of one method's search."""
-    base, width = sweep.recognizer.info.id, sweep.recognizer.base.config.d_model
-    about = {"base": base, "width": width, "data": sweep.train.name, "loss": sweep.loss, "steps": sweep.steps, "seed": sweep.seed, "method": name}
+Run = Callable[[str, float], dict[str, Any]]  # (method, rate; 0: nothing is learned) → `dev_loss`, `seconds`, `trained`
+
+
+def search(run: Run, about: dict[str, Any], rows: list[dict[str, Any]], keep: Callable[[dict[str, Any]], None]) -> None:
+    """Run what is missing of one method's search. `about`: what tells its runs from others in the file of results."""
+    name = about["method"]
     if name == NOTHING:
         if not any(all(row.get(key) == value for key, value in about.items()) for row in rows):
-            keep(about | {"lr": 0.0, "default": 0.0} | sweep.run("bitfit", 0.0) | {"trained": 0})
+            keep(about | {"lr": 0.0, "default": 0.0} | run("bitfit", 0.0) | {"trained": 0})
         return
-    default = default_rate(name, width)
+    default = default_rate(name, about["width"])
     while True:
         found = {nearest(row["lr"]): math.inf if row["dev_loss"] is None else row["dev_loss"]
                  for row in rows if all(row.get(key) == value for key, value in about.items())}  # fmt: skip
         place = next_rate(found, nearest(default))
         if place is None:
             return
-        keep(about | {"lr": grid(place), "default": default} | sweep.run(name, grid(place)) | {"date": datetime.now(UTC).date().isoformat()})
+        keep(about | {"lr": grid(place), "default": default} | run(name, grid(place)) | {"date": datetime.now(UTC).date().isoformat()})
 
 
 def table(rows: list[dict[str, Any]]) -> str:
     """A row a method, a column a base: all rates with their dev losses, the best one in bold."""
-    bases = list(dict.fromkeys((row["base"].rstrip("/").split("/")[-1], row["width"], row["loss"]) for row in rows))
+    bases = list(dict.fromkeys((row["base"], row["width"], row["loss"]) for row in rows))
     lines = ["| method | " + " | ".join(f"`{base}`, width {width}, {loss}: best rate | dev loss by rate" for base, width, loss in bases) + " |",
              "|" + "---|" * (1 + 2 * len(bases))]  # fmt: skip
     for name in sorted({row["method"] for row in rows}, key=lambda name: (name != NOTHING, name)):
         cells = []
         for base, width, loss in bases:
-            own = [r for r in rows if (r["method"], r["width"], r["loss"]) == (name, width, loss) and r["base"].rstrip("/").endswith(base)]
+            own = [r for r in rows if (r["method"], r["base"], r["width"], r["loss"]) == (name, base, width, loss)]
             own.sort(key=lambda row: row["lr"])
             best = min((r for r in own if r["dev_loss"] is not None), key=lambda row: row["dev_loss"], default=None)
             told = [f"{row['lr']:g} {'diverges' if row['dev_loss'] is None else format(row['dev_loss'], '.3f')}" for row in own]
@@ -159,6 +178,9 @@ def main() -> None:
     parser.add_argument("--head-lr", type=float, default=1e-3)
     parser.add_argument("--steps", type=int, default=30)
     parser.add_argument("--batch-seconds", type=float, default=60.0)
+    parser.add_argument("--upper", type=int, default=0, help="adapters in so many upper layers of the encoder, the lower ones computed once (CTC)")
+    parser.add_argument("--cache", type=Path, help="folder for the lower layers' states; default: beside --init-head")
+    parser.add_argument("--batch", type=int, default=12, help="utterances a step with --upper")
     parser.add_argument("--dev", type=int, default=60, help="utterances of unheard speakers that judge")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int)
@@ -169,6 +191,8 @@ def main() -> None:
         return
     if given.base is None or given.speech is None:
         parser.error("give a base and --speech DIR (or --tables FILE…)")
+    if given.upper and (given.loss != "ctc" or given.init_head is None):
+        parser.error("--upper goes with --loss ctc and --init-head FILE")
     if given.threads:
         torch.set_num_threads(given.threads)
     rows = [json.loads(line) for line in given.out.read_text(encoding="utf-8").splitlines()] if given.out and given.out.exists() else []
@@ -184,11 +208,21 @@ def main() -> None:
     recognizer, task = load(given.base), TASKS[given.task]
     learning, dev = part(task, given.speech, "train").split_by_speaker(DEV_SHARE, given.seed)
     head = read_head(given.init_head) if given.init_head else None
-    sweep = Sweep(recognizer, learning, dev.shuffle(given.seed)[: given.dev], head, given.lang or (task.lang if recognizer.multilingual else "en"),
-                  given.loss, given.steps, given.head_lr, given.batch_seconds, given.seed)  # fmt: skip
+    dev = dev.shuffle(given.seed)[: given.dev]
+    if given.upper:
+        upper = Upper(recognizer, given.upper)
+        folder = given.cache or given.init_head.parent
+        states = [upper.heard(corpus, epochs, seed=given.seed, path=folder / f"upper{given.upper}-{what}")
+                  for what, corpus, epochs in (("train", learning, (0, 1)), (f"dev{len(dev)}", dev, (None,)))]  # fmt: skip
+        run = upper_run(UpperTask(upper, *states, None, head), given)
+    else:
+        run = Sweep(recognizer, learning, dev, head, given.lang or (task.lang if recognizer.multilingual else "en"),
+                    given.loss, given.steps, given.head_lr, given.batch_seconds, given.seed).run  # fmt: skip
+    about = {"base": Path(recognizer.info.id).name, "width": recognizer.base.config.d_model, "task": given.task, "loss": given.loss, "steps": given.steps,
+             "upper": given.upper, "seed": given.seed}  # fmt: skip
     for name in [NOTHING, *(names() if given.methods == "all" else given.methods.split(","))]:
         try:
-            search(sweep, name, rows, keep)
+            search(run, about | {"method": name}, rows, keep)
         except Exception as error:  # a method that cannot be measured so must not cost the others
             print(f"{name}: {type(error).__name__}: {error}", file=sys.stderr, flush=True)
     print(table(rows))

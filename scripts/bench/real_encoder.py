@@ -8,7 +8,9 @@ A character CTC head is trained on the encoder's states together with the adapte
 token table is used, so that a checkpoint without one can be measured. A base without a head writes nothing, so there is no row of
 the base as it comes; `head` is the row with which to compare, the head on the frozen encoder. With --init-head all runs start from one
 head that was learned on the frozen encoder before (`ctc_start.py`), which is then that row: they need not wait a thousand steps
-for the first letters. Without it, the head trains from nothing in each run, and in `head` beside an adapter that cannot move.
+for the first letters. With --upper N besides, adapters lie in the N upper layers of the encoder alone, and what the others give is
+computed once (`upper.py`): a comparison of methods at a fraction of the cost. Without a head to start from, it trains from nothing in
+each run, and in `head` beside an adapter that cannot move.
 DIR holds speechocean762/{train,test}.parquet (Zhang et al., 2021, arXiv:2104.01378; tasks `children`, `adults`) and
 mboshi/{train,test}.parquet (Godard et al., 2018, arXiv:1710.03501). Each run is a line of JSON in --out, from which a later
 call goes on; the table at the end is Markdown. Intervals are over speakers where there are ten, else over utterances.
@@ -41,7 +43,7 @@ from asrpeft.scoring import score
 from asrpeft.training import TrainingOptions
 from asrpeft.training.optimizer import learning_rate
 from asrpeft.training.precision import has_bf16
-from scripts.bench.ctc_start import read_head
+from scripts.bench.ctc_start import DEV_SHARE, read_head
 
 HEAD = "head"  # not a method: the CTC head alone
 
@@ -120,7 +122,7 @@ def run(given: Measured, name: str, seed: int, lr: float | None) -> dict[str, An
         about |= {"seconds_a_step": done["seconds"] / done["steps"], "utterances_per_second": done["utterances_per_second"]}
         about |= {"dev": done["dev"] and done["dev"]["measures"]}
     return score_of(given, recognizer, test, None if not about["steps"] else "measured", lang=lang, seed=seed) | about | {
-        "task": given.task, "base": recognizer.info.id, "method": name, "seed": seed, "used_lr": lr, "head_lr": given.head_lr, "where": given.where,
+        "task": given.task, "base": Path(recognizer.info.id).name, "method": name, "seed": seed, "used_lr": lr, "head_lr": given.head_lr, "where": given.where,
         "init_head": given.init_head is not None, "minutes": (time.monotonic() - began) / 60, "threads": torch.get_num_threads(),
         "date": datetime.now(UTC).date().isoformat(),
     }  # fmt: skip
@@ -132,6 +134,33 @@ def some_speakers(corpus: Corpus, count: int | None) -> Corpus:
         return corpus
     chosen = set(random.Random(0).sample(corpus.speakers, count))
     return corpus.filter(lambda utterance: utterance.speaker in chosen)
+
+
+def upper_task(given: Measured, count: int) -> Any:
+    """What `--upper` needs once for all runs: the lower layers' states of training, development and test speech."""
+    from scripts.bench.upper import Task as UpperTask
+    from scripts.bench.upper import Upper
+
+    task, recognizer = TASKS[given.task], load(given.base)
+    learning, dev = part(task, given.speech, "train").split_by_speaker(DEV_SHARE, 0)
+    test = some_speakers(part(task, given.speech, "test"), given.test_speakers)
+    wanted = ("train", learning, (0, 1)), ("dev60", dev.shuffle(0)[:60], (None,)), (f"test{given.test_speakers or ''}", test, (None,))
+    upper, folder = Upper(recognizer, count), Path(given.init_head).parent
+    return UpperTask(upper, *(upper.heard(corpus, epochs, seed=0, path=folder / f"upper{count}-{what}") for what, corpus, epochs in wanted),
+                     read_head(given.init_head))  # fmt: skip
+
+
+def upper_run(given: Measured, task: Any, name: str, seed: int, lr: float | None, *, batch: int) -> dict[str, Any]:
+    """As `run`, in the upper layers alone."""
+    frozen, began = name == HEAD, time.monotonic()
+    found = task.measured("bitfit" if frozen else name, lr=lr, seed=seed, steps=0 if frozen else given.length["steps"], batch=batch, head_lr=given.head_lr,
+                          where=given.where, settings=given.settings.get(name))  # fmt: skip
+    found |= {"trained": 0} if frozen else {}
+    return found | {
+        "task": given.task, "base": Path(given.base).name, "method": name, "seed": seed, "head_lr": given.head_lr, "where": given.where, "init_head": True,
+        "upper": task.upper.count, "batch": batch, "minutes": (time.monotonic() - began) / 60, "threads": torch.get_num_threads(),
+        "date": datetime.now(UTC).date().isoformat(),
+    }  # fmt: skip
 
 
 def rate_used(recognizer: Recognizer, options: TrainingOptions) -> float:
@@ -182,9 +211,13 @@ def main() -> None:
     parser.add_argument("--init-head", type=Path, help="a head of ctc_start.py that every run starts from")
     parser.add_argument("--steps", type=int, help="instead of --epochs")
     parser.add_argument("--test-speakers", type=int, help="measure on so many whole speakers; default: all")
-    parser.add_argument("--dev-every", type=int, help="steps between looks at development data; default: eight looks")
+    parser.add_argument("--dev-every", type=int, help="steps between evaluations on development data; default: eight evaluations")
     parser.add_argument("--dev-utterances", type=int, default=200)
+    parser.add_argument("--upper", type=int, default=0, help="adapters in so many upper layers, the lower ones computed once; with --init-head and --steps")
+    parser.add_argument("--batch", type=int, default=12, help="utterances a step with --upper")
     args = parser.parse_args()
+    if args.upper and not (args.steps and args.init_head):
+        parser.error("--upper goes with --steps N and --init-head FILE")
     if args.threads:
         torch.set_num_threads(args.threads)
     length = {"steps": args.steps} if args.steps else {"epochs": args.epochs}
@@ -192,12 +225,14 @@ def main() -> None:
                      args.test_speakers, args.dev_every, args.dev_utterances)  # fmt: skip
     rows = [json.loads(line) for line in args.out.read_text().splitlines()] if args.out and args.out.exists() else []
     done = {row.get("key") for row in rows}
+    upper = None
     rates = [None] if args.lr is None else [float(rate) for rate in args.lr.split(",")]
     for name, seed, lr in itertools.product(args.methods.split(","), map(int, args.seeds.split(",")), rates):
-        key = given.key(name, seed, lr)
+        key = given.key(name, seed, lr) + (f" upper {args.upper} batch {args.batch}" if args.upper else "")
         if key in done:
             continue
-        rows.append({"key": key} | run(given, name, seed, lr))
+        upper = upper or (upper_task(given, args.upper) if args.upper else None)
+        rows.append({"key": key} | (run(given, name, seed, lr) if upper is None else upper_run(given, upper, name, seed, lr, batch=args.batch)))
         print(json.dumps(rows[-1]), file=sys.stderr, flush=True)
         if args.out:
             args.out.parent.mkdir(parents=True, exist_ok=True)

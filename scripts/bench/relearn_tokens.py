@@ -80,10 +80,11 @@ def synthesized(n: int, seed: int) -> Iterator[Clip]:
 
 def recorded(recognizer: Recognizer, corpus: Corpus, epoch: int | None, seed: int) -> Iterator[Clip]:
     """A corpus as training hears it in `epoch`; None: as it was recorded."""
-    examples = Examples.for_training(corpus, recognizer, prompt=recognizer.prompt(lang="en"), options=TrainingOptions(seed=seed))
+    augmentation = None if epoch is None else TrainingOptions(seed=seed).augmentation()
+    examples = Examples(corpus, recognizer, prompt=recognizer.prompt(lang="en"), context="auto", seed=seed, augmentation=augmentation)
     for row, utterance in enumerate(examples.corpus):
         samples = examples.samples(row)
-        changed = samples if epoch is None or examples.augmentation is None else examples.augmentation.samples(samples, utterance.id, epoch)
+        changed = samples if augmentation is None or epoch is None else augmentation.samples(samples, utterance.id, epoch)
         yield np.asarray(changed, np.float32), utterance.text
 
 
@@ -266,7 +267,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=2000)
     parser.add_argument("--batch", type=int, default=48)
     parser.add_argument("--lr", type=float, default=8e-3)
-    parser.add_argument("--save", type=int, default=50, help="steps between looks at held-out speech, each with a save")
+    parser.add_argument("--save", type=int, default=50, help="steps between evaluations on held-out speech, each with a save")
     parser.add_argument("--test", type=int, default=200, help="utterances of unheard adults to transcribe at the end; 0 for none")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int)

@@ -4,7 +4,9 @@ import math
 
 import pytest
 
-from scripts.bench.rates import HIGHEST, MOST_RUNS, grid, nearest, next_rate, table
+from scripts.bench.rates import HIGHEST, MOST_RUNS, Sweep, grid, nearest, next_rate, search, table
+from tests.bases import tiny_recognizer
+from tests.training.tones import tones
 
 
 def searched(loss, start: int) -> dict[int, float]:
@@ -38,7 +40,28 @@ def test_no_rate_above_the_highest_is_tried_and_the_search_ends():
 
 def test_the_table_marks_the_best_rate_of_each_base():
     rows = [
-        {"base": "some/tiny", "width": 384, "loss": "ctc", "method": "lora", "lr": lr, "dev_loss": loss}
-        for lr, loss in ((1e-3, 2.0), (3e-3, 1.5), (1e-2, None))
+        {"base": "tiny", "width": 384, "loss": "ctc", "method": "lora", "lr": lr, "dev_loss": loss} for lr, loss in ((1e-3, 2.0), (3e-3, 1.5), (1e-2, None))
     ]
     assert "| `lora` | 0.003 | 0.001 2.000, **0.003 1.500**, 0.01 diverges |" in table(rows)
+
+
+@pytest.mark.parametrize("loss", ["ctc", "ce"])
+def test_a_run_of_a_sweep_tells_the_loss_it_ends_with_and_leaves_no_adapter(loss):
+    recognizer, corpus = tiny_recognizer(0), tones(8, speakers=4)
+    sweep = Sweep(recognizer, corpus[:6], corpus[6:], None, "en", loss, 4, 1e-2, 10.0, 0)
+    start, fast = sweep.run("lora", 0.0), sweep.run("lora", 3e-2)
+    assert fast["dev_loss"] < start["dev_loss"] and fast["trained"] > 0 and not list(recognizer.adapters.names())
+
+
+def test_a_sweep_goes_on_from_what_stands_in_the_file():
+    asked = []
+
+    def run(name: str, lr: float) -> dict:
+        asked.append(lr)
+        return {"dev_loss": abs(math.log(lr / 3e-3)), "seconds": 0.0, "trained": 1}
+
+    about, rows = {"base": "tiny", "width": 384, "loss": "ctc", "steps": 30, "seed": 0, "method": "lora"}, []
+    search(run, about, rows, rows.append)
+    first = list(asked)
+    search(run, about, rows, rows.append)
+    assert asked == first and {1e-3, 3e-3, 1e-2} <= set(first)
