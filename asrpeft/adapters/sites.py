@@ -17,6 +17,7 @@ from asrpeft.adapters.attention import PrefixSource, watch
 from asrpeft.adapters.routing import Ambient, Route, Term
 from asrpeft.errors import BadInput, BadRoute, CannotMerge
 from asrpeft.methods.base import LayerAdapter
+from asrpeft.methods.change_cache import CHANGES, tensors_of
 from asrpeft.methods.inputs import Inputs, current
 from asrpeft.methods.layers import Layer
 
@@ -134,12 +135,14 @@ class EditSite(Site):
             edited = piece.edit_input(edited, self.layer)
         return edited.to(x.dtype)  # as in `_apply`: nothing that follows may widen
 
-    def _apply(self, x: Read, y: Tensor, how: Callable[[LayerAdapter], Callable]) -> Tensor:
+    def _apply(self, x: Read, y: Tensor, how: Callable[[LayerAdapter], Callable], *, on_layer: bool = False) -> Tensor:
         made: Tensor | None = None
         for terms, rows in self._here(self.ambient.call.route, len(y), y.device):
             own_x, own_y = (x, y) if rows is None else (_rows_of(x, rows), y[rows])
             with self._knowing(terms, y, rows):
-                if _single(terms):
+                if on_layer and isinstance(own_x, Tensor) and self._rounds(terms, own_x):
+                    own_y = self.layer.replaced(own_x, *self._whole(terms, own_x))
+                elif _single(terms):
                     for piece in terms[0][0]:
                         own_y = how(piece)(own_x, own_y, self.layer)
                 else:
@@ -152,6 +155,13 @@ class EditSite(Site):
             made = y.clone() if made is None else made  # one copy, however many adapters the rows are spread over
             made.index_copy_(0, rows, own_y)
         return y if made is None else made
+
+    def _rounds(self, terms: list[Pieces], x: Tensor) -> bool:
+        """Whether rows get a weight of their own, `_whole`, in place of what the frozen one and the pieces give."""
+        return False
+
+    def _whole(self, terms: list[Pieces], x: Tensor) -> tuple[Tensor, Tensor | None]:
+        raise NotImplementedError
 
     def _sum(self, terms: list[Pieces], x: Read, y: Tensor, how: Callable[[LayerAdapter], Callable]) -> Tensor:
         """y + Σ weight · (what the adapter makes of the frozen layer alone − y): no adapter sees another's change, so their
@@ -187,18 +197,51 @@ class WeightSite(EditSite):
     def _before(self, module: nn.Module, args: tuple) -> tuple:
         x = args[0]
         for terms, rows in self._here(self.ambient.call.route, len(x), x.device):
-            if not _single(terms):
-                continue  # the input that one adapter of a sum edits is not the others': see `_sum`
+            if not _single(terms) or self._rounds(terms, x):
+                continue  # the input that one adapter of a sum edits is not the others': see `_sum`; a whole weight has all in it
             with self._knowing(terms, x, rows):
                 edited = self._edited(terms[0][0], x if rows is None else x[rows])
             x = edited if rows is None else x.index_copy(0, rows, edited)
         return (x, *args[1:])
 
     def _after(self, module: nn.Module, args: tuple, kwargs: dict, y: Tensor) -> Tensor:
-        return self._apply(self.layer.input(args, kwargs), y, lambda piece: piece)
+        return self._apply(self.layer.input(args, kwargs), y, lambda piece: piece, on_layer=True)
 
     def _after_head(self, module: nn.Module, args: tuple, logits: Tensor) -> Tensor:
         return self._apply(args[0], logits, lambda piece: piece.head if _on_head(piece) else _unchanged)
+
+    # -- half precision ----------------------------------------------------------------------------------------------
+    def _rounds(self, terms, x):
+        """In half precision, where no gradient is wanted, rows get W' = W + ΔW made in float32 and rounded once, as merging does it,
+        in place of the sum of what W and ΔW give, each rounded by itself. It depends on nothing but the row's own adapters, so a row
+        is what it is alone; and routed is merged to the last bit."""
+        weight = getattr(self.layer.module, "weight", None)
+        if torch.is_grad_enabled() or torch.compiler.is_compiling() or self.layer.kind not in _ROUNDED or _computed_in(self.layer, x) not in _HALF:
+            return False
+        plain = type(weight) in (Tensor, nn.Parameter)  # a quantized one is merged into by nobody, and would be as large as it was
+        return plain and all(piece.mergeable and piece.changes_weights() and not piece.training for pieces, _ in terms for piece in pieces)
+
+    def _whole(self, terms, x):
+        """(W', b') in the precision that the layer computes in."""
+        pieces = [piece for own, _ in terms for piece in own]
+        of = [tensor for piece in pieces for tensor in (*tensors_of(piece), *tensors_of(piece.pool))] + self.layer.tensors()
+        dtype = _computed_in(self.layer, x)
+
+        def make() -> tuple[Tensor, Tensor | None]:
+            w, b = self._folded(terms)
+            own = self.layer.matrix.dtype  # merging writes it so; autocast rounds what was written
+            return w.to(own).to(dtype), None if b is None else b.to(own).to(dtype)
+
+        return CHANGES.get(pieces, of, dtype, make, what=("whole", tuple(weight for own, weight in terms for _ in own)))
+
+    def _folded(self, terms: list[Pieces]) -> tuple[Tensor, Tensor | None]:
+        """The weight and bias with what these adapters do in them, in float32 or wider, whatever autocast is."""
+        w, b = self.layer.wide()
+        with torch.autocast(w.device.type, enabled=False):
+            if _single(terms):
+                return self._merged(terms[0][0], w, b)
+            own = [(*self._merged(pieces, w, b), weight) for pieces, weight in terms]
+        return w + sum(weight * (new - w) for new, _, weight in own), None if b is None else b + sum(weight * (new - b) for _, new, weight in own)
 
     def mergeable(self, name):
         if not self.layer.writable:
@@ -213,16 +256,7 @@ class WeightSite(EditSite):
         super().merge(name, terms)
         if not self.backup:
             self.backup = [tensor.clone() for tensor in self.layer.tensors()]
-        # In float32 at least, then one rounding to the base's dtype.
-        wide = torch.promote_types(self.layer.matrix.dtype, torch.float32)
-        w = self.layer.matrix.to(wide)
-        b = None if self.layer.bias is None else self.layer.bias.to(wide)
-        held = self.of(terms or ((name, 1.0),))
-        if _single(held):
-            w, b = self._merged(held[0][0], w, b)
-        else:
-            own = [(*self._merged(pieces, w, b), weight) for pieces, weight in held]
-            w, b = w + sum(weight * (new - w) for new, _, weight in own), None if b is None else b + sum(weight * (new - b) for _, new, weight in own)
+        w, b = self._folded(self.of(terms or ((name, 1.0),)))  # in float32 at least, then one rounding to the base's dtype
         self.layer.write(w, b)
         self.merged = (*self.merged, name)
 
@@ -237,6 +271,19 @@ class WeightSite(EditSite):
         for tensor, kept in zip(self.layer.tensors(), self.backup):
             tensor.copy_(kept)
         self.backup, self.merged = [], ()
+
+
+_HALF = (torch.bfloat16, torch.float16)
+_CAST = ("linear", "conv1d")  # kinds of layer whose products autocast rounds
+_ROUNDED = (*_CAST, "norm")  # not tables of tokens, of which an adapter would need one as large: each of its rows is looked up, not summed
+
+
+def _computed_in(layer: Layer, x: Tensor) -> torch.dtype:
+    """The precision in which the frozen layer computes."""
+    device = x.device.type
+    if torch.is_autocast_enabled(device):
+        return torch.get_autocast_dtype(device) if layer.kind in _CAST else torch.float32
+    return layer.module.weight.dtype
 
 
 def _single(terms: list[Pieces]) -> bool:

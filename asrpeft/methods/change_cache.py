@@ -1,4 +1,4 @@
-"""ΔW made once: kept while no gradient is wanted and nothing that it is made of has changed.
+"""ΔW (or, in half precision, the whole W + ΔW, rounded once) made once: kept while no gradient is wanted and nothing that it is made of has changed.
 
 A piece of an adapter asks here for the change it makes to its layer. In training ΔW is part of the graph and made at every
 pass; in evaluation it is kept, so that a hundred decoding steps make it once. What it is made of (the piece's tensors, the
@@ -15,14 +15,15 @@ from __future__ import annotations
 import functools
 import threading
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-Change = tuple[Tensor | None, Tensor | None]  # ΔW (out, in·k) and Δb (out,)
+Change = tuple[Tensor | None, Tensor | None]  # ΔW (out, in·k) and Δb (out,), or W' and b'
+Key = tuple[tuple[int, ...], torch.dtype, Hashable]  # of the pieces that it is made by, what it is
 
 
 @dataclass
@@ -39,15 +40,23 @@ class ChangeCache:
 
     def __init__(self, limit: int):
         self.limit, self.bytes = limit, 0
-        self._entries: dict[tuple[int, torch.dtype], _Entry] = {}
-        self._asked: dict[tuple[int, torch.dtype], int] = {}  # when each was asked for last, kept or not
+        self._entries: dict[Key, _Entry] = {}
+        self._asked: dict[Key, int] = {}  # when each was asked for last, kept or not
         self._alive: dict[int, weakref.ref[Any]] = {}
         self._clock = 0
         self._lock = threading.RLock()  # a piece may be collected, and forgotten, while another is admitted
 
-    def get(self, piece: nn.Module, of: list[Tensor], dtype: torch.dtype, make: Callable[[], Change]) -> Change:
-        """`make()`, or what it gave before if every tensor in `of` is as it was."""
-        key = (id(piece), dtype)
+    def get(
+        self, pieces: nn.Module | Sequence[nn.Module], of: list[Tensor], dtype: torch.dtype, make: Callable[[], Change], *, what: Hashable = None
+    ) -> Change:
+        """`make()`, or what it gave before if every tensor in `of` is as it was.
+
+        Args:
+            pieces: what makes the change; one, or several that do so together.
+            what: tells apart what the same pieces make in the same dtype.
+        """
+        makers = (pieces,) if isinstance(pieces, nn.Module) else tuple(pieces)
+        key = (tuple(map(id, makers)), dtype, what)
         try:
             state = tuple((t.data_ptr(), t._version) for t in of)
         except (RuntimeError, NotImplementedError):  # made in inference mode, or of a kind that has no address
@@ -64,8 +73,9 @@ class ChangeCache:
         with self._lock:
             self._drop(key)
             before, self._asked[key] = self._asked.get(key), self._clock
-            if id(piece) not in self._alive:
-                self._alive[id(piece)] = weakref.ref(piece, functools.partial(self._collected, id(piece)))
+            for piece in makers:
+                if id(piece) not in self._alive:
+                    self._alive[id(piece)] = weakref.ref(piece, functools.partial(self._collected, id(piece)))
             if self._make_room(size, before):
                 self._entries[key] = _Entry(change, state, [t.detach() for t in of], size, self._clock)
                 self.bytes += size
@@ -82,7 +92,7 @@ class ChangeCache:
                 self._drop(key)
         return self.bytes + size <= self.limit
 
-    def _drop(self, key: tuple[int, torch.dtype]) -> None:
+    def _drop(self, key: Key) -> None:
         entry = self._entries.pop(key, None)
         if entry is not None:
             self.bytes -= entry.bytes
@@ -90,7 +100,7 @@ class ChangeCache:
     def _forget(self, piece: int) -> None:
         with self._lock:
             self._alive.pop(piece, None)
-            for key in [key for key in self._asked if key[0] == piece]:
+            for key in [key for key in self._asked if piece in key[0]]:
                 del self._asked[key]
                 self._drop(key)
 

@@ -86,6 +86,12 @@ class Layer:
         """What a layer of this kind with the matrix `w` and no bias gives for `x`: linear in `w`."""
         raise NotImplementedError
 
+    def replaced(self, x: Tensor, w: Tensor, b: Tensor | None) -> Tensor:
+        """What the layer gives for `x` with another matrix and bias in the place of its own: bit for bit what it does once they are
+        written to it."""
+        y = self.run(x, w)
+        return y if b is None else y + self.channels(b)
+
     def gradient(self, x: Tensor, g: Tensor) -> Tensor:
         """The gradient (out, in·k) of a frozen weight: of ⟨g, y⟩, where the layer gave y for x and g is dL/dy."""
         with torch.enable_grad():
@@ -128,6 +134,9 @@ class LinearLayer(Layer):
     def run(self, x, w):
         return F.linear(x, _like(w, x))
 
+    def replaced(self, x, w, b):
+        return F.linear(x, w, b)
+
     def columns(self, x):
         return x.flatten(0, -2)
 
@@ -153,6 +162,10 @@ class Conv1dLayer(Layer):
         conv = self.module
         w = _like(w, x).reshape(w.shape[0], -1, conv.kernel_size[0])
         return F.conv1d(x, w, None, conv.stride, conv.padding, conv.dilation, conv.groups)
+
+    def replaced(self, x, w, b):
+        conv = self.module
+        return F.conv1d(x, w.reshape(conv.weight.shape), b, conv.stride, conv.padding, conv.dilation, conv.groups)
 
     def columns(self, x):
         conv = self.module
@@ -208,6 +221,9 @@ class PositionLayer(EmbeddingLayer):
 
 class NormLayer(Layer):
     kind = "norm"
+
+    def replaced(self, x, w, b):
+        return F.layer_norm(x, self.module.normalized_shape, w[:, 0].contiguous(), b, self.module.eps)
 
     @property
     def matrix(self):
