@@ -11,10 +11,11 @@ import functools
 import itertools
 import math
 import re
+import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from contextvars import ContextVar
+from contextvars import ContextVar, Token
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -121,31 +122,55 @@ class Call:
     recomputing: bool = False  # a checkpointed layer is computed again in the backward pass
 
 
+class _Seen(threading.local):
+    """The call that this thread saw last, where a compiler can see it too: it traces no context variable."""
+
+    def __init__(self):  # once in every thread
+        self.call = Call()
+
+
 class Ambient:
-    """The `Call` in force in this thread of control. A copy of it starts with no route."""
+    """The `Call` in force in this thread of control. A copy of it starts with no route.
+
+    A compiled layer reads the copy that its thread has, which is renewed whenever the call is set, or read by code that is not
+    compiled (`Recognizer.encode` and `decode` read it first). `torch.compile` of a routed layer so gives one graph, without a
+    break, and another one for each route that it meets.
+    """
 
     def __init__(self):
         self._call: ContextVar[Call] = ContextVar("asrpeft_call", default=Call())  # noqa: B039 - a `Call` is frozen
+        self._seen = _Seen()
 
     def __reduce__(self):
         return Ambient, ()
 
     @property
     def call(self) -> Call:
-        return self._call.get()
+        if torch.compiler.is_compiling():
+            return self._seen.call
+        call = self._seen.call = self._call.get()
+        return call
+
+    def _enter(self, call: Call) -> Token[Call]:
+        self._seen.call = call
+        return self._call.set(call)
+
+    def _leave(self, token: Token[Call]) -> None:
+        self._call.reset(token)
+        self._seen.call = self._call.get()
 
     def update(self, **changes) -> None:
         """Change parts of the call until the `with` block that it is made in ends."""
-        self._call.set(replace(self.call, **changes))
+        self._enter(replace(self.call, **changes))
 
     @contextmanager
     def set(self, **changes) -> Iterator[None]:
         """Change parts of the call within a `with` block."""
-        token = self._call.set(replace(self.call, **changes))
+        token = self._enter(replace(self.call, **changes))
         try:
             yield
         finally:
-            self._call.reset(token)
+            self._leave(token)
 
     def bound(self, function: Callable) -> Callable:
         """`function`, to be run under the call that is in force now, whenever and wherever it runs; when again, as a recomputation."""
@@ -153,11 +178,11 @@ class Ambient:
 
         @functools.wraps(function, assigned=(), updated=())
         def run(*args, **kwargs):
-            token = self._call.set(next(calls))
+            token = self._enter(next(calls))
             try:
                 return function(*args, **kwargs)
             finally:
-                self._call.reset(token)
+                self._leave(token)
 
         return run
 

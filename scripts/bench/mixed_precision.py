@@ -9,15 +9,15 @@ One adapter of each method is trained for a moment (`--steps`, in float32, seede
 
 are decoded greedily with weights in float32, in bfloat16, and in float32 with the encoder under bfloat16 autocast. In float32 all
 counts should be 0, or nearly: a row depends on its neighbors through rounding alone. On data/mini (2026-11-21, an AMD EPYC with
-AVX-512 BF16, seed 0), before rows of other contexts were encoded apart and the decoder summed in float32, and after:
+AVX-512 BF16, seed 0), at first; once rows of other contexts were encoded apart and the decoder summed in float32; and since a row gets
+W + ΔW made in float32 and rounded once, as merging writes it, in place of the sum of two rounded products:
 
-                mixed          merged, lora     merged, full
-    float32     0  →  0         0  →  0          0  →  0
-    bfloat16    12 →  0        15  →  8          9  → 10
-    autocast    4  →  0        11  →  5         19  → 11
+                mixed               merged, lora        merged, full        merged, s2lora, loha, ia3, bitfit
+    float32     0  →  0  →  0        0  →  0  →  0       0  →  0  →  0
+    bfloat16    12 →  0  →  0       15  →  8  →  0       9  → 10  →  0       9, 7, 13, 8  →  0, 0, 0, 0
+    autocast    4  →  0  →  0       11  →  5  →  0      19  → 11  →  1                   0, 0, 0, 2
 
-There a product of matrices gives a row the same bits in any company; padding the keys of attention does not. Merging rounds every
-changed weight of the encoder anew, which differs from routing as often as bfloat16 differs from float32.
+There a product of matrices gives a row the same bits in any company; padding the keys of attention does not.
 """
 
 from __future__ import annotations
