@@ -22,6 +22,7 @@ from asrpeft.methods.layers import EmbeddingLayer, Layer
 from asrpeft.methods.plan import Plan, collect_loss
 from asrpeft.methods.pool import Holder, Pool
 from asrpeft.methods.settings import configure, one_of, positive, within
+from asrpeft.methods.step_changes import StepChanges
 from asrpeft.registry import Registry
 
 __all__ = [
@@ -77,6 +78,7 @@ class LayerAdapter(Holder):
 
     def __init__(self, layer: Layer, config: Any, pool: Pool):
         super().__init__()
+        self.step_changes: StepChanges | None = None  # in an optimizer step: changes that its passes share
         self.config = config
         self._pool = (pool,)  # in a tuple, so that the pool is not counted or stored as part of every layer
 
@@ -165,12 +167,17 @@ class LayerAdapter(Holder):
     def change(self, layer: Layer, dtype: torch.dtype) -> Change:
         """(ΔW, Δb) in `dtype`, made in float32 or wider whatever the base's dtype or autocast is: a small difference of
         large products (PiSSA's s(BA − B₀A₀)) has no digits left in bfloat16. Kept while nothing it depends on changes."""
+        if self.training and self.step_changes is not None and not torch.compiler.is_compiling():
+            shared = self.step_changes.get(self, lambda: self._make(layer, None))
+            if shared is not None:
+                dw, db = shared
+                return None if dw is None else dw.to(dtype), None if db is None else db.to(dtype)
         of = [*tensors_of(self), *tensors_of(self.pool), *layer.tensors()]
         if self.training or torch.compiler.is_compiling() or (torch.is_grad_enabled() and any(t.requires_grad for t in of)):
             return self._make(layer, dtype)
         return CHANGES.get(self, of, dtype, lambda: self._make(layer, dtype))
 
-    def _make(self, layer: Layer, dtype: torch.dtype) -> Change:
+    def _make(self, layer: Layer, dtype: torch.dtype | None) -> Change:
         with torch.autocast(layer.matrix.device.type, enabled=False):
             w, b = layer.wide()
             if type(self).merged is LayerAdapter.merged:
@@ -178,7 +185,7 @@ class LayerAdapter(Holder):
             else:
                 new_w, new_b = self.merged(w, b)
                 dw, db = new_w - w, None if b is None or new_b is None else new_b - b
-            return dw.to(dtype), None if db is None else db.to(dtype)
+            return dw.to(dtype or dw.dtype), None if db is None else db.to(dtype or db.dtype)
 
     @property
     def inputs(self) -> Inputs:

@@ -37,12 +37,15 @@ class Passes(Protocol):
 class Plan:
     """The default does nothing. Before the first step the loop calls `before`, and for each step, in this order:
 
-        forward, backward  →  sum over processes  →  `penalty`'s gradient  →  `before_step`  →  clip  →  optimizer  →  `after_step`
+        forward, backward  →  sum over processes  →  `see_gradients`, if wanted  →  `penalty`'s gradient  →  `before_step`  →  clip
+                           →  optimizer  →  `after_step`
 
     A plan's state that must survive an interruption lives in the adapter: `piece.remember(…)`, `adapter.pool.remember(…)`. What
     it decides by, gradients included, is the same in every process, so that ranks and masks do not diverge. Shapes of
     parameters stay as they are while training: a rank that falls is a mask, and `LayerAdapter.compact` cuts it out at the end.
     """
+
+    optimizer: torch.optim.Optimizer | None = None  # the run's, given by the loop
 
     def before(self, adapter: Adapter, passes: Passes) -> None:
         """Called once, before the first step of a run and not when it is resumed. What it leaves in parameters and kept
@@ -52,6 +55,16 @@ class Plan:
         """A scalar to add to the loss, or None. (For penalties on activations see `LayerAdapter.add_loss`.)"""
         return None
 
+    def wants_gradients(self, adapter: Adapter, *, step: int, progress: float) -> bool:
+        """Whether `see_gradients` is to be called in optimizer step `step`. Asked before its passes; every process must say the same."""
+        return False
+
+    def see_gradients(self, adapter: Adapter, gradients: dict[str, Tensor], *, step: int, progress: float) -> None:
+        """Called where it is wanted, with the dense gradients of this step, summed over processes.
+
+        Args:   gradients: by path of a layer, that of the weight which acts there, frozen one and change together, as a matrix (out, in·k).
+        """
+
     def before_step(self, adapter: Adapter, *, step: int, progress: float) -> None:
         """Called before optimizer step `step` (from 0), with every `parameter.grad` in place, to read or to change.
 
@@ -60,6 +73,16 @@ class Plan:
 
     def after_step(self, adapter: Adapter, *, step: int, progress: float, lr: float) -> None:
         """Called after optimizer step `step` (from 0), taken with learning rate `lr`; gradients are still there."""
+
+    def forget(self, parameter: nn.Parameter, entries: Tensor) -> None:
+        """Set to zero what the optimizer keeps of single numbers, where they now stand for something else.
+
+        Args:   entries: indices, or a mask, into the parameter's first dimension.
+        Note:   what is kept in another shape than the parameter's (Adafactor's rows and columns, 8-bit codes) stays.
+        """
+        for kept in self.optimizer.state.get(parameter, {}).values() if self.optimizer is not None else ():
+            if type(kept) is Tensor and kept.shape == parameter.shape:
+                kept[entries] = 0
 
     def finish(self, adapter: Adapter) -> None:
         """Called after the last step, for the weights of that step and for those that the development data chose."""

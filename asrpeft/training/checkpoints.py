@@ -26,6 +26,7 @@ from asrpeft.errors import BadInput
 from asrpeft.files import replace_file
 from asrpeft.training.choice import Choice
 from asrpeft.training.examples import TrainingData
+from asrpeft.training.optimizers.state import blank, fill, flat
 
 FORMAT = 1
 
@@ -112,8 +113,8 @@ def write(path: Path, state: State, *, adapter: Adapter, optimizer: torch.optim.
     tensors = {f"adapter.{name}": tensor for name, tensor in adapter.state_dict().items()}
     tensors |= {f"{part}.{name}": tensor for part, held in parts.items() for name, tensor in (held or {}).items()}
     names: dict[Tensor, str] = {parameter: name for name, parameter in adapter.named_parameters()}
-    for parameter, moments in optimizer.state.items():
-        tensors |= {f"optimizer.{names[parameter]}/{key}": value for key, value in moments.items()}
+    for parameter, own in optimizer.state.items():
+        tensors |= {f"optimizer.{names[parameter]}/{key}": value for key, value in flat(own).items()}
     tensors = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in tensors.items()}
     content = {"format": FORMAT, "state": asdict(state), "options": dict(options), "identity": dict(identity)}
     text = json.dumps(content)
@@ -145,18 +146,20 @@ class Checkpoint:
         Raises: BadInput if its tensors are not of this adapter's form.
         """
         parameters, own = dict(adapter.named_parameters()), {name: tensor.shape for name, tensor in adapter.state_dict().items()}
-        moments = [(*name.rpartition("/")[::2], tensor) for name, tensor in self.part("optimizer.").items()]
-        alien = [f"optimizer.{name}/{key}" for name, key, t in moments if name not in parameters or key != "step" and t.shape != parameters[name].shape]
+        states: dict[str, dict[str, Tensor]] = {}
+        for name, tensor in self.part("optimizer.").items():
+            states.setdefault(name.rpartition("/")[0], {})[name.rpartition("/")[2]] = tensor
+        alien = [f"optimizer.{name}" for name in states if name not in parameters]
+        filled = {name: blank(optimizer, parameters[name]) for name in states if name in parameters}
+        alien += [f"optimizer.{name}/{key}" for name, state in filled.items() for key in fill(state, states[name])]
         for prefix in ("adapter.", "best."):
             held = {name: tensor.shape for name, tensor in self.part(prefix).items()}
             alien += [prefix + name for name in own.keys() | held.keys() if own.get(name) != held.get(name)] if held or prefix == "adapter." else []
         if alien:
             raise BadInput(f"The checkpoint is damaged: it does not hold this adapter's tensors ({', '.join(sorted(alien)[:3])}). Remove it to start anew.")
         adapter.load_state_dict(self.part("adapter."))
-        for parameter, key, tensor in moments:
-            owner = parameters[parameter]
-            # AdamW keeps its step count on the CPU whatever the parameter's device is
-            optimizer.state[owner][key] = tensor if key == "step" else tensor.to(owner.device)
+        for name, state in filled.items():
+            optimizer.state[parameters[name]] = state
         return self.part("best.") or None
 
 

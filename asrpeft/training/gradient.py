@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from asrpeft.adapters import Adapter
 from asrpeft.audio.augment import generator
 from asrpeft.errors import Failure
 from asrpeft.methods.plan import collected
+from asrpeft.methods.step_changes import StepChanges, made_once
 from asrpeft.recognizer import Recognizer
 from asrpeft.training.batch import Batch, StepData
+from asrpeft.training.dense import DenseGradients
 from asrpeft.training.frozen import training_mode
 from asrpeft.training.losses import Loss
 from asrpeft.training.options import TrainingOptions
@@ -30,19 +33,33 @@ class Gradient:
         self.recognizer, self.adapter, self.trained = recognizer, adapter, list(trained.values())
         self.loss, self.options, self.processes = loss, options, processes
         self._not_finite = 0
+        self.dense: dict[str, Tensor] = {}  # gradients of frozen weights in the last step, where they were asked for
 
-    def of(self, data: StepData, counts: Sequence[float], rows: int, *, step: int) -> float:
+    def of(self, data: StepData, counts: Sequence[float], rows: int, *, step: int, dense: bool = False) -> float:
         """Leave the gradient of the whole step, over all processes; returns the loss per target.
 
-        Args:   counts, rows: targets by term, and utterances, of the step over all processes.
+        Args:
+            counts, rows: targets by term, and utterances, of the step over all processes.
+            dense: leave those of the frozen weights as well, by path, in `dense`.
         """
         options, total = self.options, 0.0
         torch.manual_seed(generator(options.seed, "step", step, self.processes.rank).initial_seed())
         with training_mode(self.recognizer, self.adapter.name, dropout=options.dropout, checkpointing=options.gradient_checkpointing):
-            for batch in data.batches:
-                total += self._backward(batch.to(self.recognizer.device), counts, rows)
+            watched = DenseGradients([layer for layer, _ in self.adapter.placed() if layer.tensors()] if dense else [])
+            with watched, self._changes(len(data.batches)) as changes:
+                for batch in data.batches:
+                    total += self._backward(batch.to(self.recognizer.device), counts, rows)
+                if changes is not None:
+                    changes.push()
         self.processes.sum_gradients(self.trained)
+        self.dense = {path: self.processes.sum(gradient) for path, gradient in watched.found.items()}
         return self.processes.totals([total])[0]
+
+    def _changes(self, passes: int) -> AbstractContextManager[StepChanges | None]:
+        """ΔW made once in the step, where more than one pass would make it."""
+        if passes > 1 or self.options.gradient_checkpointing:
+            return made_once(piece for _, piece in self.adapter.placed())
+        return nullcontext()
 
     def _backward(self, batch: Batch, counts: Sequence[float], rows: int) -> float:
         with autocast(self.options.precision, self.recognizer.device, self.recognizer.dtype), collected() as added:

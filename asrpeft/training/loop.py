@@ -1,6 +1,6 @@
 """The training loop: one adapter, one frozen base, steps in a fixed order.
 
-    for each step:  loss = Σ_batches Σ_terms weight · sum / counts of the step   →  backward  →  clip  →  AdamW  →  the method's plan
+    for each step:  loss = Σ_batches Σ_terms weight · sum / counts of the step   →  backward  →  clip  →  optimizer  →  the method's plan
                     now and then: an evaluation on the development data, a checkpoint
 
 Under `accelerate launch` each process computes its rows of every batch and gradients are summed, so that many processes take
@@ -34,7 +34,7 @@ from asrpeft.training.events import Message, Progress, Step, ignore
 from asrpeft.training.examples import Examples, TrainingData
 from asrpeft.training.frozen import only, trained_parameters
 from asrpeft.training.gradient import Gradient
-from asrpeft.training.optimizer import adamw, learning_rate, set_rate
+from asrpeft.training.optimizer import learning_rate, optimizer_for, set_rate
 from asrpeft.training.options import TrainingOptions, differences
 from asrpeft.training.passes import RunPasses
 from asrpeft.training.processes import Processes
@@ -100,8 +100,10 @@ class Run:
         self.gradient = Gradient(recognizer, self.adapter, self.trained, self.loss, options, self.processes)
         self.selection = Selection(choice, self.adapter, self.state, dev_loss=self.dev_loss, patience=options.patience, progress=self.progress)
         self.lr = learning_rate(self.adapter.method, options, config=self.adapter.config, width=recognizer.base.config.d_model)
-        self.optimizer = adamw(self.trained, options, lr=self.lr, facts=self.adapter.facts)
+        self.optimizer = optimizer_for(self.trained, options, lr=self.lr, facts=self.adapter.facts)
         self.plan = self.adapter.plan()
+        if self.plan is not None:
+            self.plan.optimizer = self.optimizer
         self.checkpoint, self.identity = checkpoint, checkpoints.identity(self.adapter, data, choice)
         self.last: dict[str, Tensor] | None = None  # once the run is at its end, where those that are kept are others
         self._whole, self._stop = True, False  # no step is half done; some process was asked to end
@@ -196,7 +198,8 @@ class Run:
         record.note_skipped(state, data.skipped, self.progress)
         counts = self.processes.totals([*self.loss.counts(data.batches, self.adapter), sum(batch.utterances for batch in data.batches), interruption.pending()])
         self._stop, rows = bool(counts.pop()) and self.processes.several, round(counts.pop())
-        loss = self.gradient.of(data, counts, rows, step=state.step) if any(counts) else 0.0
+        dense = self.plan is not None and self.plan.wants_gradients(self.adapter, step=state.step, progress=self.clock.done(state.step))
+        loss = self.gradient.of(data, counts, rows, step=state.step, dense=dense) if any(counts) else 0.0
         if any(counts):
             self._follow(loss, share)
         self.optimizer.zero_grad(set_to_none=True)
@@ -212,6 +215,8 @@ class Run:
         """Step along the gradient that is in the parameters, with the method's plan before and after it."""
         state, plan = self.state, self.plan
         if plan is not None:
+            if self.gradient.dense:
+                plan.see_gradients(self.adapter, self.gradient.dense, step=state.step, progress=self.clock.done(state.step))
             penalty = plan.penalty(self.adapter)
             if penalty is not None:  # the same in every process, whose gradients are summed already
                 penalty.backward()

@@ -1,7 +1,4 @@
-"""AdamW over an adapter: decay on matrices only, and a rate of its own for a CTC head.
-
-Source: Loshchilov & Hutter, 2019, https://arxiv.org/abs/1711.05101.
-"""
+"""The optimizer of a run: decay on matrices only, and a rate of its own for a CTC head. Which one: `asrpeft.training.optimizers`."""
 
 from __future__ import annotations
 
@@ -11,14 +8,22 @@ from typing import Any
 import torch
 from torch import nn
 
+from asrpeft.errors import BadInput
 from asrpeft.methods import Facts, LayerAdapter
+from asrpeft.training.optimizers import parse
 from asrpeft.training.options import TrainingOptions
 
 HEAD_LR = 1e-3
 
 
 def learning_rate(cls: type[LayerAdapter], options: TrainingOptions, *, config: Any, width: int) -> float:
-    """The peak rate: what was asked for, or the method's own for its settings and the width of the base."""
+    """The peak rate: what was asked for, or the method's own for its settings and the width of the base.
+
+    Raises: BadInput where none was asked for and the optimizer's steps are not such as methods' rates are meant for.
+    """
+    kind, _ = parse(options.optimizer)
+    if options.lr is None and kind.needs_rate:
+        raise BadInput(f"--optimizer {kind.name} takes steps as long as gradients are, for which {cls.name}'s own rate is not meant: give --lr.")
     return options.lr if options.lr is not None else cls.rate(config, width)
 
 
@@ -28,14 +33,15 @@ def head_rate(options: TrainingOptions, *, lr: float) -> float:
     return options.head_lr if options.head_lr is not None else max(lr, HEAD_LR)
 
 
-def adamw(
+def optimizer_for(
     trained: Mapping[str, nn.Parameter], options: TrainingOptions, *, lr: float, facts: Callable[[str], Facts] = lambda name: Facts()
-) -> torch.optim.AdamW:
+) -> torch.optim.Optimizer:
     """
     Args:   trained: by name in the adapter; those below `ctc.` are the head's.
             facts: what the method says of a parameter, by that name (see `Adapter.facts`).
     Note:   no decay on vectors unless the method says otherwise: s2lora's coefficients have a penalty of their own, ia3's
             scales rest at one, biases at any value.
+    Raises: BadInput where the optimizer needs a package that is not installed.
     """
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     for name, parameter in trained.items():
@@ -44,10 +50,14 @@ def adamw(
         peak = head_rate(options, lr=lr) if head else lr * own.rate
         decay = options.weight_decay * (float(parameter.ndim > 1) if own.decay is None else own.decay)
         groups.setdefault((peak, decay), []).append(parameter)
-    return torch.optim.AdamW([{"params": held, "lr": peak, "peak": peak, "weight_decay": decay} for (peak, decay), held in groups.items()], betas=(0.9, 0.98))
+    kind, settings = parse(options.optimizer)
+    return kind.make([{"params": held, "lr": peak, "peak": peak, "weight_decay": decay} for (peak, decay), held in groups.items()], settings)
 
 
 def set_rate(optimizer: torch.optim.Optimizer, share: float) -> None:
     """Set every group to `share` of its peak rate."""
     for group in optimizer.param_groups:
-        group["lr"] = share * group["peak"]
+        if isinstance(group["lr"], torch.Tensor):  # where a compiled step reads it
+            group["lr"].fill_(share * group["peak"])
+        else:
+            group["lr"] = share * group["peak"]

@@ -12,6 +12,7 @@ from asrpeft.audio.augment import Augmentation, augmentation
 from asrpeft.errors import BadInput
 from asrpeft.recognizer.context import CONTEXTS
 from asrpeft.training import losses
+from asrpeft.training.optimizers import parse
 from asrpeft.training.precision import PRECISIONS
 from asrpeft.training.schedules import SCHEDULES
 
@@ -28,9 +29,10 @@ class TrainingOptions:
         epochs, steps, minutes: how long; 10 epochs if none is given.
         lr: peak learning rate; None takes the method's own.
         head_lr: peak learning rate of an adapter's own CTC head; None takes 1e-3, or the adapter's rate where that is higher.
+        optimizer: `adamw`, or another by name with its settings: `adafactor`, `galore,rank=64`. See `asrpeft.training.optimizers`.
         schedule: `cosine`, `linear` or `constant`, after the warm-up.
         warmup: share of the run in which the learning rate rises.
-        weight_decay: AdamW's, on matrices only.
+        weight_decay: on matrices only, unless the method says otherwise.
         clip: largest norm of the gradient; 0 does not clip.
         loss: `ce`, `ctc`, `ce+ctc`, or weighted: `ce+0.2*ctc`. See `asrpeft.training.losses`.
         label_smoothing: of the cross-entropy.
@@ -56,6 +58,7 @@ class TrainingOptions:
     minutes: float | None = None
     lr: float | None = None
     head_lr: float | None = None
+    optimizer: str = "adamw"
     schedule: str = "cosine"
     warmup: float = 0.1
     weight_decay: float = 0.01
@@ -118,6 +121,7 @@ class TrainingOptions:
                 raise BadInput(f"There is no {name} {getattr(self, name)!r}; choose {', '.join(choices)}.")
         self.augmentation()
         self.terms()
+        parse(self.optimizer)
 
     def terms(self) -> losses.Loss:
         """The loss that `loss` describes."""

@@ -147,7 +147,7 @@ def test_a_loss_added_outside_training_goes_nowhere(probe):
 
 
 def test_rates_and_decay_are_the_methods_own_by_parameter():
-    from asrpeft.training.optimizer import adamw
+    from asrpeft.training.optimizer import optimizer_for
 
     class Plus(Probe):
         @classmethod
@@ -157,7 +157,7 @@ def test_rates_and_decay_are_the_methods_own_by_parameter():
     with planted(Plus):
         model = tiny_recognizer()
         adapter = model.adapt("planted", name="x", lang="en")
-        optimizer = adamw(dict(adapter.named_parameters()), options(weight_decay=0.1), lr=1e-3, facts=adapter.facts)
+        optimizer = optimizer_for(dict(adapter.named_parameters()), options(weight_decay=0.1), lr=1e-3, facts=adapter.facts)
         found = {id(p): (g["peak"], g["weight_decay"]) for g in optimizer.param_groups for p in g["params"]}
         for piece in adapter.pieces_of("planted"):
             assert found[id(piece.b)] == (0.016, 0.0) and found[id(piece.a)] == (1e-3, 0.05)

@@ -147,7 +147,7 @@ def test_dropout_is_on_while_training_and_as_it_was_afterwards():
 def test_vectors_do_not_decay_and_matrices_do():
     recognizer = tiny_recognizer()
     adapter = recognizer.adapt("s2lora", name="x", lang="en")
-    optimizer = loop.adamw(dict(adapter.named_parameters()), options(weight_decay=0.1), lr=1e-3)
+    optimizer = loop.optimizer_for(dict(adapter.named_parameters()), options(weight_decay=0.1), lr=1e-3)
     decay = {id(p): g["weight_decay"] for g in optimizer.param_groups for p in g["params"]}
     assert all(decay[id(p)] == (0.1 if p.ndim > 1 else 0.0) for p in adapter.parameters())
 
@@ -230,7 +230,7 @@ def test_a_heads_rate_below_the_adapters_is_obeyed_and_unless_told_it_is_no_lowe
     adapter.ctc = CTCHead.for_texts(16, [u.text for u in tones()])
 
     def peaks(**changes):
-        groups = loop.adamw(dict(adapter.named_parameters()), options(**changes), lr=0.02).param_groups
+        groups = loop.optimizer_for(dict(adapter.named_parameters()), options(**changes), lr=0.02).param_groups
         head = {id(p) for p in adapter.ctc.parameters()}
         return {g["peak"] for g in groups if any(id(p) in head for p in g["params"])}
 
