@@ -19,7 +19,7 @@ from asrpeft.adapters.ctc import CTCHead
 from asrpeft.errors import BadInput
 from asrpeft.methods import Inputs
 from asrpeft.methods import method as method_named
-from asrpeft.recognizer import encoder
+from asrpeft.recognizer import encoder, projection
 from asrpeft.recognizer.context import CONTEXTS
 from asrpeft.recognizer.encoder import Encoded
 from asrpeft.recognizer.languages import AUTO, canonical, table_of, token_of, unknown
@@ -53,10 +53,24 @@ class BaseInfo:
 
 @dataclass(frozen=True)
 class Output:
-    """logits (rows, tokens, vocabulary), None where no tokens were given; encoded: the encoder's states."""
+    """What a training pass gives.
 
-    logits: Tensor | None
+    Attributes:
+        encoded: the encoder's states.
+        hidden: (rows, tokens, dim) the decoder's last states; None where no tokens were given.
+        head: what projects them to the vocabulary.
+        made: the logits, where an adapter acts on the head, so that its route was needed; else they are made when they are asked for.
+    """
+
     encoded: Encoded
+    hidden: Tensor | None = None
+    head: nn.Module | None = None
+    made: Tensor | None = None
+
+    @property
+    def logits(self) -> Tensor | None:
+        """(rows, tokens, vocabulary), None where no tokens were given."""
+        return self.made if self.made is not None or self.hidden is None or self.head is None else self.head(self.hidden)
 
 
 class Recognizer(nn.Module):
@@ -295,6 +309,10 @@ class Recognizer(nn.Module):
 
     def decode(self, encoded: Encoded, tokens: Tensor, *, cache: Cache | None = None, attention_mask: Tensor | None = None) -> tuple[Tensor, Cache | None]:
         """tokens (rows, n) after what `cache` holds → logits (rows, n, vocabulary) and the cache, grown."""
+        return self.base.proj_out(self._hidden(encoded, tokens, cache, attention_mask)), cache
+
+    def _hidden(self, encoded: Encoded, tokens: Tensor, cache: Cache | None = None, attention_mask: Tensor | None = None) -> Tensor:
+        """(rows, n, dim): what the output head projects."""
         self.adapters.check_rows(len(tokens))
         states = encoded.states
         if not torch.is_autocast_enabled(states.device.type):  # the encoder may have been, or be stored, in half precision
@@ -305,15 +323,22 @@ class Recognizer(nn.Module):
                 input_ids=tokens, encoder_hidden_states=states, attention_mask=attention_mask,
                 past_key_values=cache, use_cache=cache is not None,
             )  # fmt: skip
-        return self.base.proj_out(out.last_hidden_state), cache
+        return out.last_hidden_state
 
-    def forward(self, features: Tensor, frames: Tensor, tokens: Tensor | None = None, *, route: Sequence[str | None] | str | None = None) -> Output:
-        """One training pass: encode, and decode `tokens` (rows, n) under teacher forcing, under `route` if one is given."""
+    def forward(self, features: Tensor, frames: Tensor, tokens: Tensor | None = None, *, route: Sequence[str | None] | str | None = None,
+                encoded: Encoded | None = None) -> Output:  # fmt: skip
+        """One training pass: encode, and decode `tokens` (rows, n) under teacher forcing, under `route` if one is given.
+
+        Args:   encoded: the states of `features`, where they are known.
+        """
         if route is not None:
             with self.route(route):
-                return self.forward(features, frames, tokens)
-        encoded = self.encode(features, frames)
-        return Output(None if tokens is None else self.decode(encoded, tokens)[0], encoded)
+                return self.forward(features, frames, tokens, encoded=encoded)
+        encoded = self.encode(features, frames) if encoded is None else encoded
+        if tokens is None:
+            return Output(encoded)
+        hidden, head = self._hidden(encoded, tokens), self.base.proj_out
+        return Output(encoded, hidden, head, None if projection.fits(head) else head(hidden))
 
     def ctc_head(self, adapter: str | None) -> CTCHead | None:
         """The CTC head that goes with an adapter: its own, or the base's."""

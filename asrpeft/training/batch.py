@@ -19,7 +19,11 @@ from asrpeft.training.nonspeech import ID as NONSPEECH
 
 @dataclass(frozen=True)
 class Example:
-    """One utterance, ready. features (mels, 2·context); `speech`: encoder frames that hold sound; `text` for CTC labels."""
+    """One utterance, ready. features (mels, 2·context); `speech`: encoder frames that hold sound; `text` for CTC labels.
+
+    Of a frozen encoder (see `asrpeft.training.frozen_encoder`): `key`, by which its states are kept, and `states` (context, dim) where
+    they are known; `features` then have no frames.
+    """
 
     id: str
     text: str
@@ -28,6 +32,8 @@ class Example:
     speech: int
     inputs: tuple[int, ...]
     labels: tuple[int, ...]
+    key: str | None = None
+    states: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -42,6 +48,7 @@ class Batch:
         tokens: (rows, n) decoder inputs, padded at the right, where causal attention never looks.
         labels: (rows, n) the token wanted after each input, or IGNORED.
         skipped: utterances that should have been here and could not be read.
+        keys, states: of each row, what `Example` says of a frozen encoder; a row whose states are known has no features.
     """
 
     ids: tuple[str, ...]
@@ -52,6 +59,8 @@ class Batch:
     tokens: Tensor
     labels: Tensor
     skipped: tuple[Skipped, ...] = ()
+    keys: tuple[str | None, ...] = ()
+    states: tuple[Tensor | None, ...] = ()
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -71,17 +80,18 @@ def collate(examples: Sequence[Example], *, end: int, skipped: Sequence[Skipped]
     if not examples:
         return None
     longest, n = max(e.context for e in examples), max(len(e.inputs) for e in examples)
-    features = torch.zeros(len(examples), examples[0].features.shape[0], 2 * longest)
+    width = 2 * longest if any(e.states is None for e in examples) else 0
+    features = torch.zeros(len(examples), examples[0].features.shape[0], width)
     tokens = torch.full((len(examples), n), end)
     labels = torch.full((len(examples), n), IGNORED)
     for row, example in enumerate(examples):
-        features[row, :, : 2 * example.context] = example.features
+        features[row, :, : example.features.shape[1]] = example.features
         tokens[row, : len(example.inputs)] = torch.tensor(example.inputs)
         labels[row, : len(example.labels)] = torch.tensor(example.labels)
     return Batch(
         ids=tuple(e.id for e in examples), texts=tuple(e.text for e in examples), features=features,
         frames=torch.tensor([e.context for e in examples]), speech=torch.tensor([e.speech for e in examples]),
-        tokens=tokens, labels=labels, skipped=tuple(skipped),
+        tokens=tokens, labels=labels, skipped=tuple(skipped), keys=tuple(e.key for e in examples), states=tuple(e.states for e in examples),
     )  # fmt: skip
 
 

@@ -23,6 +23,7 @@ from asrpeft.errors import BadAudio
 from asrpeft.recognizer import IGNORED, Recognizer, context_frames, speech_frames
 from asrpeft.training import nonspeech
 from asrpeft.training.batch import Batch, Example, StepData, StepKey, collate
+from asrpeft.training.frozen_encoder import EncoderStates
 from asrpeft.training.options import TrainingOptions
 
 Prompt = Sequence[int] | Callable[[Utterance], Sequence[int]]
@@ -50,7 +51,12 @@ class Examples(Dataset[StepData]):
     Attributes:
         corpus: the utterances that can be used.
         skipped: those that cannot, because their transcript does not fit the decoder.
+        variants: each utterance is heard in so many ways, one epoch after another; 0: in another way in every epoch.
+        states: where the states of a frozen encoder are kept; rows whose states are found there have no features.
     """
+
+    variants: int = 0
+    states: EncoderStates | None = None
 
     def __init__(self, corpus: Corpus, recognizer: Recognizer, *, prompt: Prompt, context: str, reserved: int = 0,
                  seed: int = 0, augmentation: Augmentation | None = None, cache_mb: int = 1024,
@@ -102,13 +108,18 @@ class Examples(Dataset[StepData]):
         silent = len(rows) * self.nonspeech_share / (1 - self.nonspeech_share)
         return [*rows, *range(-nonspeech.rounded(silent, self.seed, epoch), 0)]
 
+    def heard(self, epoch: int | None) -> int | None:
+        """What the sound of an epoch is keyed by: its number, or that of the variant."""
+        return epoch % self.variants if epoch is not None and self.variants else epoch
+
     def frames(self, epoch: int | None, rows: Sequence[int] | None = None) -> list[int]:
         """What each utterance, or each of `rows`, will cost in encoder frames, by the length its corpus gives."""
+        epoch = self.heard(epoch)
         wanted = range(len(self)) if rows is None else rows
         seconds = [self.corpus[row % len(self)].duration if row >= 0 else self._silent_seconds(row, epoch) for row in wanted]
         return [self._context(row, round(min(s, 30.0) * SAMPLE_RATE), epoch) for row, s in zip(wanted, seconds)]
 
-    def _key(self, row: int) -> str:
+    def key(self, row: int) -> str:
         """What the random numbers of a row are keyed by, beside seed and epoch."""
         if row < 0:
             return f"{nonspeech.ID}{-row}"
@@ -116,7 +127,7 @@ class Examples(Dataset[StepData]):
         return self.corpus[place].id + (f"\x1f{copy}" if copy else "")
 
     def _context(self, row: int, n_samples: int, epoch: int | None) -> int:
-        return context_frames(n_samples, self.context, jitter_seed=None if epoch is None else f"{self.seed}-{self._key(row)}-{epoch}")
+        return context_frames(n_samples, self.context, jitter_seed=None if epoch is None else f"{self.seed}-{self.key(row)}-{epoch}")
 
     def samples(self, index: int) -> Tensor:
         """(n,) float32 at 16 kHz. Raises: BadAudio, again each time it is asked for."""
@@ -140,10 +151,16 @@ class Examples(Dataset[StepData]):
 
         Raises: BadAudio if it cannot be read, or is longer than 30 s.
         """
+        epoch = self.heard(epoch)
         if row < 0:
             return self._silent(row, epoch)
-        index, key = row % len(self), self._key(row)
-        utterance, samples = self.corpus[index], self.samples(index)
+        index, key = row % len(self), self.key(row)
+        utterance, prompt, text = self.corpus[index], self.prompts[index], self.texts[index]
+        inputs, labels = (*prompt, *text), (*(IGNORED,) * (len(prompt) - 1), *text, self.end)
+        kept = None if self.states is None else self.states.key(self, row, epoch)
+        if self.states is not None and kept is not None and (found := self.states.find(kept)) is not None:
+            return Example(utterance.id, utterance.text, torch.zeros(self.n_mels, 0), len(found[0]), found[1], inputs, labels, kept, found[0])
+        samples = self.samples(index)
         changed = self.augmentation
         if changed is not None and epoch is not None:
             samples = changed.samples(samples, key, epoch)
@@ -152,14 +169,12 @@ class Examples(Dataset[StepData]):
         features = log_mel(samples, n_mels=self.n_mels, n_frames=2 * context)
         if changed is not None and epoch is not None:
             features = changed.features(features, 2 * speech, key, epoch)
-        prompt, text = self.prompts[index], self.texts[index]
-        labels = (*(IGNORED,) * (len(prompt) - 1), *text, self.end)
-        return Example(utterance.id, utterance.text, features, context, speech, (*prompt, *text), labels)
+        return Example(utterance.id, utterance.text, features, context, speech, inputs, labels, kept)
 
     # -- rows in which nobody speaks -------------------------------------------------------------------------------------
     def _beside(self, row: int, epoch: int | None) -> int:
         """The place of the utterance whose prompt such a row takes, and after whose length its own is drawn."""
-        rng = generator(self.seed, self._key(row), epoch, "beside")
+        rng = generator(self.seed, self.key(row), epoch, "beside")
         return int(torch.randint(len(self), (), generator=rng))
 
     def _silent_seconds(self, row: int, epoch: int | None) -> float:
@@ -176,7 +191,7 @@ class Examples(Dataset[StepData]):
         speech = min(context, speech_frames(len(samples)))
         prompt = self.prompts[self._beside(row, epoch)]
         labels = (*(IGNORED,) * (len(prompt) - 1), self.end)
-        return Example(self._key(row), "", log_mel(samples, n_mels=self.n_mels, n_frames=2 * context), context, speech, prompt, labels)
+        return Example(self.key(row), "", log_mel(samples, n_mels=self.n_mels, n_frames=2 * context), context, speech, prompt, labels)
 
     def batch(self, rows: Sequence[int], epoch: int | None) -> tuple[Batch | None, list[Skipped]]:
         """(the batch of those rows that can be read, the others)."""
@@ -185,7 +200,7 @@ class Examples(Dataset[StepData]):
             try:
                 good.append(self.example(row, epoch))
             except BadAudio as error:
-                bad.append(Skipped(self._key(row) if row < 0 else self.corpus[row % len(self)].id, str(error)))
+                bad.append(Skipped(self.key(row) if row < 0 else self.corpus[row % len(self)].id, str(error)))
         return collate(good, end=self.end), bad
 
     def __getitem__(self, key: StepKey) -> StepData:

@@ -17,6 +17,7 @@ from asrpeft.recognizer import Recognizer
 from asrpeft.training.batch import Batch, StepData
 from asrpeft.training.dense import DenseGradients
 from asrpeft.training.frozen import training_mode
+from asrpeft.training.frozen_encoder import EncoderStates, known
 from asrpeft.training.losses import Loss
 from asrpeft.training.options import TrainingOptions
 from asrpeft.training.precision import autocast
@@ -26,12 +27,16 @@ NOT_FINITE_IN_A_ROW = 5
 
 
 class Gradient:
-    """Leaves gradients in the parameters `trained` of an adapter."""
+    """Leaves gradients in the parameters `trained` of an adapter.
+
+    Args:   states: of an encoder in which it does not act, see `asrpeft.training.frozen_encoder`.
+    """
 
     def __init__(self, recognizer: Recognizer, adapter: Adapter, trained: Mapping[str, nn.Parameter], loss: Loss, options: TrainingOptions,
-                 processes: Processes):  # fmt: skip
+                 processes: Processes, states: EncoderStates | None = None):  # fmt: skip
         self.recognizer, self.adapter, self.trained = recognizer, adapter, list(trained.values())
         self.loss, self.options, self.processes = loss, options, processes
+        self.states = states
         self._not_finite = 0
         self.dense: dict[str, Tensor] = {}  # gradients of frozen weights in the last step, where they were asked for
 
@@ -64,7 +69,8 @@ class Gradient:
     def _backward(self, batch: Batch, counts: Sequence[float], rows: int) -> float:
         with autocast(self.options.precision, self.recognizer.device, self.recognizer.dtype), collected() as added:
             tokens = batch.tokens if self.loss.needs_decoder else None
-            output = self.recognizer(batch.features, batch.frames, tokens, route=self.adapter.name)
+            encoded = known(self.recognizer, batch, self.states)
+            output = self.recognizer(batch.features, batch.frames, tokens, route=self.adapter.name, encoded=encoded)
             loss = self.loss.value(output, batch, self.adapter, counts)
         if added:  # means over the rows at hand, so a batch weighs as many as it has
             loss = loss + sum(added) * (len(batch) / rows)

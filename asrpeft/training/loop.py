@@ -24,7 +24,7 @@ from asrpeft import interruption
 from asrpeft.audio.augment import generator
 from asrpeft.errors import BadCorpus, BadInput
 from asrpeft.recognizer import Recognizer
-from asrpeft.training import checkpoints, memory, reading, record
+from asrpeft.training import checkpoints, frozen_encoder, memory, reading, record
 from asrpeft.training.batch import StepData, StepKey
 from asrpeft.training.checkpoints import State
 from asrpeft.training.choice import Choice
@@ -33,10 +33,12 @@ from asrpeft.training.evaluation import loss_on, reasons
 from asrpeft.training.events import Message, Progress, Step, ignore
 from asrpeft.training.examples import Examples, TrainingData
 from asrpeft.training.frozen import only, trained_parameters
+from asrpeft.training.frozen_encoder import EncoderStates
 from asrpeft.training.gradient import Gradient
 from asrpeft.training.optimizer import learning_rate, optimizer_for, set_rate
 from asrpeft.training.options import TrainingOptions, differences
 from asrpeft.training.passes import RunPasses
+from asrpeft.training.precision import uses_autocast
 from asrpeft.training.processes import Processes
 from asrpeft.training.record import Trained
 from asrpeft.training.schedules import rate
@@ -94,10 +96,11 @@ class Run:
         if not len(self.examples):
             raise BadCorpus(f"{data.corpus.name or 'The corpus'} has no utterance to train on. {reasons(self.examples.corpus.skipped)}")
         self.dev = None if choice.dev is None else Examples(choice.dev, recognizer, prompt=data.prompt, context=options.context, reserved=reserved)
+        self._freeze_encoder()
         self.steps = Steps(self.examples, options)
         self.state = State(total=self.steps.total, skipped={s.id: s.reason for s in self.examples.corpus.skipped})
         self.clock = Clock(self.state, options, self.processes)
-        self.gradient = Gradient(recognizer, self.adapter, self.trained, self.loss, options, self.processes)
+        self.gradient = Gradient(recognizer, self.adapter, self.trained, self.loss, options, self.processes, self.examples.states)
         self.selection = Selection(choice, self.adapter, self.state, dev_loss=self.dev_loss, patience=options.patience, progress=self.progress)
         self.lr = learning_rate(self.adapter.method, options, config=self.adapter.config, width=recognizer.base.config.d_model)
         self.optimizer = optimizer_for(self.trained, options, lr=self.lr, facts=self.adapter.facts)
@@ -108,6 +111,13 @@ class Run:
         self.last: dict[str, Tensor] | None = None  # once the run is at its end, where those that are kept are others
         self._whole, self._stop = True, False  # no step is half done; some process was asked to end
         self._kept, self._saved = 0, time.monotonic()  # steps in the last checkpoint, and when that was
+
+    def _freeze_encoder(self) -> None:
+        """Where no adapter acts in the encoder, nothing is encoded twice; what is heard in which epoch is the same without a cache."""
+        if frozen_encoder.applies(self.recognizer, self.adapter, dropout=self.options.dropout):
+            self.examples.variants = frozen_encoder.VARIANTS
+            fast = uses_autocast(self.options.precision, self.recognizer.device, self.recognizer.dtype)
+            self.examples.states = EncoderStates.of(self.recognizer, self.examples, autocasts=fast)
 
     # -- interruption --------------------------------------------------------------------------------------------------
     def resume(self) -> None:

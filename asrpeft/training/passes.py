@@ -15,6 +15,7 @@ from asrpeft.methods.layers import Layer
 from asrpeft.recognizer import IGNORED, Recognizer
 from asrpeft.training.batch import Batch, StepKey
 from asrpeft.training.bucketing import share
+from asrpeft.training.frozen_encoder import known
 from asrpeft.training.losses import Loss
 from asrpeft.training.processes import Processes
 from asrpeft.training.steps import Steps
@@ -90,7 +91,8 @@ class RunPasses:
                 handle = layer.module.register_forward_hook(hook(layer), with_kwargs=True)
                 stack.callback(handle.remove)
             with torch.set_grad_enabled(gradients):
-                output = self.recognizer(batch.features, batch.frames, batch.tokens if self.loss.needs_decoder else None, route=None)
+                tokens, encoded = batch.tokens if self.loss.needs_decoder else None, known(self.recognizer, batch, self.steps.examples.states)
+                output = self.recognizer(batch.features, batch.frames, tokens, route=None, encoded=encoded)
                 if gradients:
                     loss = self.loss.value(output, batch, self.adapter, ones)
         taps = [tap for *_, tap in found if tap is not None]

@@ -23,6 +23,11 @@ def has_bf16(device: torch.device) -> bool:
     return False
 
 
+def uses_autocast(precision: str, device: torch.device, dtype: torch.dtype) -> bool:
+    """Whether products are made in bfloat16, on a base whose weights are of `dtype`."""
+    return precision == "bf16" or (precision == "auto" and dtype == torch.float32 and has_bf16(device))
+
+
 def autocast(precision: str, device: torch.device, dtype: torch.dtype) -> AbstractContextManager[object]:
     """The context to compute in.
 
@@ -31,6 +36,6 @@ def autocast(precision: str, device: torch.device, dtype: torch.dtype) -> Abstra
     """
     if dtype == torch.float16:
         raise BadInput("A float16 base cannot be trained on: small gradients become zero in it. Load it with --dtype float32 or bfloat16.")
-    if precision == "bf16" or (precision == "auto" and dtype == torch.float32 and has_bf16(device)):
+    if uses_autocast(precision, device, dtype):
         return torch.autocast(device.type, torch.bfloat16)
     return nullcontext()
