@@ -155,17 +155,7 @@ def read_peft(adapters: Adapters, folder: str | Path, *, name: str | None = None
     """
     folder = Path(folder)
     config, tensors = _open(folder)
-    kind = str(config.get("peft_type", "")).upper()
-    if kind not in _READERS:
-        raise BadAdapter(f"{str(folder)!r} is a peft adapter of type {kind[:40] or 'unknown'}; asrpeft reads {', '.join(_READERS)}.")
-    used = [key for key in UNSUPPORTED if config.get(key)]
-    if config.get("bias", "none") != "none":
-        used.append("bias")
-    start = config.get("init_lora_weights", True)
-    if isinstance(start, str) and start.lower().startswith(("pissa", "olora", "corda", "loftq", "lora_ga")):
-        used.append(f"init_lora_weights={start} (convert it with peft to a plain LoRA first)")
-    if used:
-        raise BadAdapter(f"{str(folder)!r} uses what asrpeft has no counterpart for: {', '.join(used)}. Merge it with peft instead.")
+    kind = _readable_kind(config, folder)
     sites: dict[str, dict[str, Tensor]] = defaultdict(dict)
     for key, tensor in tensors.items():
         if key.endswith(".base_layer.weight"):
@@ -201,6 +191,25 @@ def read_peft(adapters: Adapters, folder: str | Path, *, name: str | None = None
         adapter.ctc = CTCHead(adapters.base.config.d_model, restored.ctc_vocabulary)
     adapter.restore(own, source=repr(str(folder)))
     return adapters.attach(adapter)
+
+
+def _readable_kind(config: Mapping[str, Any], folder: Path) -> str:
+    """The `peft_type` of a folder that can be read.
+
+    Raises: BadAdapter for another one, or for settings that have no counterpart here.
+    """
+    kind = str(config.get("peft_type", "")).upper()
+    if kind not in _READERS:
+        raise BadAdapter(f"{str(folder)!r} is a peft adapter of type {kind[:40] or 'unknown'}; asrpeft reads {', '.join(_READERS)}.")
+    used = [key for key in UNSUPPORTED if config.get(key)]
+    if config.get("bias", "none") != "none":
+        used.append("bias")
+    start = config.get("init_lora_weights", True)
+    if isinstance(start, str) and start.lower().startswith(("pissa", "olora", "corda", "loftq", "lora_ga")):
+        used.append(f"init_lora_weights={start} (convert it with peft to a plain LoRA first)")
+    if used:
+        raise BadAdapter(f"{str(folder)!r} uses what asrpeft has no counterpart for: {', '.join(used)}. Merge it with peft instead.")
+    return kind
 
 
 def _carried(folder: Path) -> dict[str, Any]:

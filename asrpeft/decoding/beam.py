@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from itertools import accumulate
 
 import torch
 from torch import Tensor
@@ -20,7 +20,8 @@ from torch import Tensor
 from asrpeft.decoding.hypothesis import BEAMS, Hypothesis, Options
 from asrpeft.decoding.joint import JointScores, Spelling
 from asrpeft.decoding.loops import loop_period
-from asrpeft.decoding.start import begin, hypothesis, no_speech_probs
+from asrpeft.decoding.rules import Rule
+from asrpeft.decoding.start import Steps, begin, hypothesis
 from asrpeft.recognizer import Encoded, Recognizer
 
 
@@ -59,37 +60,17 @@ def beam_search(
     With `Options.stop_loops` a beam that has run into a loop does not go on, and a row ends when that happens to its best
     beam: with the best text that had come to its end by then, or else with that beam, the loop cut to one turn.
     """
-    n_rows, device, beams = len(encoded.states), encoded.states.device, options.beams
     start = begin(recognizer, encoded, prompts, adapters, options)
-    most = start.most
     joint = JointScores(recognizer, encoded, prompts, start.names, weight=options.ctc_weight) if options.ctc_weight else None
-    rows = [_Row([_Beam(spelling=joint.starts[i])] if joint else [_Beam()]) for i in range(n_rows)]
-    live = list(range(n_rows))
-    step_tokens, here = start.tokens, start.route
-    cache: Any = start.cache
-    no_speech: list[float] = []
-    for step in range(most):
-        with recognizer.route(here):
-            logits, cache = recognizer.decode(encoded, step_tokens, cache=cache)
-        if step == 0:
-            no_speech = no_speech_probs(recognizer, logits, prompts)
+    rows = [_Row([_Beam(spelling=joint.starts[i])] if joint else [_Beam()]) for i in range(len(prompts))]
+    live, steps = list(range(len(rows))), Steps(recognizer, encoded, prompts, start)
+    for step, logits in steps:
         widths = [len(rows[row].running) for row in live]
-        here_beams = [beam for row in live for beam in rows[row].running]
-        scores = ranked = _ruled(logits, start.rules, [beam.tokens for beam in here_beams])
-        logprob = scores - scores.logsumexp(-1, keepdim=True)  # of what the rules left; the choice is made as transformers makes it
-        spelled: list[dict[int, Spelling]] = []
-        shares: Tensor | None = None
-        if joint:
-            owners = [row for row, width in zip(live, widths) for _ in range(width)]
-            ranked, spelled = joint.mix(owners, [beam.spelling for beam in here_beams], scores, beams)
-            shares = ranked - ranked.logsumexp(-1, keepdim=True)
-        firsts = [sum(widths[:i]) for i in range(len(live))]
+        scores = _scores(logits, [rows[row] for row in live], start.rules, joint, owners=live, beams=options.beams)
         parents: list[int] = []
         staying: list[int] = []
-        for first, width, row in zip(firsts, widths, live):
-            own = slice(first, first + width)
-            voted = None if shares is None else shares[own]
-            chosen = _extend(rows[row], logprob[own], ranked[own], voted, spelled[own], options, recognizer.end, last=step + 1 == most)
+        for first, width, row in zip(accumulate([0, *widths]), widths, live):
+            chosen = _extend(rows[row], scores.of(first, width), options, recognizer.end, last=step + 1 == start.most)
             if joint:
                 joint.keep(row, [beam.spelling for beam in rows[row].running])
             if chosen is not None:
@@ -97,20 +78,16 @@ def beam_search(
                 parents += [first + parent for parent in chosen]
         if not staying:
             break
-        kept = torch.tensor(parents, device=device)
-        cache.self_attention_cache.batch_select_indices(kept)
-        if widths != [beams] * len(live) or len(parents) < beams * len(live):  # else every beam stays beside its row's audio
-            cache.cross_attention_cache.batch_select_indices(kept)
-            encoded, here = encoded.take(kept), here.take(parents)
+        whole = widths == [options.beams] * len(live) and len(parents) == options.beams * len(live)  # every beam stays beside its row's audio
         live = staying
-        step_tokens = torch.tensor([[beam.tokens[-1]] for row in live for beam in rows[row].running], device=device)
+        steps.go_on(torch.tensor([[beam.tokens[-1]] for row in live for beam in rows[row].running], device=logits.device), parents, same_audio=whole)
     best = [max(row.candidates or row.loops, key=lambda beam: beam.score) for row in rows]
     return [
         hypothesis(
             recognizer,
             [t for t in beam.tokens if t != recognizer.end],
             list(beam.logprobs),
-            no_speech[i],
+            steps.no_speech[i],
             finished=beam.ended,
             period=None if beam.ended or not options.stop_loops else loop_period(beam.tokens),
             temperature=0.0,
@@ -121,33 +98,55 @@ def beam_search(
     ]
 
 
-def _ruled(logits: Tensor, rules: Sequence[Any], written: Sequence[tuple[int, ...]]) -> Tensor:
+@dataclass(frozen=True)
+class _Scores:
+    """Of the next token after each beam, (beams, vocabulary): the decoder's log-probabilities to report, what the choice is made by,
+    and in joint decoding the log-probabilities that come of it, and what each token spells."""
+
+    logprobs: Tensor
+    ranked: Tensor
+    shares: Tensor | None
+    spelled: Sequence[dict[int, Spelling]]
+
+    def of(self, first: int, width: int) -> _Scores:
+        own = slice(first, first + width)
+        return _Scores(self.logprobs[own], self.ranked[own], None if self.shares is None else self.shares[own], self.spelled[own])
+
+
+def _scores(logits: Tensor, rows: Sequence[_Row], rules: Sequence[Rule], joint: JointScores | None, *, owners: Sequence[int], beams: int) -> _Scores:
+    """Args: logits: (beams of all rows, vocabulary). owners: which rows these are."""
+    running = [beam for row in rows for beam in row.running]
+    scores = _ruled(logits, rules, [beam.tokens for beam in running])
+    logprobs = scores - scores.logsumexp(-1, keepdim=True)  # of what the rules left; the choice is made as transformers makes it
+    if joint is None:
+        return _Scores(logprobs, scores, None, [])
+    whose = [owner for owner, row in zip(owners, rows) for _ in row.running]
+    ranked, spelled = joint.mix(whose, [beam.spelling for beam in running], scores, beams)
+    return _Scores(logprobs, ranked, ranked - ranked.logsumexp(-1, keepdim=True), spelled)
+
+
+def _ruled(logits: Tensor, rules: Sequence[Rule], written: Sequence[tuple[int, ...]]) -> Tensor:
     """Log-probabilities (beams of all rows, vocabulary) of the next token, under the rules."""
-    scores = logits[:, -1].float().log_softmax(-1)
+    scores = logits.log_softmax(-1)
     tokens = torch.tensor(written, dtype=torch.long, device=scores.device).view(len(scores), -1)
     for rule in rules:
         scores = rule(scores, tokens)
     return scores
 
 
-def _extend(row: _Row, scores: Tensor, ranked: Tensor, shares: Tensor | None, spelled: Sequence[dict[int, Spelling]], options: Options, end: int,
-            *, last: bool) -> list[int] | None:  # fmt: skip
-    """Extend the beams of one row by one token; the parents of its new beams, or None where the row is done.
-
-    Args: scores, ranked, shares: (beams, vocabulary) the decoder's log-probabilities to report, what the choice is made by,
-        and in joint decoding the log-probabilities that come of it.
-    """
-    before, beams = row.running, options.beams
-    sums = ranked.double() + torch.tensor([beam.score for beam in before], dtype=torch.float64, device=scores.device)[:, None]
+def _extend(row: _Row, scores: _Scores, options: Options, end: int, *, last: bool) -> list[int] | None:
+    """Extend the beams of one row by one token; the parents of its new beams, or None where the row is done."""
+    before, beams, ranked = row.running, options.beams, scores.ranked
+    sums = ranked.double() + torch.tensor([beam.score for beam in before], dtype=torch.float64, device=ranked.device)[:, None]
     values, places = sums.flatten().topk(min(2 * beams, sums.numel()))
-    logprobs = scores.flatten()[places].tolist()
-    voted = [()] * len(places) if shares is None else [(one,) for one in shares.flatten()[places].tolist()]
+    logprobs = scores.logprobs.flatten()[places].tolist()
+    voted = [()] * len(places) if scores.shares is None else [(one,) for one in scores.shares.flatten()[places].tolist()]
     running: list[_Beam] = []
     parents: list[int] = []
     lost = False  # whether the best beam has run into a loop
     length = len(before[0].tokens) + 1
     for rank, (value, place, logprob, share) in enumerate(zip(values.tolist(), places.tolist(), logprobs, voted)):
-        parent, token = divmod(place, scores.shape[1])
+        parent, token = divmod(place, ranked.shape[1])
         extended = (*before[parent].tokens, token), (*before[parent].logprobs, logprob), (*before[parent].shares, *share)
         if value == float("-inf"):
             continue
@@ -158,7 +157,7 @@ def _extend(row: _Row, scores: Tensor, ranked: Tensor, shares: Tensor | None, sp
             row.loops.append(_Beam(*extended, value / length**options.length_penalty))
             lost = lost or rank == 0
         elif len(running) < beams:
-            running.append(_Beam(*extended, value, spelling=spelled[parent][token] if spelled else Spelling()))
+            running.append(_Beam(*extended, value, spelling=scores.spelled[parent][token] if scores.spelled else Spelling()))
             parents.append(parent)
     row.candidates = sorted(row.candidates, key=lambda beam: -beam.score)[:beams]
     row.running = running

@@ -86,36 +86,17 @@ def transcribe_corpus(
     skipped: list[Skipped] = []
     found: dict[int, tuple[Hypothesis, int, str | None]] = {}
     if lang == AUTO:
-        heard = detect_corpus(recognizer, corpus, batch_frames=batch_frames, batch_size=batch_size, autocast=autocast)
-        lang = by_id(heard)
+        lang = by_id(detect_corpus(recognizer, corpus, batch_frames=batch_frames, batch_size=batch_size, autocast=autocast))
 
-    def rows() -> Iterator[tuple[int, Row, str | None]]:
-        order = sorted(range(len(corpus)), key=lambda i: (corpus[i].duration, i))
-        for place in order:
-            utterance = corpus[place]
-            try:
-                samples = utterance.samples()
-                name = adapter(utterance) if callable(adapter) else adapter
-                language = language_of(recognizer, utterance, lang, name, proxy_lang)
-                yield (
-                    place,
-                    make_row(
-                        recognizer,
-                        samples,
-                        adapter=name,
-                        task=task,
-                        context=context,
-                        timestamps=options.timestamps,
-                        lang=language,
-                    ),
-                    (language or recognizer.language_for(name)) if recognizer.multilingual else None,
-                )
-            except BadAudio as error:
-                if strict:
-                    raise
-                skipped.append(Skipped(utterance.id, str(error)))
+    def row(utterance: Utterance) -> tuple[Row, str | None]:
+        """An utterance ready to be decoded, and the language that it is told to be in."""
+        samples = utterance.samples()
+        name = adapter(utterance) if callable(adapter) else adapter
+        language = language_of(recognizer, utterance, lang, name, proxy_lang)
+        made = make_row(recognizer, samples, adapter=name, task=task, context=context, timestamps=options.timestamps, lang=language)
+        return made, (language or recognizer.language_for(name)) if recognizer.multilingual else None
 
-    for batch in by_budget(rows(), lambda one: one[1].frames, batch_frames=batch_frames, batch_size=batch_size):
+    for batch in by_budget(_readable(corpus, row, None if strict else skipped), lambda one: one[1].frames, batch_frames=batch_frames, batch_size=batch_size):
         written = decode_rows(recognizer, [row for _, row, _ in batch], options=options, autocast=autocast)
         found |= {place: (one, len(row.samples), prompt) for (place, row, prompt), one in zip(batch, written)}
         if progress:
@@ -129,6 +110,20 @@ def transcribe_corpus(
         time.perf_counter() - started,
         tuple(found[place][2] for place in places),
     )
+
+
+def _readable(corpus: Corpus, row: Callable[[Utterance], tuple[Row, str | None]], skipped: list[Skipped] | None) -> Iterator[tuple[int, Row, str | None]]:
+    """(place in the corpus, row, language) of the utterances that can be read, shortest first; the others are added to `skipped`, or
+    raise where that is None."""
+    for place in sorted(range(len(corpus)), key=lambda i: (corpus[i].duration, i)):
+        try:
+            made, language = row(corpus[place])
+        except BadAudio as error:
+            if skipped is None:
+                raise
+            skipped.append(Skipped(corpus[place].id, str(error)))
+            continue
+        yield place, made, language
 
 
 def joined(corpus: Corpus, parts: Sequence[Transcripts]) -> Transcripts:

@@ -21,10 +21,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate
 
-from asrpeft.decoding.rules import SPACELESS
 from asrpeft.decoding.segment import Segment
 from asrpeft.decoding.words import Word, spread
 from asrpeft.errors import BadInput
+from asrpeft.spaceless import spaceless
 
 Seconds = float
 
@@ -149,14 +149,14 @@ def _units(segment: Segment, style: CueStyle) -> Iterator[Unit]:
 
 
 def _divided(word: Word, style: CueStyle) -> Iterator[Unit]:
-    spaceless = any(unicodedata.name(c, "").startswith(SPACELESS) for c in word.text)
-    if not spaceless and columns(word.text) <= style.line_width:
+    no_spaces = spaceless(word.text)
+    if not no_spaces and columns(word.text) <= style.line_width:
         yield Unit(word.text, word.start, word.end, False)
         return
     parts: list[str] = []
     for character in word.text:
-        inner = parts and (columns(character) == 0 or (spaceless and unicodedata.category(character) in ("Pe", "Pf", "Po")))
-        if inner or (parts and not spaceless and columns(parts[-1] + character) <= style.line_width):
+        inner = parts and (columns(character) == 0 or (no_spaces and unicodedata.category(character) in ("Pe", "Pf", "Po")))
+        if inner or (parts and not no_spaces and columns(parts[-1] + character) <= style.line_width):
             parts[-1] += character
         else:
             parts.append(character)

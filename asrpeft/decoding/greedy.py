@@ -13,14 +13,13 @@ so that a draw too is a function of the row and the seed alone.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from asrpeft.decoding.hypothesis import GREEDY, Hypothesis, Options
 from asrpeft.decoding.loops import loop_period
-from asrpeft.decoding.start import begin, hypothesis, no_speech_probs
+from asrpeft.decoding.start import Steps, begin, hypothesis
 from asrpeft.recognizer import Encoded, Recognizer
 
 LEAVE = 0.25  # share of ended rows at which they leave the batch
@@ -45,66 +44,77 @@ def greedy(
     Returns: one hypothesis a row, in order.
     Raises: BadInput for prompts that do not fit; BadRoute for an unknown adapter.
     """
-    n_rows, device = len(encoded.states), encoded.states.device
     start = begin(recognizer, encoded, prompts, adapters, options)
-    most = start.most
+    written, steps = _Written(len(prompts), start.most, recognizer.end, encoded.states.device), Steps(recognizer, encoded, prompts, start)
     noise = torch.Generator().manual_seed(options.seed)
-    written = torch.full((n_rows, most), recognizer.end, dtype=torch.long, device=device)
-    logprobs = torch.zeros(n_rows, most, device=device)
-    lengths = [most] * n_rows
-    loops: dict[int, int] = {}
-
-    live = list(range(n_rows))  # rows of the batch as it is now; those that have ended stay until they are enough to leave
-    ended = [False] * n_rows
-    step_tokens, here = start.tokens, start.route
-    cache: Any = start.cache
-    no_speech: list[float] = []
-    for step in range(most):
-        with recognizer.route(here):
-            logits, cache = recognizer.decode(encoded, step_tokens, cache=cache)
-        if step == 0:
-            no_speech = no_speech_probs(recognizer, logits, prompts)
-        index = torch.tensor(live, device=device)
-        scores = logits[:, -1].float()
+    live = list(range(len(prompts)))  # rows of the batch as it is now; those that have ended stay until they are enough to leave
+    for step, scores in steps:
+        index = torch.tensor(live, device=scores.device)
         for rule in start.rules:
-            scores = rule(scores, written[index, :step])
+            scores = rule(scores, written.tokens[index, :step])
         tokens = _choose(scores, options.temperature, noise)
-        chosen = scores.gather(1, tokens[:, None])[:, 0] - scores.logsumexp(-1)
-        written[index, step], logprobs[index, step] = tokens, chosen
-        for row, token in zip(live, tokens.tolist()):
-            if not ended[row] and token == recognizer.end:
-                ended[row], lengths[row] = True, step
+        written.add(live, index, step, tokens, scores.gather(1, tokens[:, None])[:, 0] - scores.logsumexp(-1))
         if options.stop_loops and step % LOOP_EVERY == LOOP_EVERY - 1:
-            for row in live:
-                period = None if ended[row] else loop_period(written[row, : step + 1].tolist())
-                if period is not None:
-                    ended[row], lengths[row], loops[row] = True, step + 1, period
-        staying = [place for place, row in enumerate(live) if not ended[row]]
+            written.stop_loops(live, step)
+        staying = [place for place, row in enumerate(live) if not written.ended[row]]
         if not staying:
             break
         if len(live) - len(staying) >= max(1, LEAVE * len(live)):
-            kept = torch.tensor(staying, device=device)
-            cache.batch_select_indices(kept)
-            encoded, tokens, here = encoded.take(kept), tokens[kept], here.take(staying)
+            steps.go_on(tokens[torch.tensor(staying, device=tokens.device)][:, None], staying)
             live = [live[place] for place in staying]
-        step_tokens = tokens[:, None]
-    for row in range(n_rows) if options.stop_loops else ():  # those that began after the last look
-        period = None if row in loops else loop_period(written[row, : lengths[row]].tolist())
-        if period is not None:
-            loops[row] = period
+        else:
+            steps.go_on(tokens[:, None])
+    if options.stop_loops:
+        written.find_late_loops()
     return [
         hypothesis(
             recognizer,
-            written[row, : lengths[row]].tolist(),
-            logprobs[row, : lengths[row] + 1].tolist(),
-            no_speech[row],
-            finished=ended[row] and row not in loops,
-            period=loops.get(row),
+            *written.row(row),
+            steps.no_speech[row],
+            finished=written.ended[row] and row not in written.loops,
+            period=written.loops.get(row),
             temperature=options.temperature,
             adapter=start.names[row],
         )
-        for row in range(n_rows)
+        for row in range(len(prompts))
     ]
+
+
+class _Written:
+    """What the rows have written: tokens and their log-probabilities (rows, most), and which rows have ended, or run in a loop."""
+
+    def __init__(self, n_rows: int, most: int, end: int, device: torch.device):
+        self.end = end
+        self.tokens = torch.full((n_rows, most), end, dtype=torch.long, device=device)
+        self.logprobs = torch.zeros(n_rows, most, device=device)
+        self.lengths, self.ended = [most] * n_rows, [False] * n_rows
+        self.loops: dict[int, int] = {}  # row → period
+
+    def add(self, live: Sequence[int], index: Tensor, step: int, tokens: Tensor, logprobs: Tensor) -> None:
+        """Args: live, index: the rows that `tokens` and `logprobs` are of."""
+        self.tokens[index, step], self.logprobs[index, step] = tokens, logprobs
+        for row, token in zip(live, tokens.tolist()):
+            if not self.ended[row] and token == self.end:
+                self.ended[row], self.lengths[row] = True, step
+
+    def stop_loops(self, live: Sequence[int], step: int) -> None:
+        """End the rows that repeat themselves."""
+        for row in live:
+            period = None if self.ended[row] else loop_period(self.tokens[row, : step + 1].tolist())
+            if period is not None:
+                self.ended[row], self.lengths[row], self.loops[row] = True, step + 1, period
+
+    def find_late_loops(self) -> None:
+        """Those that began after `stop_loops` looked for the last time."""
+        for row, length in enumerate(self.lengths):
+            period = None if row in self.loops else loop_period(self.tokens[row, :length].tolist())
+            if period is not None:
+                self.loops[row] = period
+
+    def row(self, row: int) -> tuple[list[int], list[float]]:
+        """(tokens, their log-probabilities and the end token's)."""
+        length = self.lengths[row]
+        return self.tokens[row, :length].tolist(), self.logprobs[row, : length + 1].tolist()
 
 
 def _choose(scores: Tensor, temperature: float, noise: torch.Generator) -> Tensor:

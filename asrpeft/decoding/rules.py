@@ -8,7 +8,6 @@ Source: Radford et al., 2022, https://arxiv.org/abs/2212.04356, section 4.5, and
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
@@ -16,11 +15,12 @@ from typing import TYPE_CHECKING, Protocol
 import torch
 from torch import Tensor
 
+from asrpeft.spaceless import spaceless
+
 if TYPE_CHECKING:
     from asrpeft.recognizer import Recognizer
 
 NEVER = float("-inf")
-SPACELESS = ("CJK", "HIRAGANA", "KATAKANA", "THAI", "LAO", "KHMER", "MYANMAR", "TIBETAN")  # as their letters' names begin
 
 
 class Rule(Protocol):
@@ -121,4 +121,4 @@ def rules_for(recognizer: Recognizer, *, timestamps: bool = False, suppress: Seq
 def _without_spaces(text: str) -> bool:
     """Whether a text ends in a letter of a script that is written without spaces between words."""
     letters = [c for c in text if c.isalpha()]
-    return bool(letters) and unicodedata.name(letters[-1], "").startswith(SPACELESS)
+    return bool(letters) and spaceless(letters[-1])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -48,6 +48,44 @@ def begin(recognizer: Recognizer, encoded: Encoded, prompts: Sequence[Sequence[i
         rules_for(recognizer, timestamps=options.timestamps, suppress=options.suppress, prompts=prompts),
         new_cache(recognizer), torch.tensor([list(p) for p in prompts], device=encoded.states.device),
     )  # fmt: skip
+
+
+class Steps:
+    """The decoder's steps over a batch that shrinks: what is read next, under which adapters, with which keys and values kept.
+
+    Attributes:
+        no_speech: of each row, the probability that nobody speaks; known after the first step.
+    """
+
+    def __init__(self, recognizer: Recognizer, encoded: Encoded, prompts: Sequence[Sequence[int]], start: Start):
+        self.recognizer, self.encoded, self.prompts, self.start = recognizer, encoded, prompts, start
+        self.route, self.cache, self.tokens = start.route, start.cache, start.tokens
+        self.no_speech: list[float] = []
+
+    def __iter__(self) -> Iterator[tuple[int, Tensor]]:
+        """(number of the step, logits (rows, vocabulary) float32 of the token that comes next); `go_on` says which it is."""
+        for number in range(self.start.most):
+            with self.recognizer.route(self.route):
+                logits, self.cache = self.recognizer.decode(self.encoded, self.tokens, cache=self.cache)
+            if number == 0:
+                self.no_speech = no_speech_probs(self.recognizer, logits, self.prompts)
+            yield number, logits[:, -1].float()
+
+    def go_on(self, tokens: Tensor, parents: Sequence[int] | None = None, *, same_audio: bool = False) -> None:
+        """Read `tokens` (rows, 1) next.
+
+        Args:
+            parents: the rows of the batch that go on, each as often as it does; None: all as they are.
+            same_audio: each row still stands where a row of the same utterance stood, so that only what was written moves.
+        """
+        self.tokens = tokens
+        if parents is None:
+            return
+        kept = torch.tensor(parents, device=tokens.device)
+        self.cache.self_attention_cache.batch_select_indices(kept)
+        if not same_audio:
+            self.cache.cross_attention_cache.batch_select_indices(kept)
+            self.encoded, self.route = self.encoded.take(kept), self.route.take(parents)
 
 
 def new_cache(recognizer: Recognizer) -> EncoderDecoderCache:

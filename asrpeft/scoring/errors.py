@@ -271,14 +271,56 @@ def score(
         character_unit: what CER counts, "codepoint" or "grapheme" (a letter with its marks).
     Raises:  BadInput for lists of different lengths, texts that are not str, repeated ids, or no reference word at all.
     """
+    if alignment not in ALIGNMENTS:
+        raise BadInput(f"no alignment rule is called {alignment!r}; there are {', '.join(ALIGNMENTS)}.")
+    given = _checked(references, hypotheses, ids, speakers)
+    rule = find_normalizer(normalizer)
+    rows = _rows(given, rule, alignment, character_unit)
+    total, raw_total = sum((row.counts for row in rows), Counts()), sum((row.raw_counts for row in rows), Counts())
+    if not total.words:
+        raise BadInput(
+            f"none of the {len(rows)} references has a word after normalizer {rule.label}, so no rate exists. "
+            "For recordings without speech use `asrpeft.scoring.nonspeech`; else check the text column or take `none`."
+        )
+    unit, grouped = grouped_counts(rows)
+    wer_interval, cer_interval = (
+        ratio_interval(
+            np.array([getattr(one, errors) for one in grouped]),
+            np.array([getattr(one, totals) for one in grouped]),
+            level=level,
+            method=interval,
+            resamples=resamples,
+            seed=seed,
+        )
+        for errors, totals in (("errors", "words"), ("character_errors", "characters"))
+    )
+    damage = rule.damage([*given.references, *given.hypotheses])
+    for warning in damage:
+        warnings.warn(warning, DamagingNormalizer, stacklevel=2)
+    notes = damage + _notes(total, [row.reference for row in rows], len(rows), given.speakers, unit)
+    return Score(
+        name, total, wer_interval, cer_interval, unit, Raw(raw_total.wer, raw_total.cer), rule.label, rows, notes, alignment, character_unit, seed, resamples
+    )
+
+
+@dataclass(frozen=True)
+class _Given:
+    """Texts that can be scored, one of each for every utterance."""
+
+    references: list[str]
+    hypotheses: list[str]
+    ids: list[str]
+    speakers: list[str | None] | None
+
+
+def _checked(references: Sequence[str], hypotheses: Sequence[str], ids: Sequence[str] | None, speakers: Sequence[str | None] | None) -> _Given:
+    """Raises: BadInput for what `score` refuses."""
     if isinstance(references, str) or isinstance(hypotheses, str):
         raise BadInput("references and hypotheses are lists of texts, and a single text was given: write [text].")
     references, hypotheses = list(references), list(hypotheses)
     _same_length("hypotheses", hypotheses, references)
     if not references:
         raise BadInput("there is no utterance to score: the references are empty. Check the file or the filter.")
-    if alignment not in ALIGNMENTS:
-        raise BadInput(f"no alignment rule is called {alignment!r}; there are {', '.join(ALIGNMENTS)}.")
     for kind, texts in (("reference", references), ("hypothesis", hypotheses)):
         for place, text in enumerate(texts):
             if not isinstance(text, str):
@@ -292,66 +334,20 @@ def score(
         # Tables give "" for a cell without a name: that is no speaker, least of all one and the same.
         speakers = [None if speaker is None or not str(speaker).strip() else str(speaker) for speaker in speakers]
         _same_length("speakers", speakers, references)
+    return _Given(references, hypotheses, ids, speakers)
 
-    rule = find_normalizer(normalizer)
-    clean_references, clean_hypotheses = [rule(text) for text in references], [rule(text) for text in hypotheses]
-    alignments = align(_words(clean_references), _words(clean_hypotheses), rule=alignment)
-    counts = _count(clean_references, clean_hypotheses, alignments, character_unit)
-    raw_counts = counts
-    if (references, hypotheses) != (clean_references, clean_hypotheses):
-        raw_alignments = align(_words(references), _words(hypotheses), rule=alignment)
-        raw_counts = _count(references, hypotheses, raw_alignments, character_unit)
-    total, raw_total = sum(counts, Counts()), sum(raw_counts, Counts())
-    if not total.words:
-        raise BadInput(
-            f"none of the {len(references)} references has a word after normalizer {rule.label}, so no rate exists. "
-            "For recordings without speech use `asrpeft.scoring.nonspeech`; else check the text column or take `none`."
-        )
-    rows = tuple(
-        UtteranceScore(*row)
-        for row in zip(
-            ids,
-            speakers or [None] * len(ids),
-            clean_references,
-            clean_hypotheses,
-            references,
-            hypotheses,
-            counts,
-            raw_counts,
-            alignments,
-            strict=True,
-        )
-    )
-    unit, grouped = grouped_counts(rows)
-    wer_interval, cer_interval = (
-        ratio_interval(
-            np.array([getattr(one, errors) for one in grouped]),
-            np.array([getattr(one, totals) for one in grouped]),
-            level=level,
-            method=interval,
-            resamples=resamples,
-            seed=seed,
-        )
-        for errors, totals in (("errors", "words"), ("character_errors", "characters"))
-    )
-    damage = rule.damage([*references, *hypotheses])
-    for warning in damage:
-        warnings.warn(warning, DamagingNormalizer, stacklevel=2)
-    return Score(
-        name,
-        total,
-        wer_interval,
-        cer_interval,
-        unit,
-        Raw(raw_total.wer, raw_total.cer),
-        rule.label,
-        rows,
-        damage + _notes(total, clean_references, len(references), speakers, unit),
-        alignment,
-        character_unit,
-        seed,
-        resamples,
-    )
+
+def _rows(given: _Given, rule: Normalizer, alignment: AlignmentRule, unit: CharacterUnit) -> tuple[UtteranceScore, ...]:
+    """Each utterance scored, as normalized and as given."""
+    references, hypotheses = [rule(text) for text in given.references], [rule(text) for text in given.hypotheses]
+    alignments = align(_words(references), _words(hypotheses), rule=alignment)
+    counts = raw_counts = _count(references, hypotheses, alignments, unit)
+    if (given.references, given.hypotheses) != (references, hypotheses):
+        raw = align(_words(given.references), _words(given.hypotheses), rule=alignment)
+        raw_counts = _count(given.references, given.hypotheses, raw, unit)
+    speakers = given.speakers or [None] * len(given.ids)
+    columns = (given.ids, speakers, references, hypotheses, given.references, given.hypotheses, counts, raw_counts, alignments)
+    return tuple(UtteranceScore(*row) for row in zip(*columns, strict=True))
 
 
 def grouped_counts(rows: Sequence[UtteranceScore]) -> tuple[str, list[Counts]]:

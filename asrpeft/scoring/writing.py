@@ -16,24 +16,20 @@ from typing import Literal
 
 import regex
 
-SPACELESS = (
-    "Han", "Hiragana", "Katakana", "Bopomofo", "Thai", "Lao", "Khmer", "Myanmar", "Tibetan",
-    "Javanese", "Balinese", "Tai_Tham", "New_Tai_Lue", "Tai_Le",
-)  # fmt: skip
+from asrpeft.spaceless import CHARACTER, SPACELESS
+
 MARKED = (
     "Devanagari", "Bengali", "Gurmukhi", "Gujarati", "Oriya", "Tamil", "Telugu", "Kannada", "Malayalam", "Sinhala",
     "Thai", "Lao", "Khmer", "Myanmar", "Tibetan", "Arabic", "Hebrew", "Syriac", "Thaana", "Nko", "Ethiopic",
     "Javanese", "Balinese", "Latin", "Cyrillic", "Greek", "Hiragana", "Katakana",
 )  # fmt: skip
 
-# Marks and the signs that only Japanese shares between its scripts (ー, 々) belong to the letter before them.
-_SPACELESS_CHAR = "[" + "".join(rf"\p{{Script={name}}}" for name in SPACELESS) + "ー々〆]"
-_SPACELESS_LETTER = regex.compile(rf"(?=\p{{L}}){_SPACELESS_CHAR}")
+_SPACELESS_LETTER = regex.compile(rf"(?=\p{{L}}){CHARACTER}")
 _LETTER = regex.compile(r"\p{L}")
 _MARK = regex.compile(r"\p{M}")
 _CLUSTER = regex.compile(r"\X")
-_SPACELESS_CLUSTER = regex.compile(rf"(?=[\p{{L}}\p{{N}}])(?={_SPACELESS_CHAR})\X")
-_GAP = regex.compile(rf"(?<={_SPACELESS_CHAR}\p{{M}}*) +(?={_SPACELESS_CHAR})")
+_SPACELESS_CLUSTER = regex.compile(rf"(?=[\p{{L}}\p{{N}}])(?={CHARACTER})\X")
+_GAP = regex.compile(rf"(?<={CHARACTER}\p{{M}}*) +(?={CHARACTER})")
 _BY_SCRIPT = {name: regex.compile(rf"\p{{Script={name}}}") for name in dict.fromkeys(SPACELESS + MARKED)}
 
 CharacterUnit = Literal["codepoint", "grapheme"]

@@ -24,8 +24,8 @@ import pyarrow.parquet as pq
 import torch
 
 from asrpeft.audio.features import log_mel
+from asrpeft.batching import by_budget
 from asrpeft.decoding import Options, decode_rows, make_row
-from asrpeft.decoding.batch import by_budget
 from asrpeft.recognizer import load
 from scripts.mini import real, voices
 from scripts.mini.model import Recognizer

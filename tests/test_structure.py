@@ -1,0 +1,118 @@
+"""How the house is built: nothing imports in a circle, and data flow one way."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+# Circles that are only types: (importer, imported) → why. They are no import when the program runs.
+TYPES_ONLY = {
+    ("asrpeft.methods.plan", "asrpeft.adapters.adapter"): "a plan is handed the adapter that it plans for, and says so in its signatures",
+    ("asrpeft.scoring.wording", "asrpeft.scoring.significance"): "a comparison tells itself in the words that there are for comparisons",
+}
+
+
+def modules() -> dict[str, Path]:
+    """Every module of the package by its dotted name."""
+    found = {}
+    for file in sorted((ROOT / "asrpeft").rglob("*.py")):
+        parts = file.relative_to(ROOT).with_suffix("").parts
+        found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = file
+    return found
+
+
+def imports(source: str, known: Mapping[str, object], *, everywhere: bool) -> set[str]:
+    """The modules among `known` that a file imports: where it is imported itself, or `everywhere`, in functions and for types too."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(source)) if everywhere else at_import(ast.parse(source).body):
+        if isinstance(node, ast.Import):
+            found |= {one.name for one in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found |= {name if (name := f"{node.module}.{one.name}") in known else node.module for one in node.names}
+    return found & known.keys()
+
+
+def at_import(body: list[ast.stmt]) -> Iterator[ast.stmt]:
+    """The statements that run when a file is imported."""
+    for node in body:
+        yield node
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+            yield from at_import(node.orelse)
+        elif isinstance(node, ast.If | ast.Try | ast.With | ast.ClassDef):
+            yield from at_import([one for part in ("body", "orelse", "finalbody") for one in getattr(node, part, ())])
+
+
+def circles(graph: Mapping[str, set[str]]) -> list[list[str]]:
+    """The sets of two or more nodes that reach each other (Tarjan, 1972)."""
+    order: dict[str, int] = {}
+    low: dict[str, int] = {}
+    stack: list[str] = []
+    found: list[list[str]] = []
+
+    def visit(node: str) -> None:
+        order[node] = low[node] = len(order)
+        stack.append(node)
+        for other in sorted(graph[node]):
+            if other not in order:
+                visit(other)
+            if other in stack:
+                low[node] = min(low[node], low[other])
+        if low[node] == order[node]:
+            own = stack[stack.index(node) :]
+            del stack[-len(own) :]
+            found.extend([sorted(own)] if len(own) > 1 else [])
+
+    for node in graph:
+        if node not in order:
+            visit(node)
+    return found
+
+
+def package_of(module: str) -> str:
+    return [*module.split("."), ""][1]
+
+
+@pytest.mark.parametrize("graph, expected", [({"a": {"b"}, "b": {"c"}, "c": set()}, []), ({"a": {"b"}, "b": {"c"}, "c": {"b"}}, [["b", "c"]])])
+def test_a_circle_is_found(graph, expected):
+    assert circles(graph) == expected
+
+
+def test_no_modules_import_each_other_in_a_circle():
+    """Not in functions either, where such an import would hide."""
+    known = modules()
+    del known["asrpeft"]  # the door: it names what is inside, each when it is asked for, and has a version that those inside tell
+    graph = {name: imports(file.read_text(encoding="utf-8"), known, everywhere=True) - {name} for name, file in known.items()}
+    for importer, imported in TYPES_ONLY:
+        assert imported in graph[importer], "take it off the list"
+        assert imported not in imports(known[importer].read_text(encoding="utf-8"), known, everywhere=False)
+        graph[importer].discard(imported)
+    assert circles(graph) == []
+
+
+def test_no_packages_import_each_other_in_a_circle():
+    known = modules()
+    graph: dict[str, set[str]] = {package_of(name): set() for name in known}
+    for name, file in known.items():
+        graph[package_of(name)] |= {package_of(other) for other in imports(file.read_text(encoding="utf-8"), known, everywhere=False)} - {package_of(name), ""}
+    assert circles(graph) == []
+
+
+def test_data_flow_as_the_picture_of_the_house_says():
+    """`a → b | c → d` in the README: b imports nothing of c or d."""
+    (picture,) = re.findall(r"Data flows one way: `(audio → [^`]+)`", (ROOT / "README.md").read_text(encoding="utf-8"))
+    levels = [level.split(" | ") for level in picture.split(" → ")]
+    place = {package: number for number, level in enumerate(levels) for package in level}
+    known, wrong = modules(), []
+    for name, file in known.items():
+        own = package_of(name)
+        for other in sorted(imports(file.read_text(encoding="utf-8"), known, everywhere=False)) if own in place else ():
+            above = package_of(other)
+            if above in place and above != own and place[above] > place[own]:
+                wrong.append(f"{name} imports {other}")
+    assert wrong == []
