@@ -11,12 +11,6 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 
-# Circles that are only types: (importer, imported) → why. They are no import when the program runs.
-TYPES_ONLY = {
-    ("asrpeft.methods.plan", "asrpeft.adapters.adapter"): "a plan is handed the adapter that it plans for, and says so in its signatures",
-    ("asrpeft.scoring.wording", "asrpeft.scoring.significance"): "a comparison tells itself in the words that there are for comparisons",
-}
-
 
 def modules() -> dict[str, Path]:
     """Every module of the package by its dotted name."""
@@ -27,10 +21,10 @@ def modules() -> dict[str, Path]:
     return found
 
 
-def imports(source: str, known: Mapping[str, object], *, everywhere: bool) -> set[str]:
-    """The modules among `known` that a file imports: where it is imported itself, or `everywhere`, in functions and for types too."""
+def imports(source: str, known: Mapping[str, object], *, in_functions: bool) -> set[str]:
+    """The modules among `known` that a file imports when it is imported itself, and perhaps `in_functions`; but for types alone."""
     found: set[str] = set()
-    for node in ast.walk(ast.parse(source)) if everywhere else at_import(ast.parse(source).body):
+    for node in statements(ast.parse(source), in_functions):
         if isinstance(node, ast.Import):
             found |= {one.name for one in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
@@ -38,14 +32,13 @@ def imports(source: str, known: Mapping[str, object], *, everywhere: bool) -> se
     return found & known.keys()
 
 
-def at_import(body: list[ast.stmt]) -> Iterator[ast.stmt]:
-    """The statements that run when a file is imported."""
-    for node in body:
-        yield node
-        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
-            yield from at_import(node.orelse)
-        elif isinstance(node, ast.If | ast.Try | ast.With | ast.ClassDef):
-            yield from at_import([one for part in ("body", "orelse", "finalbody") for one in getattr(node, part, ())])
+def statements(node: ast.AST, in_functions: bool) -> Iterator[ast.AST]:
+    """A node and all within it that runs: nothing under `if TYPE_CHECKING`, and what is in functions only where that is asked for."""
+    yield node
+    types_only = isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)
+    for inner in node.orelse if types_only else ast.iter_child_nodes(node):
+        if in_functions or not isinstance(inner, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+            yield from statements(inner, in_functions)
 
 
 def circles(graph: Mapping[str, set[str]]) -> list[list[str]]:
@@ -87,11 +80,7 @@ def test_no_modules_import_each_other_in_a_circle():
     """Not in functions either, where such an import would hide."""
     known = modules()
     del known["asrpeft"]  # the door: it names what is inside, each when it is asked for, and has a version that those inside tell
-    graph = {name: imports(file.read_text(encoding="utf-8"), known, everywhere=True) - {name} for name, file in known.items()}
-    for importer, imported in TYPES_ONLY:
-        assert imported in graph[importer], "take it off the list"
-        assert imported not in imports(known[importer].read_text(encoding="utf-8"), known, everywhere=False)
-        graph[importer].discard(imported)
+    graph = {name: imports(file.read_text(encoding="utf-8"), known, in_functions=True) - {name} for name, file in known.items()}
     assert circles(graph) == []
 
 
@@ -99,7 +88,10 @@ def test_no_packages_import_each_other_in_a_circle():
     known = modules()
     graph: dict[str, set[str]] = {package_of(name): set() for name in known}
     for name, file in known.items():
-        graph[package_of(name)] |= {package_of(other) for other in imports(file.read_text(encoding="utf-8"), known, everywhere=False)} - {package_of(name), ""}
+        graph[package_of(name)] |= {package_of(other) for other in imports(file.read_text(encoding="utf-8"), known, in_functions=False)} - {
+            package_of(name),
+            "",
+        }
     assert circles(graph) == []
 
 
@@ -111,7 +103,7 @@ def test_data_flow_as_the_picture_of_the_house_says():
     known, wrong = modules(), []
     for name, file in known.items():
         own = package_of(name)
-        for other in sorted(imports(file.read_text(encoding="utf-8"), known, everywhere=False)) if own in place else ():
+        for other in sorted(imports(file.read_text(encoding="utf-8"), known, in_functions=False)) if own in place else ():
             above = package_of(other)
             if above in place and above != own and place[above] > place[own]:
                 wrong.append(f"{name} imports {other}")
