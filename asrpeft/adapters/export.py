@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import json
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ from transformers import WhisperFeatureExtractor
 
 from asrpeft.errors import BadInput, CannotMerge
 from asrpeft.files import replace_folder
+from asrpeft.report.values import as_json
 
 INFO, CTC = "asrpeft.json", "ctc.safetensors"
 FILES = frozenset({
@@ -83,7 +83,7 @@ def _write(recognizer: Any, name: str, manifest: Any, into: Path) -> None:
     if head is not None:
         info["ctc_vocabulary"] = list(head.vocabulary)
         save_file({n: t.detach().cpu().contiguous() for n, t in head.state_dict().items()}, into / CTC)
-    (into / INFO).write_text(json.dumps(info, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    (into / INFO).write_text(as_json(info), encoding="utf-8")
 
 
 def _generation(recognizer: Any, manifest: Any) -> Any:

@@ -13,7 +13,6 @@ longer theirs and are left behind.
 from __future__ import annotations
 
 import hashlib
-import json
 import math
 import re
 import time
@@ -35,6 +34,7 @@ from asrpeft.adapters.tensors import not_finite, read_tensors
 from asrpeft.errors import BadAdapter, BadInput, Failure
 from asrpeft.files import replace_folder
 from asrpeft.methods.layers import Layer
+from asrpeft.report.values import as_json
 
 CONFIG, TENSORS, PICKLE = "adapter_config.json", "adapter_model.safetensors", "adapter_model.bin"
 CARRIED, CARRIED_CTC = "asrpeft_adapter.json", "asrpeft_ctc.safetensors"
@@ -72,9 +72,9 @@ def write_peft(adapter: Adapter, folder: str | Path, *, overwrite: bool = False)
 
     def write(into: Path) -> None:
         save_file(held, into / TENSORS, metadata={"format": "pt"})
-        (into / CONFIG).write_text(json.dumps(config, indent=1) + "\n", encoding="utf-8")
+        (into / CONFIG).write_text(as_json(config), encoding="utf-8")
         record = carried | {"of": _digest(into)}
-        (into / CARRIED).write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        (into / CARRIED).write_text(as_json(record), encoding="utf-8")
         if adapter.ctc is not None:
             save_file({name: tensor.detach().cpu().contiguous() for name, tensor in adapter.ctc.state_dict().items()}, into / CARRIED_CTC)
 

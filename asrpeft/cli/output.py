@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 def console(*, error: bool = False) -> Console:
     """A console that, away from a terminal, writes plain lines of any length."""
-    plainly = {"stderr": error, "markup": False, "emoji": False, "highlight": False, "soft_wrap": True}
+    plainly: dict[str, Any] = {"stderr": error, "markup": False, "emoji": False, "highlight": False, "soft_wrap": True}
     made = _Door(**plainly)
     return made if made.is_terminal else _Door(**plainly, width=160, color_system=None)
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from asrpeft.decoding.cues import Cue, CueStyle, Unit, cues_of, highlighted
 from asrpeft.decoding.segment import Segment
 from asrpeft.registry import Registry
+from asrpeft.report.values import as_json
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ def to_json(segments: Sequence[Segment]) -> str:
         "segments": [{"id": number, **one.to_json()} for number, one in enumerate(segments)],
         "words": [word.to_json() for one in segments for word in one.words],
     }
-    return json.dumps(content, ensure_ascii=False, indent=1) + "\n"
+    return as_json(content)
 
 
 @register("srt", cues=True)

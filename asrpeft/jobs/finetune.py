@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -35,6 +34,7 @@ from asrpeft.methods import configure
 from asrpeft.methods import method as method_named
 from asrpeft.recognizer import Recognizer
 from asrpeft.recognizer.languages import canonical
+from asrpeft.report.values import known, plain
 from asrpeft.scoring import score
 from asrpeft.training import Choice, Guard, Message, Progress, Scoring, Trained, TrainingData, TrainingOptions, train
 from asrpeft.training.checkpoints import read as read_checkpoint
@@ -126,7 +126,7 @@ def finetune(
         if corpus is not None:
             check_guard(recognizer, corpus, guard_lang)
     asked = {
-        "settings": json.loads(json.dumps(asdict(configure(method_named(method), settings or {})))), "where": where,
+        "settings": plain(asdict(configure(method_named(method), settings or {}))), "where": where,
         "lang": None if lang is None else canonical(lang), "proxy_lang": proxy_lang, "task": task,
     }  # fmt: skip
     if nonspeech is not None and not options.nonspeech_share:
@@ -418,7 +418,7 @@ def _finished(recognizer: Recognizer, out: Path, name: str, method: str, describ
 def _trained(did: Mapping[str, Any]) -> Trained:
     return Trained(
         steps=did["steps"], rows=did["rows"], seconds=did["seconds"], peak_memory_bytes=did["peak_memory_bytes"], kind=did["kind"],
-        best=None if did["best"] is None else tuple(did["best"]), evaluations=tuple(tuple(one) for one in did["evaluations"]), dropped=did["dropped"],
+        best=None if did["best"] is None else tuple(did["best"]), evaluations=tuple(known(tuple(one)) for one in did["evaluations"]), dropped=did["dropped"],
         chosen_by=did.get("chosen_by"), measures=tuple(tuple(one) for one in did.get("measures", ())),
-        skipped=tuple(Skipped(**s) for s in did["skipped"]), guard_evaluations=tuple(tuple(one) for one in did.get("guard_evaluations", ())),
+        skipped=tuple(Skipped(**s) for s in did["skipped"]), guard_evaluations=tuple(known(tuple(one)) for one in did.get("guard_evaluations", ())),
     )  # fmt: skip

@@ -18,10 +18,12 @@ from asrpeft.decoding import Hypothesis, Transcripts
 from asrpeft.errors import BadInput
 from asrpeft.files import replace_file
 from asrpeft.report import Result
+from asrpeft.report.values import as_json, known, plain
 from asrpeft.training import Message, Progress, TrainingOptions
 from asrpeft.training.options import differences
 
 FOLDER = "transcripts"
+_NUMBERS = {"logprob", "token_logprobs", "no_speech_prob", "compression_ratio", "temperature", "joint_logprobs"}  # of a hypothesis
 
 
 class Ledger:
@@ -30,7 +32,7 @@ class Ledger:
     def __init__(self, out: str | Path | None, asked: Mapping[str, Any], *, options: TrainingOptions, resume: bool):
         """`asked`: what must be the same for what is found to count, beside the training options. `resume`: look for it."""
         self.folder = None if out is None else Path(out) / FOLDER
-        self.asked, self.options, self.resume = json.loads(json.dumps(dict(asked))), options, resume
+        self.asked, self.options, self.resume = plain(asked), options, resume
 
     def path(self, name: str) -> Path:
         return cast(Path, self.folder) / f"{name}.json"
@@ -65,10 +67,10 @@ class Ledger:
             "skipped": [{"id": s.id, "reason": s.reason} for s in heard.skipped],
             "heard": [{"id": u.id, **asdict(one)} for u, one in zip(heard.utterances, heard.hypotheses, strict=True)],
         }  # fmt: skip
-        replace_file(self.path(name), json.dumps(kept, ensure_ascii=False) + "\n")
+        replace_file(self.path(name), as_json(kept, indent=None))
 
     def _same(self, name: str, kept: Mapping[str, Any], own: Mapping[str, Any]) -> None:
-        now = {**self.asked, **json.loads(json.dumps(own))}
+        now = {**self.asked, **plain(own)}
         other = [f"{key} was {kept['asked'].get(key)!r} and is {value!r}" for key, value in now.items() if kept["asked"].get(key) != value]
         other += differences(kept["options"], self.options)
         if other:
@@ -97,4 +99,4 @@ def refuse_taken(out: str | Path, names: Iterable[str], *, resume: bool, overwri
 def _hypothesis(kept: Mapping[str, Any]) -> Hypothesis:
     made = {one.name: kept[one.name] for one in fields(Hypothesis) if one.name in kept}
     values: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in made.items()}
-    return Hypothesis(**values)
+    return Hypothesis(**{key: known(value) if key in _NUMBERS else value for key, value in values.items()})

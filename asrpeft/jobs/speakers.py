@@ -7,7 +7,6 @@ adapter is worth using at all (`enabled`); the third is only reported. A speaker
 from __future__ import annotations
 
 import hashlib
-import json
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -31,6 +30,7 @@ from asrpeft.jobs.results.finetuned import Finetuned
 from asrpeft.jobs.results.speakers import TABLE, SpeakerResult, Speakers
 from asrpeft.jobs.voices import REPORT
 from asrpeft.recognizer import Recognizer
+from asrpeft.report.values import plain
 from asrpeft.scoring import compare
 from asrpeft.training import Message, Progress, TrainingOptions
 from asrpeft.training.checkpoints import corpus_key
@@ -271,7 +271,7 @@ def _measured(recognizer: Recognizer, speaker: str, parts: Parts, own: Finetuned
             "key": key, "dev": dev, "enabled": dev["own"] < min(wer for name, wer in dev.items() if name != "own"),
             **{name: system.to_json() for name, system in zip(systems, found.systems)}, "test": test.to_json(),
         }  # fmt: skip
-        recognizer.adapters.describe(own.name, scores=dict(adapter.manifest.scores) | {"speaker": json.loads(json.dumps(record))})
+        recognizer.adapters.describe(own.name, scores=dict(adapter.manifest.scores) | {"speaker": plain(record)})
         adapter.save(folder, overwrite=True)
     sizes = {part: len(getattr(parts, part)) for part in ("train", "dev", "test")}
     return SpeakerResult(

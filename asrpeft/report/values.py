@@ -39,6 +39,13 @@ def plain(value: Any) -> Any:
     raise TypeError(f"JSON has nothing for {value!r}, a {type(value).__name__}.")
 
 
+def known(value: Any) -> Any:
+    """A number that was read from such a file, or a list of them: NaN where it is `null`. Other values are returned as they are."""
+    if isinstance(value, list | tuple):
+        return type(value)(map(known, value))
+    return math.nan if value is None else value
+
+
 def as_json(value: Any, *, indent: int | None = 1) -> str:
     """The text of a JSON file, with a newline at its end."""
     return json.dumps(plain(value), ensure_ascii=False, indent=indent, allow_nan=False) + "\n"

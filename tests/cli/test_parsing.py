@@ -13,11 +13,11 @@ from asrpeft import interruption
 from asrpeft.cli import main
 from asrpeft.cli.main import spread
 from asrpeft.cli.options import pairs
-from asrpeft.cli.output import duration, interval, per_cent, size
 from asrpeft.cli.transcribe import formats, targets
 from asrpeft.corpus import AudioRef, Utterance
 from asrpeft.errors import BadInput
 from asrpeft.jobs.results.evaluation import sound_of
+from asrpeft.report.words import duration, interval, per_cent, size
 
 
 @pytest.mark.parametrize(

@@ -9,12 +9,13 @@ from typing import Any
 from asrpeft.corpus.traces import Overlap
 from asrpeft.jobs.results.evaluation import BASE, System
 from asrpeft.jobs.results.finetuned import Finetuned
-from asrpeft.report import Document, Finding, Picture, Result, Table
+from asrpeft.report import Document, Finding, Picture, Result, Table, page
 from asrpeft.report.values import Row
 from asrpeft.report.words import count, percent
 from asrpeft.scoring import Comparison
 from asrpeft.scoring import report as layouts
 from asrpeft.scoring.report import Amount, Report
+from asrpeft.scoring.report.assets import ROW_STYLE
 from asrpeft.scoring.report.plots import learning_curve
 from asrpeft.scoring.report.values import of_score
 from asrpeft.scoring.wording import decisive_p, sentence, span
@@ -81,7 +82,8 @@ class Curve(Result):
 
     def html(self) -> str:
         """One page with everything about every amount."""
-        return self.report().html()
+        whole = self.report().document()
+        return page.html(replace(whole, tables=(*self.document().tables, *whole.tables)), style=ROW_STYLE)
 
     def document(self) -> Document:
         base, tests = self.base.score, [point.test for point in self.points]

@@ -81,17 +81,12 @@ class Report(Result):
             }
             if own := [one.to_json() for one in self.breakdowns if one.system == name]:
                 parts["breakdowns"] = own
-            for key, table in (("rare_words", self.rare_words), ("hot_words", self.hot_words)):
-                if name in table:
-                    parts[key] = [one.to_json() for one in table[name]]
-            for key, table in (
-                ("calibration", self.calibrations),
-                ("nonspeech", self.nonspeech),
-                ("guard", self.guards),
-                ("speed", self.speeds),
-            ):
-                if name in table:
-                    parts[key] = table[name].to_json()
+            lists = {"rare_words": self.rare_words, "hot_words": self.hot_words}
+            parts |= {key: [one.to_json() for one in found[name]] for key, found in lists.items() if name in found}
+            singles: dict[str, Mapping[str, Any]] = {
+                "calibration": self.calibrations, "nonspeech": self.nonspeech, "guard": self.guards, "speed": self.speeds,
+            }  # fmt: skip
+            parts |= {key: table[name].to_json() for key, table in singles.items() if name in table}
             systems.append(score.to_json(rows=rows, **parts, **self.extra.get(name, {})))
         made: dict[str, Any] = {"systems": systems, "tests": [one.to_json() for one in self.comparisons]}
         if self.conditions:

@@ -105,18 +105,18 @@ def _groups(score: Score) -> dict[str, list[UtteranceScore]]:
 
 
 def _columns(edits: list[Edit]) -> tuple[str, str, str]:
-    reference, hypothesis, marks = [], [], []
+    columns: tuple[list[str], list[str], list[str]] = ([], [], [])
     for kind, wanted, heard in edits:
         if kind == "hit":
-            cells = (wanted, heard, "")
+            cells = (wanted or "", heard or "", "")
         else:
             above, below = (wanted or "").upper(), (heard or "").upper()
             stars = "*" * max(len(above), len(below))
             cells = (above or stars, below or stars, kind[0].upper())
         size = max(map(len, cells))
-        for column, cell in zip((reference, hypothesis, marks), cells, strict=True):
+        for column, cell in zip(columns, cells, strict=True):
             column.append(cell.ljust(size))
-    return " ".join(reference), " ".join(hypothesis), " ".join(marks)
+    return " ".join(columns[0]), " ".join(columns[1]), " ".join(columns[2])
 
 
 def _summary_row(name: str, rows: list[UtteranceScore] | tuple[UtteranceScore, ...], width: int) -> str:

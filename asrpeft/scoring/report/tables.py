@@ -23,23 +23,7 @@ def tables(report: Report) -> Iterator[Table]:
     if report.comparisons:
         yield _tests(report)
     if report.guards:
-        rows = (
-            (
-                name,
-                percent(one.wer_before),
-                percent(one.wer_after),
-                points(one.loss),
-                span(one.comparison.interval, signed=True),
-                points(one.max_loss),
-                "yes" if one.passed else "NO",
-            )
-            for name, one in report.guards.items()
-        )
-        yield Table(
-            "What the base could already do",
-            ("system", "base WER %", "WER %", "loss", "interval", "allowed", "kept"),
-            tuple(rows),
-        )
+        yield _guards(report)
     yield from _breakdowns(report)
     if report.conditions:
         yield _conditions(report)
@@ -53,33 +37,9 @@ def tables(report: Report) -> Iterator[Table]:
     yield _mistakes(report)
     yield from _confusions(report)
     if report.nonspeech:
-        rows = (
-            (
-                name,
-                str(one.clips),
-                percent(one.rate),
-                span(one.interval),
-                str(one.words),
-                "n/a" if one.words_per_hour is None else f"{one.words_per_hour:,.0f}",
-            )
-            for name, one in report.nonspeech.items()
-        )
-        head = ("system", "clips", "with words %", "interval", "words", "words an hour")
-        yield Table("Recordings without speech", head, tuple(rows))
+        yield _nonspeech(report)
     if report.calibrations:
-        rows = (
-            (
-                name,
-                str(one.words),
-                percent(one.accuracy),
-                percent(one.confidence),
-                f"{one.ece:.3f}",
-                f"{one.brier:.3f}",
-                "n/a" if one.nce is None else f"{one.nce:.3f}",
-            )
-            for name, one in report.calibrations.items()
-        )
-        yield Table("Confidence", ("system", "words", "right %", "confidence %", "ECE", "Brier", "NCE"), tuple(rows))
+        yield _confidence(report)
 
 
 def systems(report: Report) -> Table:
@@ -136,6 +96,32 @@ def _speeds(report: Report) -> Table:
     return Table("Speed", ("system", "audio s", "took s", "real-time factor", "times real time"), rows, 1, below)
 
 
+def _guards(report: Report) -> Table:
+    rows = [
+        (name, percent(one.wer_before), percent(one.wer_after), points(one.loss), span(one.comparison.interval, signed=True), points(one.max_loss),
+         "yes" if one.passed else "NO")
+        for name, one in report.guards.items()
+    ]  # fmt: skip
+    return Table.of("What the base could already do", ("system", "base WER %", "WER %", "loss", "interval", "allowed", "kept"), rows)
+
+
+def _nonspeech(report: Report) -> Table:
+    rows = [
+        (name, one.clips, percent(one.rate), span(one.interval), one.words, "n/a" if one.words_per_hour is None else f"{one.words_per_hour:,.0f}")
+        for name, one in report.nonspeech.items()
+    ]
+    return Table.of("Recordings without speech", ("system", "clips", "with words %", "interval", "words", "words an hour"), rows)
+
+
+def _confidence(report: Report) -> Table:
+    rows = [
+        (name, one.words, percent(one.accuracy), percent(one.confidence), f"{one.ece:.3f}", f"{one.brier:.3f}",
+         "n/a" if one.nce is None else f"{one.nce:.3f}")
+        for name, one in report.calibrations.items()
+    ]  # fmt: skip
+    return Table.of("Confidence", ("system", "words", "right %", "confidence %", "ECE", "Brier", "NCE"), rows)
+
+
 def notes(report: Report) -> list[str]:
     """Remarks of scores and tests, each once, and those on the whole."""
     every = [note for part in (report.scores, report.comparisons) for one in part for note in one.notes]
@@ -143,21 +129,12 @@ def notes(report: Report) -> list[str]:
 
 
 def _tests(report: Report) -> Table:
-    rows = tuple(
-        (
-            f"{one.b} against {one.a}",
-            one.verdict,
-            points(one.difference),
-            span(one.interval, signed=True),
-            p_value(one.p),
-            "" if one.p_adjusted is None else p_value(one.p_adjusted),
-            one.test,
-        )
+    rows = [
+        (f"{one.b} against {one.a}", one.verdict, points(one.difference), span(one.interval, signed=True), p_value(one.p),
+         None if one.p_adjusted is None else p_value(one.p_adjusted), one.test)
         for one in report.comparisons
-    )
+    ]  # fmt: skip
     head = ("comparison", "verdict", "points", "interval", "p", "p (Holm)", "by")
-    if all(one.p_adjusted is None for one in report.comparisons):
-        head, rows = head[:5] + head[6:], tuple(row[:5] + row[6:] for row in rows)
     below = "; ".join(
         f"{one.b} against {one.a} by other tests: " + ", ".join(f"{test.name} {p_is(test.p)}" for test in one.tests[1:])
         for one in report.comparisons
@@ -165,7 +142,7 @@ def _tests(report: Report) -> Table:
     )
     capped = [f"{one.b} against {one.a}: {counted(one.cap)}" for one in report.comparisons if one.cap is not None]
     below = "; ".join([*([below] if below else []), *capped])
-    return Table("Paired tests", head, rows, left=2, below=below + "." if below else "")
+    return Table.of("Paired tests", head, rows, left=2, below=below + "." if below else "").without_empty_columns()
 
 
 def _breakdowns(report: Report) -> Iterator[Table]:
