@@ -5,8 +5,8 @@ import json
 import pytest
 
 from asrpeft.errors import BadInput
-from asrpeft.jobs import amounts as job
-from asrpeft.jobs.amounts import amounts
+from asrpeft.jobs import trials as job
+from asrpeft.jobs.amounts import FILES, amounts
 from asrpeft.training import Message
 from tests.bases import tiny_recognizer
 from tests.training.tones import options, tones
@@ -25,7 +25,7 @@ def test_growing_parts_lie_within_each_other_and_share_their_development_data(tm
     assert [point["fraction"] for point in printed] == [0.2, 0.5, 1] and [point["utterances"] for point in printed] == [len(part) for part in parts]
     assert printed[2]["minutes"] == pytest.approx(sum(u.duration for u in seen[2][0]) / 60)
     assert [one.amount for one in found.amounts] == [0, *(point["minutes"] for point in printed)] and {one.score.name for one in found.amounts} == {"lora"}
-    assert sorted(p.name for p in tmp_path.iterdir()) == [*sorted(job.FILES), "lora-0.2", "lora-0.5", "lora-1", "transcripts"] and not len(recognizer.adapters)
+    assert sorted(p.name for p in tmp_path.iterdir()) == [*sorted(FILES), "lora-0.2", "lora-0.5", "lora-1", "transcripts"] and not len(recognizer.adapters)
     assert [point["test"]["a"] for point in printed] == ["base"] * 3
     assert sum("of the training data" in e.text for e in message if isinstance(e, Message)) == 3
 

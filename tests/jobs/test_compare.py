@@ -10,7 +10,7 @@ import torch
 from asrpeft import interruption
 from asrpeft.corpus import Corpus
 from asrpeft.errors import BadInput, Failure
-from asrpeft.jobs import compare as job
+from asrpeft.jobs import trials as job
 from asrpeft.jobs.compare import compare
 from tests.bases import tiny_recognizer
 from tests.training.tones import options, tones
