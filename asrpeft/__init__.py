@@ -16,7 +16,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from asrpeft import methods, scoring, streaming, training
+    from asrpeft import methods, report, scoring, streaming, training
     from asrpeft.adapters import Adapter
     from asrpeft.corpus import Corpus, Utterance
     from asrpeft.corpus.read import read  # and not from the package, where checkers see the module of that name
@@ -54,6 +54,7 @@ __all__ = [
     "load",
     "methods",
     "read",
+    "report",
     "score",
     "scoring",
     "speakers",
@@ -85,7 +86,7 @@ _HOME = {
     "stream": "asrpeft.streaming",
     "transcribe": "asrpeft.jobs.transcribe",
 }
-_ROOMS = ("methods", "scoring", "streaming", "training")
+_ROOMS = ("methods", "report", "scoring", "streaming", "training")
 
 
 def adapt(recognizer: Recognizer, method: str, *, name: str, where: str | Sequence[str] | None = None, lang: str | None = None, **settings: Any) -> Adapter:
