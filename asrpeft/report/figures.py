@@ -38,6 +38,16 @@ def diagonal(across: Sequence[float], up: Sequence[float]) -> tuple[Figure, Any]
     return figure, axes
 
 
+def logarithmic(axes: Any) -> None:
+    """Let the axis across be logarithmic, with whole numbers on it."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    axes.set_xscale("log")
+    axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 3.0)))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:,.0f}"))
+    axes.xaxis.set_minor_formatter(NullFormatter())
+
+
 def name_rows(axes: Any, names: Sequence[str]) -> None:
     """Names on the upright axis, one a row, long ones cut."""
     axes.set_yticks(range(len(names)), [name if len(name) <= 28 else name[:27] + "…" for name in names])

@@ -261,7 +261,7 @@ class MethodComparison(Result):
 
     def _draw(self, cost: str) -> Figure:
         """WER with its interval over a cost; the base as a line across, the frontier as a line through those that none beats in both."""
-        from asrpeft.report.figures import COLORS, canvas
+        from asrpeft.report.figures import COLORS, canvas, logarithmic
 
         figure, axes = canvas(width=7, height=4.4)
         axes.axhline(100 * self.base.score.wer, color="#888", linestyle="--", linewidth=1, label=BASE)
@@ -276,7 +276,7 @@ class MethodComparison(Result):
             axes.errorbar(x, wer, yerr=[[max(0.0, wer - low)], [max(0.0, high - wer)]], fmt="s" if best else "o", color=COLORS[0], capsize=3)
             axes.annotate(one.method, (x, wer), textcoords="offset points", xytext=(6, 5), size=8)
         if cost == "parameters":
-            axes.set_xscale("log")
+            logarithmic(axes)
         axes.set_ylim(bottom=0)
         axes.set(xlabel=_COSTS[cost], ylabel="WER, % (95 % interval)")
         axes.legend(frameon=False, fontsize=8)
