@@ -21,6 +21,7 @@ from asrpeft.corpus import read
 from asrpeft.decoding import batch as decoding
 from asrpeft.decoding import transcribe_corpus
 from asrpeft.recognizer import context, load
+from asrpeft.report import Table
 from asrpeft.scoring import score
 from asrpeft.training import TrainingOptions, examples, train
 from asrpeft.training.examples import TrainingData
@@ -77,9 +78,8 @@ def main() -> None:
     if asked.json:
         print(json.dumps({"rules": found, **vars(asked)}))
         return
-    print(f"{'rule':8} {'context':>8}   " + " ".join(f"{f'+{padding} s':>7}" for padding in PADDINGS) + "   (WER, %)")
-    for one in found:
-        print(f"{one['rule']:8} {one['mean_context_s']:6.2f} s   " + " ".join(f"{100 * wer:7.1f}" for wer in one["wer"].values()))
+    rows = [(one["rule"], f"{one['mean_context_s']:.2f}", *(f"{100 * wer:.1f}" for wer in one["wer"].values())) for one in found]
+    print(Table.of("WER, %, by silence behind the speech", ("rule", "context s", *(f"+{padding} s" for padding in PADDINGS)), rows))
 
 
 if __name__ == "__main__":
