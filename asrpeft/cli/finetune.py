@@ -21,7 +21,8 @@ Set = Annotated[list[str] | None, typer.Option("--set", metavar="NAME=VALUE", he
 Where = Annotated[
     str | None,
     typer.Option(
-        "--where", help="Layers: attention, conv, ff, embedding, all, a glob such as decoder.*.q_proj, or a list of these. Default: the method's own."
+        "--where",
+        help="Layers: attention, conv, ff, embedding, block, feedforward, stack, all, a glob such as decoder.*.q_proj, or a list of these. Default: the method's own.",
     ),
 ]
 Loss = Annotated[str, typer.Option("--loss", help="ce, ctc, ce+ctc, or weighted: ce+0.2*ctc.")]

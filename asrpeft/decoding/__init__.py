@@ -4,6 +4,7 @@ rules."""
 from asrpeft.decoding.batch import Row, decode_rows, encode_rows, make_row, search
 from asrpeft.decoding.beam import beam_search
 from asrpeft.decoding.corpus import Transcripts, transcribe_corpus
+from asrpeft.decoding.ensemble import decode_ensemble, vote
 from asrpeft.decoding.greedy import greedy
 from asrpeft.decoding.hypothesis import Hypothesis, Options
 from asrpeft.decoding.loops import compression_ratio, loop_period, without_loop
@@ -17,6 +18,7 @@ __all__ = [
     "Transcripts",
     "beam_search",
     "compression_ratio",
+    "decode_ensemble",
     "decode_rows",
     "encode_rows",
     "greedy",
@@ -25,5 +27,6 @@ __all__ = [
     "rules_for",
     "search",
     "transcribe_corpus",
+    "vote",
     "without_loop",
 ]

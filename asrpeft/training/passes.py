@@ -109,8 +109,7 @@ def _real(layer: Layer, x: Tensor, batch: Batch) -> Tensor:
     """`x` with zeros where a row has no frame or no token: what is computed there means nothing."""
     if x.dim() != 3 or layer.kind == "conv1d":
         return x  # tokens, or features that are zero there already
-    reads_frames = layer.path.startswith("encoder.") or (".encoder_attn." in layer.path and layer.leaf in ("k_proj", "v_proj"))
-    if reads_frames:
+    if layer.reads_frames:
         lengths = batch.frames
     else:
         lengths = ((batch.labels != IGNORED) * torch.arange(1, batch.labels.shape[1] + 1, device=x.device)).amax(dim=1)

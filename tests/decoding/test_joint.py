@@ -17,6 +17,34 @@ from asrpeft.recognizer.load import embedded
 from tests.decoding.lively import features, lively_recognizer
 from tests.decoding.test_greedy import perturb
 
+NEWER = ["parallel", "encoder_prompt", "lst", "special_token", "dept", "dynamic_prompt", "mam", None]
+
+
+@pytest.mark.parametrize("weight", [0.0, 0.3], ids=["beams", "joint"])
+@torch.no_grad()
+def test_rows_with_adapters_at_every_kind_of_place_are_searched_as_those_rows_alone(lively, weight):
+    recognizer, _, _ = lively
+    for number, name in enumerate(NEWER[:-1]):
+        recognizer.adapt(name, name=name)
+        perturb(recognizer, name, number)
+    try:
+        x, frames = features(8, frames=[50, 120, 150, 200, 80, 100, 200, 70])
+        options = Options(beams=3, max_new_tokens=15, ctc_weight=weight)
+
+        def searched(rows):
+            names = [NEWER[i] for i in rows]
+            with recognizer.route(names):
+                encoded = recognizer.encode(x[rows][..., : 2 * int(frames[rows].max())], frames[rows])
+            return beam_search(recognizer, encoded, [recognizer.prompt(lang="sw")] * len(rows), adapters=names, options=options)
+
+        together = searched(list(range(8)))
+        for i in range(8):
+            alone = searched([i])[0]
+            assert together[i].tokens == alone.tokens and together[i].logprob == pytest.approx(alone.logprob, abs=1e-4), NEWER[i]
+    finally:
+        for name in NEWER[:-1]:
+            recognizer.adapters.detach(name)
+
 
 def logprobs(rows: int, frames: int, characters: int, seed: int = 0) -> torch.Tensor:
     return torch.randn(rows, frames, characters, generator=torch.Generator().manual_seed(seed)).mul(2).log_softmax(-1)

@@ -39,6 +39,14 @@ def test_every_setting_has_a_default_and_takes_it_back_as_text(name):
 
 
 @each
+def test_a_method_with_dropout_is_tried_with_it_and_with_none(name):
+    """So that the common tests see that evaluation drops nothing."""
+    dropouts = [key for key in vars(method(name).Config()) if "dropout" in key]
+    for key in dropouts:
+        assert {bool(tried.get(key, getattr(method(name).Config(), key))) for tried in method(name).tries} == {True, False}, key
+
+
+@each
 def test_an_unknown_setting_is_refused_with_the_ones_there_are(name):
     with pytest.raises(BadInput, match="has no setting 'rnak'"):
         configure(method(name), {"rnak": 3})

@@ -68,6 +68,19 @@ def test_the_chosen_adapter_is_the_one_that_hears(recognizer, talk):
     assert len(set(heard.values())) == 3
 
 
+@pytest.mark.parametrize("method", ["parallel", "encoder_prompt", "dept", "special_token", "lst"])
+def test_an_adapter_of_whatever_place_hears_a_stream_as_it_hears_the_recording(recognizer, talk, method):
+    recognizer.adapt(method, name=method, lang="sw", context="auto")
+    perturb(recognizer, method, 3)
+    try:
+        options = Options(max_new_tokens=12)
+        events = run(talk, [4_000, 333], decode=stream_decoder(recognizer, adapter=method, options=options), settings={"step_s": 5})
+        offline = list(transcribe(recognizer, talk, adapter=method, vad=True, options=options))
+        assert transcript(events) == " ".join(one.text for one in offline) != ""
+    finally:
+        recognizer.adapters.detach(method)
+
+
 @pytest.mark.parametrize("policy", names())
 def test_a_stream_through_a_recognizer_does_not_depend_on_its_chunks(recognizer, talk, policy):
     hear = stream_decoder(recognizer, adapter="p", options=Options(max_new_tokens=20))

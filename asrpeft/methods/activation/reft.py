@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 
+from asrpeft.methods.activation.houlsby import by_vector
 from asrpeft.methods.base import LayerAdapter, gaussian, positive, register, zeros
 
 
@@ -50,3 +51,8 @@ class LoReFT(LayerAdapter):
         with torch.autocast(y.device.type, enabled=False):
             r = torch.linalg.qr(self.a).Q  # (dim, rank)
         return y + F.linear(F.linear(y, self.v.to(y.dtype), self.b.to(y.dtype)), r.to(y.dtype))
+
+    def literal_edit(self, x, y, layer):
+        r = torch.linalg.qr(self.a).Q.mT
+        w = self.v + r  # the paper's W
+        return by_vector(y, lambda h: h + r.mT @ (w @ h + self.b - r @ h))

@@ -1,0 +1,50 @@
+"""Several adapters hear the same audio in one batch, and the text that most of them agree on is kept.
+
+    ŷ = argmin over the members' texts y of Σ_m d(y, y_m)      d: the edit distance in words
+
+With equal texts that is the vote of the majority; with different ones, the text in the middle. Of two that are equally far from the others the
+one with the higher log-probability is kept. Made for ensembles of prompts on one frozen base, which cost rows of a batch and no second
+model (Lester et al., 2021, https://arxiv.org/abs/2104.08691, section 6); adapters of any methods can vote, and the base with them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from rapidfuzz.distance import Levenshtein
+
+from asrpeft.decoding.batch import Row, decode_rows
+from asrpeft.decoding.hypothesis import GREEDY, Hypothesis, Options
+from asrpeft.errors import BadInput
+from asrpeft.recognizer import Recognizer
+
+
+def vote(members: Sequence[Hypothesis]) -> Hypothesis:
+    """The hypothesis that is closest to all. Raises: BadInput for none."""
+    if not members:
+        raise BadInput("A vote needs at least one hypothesis.")
+    words = [member.text.split() for member in members]
+    apart = [sum(Levenshtein.distance(own, other) for other in words) for own in words]
+    return min(zip(apart, members), key=lambda one: (one[0], -one[1].logprob))[1]
+
+
+def decode_ensemble(
+    recognizer: Recognizer,
+    rows: Sequence[Row],
+    adapters: Sequence[str | None],
+    *,
+    options: Options = GREEDY,
+    autocast: bool = False,
+) -> list[Hypothesis]:
+    """Transcribe each row with every one of `adapters` (in one batch, whatever adapter the row names), and let them vote.
+
+    Args:    adapters: attached adapters of the rows' language and task; None is the base.
+    Returns: for each row the hypothesis that won; its `adapter` says whose it is.
+    Raises:  BadInput for no adapter; BadRoute for an unknown one.
+    """
+    if not adapters:
+        raise BadInput("An ensemble needs at least one adapter.")
+    n = len(adapters)
+    found = decode_rows(recognizer, [replace(row, adapter=name) for row in rows for name in adapters], options=options, autocast=autocast)
+    return [vote(found[i * n : (i + 1) * n]) for i in range(len(rows))]
