@@ -125,9 +125,13 @@ class EditSite(Site):
         """Within it pieces that ask (`reads_inputs`) know what frames or tokens are at hand; `given` has all rows."""
         if not any(piece.reads_inputs for pieces, _ in terms for piece in pieces):
             return nullcontext()
-        call = self.ambient.call
+        call, n = self.ambient.call, given.shape[1]
         known = call.frames if self.layer.reads_frames else call.text
-        return current((Inputs.plain(len(given), given.shape[1], given.device) if known is None else known.up_to(given.shape[1])).take(rows))
+        if known is None:
+            known = Inputs.plain(len(given), n, given.device)
+        elif self.layer.kind != "conv1d":  # those read columns of features; frames are what is known of them
+            known = known.up_to(n)
+        return current(known.take(rows))
 
     def _edited(self, pieces: list[LayerAdapter], x: Tensor) -> Tensor:
         edited = x

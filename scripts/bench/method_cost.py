@@ -4,7 +4,8 @@
 
 A random Whisper of two layers and the given width decodes token by token for one row, and takes training passes (forward and
 backward, without an optimizer) over 4 rows of 5 s. Plain, kept and made anew (`CHANGES.limit = 0`, what every step cost
-before changes were kept) take turns in one run; the median of the turns is told, in milliseconds.
+before changes were kept) take turns in one run; the median of the turns is told, in milliseconds. Weight methods act on the attention's
+projections, others where they act by default.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import torch
 from transformers import GenerationConfig, WhisperConfig, WhisperForConditionalGeneration
 
 from asrpeft.decoding.start import new_cache
+from asrpeft.methods import method
 from asrpeft.methods.change_cache import CHANGES
 from asrpeft.recognizer import BaseInfo, Recognizer
 from asrpeft.report import Table
@@ -65,7 +67,7 @@ def measure(width: int, names: list[str], turns: int) -> list[dict]:
         encoded = model.encode(features[:1], frames[:1])
     rows = []
     for name in names:
-        adapter = model.adapt(name, name=name, where="attention")
+        adapter = model.adapt(name, name=name, where="attention" if method(name).changes_weights() else None)
         with torch.no_grad():
             for parameter in adapter.parameters():
                 parameter.add_(0.01 * torch.randn_like(parameter))

@@ -54,10 +54,7 @@ class DownsampleAdapter(LayerAdapter):
 
     def forward(self, x, y, layer):
         z = F.linear(y, self.down.weight.to(y.dtype), self.down.bias.to(y.dtype))
-        mask = self.inputs.mask
-        real = torch.ones_like(z[..., :1]) if mask is None else mask[..., None].to(z.dtype)
-        slow = sum(_slowed(z * real, real, k) for k in STEPS)
-        h = F.gelu(slow)
+        h = F.gelu(sum(pooled(z, self.inputs.mask, k).repeat_interleave(k, dim=1)[:, : z.shape[1]] for k in STEPS))
         return y + F.linear(h, self.up.weight.to(h.dtype), self.up.bias.to(h.dtype)).to(y.dtype)
 
     def literal_edit(self, x, y, layer):
@@ -71,8 +68,8 @@ class DownsampleAdapter(LayerAdapter):
         return out
 
 
-def _slowed(z, real, k: int):
-    """The mean of each k frames (rows, n, width), over those that are real, written k times."""
-    n = z.shape[1]
-    z, real = (F.pad(part, (0, 0, 0, -n % k)).unflatten(1, (-1, k)).sum(2) for part in (z, real))
-    return (z / real.clamp(min=1)).repeat_interleave(k, dim=1)[:, :n]
+def pooled(z, mask, k: int):
+    """The mean of each k frames of z (rows, n, width), over those that are real: (rows, ⌈n / k⌉, width); zero where none is."""
+    real = torch.ones_like(z[..., :1]) if mask is None else mask[..., None].to(z.dtype)
+    z, real = (F.pad(part, (0, 0, 0, -z.shape[1] % k)).unflatten(1, (-1, k)).sum(2) for part in (z * real, real))
+    return z / real.clamp(min=1)
