@@ -19,6 +19,7 @@ class AdapterBias(LayerAdapter):
     tier = 2
     kinds = ("linear",)
     where = "fc2"
+    lr = 1e-2
     mergeable = False
 
     def __init__(self, layer, config, pool):

@@ -24,7 +24,7 @@ class Compacter(LayerAdapter):
     tier = 2
     kinds = ("linear",)
     where = "out_proj,fc2"
-    lr = 3e-3
+    lr = 1e-2
     mergeable = False
     tries = ({"width": 6, "n": 2}, {"width": 3, "n": 1, "rank": 2, "activation": "tanh"})
 

@@ -26,6 +26,7 @@ class DownsampleAdapter(LayerAdapter):
     tier = 3
     kinds = ("block",)
     where = "encoder.layers.*"
+    lr = 3e-3
     mergeable = False
     reads_inputs = True
     tries = ({"width": 3},)

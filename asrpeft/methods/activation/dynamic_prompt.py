@@ -22,6 +22,7 @@ class DynamicPrompt(LayerAdapter):
     tier = 3
     kinds = ("block",)
     where = "encoder.layers.*"
+    lr = 3e-3
     mergeable = False
     reads_inputs = True
     tries = ({"tokens": 2, "width": 3},)

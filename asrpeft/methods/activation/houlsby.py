@@ -33,6 +33,7 @@ class Houlsby(LayerAdapter):
     tier = 1
     kinds = ("linear",)
     where = "out_proj,fc2"
+    lr = 3e-3
     mergeable = False
     tries = ({"width": 3}, {"width": 4, "activation": "relu", "dropout": 0.5}, {"width": 2, "random_drop": 1})
 

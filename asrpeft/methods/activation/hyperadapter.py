@@ -30,6 +30,7 @@ class HyperAdapter(LayerAdapter):
     tier = 2
     kinds = ("linear",)
     where = "out_proj,fc2"
+    lr = 2e-3
     mergeable = False
     tries = ({"width": 3, "embed": 4, "hidden": 5},)
 

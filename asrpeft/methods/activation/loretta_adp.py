@@ -39,7 +39,7 @@ class LoRETTAAdapter(LayerAdapter):
     tier = 3
     kinds = ("linear",)
     where = "out_proj,fc2"
-    lr = 3e-3
+    lr = 1e-2
     mergeable = False
     tries = ({"width": 4, "rank": 2, "axes": 2}, {"width": 3, "rank": 1, "axes": 1, "activation": "relu"})
 

@@ -26,6 +26,7 @@ class LST(LayerAdapter):
     tier = 2
     kinds = ("stack",)
     where = "stack"
+    lr = 5e-3
     mergeable = False
     tries = ({"width": 4},)
 

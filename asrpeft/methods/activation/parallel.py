@@ -24,6 +24,7 @@ class Parallel(Houlsby):
     tier = 2
     kinds = ("feedforward",)
     where = "feedforward"
+    lr = 3e-3
     tries = ({"width": 3}, {"width": 4, "activation": "relu", "dropout": 0.5, "train_scale": True})
 
     @dataclass(frozen=True)

@@ -24,6 +24,7 @@ class READ(LayerAdapter):
     tier = 3
     kinds = ("stack",)
     where = "stack"
+    lr = 5e-3
     mergeable = False
     tries = ({"width": 4},)
 

@@ -33,7 +33,7 @@ class SpecialToken(LayerAdapter):
     tier = 2
     kinds = ("decoder", "block")
     where = "decoder"
-    lr = 5e-3
+    lr = 1e-2
     mergeable = False
     reads_inputs = True
 

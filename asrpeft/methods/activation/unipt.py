@@ -23,6 +23,7 @@ class UniPT(LayerAdapter):
     tier = 3
     kinds = ("stack",)
     where = "stack"
+    lr = 5e-3
     mergeable = False
     tries = ({"width": 4},)
 

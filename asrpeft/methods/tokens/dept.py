@@ -23,7 +23,7 @@ class DePT(LayerAdapter):
     tier = 2
     kinds = ("decoder",)
     where = "decoder"
-    lr = 1e-2
+    lr = 3e-2
     neutral = False
     mergeable = False
     reads_inputs = True

@@ -23,7 +23,7 @@ class MAM(LayerAdapter):
     tier = 2
     kinds = ("attention", "feedforward")
     where = "decoder.*.self_attn,feedforward"
-    lr = 3e-3
+    lr = 5e-3
     neutral = False
     mergeable = False
     tries = ({"tokens": 3, "width": 3}, {"tokens": 2, "width": 4, "activation": "relu", "dropout": 0.5})

@@ -24,7 +24,7 @@ class PTuning(LayerAdapter):
     tier = 1
     kinds = ("decoder",)
     where = "decoder"
-    lr = 3e-3
+    lr = 5e-3
     neutral = False
     mergeable = False
     tries = ({"tokens": 3, "encoder": "emb"}, {"tokens": 3, "hidden": 6}, {"tokens": 2, "hidden": 5, "encoder": "lstm"})

@@ -23,7 +23,7 @@ from asrpeft.methods.base import LayerAdapter, WeightConfig, gaussian, register,
 class InputLink(LayerAdapter):
     tier = 2
     where = "conv1"
-    lr = 1e-3
+    lr = 1e-2
     tries = ({"rank": 2}, {"rank": 0})
 
     @dataclass(frozen=True)
