@@ -23,6 +23,7 @@ import argparse
 import json
 import math
 import random
+import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -48,21 +49,29 @@ from asrpeft.training.examples import Examples
 from asrpeft.training.precision import autocast, has_bf16
 from scripts.bench.ctc_start import DEV_SHARE
 from scripts.bench.real_encoder import TASKS, part
+from scripts.mini import sound, voices
+from scripts.mini.render import MAX_SECONDS, surround, trim
+from scripts.mini.texts import Texts
+from scripts.synthesis import SynthesisError
 
-SHARD = 400  # utterances in a file of states
+SHARD = 200  # utterances in a file of states
 TABLE = "table.safetensors"
 Clip = tuple[np.ndarray, str]  # samples (n,) float32 at 16 kHz, and what is said
 
 
 # -- what is said ---------------------------------------------------------------------------------------------------------------
-def synthesized(n: int, seed: int) -> Iterator[Clip]:
-    """English sentences by the synthesizers and voices that `data/mini` is trained with, half of them disturbed."""
-    from scripts.mini import sound, voices
-    from scripts.mini.render import MAX_SECONDS, surround, trim
-    from scripts.mini.texts import Texts
-    from scripts.synthesis import SynthesisError
+def english(style: Sequence[str]) -> Texts:
+    """What the synthesizers say: sentences of the system's texts, and made ones in the style (and with the words) of `style`."""
+    texts = Texts(0, style)
+    if "en" in texts.missing():
+        print("The system has no English texts: only generated sentences are said, with few words. On Debian: apt-get install fortunes fortune-mod.",
+              file=sys.stderr)  # fmt: skip
+    return texts
 
-    texts, rng, numbers, babble = Texts(0), random.Random(seed), np.random.default_rng(seed), deque(maxlen=20)
+
+def synthesized(n: int, seed: int, texts: Texts) -> Iterator[Clip]:
+    """English sentences by the synthesizers and voices that `data/mini` is trained with, half of them disturbed."""
+    rng, numbers, babble = random.Random(seed), np.random.default_rng(seed), deque[np.ndarray](maxlen=20)
     made = 0
     while made < n:
         text = texts.train("en", rng, 0.1)
@@ -251,7 +260,9 @@ def speech(recognizer: Recognizer, given: argparse.Namespace) -> tuple[Shards, S
     """(training, held-out) states: those that are missing are made."""
     states, task = given.out / "states", TASKS["adults"]
     train, dev = part(task, given.speech, "train").split_by_speaker(DEV_SHARE, given.seed)
-    paths = [write_states(recognizer, synthesized(SHARD, 1000 * given.seed + n), states / f"synthesized-{n:03}.npy") for n in range(given.utterances // SHARD)]
+    texts = english([u.text for u in train])
+    paths = [write_states(recognizer, synthesized(SHARD, 1000 * given.seed + n, texts), states / f"synthesized-{n:03}.npy")
+             for n in range(given.utterances // SHARD)]  # fmt: skip
     paths += [write_states(recognizer, recorded(recognizer, train, epoch, given.seed), states / f"recorded-{epoch}.npy") for epoch in range(given.copies)]
     held = write_states(recognizer, recorded(recognizer, dev, None, given.seed), states / "held-out.npy")
     return Shards.read(paths), Shards.read([held])
