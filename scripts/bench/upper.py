@@ -36,7 +36,7 @@ from asrpeft.scoring import score
 from asrpeft.training import TrainingOptions
 from asrpeft.training.examples import Examples
 from asrpeft.training.frozen import only, trained_parameters, training_mode
-from asrpeft.training.optimizer import adamw, learning_rate, set_rate
+from asrpeft.training.optimizer import learning_rate, optimizer_for, set_rate
 from asrpeft.training.precision import autocast
 from asrpeft.training.schedules import rate
 from scripts.bench.ctc_start import States, kept_states, write_states
@@ -166,11 +166,13 @@ class Task:
 def fit(upper: Upper, adapter: Adapter, data: States, options: TrainingOptions, *, lr: float, batch: int) -> bool:
     """Take the steps; False where the gradient was not finite, which ends the run."""
     recognizer, steps, plan, head = upper.recognizer, options.steps or 1, adapter.plan(), adapter.ctc
-    if plan is not None and type(plan).before is not Plan.before:
-        raise ValueError(f"{adapter.method.name} makes its start from passes of data through the whole base: measure it without --upper.")
+    if plan is not None and (type(plan).before is not Plan.before or type(plan).wants_gradients is not Plan.wants_gradients):
+        raise ValueError(f"{adapter.method.name} needs passes of data, or gradients of frozen weights, of the whole base: measure it without --upper.")
     with only(recognizer, TRIED):
         trained = trained_parameters(recognizer, TRIED)
-        optimizer = adamw(trained, options, lr=lr, facts=adapter.facts)
+        optimizer = optimizer_for(trained, options, lr=lr, facts=adapter.facts)
+        if plan is not None:
+            plan.optimizer = optimizer
         labels = [head.labels(text) for text in data.texts]
         fits = [row for row in range(len(data)) if labels[row] and frames_needed(labels[row]) <= data.lengths[row] - MARGIN]
         for step in range(steps):
