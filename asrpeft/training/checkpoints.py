@@ -49,6 +49,9 @@ class State:
         guard_evaluations: (step, loss) of each time the guard data were asked.
         dropped: rows without a target because it did not fit (CTC).
         skipped: id → reason of utterances that could not be read.
+        budget_s: seconds of audio that are computed at once, as it was found; None before that. See `asrpeft.training.budget`.
+        loss_scale, fine_steps: what the loss is multiplied by in float16, and steps since it changed; see `asrpeft.training.loss_scale`.
+        averaged: what the average of the weights has seen, see `asrpeft.training.averaging`.
         finished: nothing is left to train.
     """
 
@@ -68,6 +71,10 @@ class State:
     guard_evaluations: list[tuple[int, float]] = field(default_factory=list)
     dropped: int = 0
     skipped: dict[str, str] = field(default_factory=dict)
+    budget_s: float | None = None
+    loss_scale: float | None = None
+    fine_steps: int = 0
+    averaged: list[int] = field(default_factory=list)
     finished: bool = False
 
     def become(self, other: State) -> None:
@@ -152,7 +159,8 @@ class Checkpoint:
         alien = [f"optimizer.{name}" for name in states if name not in parameters]
         filled = {name: blank(optimizer, parameters[name]) for name in states if name in parameters}
         alien += [f"optimizer.{name}/{key}" for name, state in filled.items() for key in fill(state, states[name])]
-        for prefix in ("adapter.", "best."):
+        averages = {name.partition(".")[0] + "." for name in self.tensors if name.startswith("average")}
+        for prefix in ("adapter.", "best.", *averages):
             held = {name: tensor.shape for name, tensor in self.part(prefix).items()}
             alien += [prefix + name for name in own.keys() | held.keys() if own.get(name) != held.get(name)] if held or prefix == "adapter." else []
         if alien:
@@ -187,11 +195,17 @@ def read(path: Path) -> Checkpoint:
 def _state(content: Mapping[str, Any]) -> State:
     """Raises: KeyError, TypeError, ValueError where that is not what `write` writes."""
     state = State(**content)
-    for name in ("step", "epoch", "position", "rows", "since_best", "dropped"):
+    for name in ("step", "epoch", "position", "rows", "since_best", "dropped", "fine_steps"):
         if type(getattr(state, name)) is not int or getattr(state, name) < 0:
             raise ValueError(f"its {name} is {str(getattr(state, name))[:40]!r}")
     if type(state.total) not in (int, type(None)) or type(state.seconds) not in (int, float) or type(state.finished) is not bool:
         raise ValueError("its total, seconds or finished is of another kind")
+    if (
+        any(type(value) not in (float, int, type(None)) for value in (state.budget_s, state.loss_scale))
+        or not isinstance(state.averaged, list)
+        or any(type(n) is not int for n in state.averaged)
+    ):
+        raise ValueError("its budget_s, loss_scale or averaged is of another kind")
     if not isinstance(state.skipped, dict) or not all(isinstance(reason, str) for reason in state.skipped.values()):
         raise ValueError("its skipped is not of ids and reasons")
     evaluations: list[Any] = [state.evaluations, state.guard_evaluations, [] if state.best is None else [state.best]]

@@ -54,15 +54,18 @@ class EncoderStates:
     places: int
 
     @classmethod
-    def of(cls, recognizer: Recognizer, examples: Examples, *, autocasts: bool) -> EncoderStates | None:
-        """None where nothing can be kept: the cache is off, or the encoder is quantized."""
+    def of(cls, recognizer: Recognizer, examples: Examples, *, dtype: torch.dtype | None) -> EncoderStates | None:
+        """None where nothing can be kept: the cache is off, or the encoder is quantized.
+
+        Args: dtype: that of the forward pass, see `asrpeft.training.precision.forward_dtype`.
+        """
         disk, encoder = cache.current(), recognizer.base.model.encoder
         if disk is None or not all(type(tensor.data) is Tensor for tensor in encoder.state_dict().values()):
             return None
         size = 4 * recognizer.base.config.d_model
         needed = [sum(frames) * size for frames in zip(*(examples.frames(epoch) for epoch in range(max(1, examples.variants))))]
         places = sum(total <= SHARE * disk.limit for total in accumulate(needed))
-        return cls(disk, key_of(FORMAT, _digest(encoder), torch.__version__, recognizer.device.type, autocasts), places)
+        return cls(disk, key_of(FORMAT, _digest(encoder), torch.__version__, recognizer.device.type, str(dtype)), places)
 
     def key(self, examples: Examples, row: int, variant: int | None) -> str | None:
         """The name of the states of a row; None where they are not kept: nobody speaks in it, or it has no place."""

@@ -13,7 +13,7 @@ The parts of a run are values of their own: `gradient` (of a step), `clock` (how
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing, nullcontext
 from pathlib import Path
 
@@ -25,7 +25,10 @@ from asrpeft.audio.augment import generator
 from asrpeft.errors import BadCorpus, BadInput
 from asrpeft.recognizer import Recognizer
 from asrpeft.training import checkpoints, frozen_encoder, memory, reading, record
+from asrpeft.training.average import Average
+from asrpeft.training.averaging import Averaging
 from asrpeft.training.batch import StepData, StepKey
+from asrpeft.training.budget import Budget, OutOfMemory
 from asrpeft.training.checkpoints import State
 from asrpeft.training.choice import Choice
 from asrpeft.training.clock import Clock
@@ -35,10 +38,11 @@ from asrpeft.training.examples import Examples, TrainingData
 from asrpeft.training.frozen import only, trained_parameters
 from asrpeft.training.frozen_encoder import EncoderStates
 from asrpeft.training.gradient import Gradient
+from asrpeft.training.loss_scale import LossScale
 from asrpeft.training.optimizer import learning_rate, optimizer_for, set_rate
 from asrpeft.training.options import TrainingOptions, differences
 from asrpeft.training.passes import RunPasses
-from asrpeft.training.precision import uses_autocast
+from asrpeft.training.precision import forward_dtype
 from asrpeft.training.processes import Processes
 from asrpeft.training.record import Trained
 from asrpeft.training.schedules import rate
@@ -107,6 +111,9 @@ class Run:
         self.plan = self.adapter.plan()
         if self.plan is not None:
             self.plan.optimizer = self.optimizer
+        self.budget = Budget(self.state, options, self.processes, recognizer.device, trial=self.gradient.trial, progress=self.progress)
+        self.scale = LossScale(self.state, forward_dtype(options.precision, recognizer.device, recognizer.dtype))
+        self.average = Average(Averaging.parse(options.average), self.adapter, self.state)
         self.checkpoint, self.identity = checkpoint, checkpoints.identity(self.adapter, data, choice)
         self.last: dict[str, Tensor] | None = None  # once the run is at its end, where those that are kept are others
         self._whole, self._stop = True, False  # no step is half done; some process was asked to end
@@ -116,8 +123,8 @@ class Run:
         """Where no adapter acts in the encoder, nothing is encoded twice; what is heard in which epoch is the same without a cache."""
         if frozen_encoder.applies(self.recognizer, self.adapter, dropout=self.options.dropout):
             self.examples.variants = frozen_encoder.VARIANTS
-            fast = uses_autocast(self.options.precision, self.recognizer.device, self.recognizer.dtype)
-            self.examples.states = EncoderStates.of(self.recognizer, self.examples, autocasts=fast)
+            dtype = forward_dtype(self.options.precision, self.recognizer.device, self.recognizer.dtype)
+            self.examples.states = EncoderStates.of(self.recognizer, self.examples, dtype=dtype)
 
     # -- interruption --------------------------------------------------------------------------------------------------
     def resume(self) -> None:
@@ -130,11 +137,12 @@ class Run:
         self._kept = self.state.step
         self.selection.best = found.restore(self.adapter, self.optimizer)
         self.last = found.part("last.") or None
+        self.average.restore(found)
         self.progress(Message(f"Resuming after step {self.state.step:,}."))
 
     def save(self) -> None:
         if self.checkpoint is not None and self.processes.first:
-            parts = {"best": self.selection.best, "last": self.last}
+            parts = {"best": self.selection.best, "last": self.last, **self.average.parts()}
             checkpoints.write(self.checkpoint, self.state, adapter=self.adapter, optimizer=self.optimizer, parts=parts,
                               options=self.options.to_json(), identity=self.identity)  # fmt: skip
         self._saved, self._kept = time.monotonic(), self.state.step
@@ -144,6 +152,7 @@ class Run:
         if self.state.finished:
             return
         self._describe()
+        self.budget.find(self.examples)
         memory.reset_peak(self.recognizer.device)
         if self.plan is not None and not self.state.step:
             with torch.random.fork_rng(devices=[]):
@@ -172,7 +181,7 @@ class Run:
         """The steps that are left, with evaluations and checkpoints among them; returns early where many processes were asked to end."""
         state = self.state
         if state.due:
-            self.selection.evaluate()
+            self._evaluate()
         if state.step and (self.clock.ended() or self.selection.out_of_patience()):
             return
         steps = reading.read(self.examples, self._keys, workers=self.options.workers, pin_memory=self.recognizer.device.type == "cuda",
@@ -184,10 +193,10 @@ class Run:
                     self.step(data)
                     self.clock.stop()
                     last = self.clock.ended()
-                    state.due = last or (self.dev is not None and self.clock.evaluates_now())
+                    state.due = last or (self._evaluates() and self.clock.evaluates_now())
                     self._whole = True
                 if state.due:
-                    self.selection.evaluate()
+                    self._evaluate()
                 if last or self.selection.out_of_patience():
                     return
                 if self._stop:
@@ -209,9 +218,10 @@ class Run:
         counts = self.processes.totals([*self.loss.counts(data.batches, self.adapter), sum(batch.utterances for batch in data.batches), interruption.pending()])
         self._stop, rows = bool(counts.pop()) and self.processes.several, round(counts.pop())
         dense = self.plan is not None and self.plan.wants_gradients(self.adapter, step=state.step, progress=self.clock.done(state.step))
-        loss = self.gradient.of(data, counts, rows, step=state.step, dense=dense) if any(counts) else 0.0
+        loss = self._gradient(data, counts, rows, dense=dense) if any(counts) else 0.0
         if any(counts):
             self._follow(loss, share)
+            self.average.after_step()
         self.optimizer.zero_grad(set_to_none=True)
         state.step, state.rows = state.step + 1, state.rows + rows
         state.epoch, state.position = data.key.epoch, data.key.position + 1
@@ -220,6 +230,16 @@ class Run:
             raise BadCorpus(f"Of {len(self.examples)} utterances none could be read. {reasons(record.skipped_so_far(state))}")
         per_second, remaining_s = self.clock.rates()
         self.progress(Step(state.step, state.total, loss, share * self.lr, per_second, remaining_s))
+
+    def _gradient(self, data: StepData, counts: Sequence[float], rows: int, *, dense: bool) -> float:
+        """Leave the step's gradient in the parameters, computing less at once where memory runs out; returns the loss."""
+        while True:
+            try:
+                return self.gradient.of(data, counts, rows, step=self.state.step, dense=dense, at_once_s=self.budget.seconds, scale=self.scale.value)
+            except OutOfMemory:
+                pass  # and with it goes its traceback, which holds on to what was computed
+            self.gradient.forget()
+            self.budget.lower(data.batches)
 
     def _follow(self, loss: float, share: float) -> None:
         """Step along the gradient that is in the parameters, with the method's plan before and after it."""
@@ -231,10 +251,21 @@ class Run:
             if penalty is not None:  # the same in every process, whose gradients are summed already
                 penalty.backward()
             plan.before_step(self.adapter, step=state.step, progress=self.clock.done(state.step))
-        if self.gradient.clip(loss=loss, step=state.step, lr=self.lr):
+        finite = self.gradient.clip(loss=loss, step=state.step, lr=self.lr, scale=self.scale.value)
+        self.scale.update(finite)
+        if finite:
             self.optimizer.step()
             if plan is not None:
                 plan.after_step(self.adapter, step=state.step, progress=self.clock.done(state.step + 1), lr=share * self.lr)
+
+    def _evaluates(self) -> bool:
+        return self.dev is not None or self.average.of_evaluations
+
+    def _evaluate(self) -> None:
+        """An evaluation on the development data, of the average where there is one."""
+        self.average.at_evaluation()
+        with self.average.in_place():
+            self.selection.evaluate()
 
     def dev_loss(self) -> float:
         """The loss on the development data."""
@@ -246,6 +277,8 @@ class Run:
     # -- the end -------------------------------------------------------------------------------------------------------
     def _finish(self) -> None:
         state, best = self.state, self.selection.best
+        if (average := self.average.weights()) is not None:
+            self.adapter.load_state_dict(average)
         if best is not None and state.best is not None and self.selection.choice.keep == "best":
             if (kept := self.selection.describe()) is not None:
                 self.progress(kept)

@@ -12,6 +12,7 @@ from asrpeft.audio.augment import Augmentation, augmentation
 from asrpeft.errors import BadInput
 from asrpeft.recognizer.context import CONTEXTS
 from asrpeft.training import losses
+from asrpeft.training.averaging import Averaging
 from asrpeft.training.optimizers import parse
 from asrpeft.training.precision import PRECISIONS
 from asrpeft.training.schedules import SCHEDULES
@@ -38,7 +39,7 @@ class TrainingOptions:
         label_smoothing: of the cross-entropy.
         batch_seconds: seconds of audio context in a batch, over all processes.
         accumulate: batches in an optimizer step.
-        precision: `bf16`, `no`, or `auto`: bf16 where the hardware has it.
+        precision: `bf16`, `fp16`, `no`, or `auto`: bf16 where the hardware has it, fp16 on GPUs that have only that.
         context: `auto` trains on short, jittered contexts, `full` on 30 s. See `asrpeft.recognizer.context`.
         augment: `none`, `standard` or `strong`, with changes: `standard,noise=0.3,masking=0`. See `asrpeft.audio.augment`.
         dropout: of the base's activations while training.
@@ -49,6 +50,11 @@ class TrainingOptions:
         patience: looks without an improvement before training stops; None never stops early.
         checkpoint_s: seconds between checkpoints; 0 writes one after every step.
         gradient_checkpointing: recompute activations in the backward pass: less memory, a third more time.
+        average: of the weights that are evaluated and kept: `none`, `ema`, `ema=0.995`, `last` or `last=5` (evaluations).
+        budget_seconds: seconds of audio that are computed at once: a batch that has more is computed in parts, with the same gradient.
+            None finds what fits in memory.
+        memory_gb: GiB that computing a step may take, of which the former is found; None: nine tenths of what is free on a GPU,
+            half of what is available elsewhere.
         workers: processes that read and augment audio beside the one that trains.
         cache_mb: decoded audio kept in memory, by each process that reads.
     """
@@ -78,6 +84,9 @@ class TrainingOptions:
     patience: int | None = None
     checkpoint_s: float = 60.0
     gradient_checkpointing: bool = False
+    average: str = "none"
+    budget_seconds: float | None = None
+    memory_gb: float | None = None
     workers: int = 1
     cache_mb: int = 1024
 
@@ -96,6 +105,8 @@ class TrainingOptions:
             "lr",
             "head_lr",
             "batch_seconds",
+            "budget_seconds",
+            "memory_gb",
             "accumulate",
             "dev_every",
             "dev_utterances",
@@ -122,6 +133,7 @@ class TrainingOptions:
         self.augmentation()
         self.terms()
         parse(self.optimizer)
+        Averaging.parse(self.average)
 
     def terms(self) -> losses.Loss:
         """The loss that `loss` describes."""
@@ -173,7 +185,7 @@ def _of_kind(name: str, value: Any, kind: Any) -> Any:
 
 
 # What may differ between a run and its resumption without changing the weights it arrives at.
-FREE = ("checkpoint_s", "workers", "cache_mb")
+FREE = ("checkpoint_s", "workers", "cache_mb", "budget_seconds", "memory_gb")
 
 
 def differences(stored: dict[str, Any], options: TrainingOptions) -> list[str]:

@@ -54,6 +54,12 @@ class Processes:
     def mean(self, value: float) -> float:
         return self.totals([value])[0] / self.count
 
+    def least(self, value: float) -> float:
+        """The least of a number over the processes."""
+        if not self.several:
+            return value
+        return float(self.accelerator.gather(torch.tensor([value], dtype=torch.float32, device=self.accelerator.device)).min())
+
     def sum_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
         """One sum over the processes for all parameters; a parameter that no row here reached counts as zero."""
         if not self.several:

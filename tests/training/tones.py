@@ -42,4 +42,5 @@ def tones(n: int = 12, *, speakers: int = 1) -> Corpus:
 def options(**changes) -> TrainingOptions:
     """Quick, plain and exact: float32, no augmentation, no further processes, one look at the development data."""
     length = {} if {"epochs", "steps", "minutes"} & changes.keys() else {"steps": 4}
-    return TrainingOptions(**(dict(precision="no", augment="none", workers=0, batch_seconds=8.0, dev_every=1000, nonspeech_share=0.0) | length | changes))
+    plain = dict(precision="no", augment="none", workers=0, batch_seconds=8.0, dev_every=1000, nonspeech_share=0.0, budget_seconds=1e6)
+    return TrainingOptions(**(plain | length | changes))
