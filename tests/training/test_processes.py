@@ -27,7 +27,7 @@ def test_two_processes_arrive_at_the_weights_of_one(name, folder):
     assert one.keys() == first.keys() == second.keys()
     for key, tensor in one.items():
         assert torch.equal(first[key], second[key])
-        if key.endswith(EXACT):
+        if key.endswith(EXACT) or not tensor.is_floating_point():
             assert torch.equal(first[key], tensor), f"two processes decided otherwise than one: {key}"
         else:  # of numbers whose gradient is next to nothing Adam's step has the sign of its rounding
             torch.testing.assert_close(first[key], tensor, rtol=1e-3, atol=2e-3)
