@@ -9,7 +9,7 @@ import typer
 
 from asrpeft import destination
 from asrpeft.cli import options as o
-from asrpeft.cli.finetune import Accumulate, Augment, BatchSeconds, Epochs, HeadLr, Loss, Lr, Minutes, Precision, Schedule, Steps, TrainContext, Where
+from asrpeft.cli.finetune import Accumulate, Augment, BatchSeconds, Epochs, HeadLr, Loss, Lr, Minutes, Optimizer, Precision, Schedule, Steps, TrainContext, Where
 from asrpeft.cli.output import print_json, show, teller
 from asrpeft.errors import BadInput
 
@@ -46,6 +46,7 @@ def compare(
     minutes: Minutes = None,
     batch_seconds: BatchSeconds = 60.0,
     accumulate: Accumulate = 1,
+    optimizer: Optimizer = "adamw",
     schedule: Schedule = "cosine",
     precision: Precision = "auto",
     augment: Augment = "standard",
@@ -103,7 +104,7 @@ def compare(
     from asrpeft.training import TrainingOptions
 
     say = teller(quiet=quiet, as_json=json)
-    given = TrainingOptions(epochs=epochs, steps=steps, minutes=minutes, lr=lr, head_lr=head_lr, loss=loss, batch_seconds=batch_seconds, accumulate=accumulate, schedule=schedule,
+    given = TrainingOptions(epochs=epochs, steps=steps, minutes=minutes, lr=lr, head_lr=head_lr, loss=loss, batch_seconds=batch_seconds, accumulate=accumulate, optimizer=optimizer, schedule=schedule,
                             precision=precision, augment=augment, context=context, seed=seed)  # fmt: skip
     wanted = names() if methods == "all" else [name.strip() for name in methods.split(",") if name.strip()]
     if amounts is not None and len(wanted) != 1:

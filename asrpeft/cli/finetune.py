@@ -33,7 +33,10 @@ Steps = Annotated[int | None, typer.Option("--steps", help="Optimizer steps.")]
 Minutes = Annotated[float | None, typer.Option("--minutes", help="Minutes of training.")]
 BatchSeconds = Annotated[float, typer.Option("--batch-seconds", help="Seconds of audio in a batch.")]
 Accumulate = Annotated[int, typer.Option("--accumulate", help="Batches in an optimizer step.")]
-Schedule = Annotated[str, typer.Option("--schedule", help="cosine, linear or constant, after the warm-up.")]
+Optimizer = Annotated[
+    str, typer.Option("--optimizer", help="adamw, adafactor, galore, muon, sgd or adamw8bit, with settings after commas: galore,rank=64.")
+]
+Schedule = Annotated[str, typer.Option("--schedule", help="cosine, linear or constant, after the warm-up, or onecycle.")]
 Precision = Annotated[str, typer.Option("--precision", help="auto, bf16 or no.")]
 Augment = Annotated[str, typer.Option("--augment", help="none, standard or strong, with changes: standard,noise=0.3.")]
 Patience = Annotated[int | None, typer.Option("--patience", help="Looks at the dev data without an improvement before training stops.")]
@@ -106,6 +109,7 @@ def finetune(
     minutes: Minutes = None,
     batch_seconds: BatchSeconds = 60.0,
     accumulate: Accumulate = 1,
+    optimizer: Optimizer = "adamw",
     schedule: Schedule = "cosine",
     precision: Precision = "auto",
     augment: Augment = "standard",
@@ -176,7 +180,8 @@ def finetune(
     say = teller(quiet=quiet, as_json=json)
     settings, length = o.over_recipe(invoked, settings, epochs=epochs, steps=steps, minutes=minutes)
     given = TrainingOptions(
-        **length, lr=lr, head_lr=head_lr, loss=loss, batch_seconds=batch_seconds, accumulate=accumulate, schedule=schedule,
+        **length, lr=lr, head_lr=head_lr, loss=loss, batch_seconds=batch_seconds, accumulate=accumulate,
+        optimizer=optimizer, schedule=schedule,
         precision=precision, augment=augment, context=context, patience=patience, gradient_checkpointing=gradient_checkpointing, seed=seed,
         nonspeech_share=nonspeech_share, checkpoint_s=60 * checkpoint_minutes, workers=workers,
     )  # fmt: skip

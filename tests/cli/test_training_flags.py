@@ -49,3 +49,8 @@ def test_sound_without_speech_is_trained_on_as_much_as_asked_and_from_recordings
     result = asked("finetune", "--nonspeech", "street", "--nonspeech-share", "0.2")
     assert result["options"].nonspeech_share == 0.2 and result["nonspeech"] is street
     assert asked("speakers", "--nonspeech-share", "0")["options"].nonspeech_share == 0.0
+
+
+def test_the_optimizer_is_told_by_name_with_its_settings(asked):
+    assert asked("finetune")["options"].optimizer == "adamw"
+    assert asked("finetune", "--optimizer", "galore,rank=16", "--schedule", "onecycle")["options"].optimizer == "galore,rank=16"
