@@ -9,7 +9,22 @@ import typer
 
 from asrpeft import destination
 from asrpeft.cli import options as o
-from asrpeft.cli.finetune import Accumulate, Augment, BatchSeconds, Epochs, HeadLr, Loss, Lr, Minutes, Optimizer, Precision, Schedule, Steps, TrainContext, Where
+from asrpeft.cli.finetune import (
+    Accumulate,
+    Augment,
+    BatchSeconds,
+    Epochs,
+    HeadLr,
+    Loss,
+    Lr,
+    Minutes,
+    Optimizer,
+    Precision,
+    Schedule,
+    Steps,
+    TrainContext,
+    Where,
+)
 from asrpeft.cli.output import print_json, show, teller
 from asrpeft.errors import BadInput
 

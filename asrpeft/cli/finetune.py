@@ -33,9 +33,7 @@ Steps = Annotated[int | None, typer.Option("--steps", help="Optimizer steps.")]
 Minutes = Annotated[float | None, typer.Option("--minutes", help="Minutes of training.")]
 BatchSeconds = Annotated[float, typer.Option("--batch-seconds", help="Seconds of audio in a batch.")]
 Accumulate = Annotated[int, typer.Option("--accumulate", help="Batches in an optimizer step.")]
-Optimizer = Annotated[
-    str, typer.Option("--optimizer", help="adamw, adafactor, galore, muon, sgd or adamw8bit, with settings after commas: galore,rank=64.")
-]
+Optimizer = Annotated[str, typer.Option("--optimizer", help="adamw, adafactor, galore, muon, sgd or adamw8bit, with settings after commas: galore,rank=64.")]
 Schedule = Annotated[str, typer.Option("--schedule", help="cosine, linear or constant, after the warm-up, or onecycle.")]
 Precision = Annotated[str, typer.Option("--precision", help="auto, bf16 or no.")]
 Augment = Annotated[str, typer.Option("--augment", help="none, standard or strong, with changes: standard,noise=0.3.")]
