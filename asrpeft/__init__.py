@@ -21,31 +21,55 @@ if TYPE_CHECKING:
     from asrpeft.corpus import Corpus, Utterance
     from asrpeft.corpus.read import read  # and not from the package, where checkers see the module of that name
     from asrpeft.errors import AsrpeftError
-    from asrpeft.jobs.checks import Checks
     from asrpeft.jobs.compare import compare
     from asrpeft.jobs.evaluate import evaluate
     from asrpeft.jobs.finetune import finetune
     from asrpeft.jobs.speakers import speakers
     from asrpeft.jobs.transcribe import transcribe
+    from asrpeft.options import (
+        AdapterOptions,
+        Checks,
+        Data,
+        DecodingOptions,
+        Guard,
+        MethodsOptions,
+        OutputOptions,
+        ScoringOptions,
+        SpeakerData,
+        SpeechOptions,
+        TrainingGuard,
+        TrainingOptions,
+        VadOptions,
+    )
     from asrpeft.recognizer import Recognizer
     from asrpeft.recognizer.load import load
     from asrpeft.scoring import score
     from asrpeft.streaming import Event, Policy, Session, stream
-    from asrpeft.training import TrainingOptions
 
 __version__ = "0.1.0"
 
 __all__ = [
     "Adapter",
+    "AdapterOptions",
     "AsrpeftError",
     "Checks",
     "Corpus",
+    "Data",
+    "DecodingOptions",
     "Event",
+    "Guard",
+    "MethodsOptions",
+    "OutputOptions",
     "Policy",
     "Recognizer",
+    "ScoringOptions",
     "Session",
+    "SpeakerData",
+    "SpeechOptions",
+    "TrainingGuard",
     "TrainingOptions",
     "Utterance",
+    "VadOptions",
     "__version__",
     "adapt",
     "compare",
@@ -67,15 +91,26 @@ __all__ = [
 # Where a name lives, for a Python that runs; the imports above say the same to those who only read.
 _HOME = {
     "Adapter": "asrpeft.adapters",
+    "AdapterOptions": "asrpeft.options",
     "AsrpeftError": "asrpeft.errors",
-    "Checks": "asrpeft.jobs.checks",
+    "Checks": "asrpeft.options",
     "Corpus": "asrpeft.corpus",
+    "Data": "asrpeft.options",
+    "DecodingOptions": "asrpeft.options",
     "Event": "asrpeft.streaming",
+    "Guard": "asrpeft.options",
+    "MethodsOptions": "asrpeft.options",
+    "OutputOptions": "asrpeft.options",
     "Policy": "asrpeft.streaming",
     "Recognizer": "asrpeft.recognizer",
+    "ScoringOptions": "asrpeft.options",
     "Session": "asrpeft.streaming",
-    "TrainingOptions": "asrpeft.training",
+    "SpeakerData": "asrpeft.options",
+    "SpeechOptions": "asrpeft.options",
+    "TrainingGuard": "asrpeft.options",
+    "TrainingOptions": "asrpeft.options",
     "Utterance": "asrpeft.corpus",
+    "VadOptions": "asrpeft.options",
     "compare": "asrpeft.jobs.compare",
     "evaluate": "asrpeft.jobs.evaluate",
     "finetune": "asrpeft.jobs.finetune",

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
 from asrpeft.errors import BadInput
+from asrpeft.options import OutputOptions
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -147,6 +148,7 @@ def holds(job: Callable[P, R]) -> Callable[P, R]:
     @functools.wraps(job)
     def run(*given: P.args, **options: P.kwargs) -> R:
         out: Any = options.get("out")
+        out = out.folder if isinstance(out, OutputOptions) else out
         if out is None or os.environ.get("RANK", "0") != "0":
             return job(*given, **options)
         from asrpeft.training.events import Message, ignore

@@ -14,6 +14,7 @@ from asrpeft.adapters.adapter import MANIFEST, TENSORS
 from asrpeft.cli import main
 from asrpeft.errors import BadInput
 from asrpeft.jobs import finetune as job
+from asrpeft.options import Data, OutputOptions
 from asrpeft.training import Message, Step
 from tests.bases import tiny_recognizer
 from tests.training.tones import options, tones
@@ -69,7 +70,7 @@ def test_a_bad_place_for_an_adapter_is_refused_before_anything_is_read(here, nam
     out = made(name)
     before = sorted(here.rglob("*"))
     with pytest.raises(BadInput) as message:
-        job.finetune(None, None, out=out, **given)
+        job.finetune(None, None, out=OutputOptions(out, **given))
     assert said in str(message.value) and "--out" in str(message.value) and sorted(here.rglob("*")) == before
 
 
@@ -114,7 +115,7 @@ def test_what_can_be_written_is_left_as_it_is(here):
 def test_an_adapter_behind_a_link_is_written_where_it_leads(here):
     Path("disk").mkdir()
     Path("link").symlink_to("disk")
-    job.finetune(tiny_recognizer(), tones(4), dev=tones(2), lang="en", options=options(steps=1), out="link")
+    job.finetune(tiny_recognizer(), Data(tones(4), dev=tones(2)), lang="en", out="link", training=options(steps=1))
     assert {p.name for p in Path("disk").iterdir()} == OURS and Path("link").is_symlink()
     assert sorted(p.name for p in here.iterdir()) == ["disk", "link"]
 
@@ -158,10 +159,10 @@ def test_two_runs_of_one_process_exclude_each_other_whatever_they_call_the_folde
     def meanwhile(event):
         if isinstance(event, Step):
             with pytest.raises(BadInput, match="another run of this process"):
-                job.finetune(tiny_recognizer(), tones(4), lang="en", options=options(steps=1), out="link/a")
+                job.finetune(tiny_recognizer(), tones(4), lang="en", out="link/a", training=options(steps=1))
             events.append(event)
 
-    job.finetune(tiny_recognizer(), tones(4), lang="en", options=options(steps=1), out="a", progress=meanwhile)
+    job.finetune(tiny_recognizer(), tones(4), lang="en", out="a", training=options(steps=1), progress=meanwhile)
     assert events and sorted(p.name for p in here.iterdir()) == ["a", "link"]
 
 
@@ -186,7 +187,7 @@ def test_where_there_are_no_locks_it_is_said_and_the_run_goes_on(here, monkeypat
 
     monkeypatch.setattr(destination, "_lock", none)
     message = []
-    job.finetune(tiny_recognizer(), tones(4), lang="en", options=options(steps=1), out="a", progress=message.append)
+    job.finetune(tiny_recognizer(), tones(4), lang="en", out="a", training=options(steps=1), progress=message.append)
     assert any(isinstance(e, Message) and "No locks available" in e.text for e in message) and Path("a").is_dir()
 
 

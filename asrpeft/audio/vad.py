@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from functools import cache
 from typing import Literal, NamedTuple
 
@@ -21,6 +21,7 @@ from torch import Tensor
 from asrpeft.audio.features import SAMPLE_RATE
 from asrpeft.audio.samples import as_samples
 from asrpeft.errors import BadInput
+from asrpeft.options import VadOptions
 
 WINDOW = 512
 WINDOW_S = WINDOW / SAMPLE_RATE
@@ -37,21 +38,6 @@ class SpeechEvent(NamedTuple):
 
     kind: Literal["start", "end"]
     time: Seconds
-
-
-@dataclass(frozen=True)
-class SpeechSettings:
-    """What counts as speech, and where it ends; see `SpeechDetector`."""
-
-    threshold: float = 0.5
-    min_speech_s: Seconds = 0.25
-    min_silence_s: Seconds = 0.5
-    pad_s: Seconds = 0.2
-    max_s: Seconds = 30.0
-
-    def detector(self) -> SpeechDetector:
-        """Raises: BadInput for settings that contradict each other."""
-        return SpeechDetector(**asdict(self))
 
 
 @dataclass
@@ -204,6 +190,17 @@ class SpeechDetector:
     def _event(self, kind: Literal["start", "end"], time: Seconds) -> SpeechEvent:
         self._at.last = max(self._at.last, time)
         return SpeechEvent(kind, self._at.last)
+
+
+def detector_of(options: VadOptions) -> SpeechDetector:
+    """Raises: BadInput for options that contradict each other."""
+    return SpeechDetector(
+        threshold=options.threshold,
+        min_speech_s=options.min_speech_s,
+        min_silence_s=options.min_silence_s,
+        pad_s=options.pad_s,
+        max_s=options.max_s,
+    )
 
 
 def speech_segments(

@@ -7,7 +7,6 @@ import sys
 import traceback
 import warnings
 from collections.abc import Sequence
-from importlib import import_module
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -16,6 +15,7 @@ import typer
 from asrpeft import __version__, command, interruption
 from asrpeft.cli.once import Verbs
 from asrpeft.cli.output import tell
+from asrpeft.cli.verb import add_all, has_flag, settings_flags
 from asrpeft.errors import AsrpeftError, Failure
 
 app = typer.Typer(
@@ -26,11 +26,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for verb in ("finetune", "speakers", "evaluate", "transcribe", "stream", "compare", "methods", "adapter", "data"):
-    import_module(f"asrpeft.cli.{verb}").add_to(app)
-
-
-_RESUMES = ("finetune", "speakers", "compare")  # verbs that have --resume
+add_all(app)
 
 
 @app.callback(invoke_without_command=True)
@@ -40,9 +36,12 @@ def _version(version: bool = typer.Option(False, "--version", "-V", help="Print 
         raise typer.Exit
 
 
+SETTINGS = settings_flags()  # those that take KEY=VALUE: --set, --columns
+
+
 def spread(arguments: Sequence[str]) -> list[str]:
     """`--set rank=16 alpha=32` → `--set rank=16 --set alpha=32`; other options that take KEY=VALUE likewise."""
-    spread_over, key = ("--set", "--columns"), None
+    spread_over, key = SETTINGS, None
     result: list[str] = []
     for argument in arguments:
         if argument.startswith("-"):
@@ -78,7 +77,7 @@ def run(arguments: Sequence[str] | None = None) -> None:
     except typer.Abort as error:  # what the library makes of an EOFError
         _stop(error.__cause__ if isinstance(error.__cause__, Exception) else error, 1)
     except interruption.Interrupted as error:
-        resumes = error.resumes and given[0] in _RESUMES
+        resumes = error.resumes and has_flag(given[0], "--resume")
         lines = ["Interrupted.", *getattr(error, "__notes__", ()), *(["With --resume the same command goes on from there."] if resumes else [])]
         tell(" ".join(lines), error=True)
         raise SystemExit(error.status) from None

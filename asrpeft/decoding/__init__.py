@@ -6,13 +6,14 @@ from asrpeft.decoding.beam import beam_search
 from asrpeft.decoding.corpus import Transcripts, transcribe_corpus
 from asrpeft.decoding.ensemble import decode_ensemble, vote
 from asrpeft.decoding.greedy import greedy
-from asrpeft.decoding.hypothesis import Hypothesis, Options
+from asrpeft.decoding.hypothesis import Hypothesis
 from asrpeft.decoding.loops import compression_ratio, loop_period, without_loop
 from asrpeft.decoding.rules import Rule, rules_for
+from asrpeft.options import DecodingOptions
 
 __all__ = [
     "Hypothesis",
-    "Options",
+    "DecodingOptions",
     "Row",
     "Rule",
     "Transcripts",

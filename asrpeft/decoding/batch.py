@@ -17,9 +17,10 @@ from asrpeft.decoding.confidence import word_confidences
 from asrpeft.decoding.ctc import ctc_search
 from asrpeft.decoding.fallback import with_fallback
 from asrpeft.decoding.greedy import greedy
-from asrpeft.decoding.hypothesis import GREEDY, Hypothesis, Options
+from asrpeft.decoding.hypothesis import GREEDY, Hypothesis
 from asrpeft.decoding.start import as_route, names_of
 from asrpeft.decoding.words import Word, align, spread
+from asrpeft.options import DecodingOptions
 from asrpeft.recognizer import Encoded, Recognizer, context_frames, speech_frames
 
 
@@ -145,7 +146,7 @@ def search(
     prompts: Sequence[Sequence[int]],
     *,
     adapters: Sequence[str | None] | str | None,
-    options: Options,
+    options: DecodingOptions,
 ) -> list[Hypothesis]:
     """The search that the options ask for: greedy or sampled, by beams, with the CTC head's opinion, with fallback; by the head
     alone in rows whose adapter was trained so."""
@@ -154,7 +155,7 @@ def search(
         encoded: Encoded,
         prompts: Sequence[Sequence[int]],
         adapters: Sequence[str | None] | str | None,
-        options: Options,
+        options: DecodingOptions,
     ) -> list[Hypothesis]:
         kind = beam_search if options.beams > 1 or options.ctc_weight else greedy
         return kind(recognizer, encoded, prompts, adapters=adapters, options=options)
@@ -176,7 +177,7 @@ def search(
     return [found[row] for row in range(len(names))]
 
 
-def decode_rows(recognizer: Recognizer, rows: Sequence[Row], *, options: Options = GREEDY, autocast: bool = False) -> list[Hypothesis]:
+def decode_rows(recognizer: Recognizer, rows: Sequence[Row], *, options: DecodingOptions = GREEDY, autocast: bool = False) -> list[Hypothesis]:
     """Transcribe rows together; each is written as it would be alone, whatever adapters the others use.
 
     That holds up to the order of sums. In float32 it changes a text only where two tokens are equally likely to six digits.
@@ -193,7 +194,7 @@ def decode_aligned(
     recognizer: Recognizer,
     rows: Sequence[Row],
     *,
-    options: Options = GREEDY,
+    options: DecodingOptions = GREEDY,
     autocast: bool = False,
     word_times: bool = True,
 ) -> list[tuple[Hypothesis, tuple[Word, ...]]]:

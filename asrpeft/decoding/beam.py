@@ -5,7 +5,7 @@
 Each step extends every beam by every token and keeps the best 2·beams extensions: ended ones among the first `beams` of
 them are candidates for the result, the best `beams` others go on. A row stops once its best running beam, at the length
 it has, scores no better than its worst of `beams` candidates (`early_stopping=False` in `transformers`).
-With `Options.ctc_weight` the CTC head's opinion is mixed into log p; see `asrpeft.decoding.joint`.
+With `DecodingOptions.ctc_weight` the CTC head's opinion is mixed into log p; see `asrpeft.decoding.joint`.
 """
 
 from __future__ import annotations
@@ -17,11 +17,12 @@ from itertools import accumulate
 import torch
 from torch import Tensor
 
-from asrpeft.decoding.hypothesis import BEAMS, Hypothesis, Options
+from asrpeft.decoding.hypothesis import BEAMS, Hypothesis
 from asrpeft.decoding.joint import JointScores, Spelling
 from asrpeft.decoding.loops import loop_period
 from asrpeft.decoding.rules import Rule
 from asrpeft.decoding.start import Steps, begin, hypothesis
+from asrpeft.options import DecodingOptions
 from asrpeft.recognizer import Encoded, Recognizer
 
 
@@ -53,11 +54,11 @@ def beam_search(
     prompts: Sequence[Sequence[int]],
     *,
     adapters: Sequence[str | None] | str | None = None,
-    options: Options = BEAMS,
+    options: DecodingOptions = BEAMS,
 ) -> list[Hypothesis]:
     """Decode every row of `encoded`; arguments and errors as for `greedy`.
 
-    With `Options.stop_loops` a beam that has run into a loop does not go on, and a row ends when that happens to its best
+    With `DecodingOptions.stop_loops` a beam that has run into a loop does not go on, and a row ends when that happens to its best
     beam: with the best text that had come to its end by then, or else with that beam, the loop cut to one turn.
     """
     start = begin(recognizer, encoded, prompts, adapters, options)
@@ -134,7 +135,7 @@ def _ruled(logits: Tensor, rules: Sequence[Rule], written: Sequence[tuple[int, .
     return scores
 
 
-def _extend(row: _Row, scores: _Scores, options: Options, end: int, *, last: bool) -> list[int] | None:
+def _extend(row: _Row, scores: _Scores, options: DecodingOptions, end: int, *, last: bool) -> list[int] | None:
     """Extend the beams of one row by one token; the parents of its new beams, or None where the row is done."""
     before, beams, ranked = row.running, options.beams, scores.ranked
     sums = ranked.double() + torch.tensor([beam.score for beam in before], dtype=torch.float64, device=ranked.device)[:, None]

@@ -10,13 +10,13 @@ from asrpeft.audio import SAMPLE_RATE
 from asrpeft.batching import by_budget
 from asrpeft.corpus import Corpus, Skipped, Utterance
 from asrpeft.decoding.batch import Row, decode_rows, make_row
-from asrpeft.decoding.hypothesis import GREEDY, Hypothesis, Options
+from asrpeft.decoding.hypothesis import Hypothesis
 from asrpeft.decoding.language import Detected, detect_corpus
 from asrpeft.errors import BadAudio
+from asrpeft.options import DecodingOptions
 from asrpeft.recognizer import Recognizer
 from asrpeft.recognizer.languages import AUTO
 
-BATCH_FRAMES = 12_000  # encoder frames after padding: 8 utterances at full context, 80 of two seconds at their own
 Chosen = str | None | Callable[[Utterance], str | None]
 Told = str | None | Callable[[Utterance], str | None]
 
@@ -59,12 +59,7 @@ def transcribe_corpus(
     lang: Told = None,
     proxy_lang: str | None = None,
     task: str | None = None,
-    context: str | None = None,
-    batch_frames: int = BATCH_FRAMES,
-    batch_size: int | None = None,
-    options: Options = GREEDY,
-    autocast: bool = False,
-    strict: bool = False,
+    options: DecodingOptions = DecodingOptions(),  # noqa: B008 - frozen
     progress: Callable[[int, int], None] | None = None,
 ) -> Transcripts:
     """Transcribe every utterance, shortest first.
@@ -75,10 +70,7 @@ def transcribe_corpus(
         lang: of all utterances; or a function from the utterance to its language; or "auto", what the base hears in each.
             Default: each utterance's own, else its adapter's, else what was merged into the base.
         proxy_lang: what to tell the base about utterances in a language that it has no token for.
-        context: "full" or "auto". Default: what each row's adapter, or the base, was trained for.
-        batch_frames: encoder frames in a batch, padding included; the memory it takes is in proportion.
-        batch_size: at most so many rows in a batch.
-        strict: raise on the first utterance that cannot be read, instead of skipping it.
+        options: how, in which batches, and whether what cannot be read is skipped.
         progress: called with (utterances done, all).
     Raises: BadInput for a language, task or context that does not fit; BadRoute for an unknown adapter.
     """
@@ -86,18 +78,20 @@ def transcribe_corpus(
     skipped: list[Skipped] = []
     found: dict[int, tuple[Hypothesis, int, str | None]] = {}
     if lang == AUTO:
-        lang = by_id(detect_corpus(recognizer, corpus, batch_frames=batch_frames, batch_size=batch_size, autocast=autocast))
+        lang = by_id(detect_corpus(recognizer, corpus, batch_frames=options.batch_frames, batch_size=options.batch_size, autocast=options.autocast))
 
     def row(utterance: Utterance) -> tuple[Row, str | None]:
         """An utterance ready to be decoded, and the language that it is told to be in."""
         samples = utterance.samples()
         name = adapter(utterance) if callable(adapter) else adapter
         language = language_of(recognizer, utterance, lang, name, proxy_lang)
-        made = make_row(recognizer, samples, adapter=name, task=task, context=context, timestamps=options.timestamps, lang=language)
+        made = make_row(recognizer, samples, adapter=name, task=task, context=options.context, timestamps=options.timestamps, lang=language,
+                        text_prompt=options.prompt)  # fmt: skip
         return made, (language or recognizer.language_for(name)) if recognizer.multilingual else None
 
-    for batch in by_budget(_readable(corpus, row, None if strict else skipped), lambda one: one[1].frames, batch_frames=batch_frames, batch_size=batch_size):
-        written = decode_rows(recognizer, [row for _, row, _ in batch], options=options, autocast=autocast)
+    rows = _readable(corpus, row, None if options.strict else skipped)
+    for batch in by_budget(rows, lambda one: one[1].frames, batch_frames=options.batch_frames, batch_size=options.batch_size):
+        written = decode_rows(recognizer, [row for _, row, _ in batch], options=options, autocast=options.autocast)
         found |= {place: (one, len(row.samples), prompt) for (place, row, prompt), one in zip(batch, written)}
         if progress:
             progress(len(found) + len(skipped), len(corpus))
@@ -151,8 +145,12 @@ def language_of(recognizer: Recognizer, utterance: Utterance, lang: Told, adapte
 
     Where the base has no token for it and the adapter has no vector of its own for it, `proxy_lang` stands in.
     """
-    wanted = (lang(utterance) if callable(lang) else lang) or utterance.lang
-    if wanted is None or not recognizer.multilingual or proxy_lang is None:
-        return wanted
-    taught = adapter is not None and recognizer.adapters[adapter].manifest.language == wanted
-    return wanted if taught or recognizer.token_for(wanted) else proxy_lang
+    return told_language(recognizer, (lang(utterance) if callable(lang) else lang) or utterance.lang, adapter, proxy_lang)
+
+
+def told_language(recognizer: Recognizer, lang: str | None, adapter: str | None, proxy_lang: str | None) -> str | None:
+    """The language itself; or `proxy_lang`, where the base has no token for it and the adapter has no vector of its own for it."""
+    if lang is None or lang == AUTO or not recognizer.multilingual or proxy_lang is None:
+        return lang
+    taught = adapter is not None and recognizer.adapters[adapter].manifest.language == lang
+    return lang if taught or recognizer.token_for(lang) else proxy_lang

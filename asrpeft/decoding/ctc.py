@@ -23,9 +23,10 @@ from torch import Tensor
 from torchaudio.functional import forced_align, merge_tokens
 
 from asrpeft.adapters.ctc import SPACE, CTCHead
-from asrpeft.decoding.hypothesis import Hypothesis, Options
+from asrpeft.decoding.hypothesis import Hypothesis
 from asrpeft.decoding.joint import head_of, said_by
 from asrpeft.decoding.loops import compression_ratio
+from asrpeft.options import DecodingOptions
 from asrpeft.recognizer import Encoded, Recognizer
 
 NEVER = -math.inf
@@ -35,7 +36,7 @@ Labels = tuple[int, ...]
 
 @torch.no_grad()
 def ctc_search(
-    recognizer: Recognizer, encoded: Encoded, prompts: Sequence[Sequence[int]], *, names: Sequence[str | None], options: Options
+    recognizer: Recognizer, encoded: Encoded, prompts: Sequence[Sequence[int]], *, names: Sequence[str | None], options: DecodingOptions
 ) -> list[Hypothesis]:
     """The text of each row by the CTC head that goes with its adapter, greedily or by `options.beams`.
 

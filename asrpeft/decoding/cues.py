@@ -23,7 +23,7 @@ from itertools import accumulate
 
 from asrpeft.decoding.segment import Segment
 from asrpeft.decoding.words import Word, spread
-from asrpeft.errors import BadInput
+from asrpeft.options import SubtitleOptions
 from asrpeft.spaceless import spaceless
 
 Seconds = float
@@ -35,37 +35,6 @@ TOUCH_S = 0.12  # a shorter gap between two cues is closed
 FLICKER_S = 0.25  # a word stays highlighted over a shorter pause
 FASTEST = 40.0  # columns a second: timestamps that would have more said are not believed
 SENTENCE, CLAUSE = ".!?…。！？｡।؟۔", ",;:—–،؛、，；："
-
-
-@dataclass(frozen=True)
-class CueStyle:
-    """What a cue may hold.
-
-    Attributes:
-        line_width: columns; wide East Asian characters take two.
-        lines: in a cue.
-        longest_s: seconds that a cue is shown.
-        line_words: words in a line; None: as many as fit.
-        reading_speed: columns a second for which a cue stays where there is time.
-        highlight: one cue for each word, underlined in its line, as openai/whisper has it.
-    """
-
-    line_width: int = 42
-    lines: int = 2
-    longest_s: Seconds = 7.0
-    line_words: int | None = None
-    reading_speed: float = 17.0
-    highlight: bool = False
-
-    def __post_init__(self) -> None:
-        if self.line_width < 4:
-            raise BadInput(f"A subtitle's line holds 4 columns at least, 42 by custom; got a line width of {self.line_width}.")
-        if self.lines < 1 or (self.line_words is not None and self.line_words < 1):
-            raise BadInput(f"A subtitle has at least one line of at least one word; got {self.lines} lines of {self.line_words} words.")
-        if not 0.2 <= self.longest_s < math.inf:
-            raise BadInput(f"A subtitle lasts at least 0.2 seconds, 7 at most by custom; got at most {self.longest_s}.")
-        if not 1 <= self.reading_speed < math.inf:
-            raise BadInput(f"A reading speed is in characters a second, 17 by custom; got {self.reading_speed}.")
 
 
 @dataclass(frozen=True)
@@ -92,7 +61,7 @@ class Unit:
         return columns(self.text) + (not self.glued)
 
 
-def cues_of(segments: Sequence[Segment], style: CueStyle) -> list[Cue]:
+def cues_of(segments: Sequence[Segment], style: SubtitleOptions) -> list[Cue]:
     """The cues of a transcript, in time order; none overlaps the next, none is without time or words."""
     cut: list[tuple[Sequence[Unit], Seconds]] = []  # with the end of the segment
     for segment in segments:
@@ -134,7 +103,7 @@ def columns(text: str) -> int:
     return sum(0 if unicodedata.category(c) in ("Mn", "Me", "Cf") else 2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in text)
 
 
-def _units(segment: Segment, style: CueStyle) -> Iterator[Unit]:
+def _units(segment: Segment, style: SubtitleOptions) -> Iterator[Unit]:
     words = segment.words or spread(segment.text, segment.start, segment.end)
     believed = (segment.end - segment.start) * FASTEST >= columns(segment.text)
     low, high = (segment.start, segment.end) if believed else (0.0, math.inf)
@@ -148,7 +117,7 @@ def _units(segment: Segment, style: CueStyle) -> Iterator[Unit]:
         at = start
 
 
-def _divided(word: Word, style: CueStyle) -> Iterator[Unit]:
+def _divided(word: Word, style: SubtitleOptions) -> Iterator[Unit]:
     no_spaces = spaceless(word.text)
     if not no_spaces and columns(word.text) <= style.line_width:
         yield Unit(word.text, word.start, word.end, False)
@@ -166,7 +135,7 @@ def _divided(word: Word, style: CueStyle) -> Iterator[Unit]:
         yield Unit(part, word.start + a * rate, word.start + b * rate, number > 0)
 
 
-def _breaks(units: Sequence[Unit], style: CueStyle) -> list[int]:
+def _breaks(units: Sequence[Unit], style: SubtitleOptions) -> list[int]:
     """0, the places before which a cue ends, len(units): the cheapest way."""
     gaps = [b.start - a.end for a, b in zip(units, units[1:])]
     inside = [0.4 * unit.text.endswith(tuple(SENTENCE)) + 0.6 * (gap >= BREATH_S) for unit, gap in zip(units, gaps)]
@@ -188,11 +157,11 @@ def _breaks(units: Sequence[Unit], style: CueStyle) -> list[int]:
     return places[::-1]
 
 
-def _fits(units: Sequence[Unit], style: CueStyle) -> bool:
+def _fits(units: Sequence[Unit], style: SubtitleOptions) -> bool:
     return units[-1].end - units[0].start <= style.longest_s and _n_lines(units, style) <= style.lines
 
 
-def _cost(units: Sequence[Unit], style: CueStyle) -> float:
+def _cost(units: Sequence[Unit], style: SubtitleOptions) -> float:
     wide = sum(unit.columns for unit in units)
     fill = max(wide / (style.lines * style.line_width), (units[-1].end - units[0].start) / style.longest_s)
     return 1.0 + 1.5 * (1.0 - min(1.0, fill)) ** 2
@@ -204,7 +173,7 @@ def _break_cost(unit: Unit, gap: Seconds) -> float:
     return min(written, 2.0 * (1.0 - min(1.0, max(0.0, gap) / BREATH_S)))
 
 
-def _n_lines(units: Sequence[Unit], style: CueStyle) -> int:
+def _n_lines(units: Sequence[Unit], style: SubtitleOptions) -> int:
     """Lines that the units fill, each as far as it goes."""
     count, wide, words = 0, math.inf, 0
     for unit in units:
@@ -215,7 +184,7 @@ def _n_lines(units: Sequence[Unit], style: CueStyle) -> int:
     return count
 
 
-def _lines(units: Sequence[Unit], style: CueStyle) -> tuple[tuple[Unit, ...], ...]:
+def _lines(units: Sequence[Unit], style: SubtitleOptions) -> tuple[tuple[Unit, ...], ...]:
     """As many lines as are needed, as even as they can be: the smallest sum of squared widths, with a bonus for clauses."""
     best: list[dict[int, tuple[float, int]]] = [{0: (0.0, 0)}]  # for the first n units, by number of lines: cost, begin of the last
     for end in range(1, len(units) + 1):
@@ -238,12 +207,12 @@ def _lines(units: Sequence[Unit], style: CueStyle) -> tuple[tuple[Unit, ...], ..
     return tuple(lines[::-1])
 
 
-def _reading(cue: Cue, style: CueStyle) -> Seconds:
+def _reading(cue: Cue, style: SubtitleOptions) -> Seconds:
     wanted = max(SHORTEST_S, sum(unit.columns for line in cue.lines for unit in line) / style.reading_speed)
     return min(wanted, style.longest_s)
 
 
-def _until(cue: Cue, following: Seconds, style: CueStyle) -> Seconds:
+def _until(cue: Cue, following: Seconds, style: SubtitleOptions) -> Seconds:
     """When a cue disappears: once it could be read, at the latest when the next one comes."""
     end = max(cue.end, cue.start + _reading(cue, style))
     return following if following - end < min(TOUCH_S, cue.start + style.longest_s - end) else min(end, following)

@@ -15,8 +15,9 @@ from dataclasses import replace
 from rapidfuzz.distance import Levenshtein
 
 from asrpeft.decoding.batch import Row, decode_rows
-from asrpeft.decoding.hypothesis import GREEDY, Hypothesis, Options
+from asrpeft.decoding.hypothesis import GREEDY, Hypothesis
 from asrpeft.errors import BadInput
+from asrpeft.options import DecodingOptions
 from asrpeft.recognizer import Recognizer
 
 
@@ -34,7 +35,7 @@ def decode_ensemble(
     rows: Sequence[Row],
     adapters: Sequence[str | None],
     *,
-    options: Options = GREEDY,
+    options: DecodingOptions = GREEDY,
     autocast: bool = False,
 ) -> list[Hypothesis]:
     """Transcribe each row with every one of `adapters` (in one batch, whatever adapter the row names), and let them vote.

@@ -3,7 +3,7 @@
     wrong   compression ratio > 2.4, or mean log-probability < −1.0, or a loop (cut or not)
     silent  no-speech probability > 0.6 and mean log-probability < −1.0: not tried again, its text is dropped
 
-Temperatures 0, 0.2, … 1.0. Above 0 a draw depends on the row and `Options.seed` alone. Where none looks right the last
+Temperatures 0, 0.2, … 1.0. Above 0 a draw depends on the row and `DecodingOptions.seed` alone. Where none looks right the last
 is kept.
 Source: Radford et al., 2022, https://arxiv.org/abs/2212.04356, section 4.5.
 """
@@ -15,7 +15,8 @@ from dataclasses import replace
 
 import torch
 
-from asrpeft.decoding.hypothesis import Hypothesis, Options
+from asrpeft.decoding.hypothesis import Hypothesis
+from asrpeft.options import DecodingOptions
 from asrpeft.recognizer import Encoded
 
 TEMPERATURES = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
@@ -23,7 +24,7 @@ MOST_COMPRESSION = 2.4
 LEAST_LOGPROB = -1.0
 NO_SPEECH = 0.6
 
-Search = Callable[[Encoded, Sequence[Sequence[int]], Sequence[str | None] | str | None, Options], list[Hypothesis]]
+Search = Callable[[Encoded, Sequence[Sequence[int]], Sequence[str | None] | str | None, DecodingOptions], list[Hypothesis]]
 
 
 def silent(found: Hypothesis) -> bool:
@@ -41,7 +42,7 @@ def with_fallback(
     encoded: Encoded,
     prompts: Sequence[Sequence[int]],
     adapters: Sequence[str | None] | str | None,
-    options: Options,
+    options: DecodingOptions,
 ) -> list[Hypothesis]:
     """Run `once` on all rows, then again, warmer, on those that look wrong. Silent rows get an empty text."""
     rows = list(range(len(prompts)))

@@ -17,9 +17,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from asrpeft.decoding.hypothesis import GREEDY, Hypothesis, Options
+from asrpeft.decoding.hypothesis import GREEDY, Hypothesis
 from asrpeft.decoding.loops import loop_period
 from asrpeft.decoding.start import Steps, begin, hypothesis
+from asrpeft.options import DecodingOptions
 from asrpeft.recognizer import Encoded, Recognizer
 
 LEAVE = 0.25  # share of ended rows at which they leave the batch
@@ -33,7 +34,7 @@ def greedy(
     prompts: Sequence[Sequence[int]],
     *,
     adapters: Sequence[str | None] | str | None = None,
-    options: Options = GREEDY,
+    options: DecodingOptions = GREEDY,
 ) -> list[Hypothesis]:
     """Decode every row of `encoded`.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from asrpeft.errors import BadInput
+from asrpeft.options import DecodingOptions
 
 
 @dataclass(frozen=True)
@@ -19,7 +19,7 @@ class Hypothesis:
         no_speech_prob: probability of the no-speech token at the start.
         compression_ratio: of the text, see `asrpeft.decoding.loops`.
         finished: the end token came before the limit.
-        looped: it ended in a loop, which was cut to one turn if `Options.stop_loops`.
+        looped: it ended in a loop, which was cut to one turn if `DecodingOptions.stop_loops`.
         temperature: of the attempt that was kept; 0 is greedy.
         adapter: which adapter the row used.
         joint_logprobs: as token_logprobs, of decoder and CTC head together in joint decoding; () elsewhere.
@@ -38,48 +38,5 @@ class Hypothesis:
     joint_logprobs: tuple[float, ...] = field(default=(), repr=False)
 
 
-@dataclass(frozen=True)
-class Options:
-    """How to decode. The defaults are `transformers`' greedy search.
-
-    Attributes:
-        max_new_tokens: after the prompt; None: as many as the decoder has positions.
-        timestamps: write them, under Whisper's rules.
-        beams: hypotheses kept by beam search; 1 is greedy.
-        length_penalty: of beam search: scores are divided by length to this power.
-        ctc_weight: of the CTC head's opinion beside the decoder's, 0 to 1; see `asrpeft.decoding.joint`. At 1 the head writes
-            alone (`asrpeft.decoding.ctc`), as it does at 0 for adapters that were trained by CTC alone.
-        temperature: above 0, tokens are drawn at random with `seed`.
-        stop_loops: end a row that repeats itself, and cut the loop to one turn.
-        fallback: decode again, warmer, what looks wrong; see `asrpeft.decoding.fallback`.
-        suppress: further tokens that must not appear.
-    """
-
-    max_new_tokens: int | None = None
-    timestamps: bool = False
-    beams: int = 1
-    length_penalty: float = 1.0
-    ctc_weight: float = 0.0
-    temperature: float = 0.0
-    stop_loops: bool = False
-    fallback: bool = False
-    suppress: tuple[int, ...] = ()
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        if self.max_new_tokens is not None and self.max_new_tokens < 1:
-            raise BadInput(f"max_new_tokens must be at least 1, got {self.max_new_tokens}.")
-        if self.beams < 1:
-            raise BadInput(f"--beams must be at least 1, got {self.beams}.")
-        if not 0 <= self.temperature < float("inf"):
-            raise BadInput(f"--temperature is a number that is not negative, got {self.temperature}; 0 is greedy.")
-        if not 0 <= self.ctc_weight <= 1:
-            raise BadInput(f"--ctc-weight is a share of the score, from 0 to 1 (the CTC head alone); got {self.ctc_weight}.")
-        if self.ctc_weight and self.temperature > 0:
-            raise BadInput("Joint decoding and a temperature exclude each other; leave one of --ctc-weight and --temperature out.")
-        if self.beams > 1 and self.temperature > 0:
-            raise BadInput("Beam search and a temperature exclude each other; leave one of --beams and --temperature out.")
-
-
-GREEDY = Options()
-BEAMS = Options(beams=5)
+GREEDY = DecodingOptions(stop_loops=False)  # as `transformers` searches
+BEAMS = DecodingOptions(beams=5, stop_loops=False)

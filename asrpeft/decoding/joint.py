@@ -30,8 +30,8 @@ import torch
 from torch import Tensor
 
 from asrpeft.adapters.ctc import CTCHead
-from asrpeft.decoding.hypothesis import Options
 from asrpeft.errors import BadInput
+from asrpeft.options import DecodingOptions
 from asrpeft.recognizer import Encoded, Recognizer
 
 NEVER = -1e30  # a logarithm of nothing that can still be subtracted
@@ -194,7 +194,7 @@ class JointScores:
         return Spelling(tuple(labels), decoder.getstate()[0], strange)
 
 
-def for_base(recognizer: Recognizer, options: Options) -> Options:
+def for_base(recognizer: Recognizer, options: DecodingOptions) -> DecodingOptions:
     """The options for the base beside adapters that have a CTC head: it may have none, and is then decoded without."""
     return options if recognizer.ctc is not None else replace(options, ctc_weight=0.0)
 

@@ -11,10 +11,11 @@ from torch import Tensor
 from transformers import DynamicCache, EncoderDecoderCache
 
 from asrpeft.adapters import Route
-from asrpeft.decoding.hypothesis import Hypothesis, Options
+from asrpeft.decoding.hypothesis import Hypothesis
 from asrpeft.decoding.loops import compression_ratio, loop_period, without_loop
 from asrpeft.decoding.rules import Rule, rules_for
 from asrpeft.errors import BadInput
+from asrpeft.options import DecodingOptions
 from asrpeft.recognizer import Encoded, Recognizer
 
 
@@ -37,7 +38,7 @@ class Start:
 
 
 def begin(recognizer: Recognizer, encoded: Encoded, prompts: Sequence[Sequence[int]], adapters: Sequence[str | None] | str | None,
-          options: Options) -> Start:  # fmt: skip
+          options: DecodingOptions) -> Start:  # fmt: skip
     """Raises: BadInput for prompts or adapters that do not fit the rows, or prompts that leave no room."""
     n_rows = len(encoded.states)
     check_prompts(recognizer, prompts, n_rows)
@@ -127,7 +128,7 @@ def check_prompts(recognizer: Recognizer, prompts: Sequence[Sequence[int]], n_ro
         )
 
 
-def limit(recognizer: Recognizer, n_prompt: int, route: Route, options: Options) -> int:
+def limit(recognizer: Recognizer, n_prompt: int, route: Route, options: DecodingOptions) -> int:
     """How many tokens may follow the prompt: what the options say, within the decoder's positions.
 
     Raises: BadInput where the prompt leaves no room.

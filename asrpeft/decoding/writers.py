@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from asrpeft.decoding.cues import Cue, CueStyle, Unit, cues_of, highlighted
+from asrpeft.decoding.cues import Cue, Unit, cues_of, highlighted
 from asrpeft.decoding.segment import Segment
+from asrpeft.options import SubtitleOptions
 from asrpeft.registry import Registry
 from asrpeft.report.values import as_json
 
 
 @dataclass(frozen=True)
 class Writer:
-    """A form of transcript. `cues`: it shows cues, as a `CueStyle` has them; else `text` is given segments alone."""
+    """A form of transcript. `cues`: it shows cues, as a `SubtitleOptions` has them; else `text` is given segments alone."""
 
     text: Callable[..., str]
     cues: bool = False
@@ -53,13 +54,13 @@ def to_json(segments: Sequence[Segment]) -> str:
 
 
 @register("srt", cues=True)
-def to_srt(segments: Sequence[Segment], style: CueStyle = CueStyle()) -> str:  # noqa: B008 - frozen
+def to_srt(segments: Sequence[Segment], style: SubtitleOptions = SubtitleOptions()) -> str:  # noqa: B008 - frozen
     shown = _shown(cues_of(segments, style), style, str)
     return "".join(f"{n}\n{clock(a, ',')} --> {clock(b, ',')}\n{text}\n\n" for n, (a, b, text) in enumerate(shown, 1))
 
 
 @register("vtt", cues=True)
-def to_vtt(segments: Sequence[Segment], style: CueStyle = CueStyle()) -> str:  # noqa: B008 - frozen
+def to_vtt(segments: Sequence[Segment], style: SubtitleOptions = SubtitleOptions()) -> str:  # noqa: B008 - frozen
     shown = _shown(cues_of(segments, style), style, _escaped)
     return "WEBVTT\n\n" + "".join(f"{clock(a, '.')} --> {clock(b, '.')}\n{text}\n\n" for a, b, text in shown)
 
@@ -71,7 +72,7 @@ def to_tsv(segments: Sequence[Segment]) -> str:
     return "start\tend\ttext\n" + "".join(rows)
 
 
-def _shown(cues: Sequence[Cue], style: CueStyle, escape: Callable[[str], str]) -> Iterator[tuple[float, float, str]]:
+def _shown(cues: Sequence[Cue], style: SubtitleOptions, escape: Callable[[str], str]) -> Iterator[tuple[float, float, str]]:
     """What is shown from when to when: each cue, or, highlighted, each word within its cue."""
     for cue in cues:
         for start, end, said in highlighted(cue) if style.highlight else [(cue.start, cue.end, None)]:
@@ -96,7 +97,7 @@ def clock(seconds: float, point: str) -> str:
     return f"{hours:02d}:{minutes:02d}:{s:02d}{point}{ms:03d}"
 
 
-def write(segments: Sequence[Segment], kind: str, *, style: CueStyle | None = None) -> str:
+def write(segments: Sequence[Segment], kind: str, *, style: SubtitleOptions | None = None) -> str:
     """The transcript as the text of a file.
 
     Args:

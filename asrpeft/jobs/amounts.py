@@ -2,29 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, replace
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from asrpeft import destination, interruption
-from asrpeft.corpus import Corpus
-from asrpeft.decoding import Options
 from asrpeft.errors import BadInput
-from asrpeft.jobs.evaluate import OPTIONS
-from asrpeft.jobs.leakage import How
-from asrpeft.jobs.ledger import keep
+from asrpeft.jobs.evaluate import DECODING
+from asrpeft.jobs.ledger import keep, refuse_taken
 from asrpeft.jobs.pace import Pace
 from asrpeft.jobs.provenance import run_of
 from asrpeft.jobs.results.curve import Curve, Point
-from asrpeft.jobs.results.evaluation import System
+from asrpeft.jobs.results.evaluation import BASE, System
 from asrpeft.jobs.results.finetuned import Finetuned
-from asrpeft.jobs.trials import Run, Trials
-from asrpeft.methods import configure
-from asrpeft.methods import method as method_named
+from asrpeft.jobs.trials import Runs, divided, own
+from asrpeft.options import AdapterOptions, DecodingOptions, GrowingData, OutputOptions, SpeechOptions, TrainingGuard, TrainingOptions
 from asrpeft.recognizer import Recognizer
 from asrpeft.scoring import compare_all
-from asrpeft.training import Message, Progress, TrainingOptions
+from asrpeft.training import Interim, Message, Progress
 from asrpeft.training.events import ignore
 
 FILES = ("curve.csv", "curve.json", "curve.html", "curve.svg")
@@ -33,74 +28,73 @@ FILES = ("curve.csv", "curve.json", "curve.html", "curve.svg")
 @destination.holds
 def amounts(
     recognizer: Recognizer,
-    data: Corpus,
-    eval_data: Corpus,
+    data: GrowingData,
     *,
-    fractions: Sequence[float],
-    method: str = "lora",
-    options: TrainingOptions | None = None,
-    where: str | None = None,
-    settings: Mapping[str, Any] | None = None,
-    lang: str | None = None,
-    dev: Corpus | None = None,
-    out: str | Path | None = None,
-    resume: bool = False,
-    overwrite: bool = False,
-    decoding: Options = OPTIONS,
-    overlap: How = "warn",
+    method: str | AdapterOptions = "lora",
+    lang: str | SpeechOptions | None = None,
+    training: TrainingOptions | None = None,
+    decoding: DecodingOptions = DECODING,
+    out: str | Path | OutputOptions | None = None,
     progress: Progress = ignore,
-    done: Callable[[Curve], None] | None = None,
 ) -> Curve:
-    """Train one adapter for each fraction of `data`, and score each on `eval_data`.
+    """Train one adapter for each fraction of the training data, and score each on the evaluation data.
 
     A smaller part lies within every larger one (a seeded order decides), and the same development data, set aside from the
     whole, choose for all. Epochs make short runs of small parts; `steps` makes all runs as long.
 
-    Args:    fractions: over 0 and at most 1.   out: a folder for the adapters, one below it a fraction.
-             resume, overwrite: as `asrpeft.jobs.compare.compare`.   decoding: how `eval_data` are decoded.
-             overlap: as in `finetune`.   done: told of the curve so far, after every amount.
+    Args:    data: with `eval` and `fractions`.   out: a folder for the adapters, one below it a fraction; as `asrpeft.jobs.compare.compare`.
+             progress: also told `Interim(curve)`, the curve so far, after every amount.   The others as `finetune`.
     Raises:  BadInput for fractions that are none; as `finetune`.
     """
+    place, training, adapter = OutputOptions.of(out), training or TrainingOptions(), AdapterOptions.of(method)
+    if data.guard != TrainingGuard():
+        raise BadInput("--guard says how much methods forget; amounts of data are not held against it. Leave it out with --amounts.")
+    if place.path is not None:
+        destination.check(place.path)
+    fractions = {f"{adapter.method}-{fraction:g}": fraction for fraction in _wanted(data.fractions)}
+    mine, seed = {"method": adapter.method, **own(adapter)}, training.seed
+    if place.path is not None:
+        refuse_taken(place.path, fractions, resume=place.resume, overwrite=place.overwrite)
+    parts, known = divided(data, place, training, progress)
+    train = parts.train.shuffle(seed)
+    runs = Runs(recognizer, parts, SpeechOptions.of(lang), training, decoding, place, progress)
+    finished = {name for name in fractions if runs.finished(name)}
+    for name in (BASE, *sorted(finished)):  # another comparison's are refused before anything is trained
+        runs.ledger(seed).recall(name, runs.tested, **({} if name == BASE else mine))
+    base, known = runs.base(), known | {"run": run_of(recognizer)}
+    measured: list[tuple[float, int, float, Finetuned, System]] = []
+    pace = Pace(list(fractions.values()))
+    for name, fraction in fractions.items():
+        part = train[: max(1, round(fraction * len(train)))]
+        minutes = sum(u.duration for u in part) / 60
+        rest = pace.step(counts=name not in finished)
+        progress(Message(f"-- {fraction:.0%} of the training data: {len(part)} utterances, {minutes:.1f} minutes{rest} --"))
+        try:
+            trained = runs.trained(name, adapter, part, seed)
+            system, _ = runs.heard(name, seed, mine, use=name in finished)
+        except interruption.INTERRUPTIONS as error:
+            if place.path is not None:
+                interruption.note(error, f"{len(measured)} of {len(fractions)} amounts are done and in {str(place.path)!r}.", resumes=True)
+            raise
+        finally:
+            if name in recognizer.adapters:
+                recognizer.adapters.detach(name)
+        measured.append((fraction, len(part), minutes, trained, system))
+        found = _so_far(base, measured, seed, known)
+        if place.path is not None:
+            keep(found, FILES, place.path, progress)
+        progress(Interim(found))
+    return found
+
+
+def _wanted(fractions: Sequence[float]) -> list[float]:
+    """Raises: BadInput for fractions that are none."""
     wanted = sorted(set(fractions))
     if not wanted or not all(0 < fraction <= 1 for fraction in wanted):
         raise BadInput(f"--amounts takes fractions of the training data, over 0 and at most 1, such as 0.1,0.5,1; got {list(fractions)}.")
-    options = options or TrainingOptions()
-    names = {fraction: f"{method}-{fraction:g}" for fraction in wanted}
-    own = {"method": method, "settings": asdict(configure(method_named(method), settings or {}))}
-    trials = Trials.open(recognizer, data, eval_data, names=names.values(), options=options, dev=dev, out=out, resume=resume, overwrite=overwrite,
-                         overlap=overlap, progress=progress, where=where, lang=lang, decoding=decoding)  # fmt: skip
-    trials = replace(trials, data=trials.data.shuffle(options.seed))
-    parts = {fraction: trials.data[: max(1, round(fraction * len(trials.data)))] for fraction in wanted}
-    runs = {fraction: Run(names[fraction], method, options.seed, settings or {}, own, parts[fraction]) for fraction in wanted}
-    trials.recalled([run for run in runs.values() if trials.finished(run.name)])  # another comparison's are refused before anything is trained
-    return _all_of(trials, runs, done)
+    return wanted
 
 
-def _all_of(trials: Trials, runs: Mapping[float, Run], done: Callable[[Curve], None] | None) -> Curve:
-    """Every amount, the least first, as they come."""
-    about = run_of(trials.recognizer)
-    base, pace = trials.base, Pace(list(runs))
-    measured: list[tuple[float, int, float, Finetuned, System]] = []
-    for fraction, run in runs.items():
-        part = trials.data if run.data is None else run.data
-        minutes, finished = sum(u.duration for u in part) / 60, trials.finished(run.name)
-        rest = pace.step(counts=not finished)
-        trials.progress(Message(f"-- {fraction:.0%} of the training data: {len(part)} utterances, {minutes:.1f} minutes{rest} --"))
-        try:
-            trained = trials.train(run)
-            system, _ = trials.heard(run.name, run.seed, run.own, use=finished, merged=False)
-        except interruption.INTERRUPTIONS as error:
-            if trials.out is not None:
-                interruption.note(error, f"{len(measured)} of {len(runs)} amounts are done and in {str(trials.out)!r}.", resumes=True)
-            raise
-        finally:
-            trials.forget(run.name)
-        measured.append((fraction, len(part), minutes, trained, system))
-        tests = compare_all([base.score, *(system.score for *_, system in measured)], to_first=True, seed=run.seed)
-        points = tuple(Point(*point, test) for point, test in zip(measured, tests, strict=True))
-        found = Curve(base, points, trials.shared, trials.notes, about)
-        if trials.out is not None:
-            keep(found, FILES, trials.out, trials.progress)
-        if done is not None:
-            done(found)
-    return found
+def _so_far(base: System, measured: Sequence[tuple[float, int, float, Finetuned, System]], seed: int, known: Mapping[str, Any]) -> Curve:
+    tests = compare_all([base.score, *(system.score for *_, system in measured)], to_first=True, seed=seed)
+    return Curve(base, tuple(Point(*point, test) for point, test in zip(measured, tests, strict=True)), **known)

@@ -17,16 +17,17 @@ import torch
 from asrpeft.audio import MAX_SECONDS, SAMPLE_RATE
 from asrpeft.audio import conditions as disturbances
 from asrpeft.corpus import AudioRef, Corpus, Utterance
-from asrpeft.decoding import Options, Transcripts, transcribe_corpus
-from asrpeft.decoding.corpus import BATCH_FRAMES, Chosen, Told, by_id, joined
+from asrpeft.decoding import Transcripts, transcribe_corpus
+from asrpeft.decoding.corpus import Chosen, Told, by_id, joined
 from asrpeft.decoding.joint import for_base
 from asrpeft.decoding.language import Detected, check_detection, detect_corpus, summary
 from asrpeft.errors import BadCorpus, BadInput
-from asrpeft.jobs.checks import NOTHING_MORE, Checks, Findings, Guarded, examine
-from asrpeft.jobs.leakage import How, of_an_evaluation
+from asrpeft.jobs.checks import NOTHING_MORE, Findings, Guarded, examine
+from asrpeft.jobs.leakage import of_an_evaluation
 from asrpeft.jobs.provenance import run_of
 from asrpeft.jobs.results.evaluation import BASE, Evaluation, System
 from asrpeft.jobs.voices import Heard
+from asrpeft.options import Checks, DecodingOptions, ScoringOptions, SpeechOptions
 from asrpeft.recognizer import Recognizer
 from asrpeft.recognizer.languages import AUTO, canonical
 from asrpeft.scoring import Normalizer, compare_all, nonspeech, score
@@ -34,8 +35,7 @@ from asrpeft.scoring.groups import breakdown
 from asrpeft.scoring.normalize import DEFAULT
 from asrpeft.scoring.report import Condition
 
-# A row that repeats itself to the end of its positions takes most of the time and says nothing more: it is cut.
-OPTIONS = Options(stop_loops=True)
+DECODING, SCORING = DecodingOptions(), ScoringOptions()
 AS_RECORDED = "as recorded"
 Progress = Callable[[int, int, str], None]
 
@@ -44,89 +44,66 @@ def evaluate(
     recognizer: Recognizer,
     corpus: Corpus,
     *,
-    adapters: Sequence[str] = (),
-    voices: Heard | None = None,
-    base: bool = True,
-    lang: str | None = None,
-    proxy_lang: str | None = None,
-    task: str | None = None,
-    context: str | None = None,
-    batch_frames: int = BATCH_FRAMES,
-    batch_size: int | None = None,
-    normalizer: str | Normalizer = DEFAULT,
-    by: Sequence[str] = (),
-    cap: float | None = None,
+    adapters: Sequence[str | Heard] = (),
+    lang: str | SpeechOptions | None = None,
+    decoding: DecodingOptions = DECODING,
+    scoring: ScoringOptions = SCORING,
     checks: Checks = NOTHING_MORE,
-    options: Options = OPTIONS,
-    autocast: bool = False,
-    seed: int = 0,
-    strict: bool = False,
-    train: Corpus | None = None,
-    overlap: How = "warn",
     progress: Progress | None = None,
 ) -> Evaluation:
     """Transcribe the corpus with the base and with each adapter, score and compare.
 
     Args:
-        adapters: names of attached adapters.
-        voices: a further system, in which each utterance is heard by its own speaker's adapter; see `asrpeft.jobs.voices`.
-        base: score the base as well (there are no tests without it).
-        lang: of every utterance; "auto": what the base hears in each, whatever the corpus says. Default: the utterance's own,
-            else what an adapter was trained for; the base is then told what all adapters were.
-        proxy_lang: what the base is told where it has no token for the language. Default: the slot in which the first
-            adapter learned it, so that base and adapter differ in nothing else.
-        context: "full" or "auto" for all systems. Default: what each was trained for.
-        by: columns to break the scores down by: speaker, lang, or any column of the corpus.
-        options: how to decode. With a CTC weight, a base that has no CTC head beside adapters that do is decoded without.
-        cap: in the tests, count at most this many errors per reference word of an utterance. Without it every error
-            counts, as in the rates beside them, and the tests say where a cap of 1.0 would say otherwise.
+        adapters: names of attached adapters; last may come those of speakers, by which each utterance is heard by its own speaker's adapter: a
+            further system (see `asrpeft.jobs.voices`).
+        lang: of every utterance; "auto": what the base hears in each, whatever the corpus says. Default: the utterance's own, else what an
+            adapter was trained for; the base is then told what all adapters were. Or `SpeechOptions`: a base that has no token for the
+            language is told the proxy language, by default the one in whose place the first adapter learned it, so that base and adapter
+            differ in nothing else.
+        decoding: how. With a CTC weight, a base that has no CTC head beside adapters that do is decoded without.
+        scoring: normalizer, breakdowns, tests.
         checks: what else to look at.
-        seed: of the bootstraps and the disturbances.
-        train: what the adapters were trained on, to be compared with the corpus beside what they have on record.
-        overlap: what to do where they were trained (or their weights chosen) on recordings of the corpus or of the guard data:
-            "refuse", "tell" (a note), "warn" (in Python's way too) or "ignore". Shared speakers and sentences are noted.
         progress: called with (utterances done, of all systems and checks, what is being done).
     Raises: BadCorpus if nothing could be transcribed; BadInput, BadRoute as `transcribe_corpus`.
     """
-    _check_given(recognizer, corpus, adapters, voices, base=base, by=by, checks=checks)
-    every = [*adapters, *(() if voices is None else voices.adapters)]
-    shared, said = of_an_evaluation(corpus, [recognizer.adapters[name] for name in adapters], train=train, guard=checks.guard,
-                                    nonspeech=checks.nonspeech, how=overlap)  # fmt: skip
+    speech, seed, guard = SpeechOptions.of(lang), scoring.seed, checks.guard
+    named, voices = [one for one in adapters if isinstance(one, str)], next((one for one in adapters if isinstance(one, Heard)), None)
+    _check_given(recognizer, corpus, named, voices, scoring, checks)
+    every = [*named, *(() if voices is None else voices.adapters)]
+    shared, said = of_an_evaluation(corpus, [recognizer.adapters[name] for name in named], checks)
     notes = [*said, *([] if voices is None else [voices.summary(corpus)])]
-    names: list[Chosen] = [*([None] if base else []), *adapters, *([] if voices is None else [voices])]
+    names: list[Chosen] = [*([None] if scoring.base else []), *named, *([] if voices is None else [voices])]
     detected: dict[str, Detected] | None = None
-    if lang == AUTO:
+    if speech.lang == AUTO:
         check_detection(recognizer, every)
-        detected = detect_corpus(recognizer, corpus, batch_frames=batch_frames, batch_size=batch_size, autocast=autocast)
+        detected = detect_corpus(recognizer, corpus, batch_frames=decoding.batch_frames, batch_size=decoding.batch_size, autocast=decoding.autocast)
         notes.append(f"Languages detected by the base: {summary(detected, corpus)}.")
-    spoken_in = _languages(recognizer, corpus, names, lang, detected)
-    if options.ctc_weight and base and every and recognizer.ctc is None:
+    spoken_in = _languages(recognizer, corpus, names, speech.lang, detected)
+    if decoding.ctc_weight and scoring.base and every and recognizer.ctc is None:
         notes.append("The base has no CTC head: its own opinion was all that it was decoded by.")
-    if proxy_lang is None:
-        proxy_lang = _proxy(recognizer, spoken_in.wanted, every)
-        if proxy_lang is not None and base:
-            notes.append(f"The base has no token for the language and was told {proxy_lang!r} instead.")
-    parts = _Parts(progress, plan(corpus, len(names), checks, guarded_by=1 + len(adapters)).utterances)
-    listener = _Listener(recognizer, spoken_in, proxy_lang, task, context, batch_frames, batch_size, options,
-                         for_base(recognizer, options) if every else options, autocast, strict, parts)  # fmt: skip
+    if speech.proxy_lang is None and (proxy := _proxy(recognizer, spoken_in.wanted, every)) is not None:
+        speech = replace(speech, proxy_lang=proxy)
+        notes += [f"The base has no token for the language and was told {proxy!r} instead."] * scoring.base
+    parts = _Parts(progress, plan(corpus, len(names), checks, guarded_by=1 + len(named)).utterances)
+    listener = _Listener(recognizer, spoken_in, speech, decoding, for_base(recognizer, decoding) if every else decoding, parts)
     systems = []
     for name in names:
         heard = listener(name, corpus)
-        one = _scored(name if isinstance(name, str | None) else _label(name), _label(name), heard, corpus, normalizer, by, seed)
-        systems.append(replace(one, findings=examine(recognizer, one.score, heard, checks, normalizer=normalizer, seed=seed)))
+        one = _scored(name if isinstance(name, str | None) else _label(name), _label(name), heard, corpus, scoring)
+        systems.append(replace(one, findings=examine(recognizer, one.score, heard, checks, normalizer=scoring.normalizer, seed=seed)))
     if checks.nonspeech is not None:
-        systems = _without_speech(listener, checks.nonspeech, names, systems, normalizer)
-    conditions = _under_conditions(listener, corpus, checks, names, systems, normalizer, seed, notes)
-    if checks.guard is not None:
+        systems = _without_speech(listener, checks.nonspeech, names, systems, scoring.normalizer)
+    conditions = _under_conditions(listener, corpus, checks, names, systems, replace(scoring, by=()), notes)
+    if guard.data is not None:
         found = evaluate(
-            recognizer, checks.guard, adapters=adapters, lang=checks.guard_lang, task=task, context=context,
-            batch_frames=batch_frames, batch_size=batch_size, normalizer=normalizer, options=options, autocast=autocast,
-            seed=seed, strict=strict, overlap="ignore", progress=parts.whole((1 + len(adapters)) * len(checks.guard), "guard"),
+            recognizer, guard.data, adapters=named, lang=SpeechOptions(guard.lang, task=speech.task), decoding=decoding,
+            scoring=ScoringOptions(scoring.normalizer, seed=seed), checks=Checks(overlap="ignore"),
+            progress=parts.whole((1 + len(named)) * len(guard.data), "guard"),
         )  # fmt: skip
-        systems = [_with_guard(one, found, checks.max_loss, seed) if one.adapter in adapters else one for one in systems]
+        systems = [_with_guard(one, found, guard.limit, seed) if one.adapter in named else one for one in systems]
     return Evaluation(
         tuple(systems),
-        tuple(compare_all([one.score for one in systems], to_first=True, cap=cap, seed=seed)) if base else (),
+        tuple(compare_all([one.score for one in systems], to_first=True, cap=scoring.cap, seed=seed)) if scoring.base else (),
         systems[0].transcripts.skipped,
         tuple(notes),
         conditions,
@@ -137,18 +114,17 @@ def evaluate(
     )
 
 
-def _check_given(recognizer: Recognizer, corpus: Corpus, adapters: Sequence[str], voices: Heard | None, *, base: bool, by: Sequence[str],
-                 checks: Checks) -> None:  # fmt: skip
+def _check_given(recognizer: Recognizer, corpus: Corpus, adapters: Sequence[str], voices: Heard | None, scoring: ScoringOptions, checks: Checks) -> None:
     """Raises: BadInput, before anything is decoded, for what cannot be evaluated."""
-    if not base and not adapters and voices is None:
+    if not scoring.base and not adapters and voices is None:
         raise BadInput("There is nothing to evaluate: name an adapter, or let the base be scored.")
     if doubled := {name for name in adapters if list(adapters).count(name) > 1}:
         raise BadInput(f"The adapter {', '.join(sorted(doubled))} is named twice.")
-    for column in by:
+    for column in scoring.by:
         if all(u.column(column) is None for u in corpus):
             raise BadInput(f"The corpus {corpus.name!r} has no column {column!r} to break the scores down by.")
-    if checks.guard is not None:
-        check_guard(recognizer, checks.guard, checks.guard_lang, adapters)
+    if checks.guard.data is not None:
+        check_guard(recognizer, checks.guard.data, checks.guard.lang, adapters)
     disturbances.conditions(checks.conditions)
 
 
@@ -158,21 +134,15 @@ class _Listener:
 
     recognizer: Recognizer
     spoken_in: _Spoken
-    proxy_lang: str | None
-    task: str | None
-    context: str | None
-    batch_frames: int
-    batch_size: int | None
-    options: Options
-    base_options: Options
-    autocast: bool
-    strict: bool
+    speech: SpeechOptions
+    decoding: DecodingOptions
+    base_decoding: DecodingOptions
     parts: _Parts
 
     def __call__(self, name: Chosen, spoken: Corpus, what: str = "", **changes: Any) -> Transcripts:
         """`what`: beside the system's name, for the progress bar. `changes`: of what `transcribe_corpus` is given."""
         label = _label(name)
-        if isinstance(name, Heard) and self.options.ctc_weight and self.recognizer.ctc is None:
+        if isinstance(name, Heard) and self.decoding.ctc_weight and self.recognizer.ctc is None:
             # Those whom the base hears are decoded as the base is, without a head; the others with their adapters' own.
             halves = [Corpus([u for u in spoken if (name(u) is None) == by_base], name=spoken.name) for by_base in (True, False)]
             found = [self._pass(chosen, half, label, what, **changes) for chosen, half in zip((None, name), halves) if len(half)]
@@ -180,10 +150,9 @@ class _Listener:
         return self._pass(name, spoken, label, what, **changes)
 
     def _pass(self, name: Chosen, spoken: Corpus, label: str, what: str, **changes: Any) -> Transcripts:
-        how: dict[str, Any] = {"lang": self.spoken_in.by(name), "proxy_lang": self.proxy_lang, "task": self.task, "context": self.context} | changes
+        how: dict[str, Any] = {"lang": self.spoken_in.by(name), "proxy_lang": self.speech.proxy_lang, "task": self.speech.task} | changes
         return transcribe_corpus(
-            self.recognizer, spoken, adapter=name, batch_frames=self.batch_frames, batch_size=self.batch_size,
-            options=self.base_options if name is None else self.options, autocast=self.autocast, strict=self.strict,
+            self.recognizer, spoken, adapter=name, options=self.base_decoding if name is None else self.decoding,
             progress=self.parts.part(len(spoken), f"{label}, {what}" if what else label), **how,
         )  # fmt: skip
 
@@ -202,16 +171,17 @@ def _without_speech(listener: _Listener, silence: Corpus, names: Sequence[Chosen
     return found
 
 
-def _under_conditions(listener: _Listener, corpus: Corpus, checks: Checks, names: Sequence[Chosen], systems: Sequence[System],
-                      normalizer: str | Normalizer, seed: int, notes: list[str]) -> tuple[Condition, ...]:  # fmt: skip
+def _under_conditions(
+    listener: _Listener, corpus: Corpus, checks: Checks, names: Sequence[Chosen], systems: Sequence[System], scoring: ScoringOptions, notes: list[str]
+) -> tuple[Condition, ...]:
     """The scores as recorded and under every disturbance that was asked for; () for none. `notes` is added to."""
     under = disturbances.conditions(checks.conditions)
     conditions = [Condition(AS_RECORDED, tuple(one.score for one in systems))] if under else []
     for condition in under:
-        spoken, scores = disturbed(corpus, condition, seed=seed), []
+        spoken, scores = disturbed(corpus, condition, seed=scoring.seed), []
         for name, one in zip(names, systems):
             heard = listener(name, spoken, condition.name)
-            scores.append(_scored(one.adapter, one.score.name, heard, spoken, normalizer, (), seed).score)
+            scores.append(_scored(one.adapter, one.score.name, heard, spoken, scoring).score)
         if missing := systems[0].score.utterances - scores[0].utterances:
             notes.append(f"Under {condition.name}, {missing} utterances are longer than 30 s and were left out.")
         conditions.append(Condition(condition.name, tuple(scores)))
@@ -295,13 +265,13 @@ def plan(corpus: Corpus, systems: int, checks: Checks = NOTHING_MORE, *, guarded
     parts = [costs(corpus)] * systems
     parts += [costs(checks.nonspeech)] * systems if checks.nonspeech is not None else []
     parts += [costs(corpus, one.speed) for one in disturbances.conditions(checks.conditions) for _ in range(systems)]
-    parts += [costs(checks.guard)] * guarded_by if checks.guard is not None else []
+    parts += [costs(checks.guard.data)] * guarded_by if checks.guard.data is not None else []
     return Plan(len(parts), tuple(cost for part in parts for cost in part))
 
 
 def heard_before(recognizer: Recognizer, name: str | None, heard: Transcripts, corpus: Corpus, *, seed: int = 0) -> System:
     """The system that `evaluate` would give, from transcripts that it gave: nothing is decoded."""
-    one = _scored(name, _label(name), heard, corpus, DEFAULT, (), seed)
+    one = _scored(name, _label(name), heard, corpus, ScoringOptions(seed=seed))
     return replace(one, findings=examine(recognizer, one.score, heard, NOTHING_MORE, normalizer=DEFAULT, seed=seed))
 
 
@@ -364,9 +334,7 @@ def _scored(
     label: str,
     heard: Transcripts,
     corpus: Corpus,
-    normalizer: str | Normalizer,
-    by: Sequence[str],
-    seed: int,
+    scoring: ScoringOptions,
 ) -> System:
     spoken = heard.utterances
     if not spoken:
@@ -376,13 +344,13 @@ def _scored(
     found = score(
         [u.text for u in spoken],
         heard.texts,
-        normalizer=normalizer,
+        normalizer=scoring.normalizer,
         speakers=[u.speaker for u in spoken if u.speaker is not None] if known else None,
         ids=[u.id for u in spoken],
         name=label,
-        seed=seed,
+        seed=scoring.seed,
     )
-    parts = tuple(breakdown(found, [u.column(column) for u in spoken], column=column, seed=seed) for column in by)
+    parts = tuple(breakdown(found, [u.column(column) for u in spoken], column=column, seed=scoring.seed) for column in scoring.by)
     return System(name, found, heard, parts)
 
 

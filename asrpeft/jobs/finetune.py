@@ -4,212 +4,276 @@ from __future__ import annotations
 
 import shutil
 from collections import Counter
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import accelerate
-import torch
 
 from asrpeft import destination, interruption
 from asrpeft.adapters import Adapter
 from asrpeft.adapters.adapter import MANIFEST, TENSORS, read
-from asrpeft.adapters.ctc import CTCHead
-from asrpeft.adapters.where import split as split_where
-from asrpeft.audio.augment import generator
-from asrpeft.corpus import Corpus, Skipped, Utterance
+from asrpeft.corpus import Corpus, Skipped
 from asrpeft.corpus.doubts import FEW_SILENT, silent
-from asrpeft.decoding import Options, transcribe_corpus
-from asrpeft.errors import BadCorpus, BadInput, Failure
+from asrpeft.errors import BadInput, Failure
 from asrpeft.files import recover
-from asrpeft.jobs.evaluate import OPTIONS, check_guard, evaluate
-from asrpeft.jobs.guard import divide, keep, watch
-from asrpeft.jobs.leakage import RECORD, How, parts_of_a_run, record_of
+from asrpeft.jobs.development import dev_rates, with_dev
+from asrpeft.jobs.evaluate import DECODING, check_guard, evaluate
+from asrpeft.jobs.guard import GuardResult, divide, keep, watch
+from asrpeft.jobs.leakage import RECORD, parts_of_a_run, record_of
+from asrpeft.jobs.nonspeech import Quiet, listen
 from asrpeft.jobs.nonspeech import divide as divide_nonspeech
-from asrpeft.jobs.nonspeech import listen
 from asrpeft.jobs.provenance import describe_corpus, provenance, summary
+from asrpeft.jobs.results.evaluation import Evaluation
 from asrpeft.jobs.results.finetuned import Finetuned
+from asrpeft.jobs.start import TRANSCRIBE, attach, prompts
 from asrpeft.methods import configure
 from asrpeft.methods import method as method_named
+from asrpeft.options import AdapterOptions, Checks, Data, DecodingOptions, OutputOptions, ScoringOptions, SpeechOptions, TrainingOptions
 from asrpeft.recognizer import Recognizer
 from asrpeft.recognizer.languages import canonical
 from asrpeft.report.values import known, plain
-from asrpeft.scoring import score
-from asrpeft.training import Choice, Guard, Message, Progress, Scoring, Trained, TrainingData, TrainingOptions, train
+from asrpeft.training import Choice, Message, Progress, Scoring, Trained, TrainingData, train
+from asrpeft.training import Guard as WeightGuard
 from asrpeft.training.checkpoints import read as read_checkpoint
 from asrpeft.training.choice import Rates
 from asrpeft.training.events import ignore
 from asrpeft.training.options import differences
-from asrpeft.training.precision import has_bf16
-
-DEV_SHARE = 0.1
-KEEP = ("both", "best", "last")
 
 
 @destination.holds
 def finetune(
     recognizer: Recognizer,
-    data: Corpus,
+    data: Corpus | Data,
     *,
-    options: TrainingOptions | None = None,
-    method: str = "lora",
-    where: str | None = None,
-    settings: Mapping[str, Any] | None = None,
-    lang: str | None = None,
-    proxy_lang: str | None = None,
-    task: str = "transcribe",
-    name: str | None = None,
-    dev: Corpus | None = None,
-    eval_data: Corpus | None = None,
-    guard: Corpus | None = None,
-    guard_dev: Corpus | None = None,
-    guard_lang: str | None = None,
-    max_loss: float | None = None,
-    nonspeech: Corpus | None = None,
-    check_nonspeech: bool = True,
-    out: str | Path | None = None,
-    overwrite: bool = False,
-    init_adapter: str | Path | None = None,
-    resume: bool = False,
-    keep_weights: str = "both",
-    decoding: Options = OPTIONS,
-    overlap: How = "warn",
-    record: bool = True,
+    lang: str | SpeechOptions | None = None,
+    method: str | AdapterOptions = "lora",
+    training: TrainingOptions | None = None,
+    decoding: DecodingOptions = DECODING,
+    out: str | Path | OutputOptions | None = None,
     progress: Progress = ignore,
 ) -> Finetuned:
-    """Train a fresh adapter on `data`; it stays attached, in evaluation mode, with the weights that were best on `dev`.
+    """Train an adapter on `data`; it stays attached, in evaluation mode, with the weights that were best on the development data.
+
+    Each argument is the one thing that is nearly always enough, or the value that says all there is to say:
 
     Args:
-        where, settings: the layers and the method's settings; see `asrpeft.adapters.where` and `asrpeft methods NAME`.
-        lang: the language spoken. Default: what the corpus says; rows of several languages each get their own token.
-        proxy_lang: for a language that the base has no token for: the language whose slot its learned vector takes, and
-            starts from.
-        name: to call the adapter by; default the last part of `out`, else the language, else the method.
-        dev: chooses among the weights. Default: a tenth of the speakers of `data` (of the sentences where there is one).
-        eval_data: transcribed by base and adapter after training, and used for nothing else.
-        guard: what the base could already do, in its own language (`guard_lang` where it does not say): transcribed by
-            base and adapter after training, and told beside `eval_data`.
-        max_loss: WER (a fraction: 0.03 is 3 points) that may be lost there. The best weights on `dev` that lose no more
-            are kept. They are chosen on `guard_dev`, or else on up to 100 utterances held out of `guard` by speaker, which
-            are then not reported. Where no weights pass, nothing is saved and Failure is raised: an adapter that
-            changes nothing would look like a success.
-        nonspeech: recordings in which nobody speaks, for half of the rows without speech that `options.nonspeech_share` asks
-            for (the others are made on the spot); a fifth of them is held out.
-        check_nonspeech: with such a share, transcribe 16 short clips in which nobody speaks by base and adapter.
-        out: the adapter's folder; the run's checkpoint lies beside it until the run is done.
-        overwrite: replace an adapter that is there.
-        init_adapter: a trained adapter of the same method and settings to start from.
-        resume: go on from the checkpoint of an interrupted run with the same arguments; where that had come to its end, its
-            adapter is loaded and nothing trains.
-        keep_weights: "best": those that the development data choose; "last": those of the last step, whatever the evaluations at
-            the development data said; "both": the best, and beside `out`, in OUT.last, the last where they are others.
-        decoding: how `eval_data` and `guard` are decoded. (Development data, while training: greedily.)
-        overlap: what to do where recordings of two parts of the data are the same ones: "refuse", "tell" (in the
-            result), "warn" (in Python's way too) or "ignore". Speakers and sentences that are shared are told. See `asrpeft.jobs.leakage`.
-        record: let digests of the recordings, ids and speakers go with the adapter, by which `evaluate` knows them again.
-    Raises: BadInput, BadCorpus (among others, where all recordings are silent), CannotAttach, UnexpectedTraining, Failure.
+        data: a corpus to train on; or `Data` with those that choose, are measured on, and stand guard over what the base can do.
+        lang: the language spoken, "sw"; or `SpeechOptions` with a proxy language and a task. Default: what the corpus says; rows of several
+            languages each get their own token.
+        method: "lora"; or `AdapterOptions` with layers, settings, and an adapter to start from.
+        training: how; by default ten epochs.
+        decoding: how evaluation and guard data are decoded. (Development data, while training: greedily.)
+        out: the adapter's folder; or `OutputOptions` that replace what is there, or go on with a run that was interrupted.
+        progress: told of every step, score and message.
+    Raises: BadInput, BadCorpus (among others, where all recordings are silent), CannotAttach, UnexpectedTraining; Failure where the loss is no
+        number any more, or no weights pass the guard.
     """
-    options = options or TrainingOptions()
-    out = None if out is None else Path(out)
-    name = name or (out.resolve().name if out is not None else canonical(lang) if lang else method)
-    if out is not None:
-        recover(out)
-    finished = out is not None and (out / MANIFEST).is_file()
-    if keep_weights not in KEEP:
-        raise BadInput(f"--keep {keep_weights}: choose {', '.join(KEEP)}.")
-    checkpoint = None if out is None else destination.check_adapter(out, overwrite=overwrite, resume=resume)
-    beside = None if checkpoint is None or keep_weights != "both" else checkpoint.with_name(checkpoint.name.removesuffix(".checkpoint") + ".last")
-    if beside is not None and beside.exists() and not (overwrite or resume):
-        raise BadInput(f"{str(beside)!r} holds the last weights of another run. Choose another --out, --overwrite, or leave them out with --keep best.")
-    for corpus in (guard, guard_dev):
-        if corpus is not None:
-            check_guard(recognizer, corpus, guard_lang)
-    asked = {
-        "settings": plain(asdict(configure(method_named(method), settings or {}))), "where": where,
-        "lang": None if lang is None else canonical(lang), "proxy_lang": proxy_lang, "task": task,
-    }  # fmt: skip
-    if nonspeech is not None and not options.nonspeech_share:
-        raise BadInput("--nonspeech gives recordings to train on, and --nonspeech-share 0 takes none of them. Leave one out.")
-    silent, held_silent = divide_nonspeech(nonspeech, options.seed)
-    given, lang = lang, lang or _language(data, init_adapter)
-    guard, choosing = divide(guard, guard_dev, max_loss, seed=options.seed, progress=progress)
-    dev_given = dev is not None
-    data, dev = _with_dev(data, dev, options, progress)
-    for remark in (mixture(data), quiet(data, seed=options.seed)):
-        if remark is not None:
-            progress(Message(remark))
-    described = {
-        "asked": asked, "options": options.to_json(), "data": describe_corpus(data), "dev": None if dev is None else describe_corpus(dev),
-        "init_adapter": None if init_adapter is None else str(init_adapter),
-    }  # fmt: skip
-    if keep_weights == "last":
-        described["keep"] = keep_weights
-    if silent is not None:
-        described["nonspeech"] = describe_corpus(silent)
-    if choosing is not None:
-        described["guard"] = {"data": describe_corpus(choosing), "max_loss": max_loss}
-    if out is not None and finished and resume and checkpoint is not None and not checkpoint.exists():
-        adapter, trained = _finished(recognizer, out, name, method, described, options)
-        progress(Message(f"{str(out)!r} was finished before: it is loaded, nothing trains."))
-    else:
-        adapter = _attach(recognizer, name, method, where, dict(settings or {}), lang, proxy_lang, task, options, init_adapter, data)
-    try:
-        parent = None if init_adapter is None else read(init_adapter)[0].training
-        shared, said = parts_of_a_run(data=data, dev=dev, dev_given=dev_given, eval_data=eval_data, guard=guard, guard_dev=choosing,
-                                      parent=parent, how=overlap)  # fmt: skip
-        for sentence in said:
-            progress(Message(sentence))
-        if adapter.manifest.training.get("finished") is None:
-            on_record = {RECORD: record_of(data, dev, parent, nonspeech=silent)} if record else {}
-            watched = None
-            if choosing is not None and max_loss is not None:
-                watched = watch(choosing, max_loss, lambda adapted: dev_wer(
-                    recognizer, name if adapted else None, choosing, lang=guard_lang, task=task, options=options))  # fmt: skip
-            if scored := 2 * (len(eval_data or ()) + len(guard or ())):
-                unit, n = next((unit, n) for unit in ("minutes", "steps", "epochs") if (n := getattr(options, unit)) is not None)
-                progress(Message(f"{len(data):,} utterances to train on ({unit}: {n:g}), then {scored:,} to transcribe, by base and adapter."))
-            trained = _train(recognizer, adapter, data, dev, options, given, task, watched, silent,
-                             "last" if keep_weights == "last" else "best", checkpoint, resume, progress)  # fmt: skip
-            recognizer.adapters.describe(name, training=described | provenance(trained) | on_record)
-            if out is not None and accelerate.PartialState().is_main_process:
-                adapter.save(out, overwrite=overwrite or resume)
-                if beside is not None:
-                    _save_last(adapter, trained, beside)
-        evaluation = kept = unspoken = None
-        if check_nonspeech and options.nonspeech_share:
-            unspoken = listen(recognizer, name, held_silent, spoken=data, lang=given, proxy_lang=proxy_lang, task=task,
-                              share=options.nonspeech_share, decoding=decoding, progress=progress)  # fmt: skip
-            progress(Message(unspoken.sentence()))
-        if guard is not None or choosing is not None:
-            kept = keep(recognizer, name, guard, choosing, trained, lang=guard_lang, task=task, max_loss=max_loss,
-                        seed=options.seed, decoding=decoding, progress=progress)  # fmt: skip
-        if eval_data is not None:
-            evaluation = evaluate(
-                recognizer, _in_language(eval_data, lang), adapters=[name], lang=given, proxy_lang=proxy_lang, task=task,
-                by=["corpus"] if len(eval_data.parts) > 1 else [],
-                seed=options.seed, options=decoding, overlap="ignore", progress=lambda done, total, what: progress(Scoring(done, total, what)),
-            )  # fmt: skip
-            evaluation = replace(evaluation, notes=(*evaluation.notes, *said))
-        scores = {} if evaluation is None or eval_data is None else summary(evaluation, eval_data)
+    asked = _Asked(Data.of(data), SpeechOptions.of(lang), AdapterOptions.of(method), training or TrainingOptions(), decoding, OutputOptions.of(out))
+    return _Finetuning(recognizer, asked, progress).run()
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """The arguments of `finetune`."""
+
+    data: Data
+    speech: SpeechOptions
+    adapter: AdapterOptions
+    training: TrainingOptions
+    decoding: DecodingOptions
+    out: OutputOptions
+
+
+class _Finetuning:
+    """One call of `finetune`: what can be refused is looked at first, then the data are divided, then the parts are done one by one."""
+
+    def __init__(self, recognizer: Recognizer, asked: _Asked, progress: Progress):
+        """Raises: BadInput, BadCorpus."""
+        self.recognizer, self.progress = recognizer, progress
+        self.adapter_options, self.training, self.decoding, self.out = asked.adapter, asked.training, asked.decoding, asked.out
+        self.speech = asked.speech if asked.speech.task else replace(asked.speech, task=TRANSCRIBE)
+        self.name = self.adapter_options.name or self._called()
+        self._look_at_places()
+        self._look_at_data(asked.data)
+        self.settings = asdict(configure(method_named(self.adapter_options.method), self.adapter_options.settings))
+        self.dev_given = asked.data.dev is not None
+        self.lang = self.speech.lang or _language(asked.data.train, self.adapter_options.init_adapter)
+        self.data, self.held_silent = self._divided(asked.data)
+        for remark in (mixture(self.data.train), quiet(self.data.train, seed=self.training.seed)):
+            if remark is not None:
+                self.progress(Message(remark))
+        self.described = self._described()
+
+    def run(self) -> Finetuned:
+        adapter, trained = self._start()
+        try:
+            parent = None if self.adapter_options.init_adapter is None else read(self.adapter_options.init_adapter)[0].training
+            shared, remarks = parts_of_a_run(self.data, dev_given=self.dev_given, parent=parent, above=6)
+            for sentence in remarks:
+                self.progress(Message(sentence))
+            if trained is None:
+                trained = self._train(adapter, parent)
+            unspoken, kept, evaluation = self._unspoken(), self._kept(trained), self._evaluation(remarks)
+            self._keep_scores(adapter, unspoken, kept, evaluation)
+        except BaseException as error:
+            self._give_up(error)
+            raise
+        if self.checkpoint is not None and accelerate.PartialState().is_main_process:
+            self.checkpoint.unlink(missing_ok=True)
+        return Finetuned(
+            self.name, self.out.path, adapter.manifest.method, adapter.trained_parameters(), adapter.head_parameters(),
+            sum(p.numel() for p in self.recognizer.base.parameters()), trained, evaluation, kept, tuple(one for one in shared if one),
+            self.beside if self.beside is not None and self.beside.is_dir() else None, unspoken,
+        )  # fmt: skip
+
+    # -- before anything is read ---------------------------------------------------------------------------------------
+    def _called(self) -> str:
+        if self.out.path is not None:
+            return self.out.path.resolve().name
+        return canonical(self.speech.lang) if self.speech.lang else self.adapter_options.method
+
+    def _look_at_places(self) -> None:
+        """Raises: BadInput where something is in the way."""
+        out = self.out.path
+        if out is not None:
+            recover(out)
+        self.finished_before = out is not None and (out / MANIFEST).is_file()
+        self.checkpoint = None if out is None else destination.check_adapter(out, overwrite=self.out.overwrite, resume=self.out.resume)
+        self.beside: Path | None = None
+        if self.checkpoint is not None and self.out.keep == "both":
+            self.beside = self.checkpoint.with_name(self.checkpoint.name.removesuffix(".checkpoint") + ".last")
+        if self.beside is not None and self.beside.exists() and not (self.out.overwrite or self.out.resume):
+            raise BadInput(
+                f"{str(self.beside)!r} holds the last weights of another run. Choose another --out, --overwrite, or leave them out with --keep best."
+            )
+
+    def _look_at_data(self, data: Data) -> None:
+        """Raises: BadInput for data that contradict the other options."""
+        for corpus in (data.guard.data, data.guard.dev):
+            if corpus is not None:
+                check_guard(self.recognizer, corpus, data.guard.lang)
+        if data.nonspeech is not None and not self.training.nonspeech_share:
+            raise BadInput("--nonspeech gives recordings to train on, and --nonspeech-share 0 takes none of them. Leave one out.")
+
+    def _divided(self, data: Data) -> tuple[Data, Corpus]:
+        """(the data, each part for what it is for, what is held out where nobody speaks)."""
+        silent, held_silent = divide_nonspeech(data.nonspeech, self.training.seed)
+        guard = divide(data.guard, seed=self.training.seed, progress=self.progress)
+        train, dev = with_dev(data.train, data.dev, self.training, self.progress)
+        return replace(data, train=train, dev=dev, nonspeech=silent, guard=guard), held_silent
+
+    def _described(self) -> dict[str, Any]:
+        """What the manifest says of the run, by which a resumption knows it again."""
+        data, start = self.data, self.adapter_options.init_adapter
+        asked = {
+            "settings": plain(self.settings), "where": self.adapter_options.where,
+            "lang": None if self.speech.lang is None else canonical(self.speech.lang), "proxy_lang": self.speech.proxy_lang, "task": self.speech.task,
+        }  # fmt: skip
+        described = {
+            "asked": asked, "options": self.training.to_json(), "data": describe_corpus(data.train),
+            "dev": None if data.dev is None else describe_corpus(data.dev), "init_adapter": None if start is None else str(start),
+        }  # fmt: skip
+        if self.out.keep == "last":
+            described["keep"] = self.out.keep
+        if data.nonspeech is not None:
+            described["nonspeech"] = describe_corpus(data.nonspeech)
+        if data.guard.dev is not None:
+            described["guard"] = {"data": describe_corpus(data.guard.dev), "max_loss": data.guard.max_loss}
+        return described
+
+    # -- the parts -----------------------------------------------------------------------------------------------------
+    def _start(self) -> tuple[Adapter, Trained | None]:
+        """(the adapter, what its run did where that had come to its end)."""
+        out, wanted = self.out.path, self.adapter_options
+        if out is not None and self.finished_before and self.out.resume and self.checkpoint is not None and not self.checkpoint.exists():
+            found = _finished(self.recognizer, out, self.name, wanted.method, self.described, self.training)
+            self.progress(Message(f"{str(out)!r} was finished before: it is loaded, nothing trains."))
+            return found
+        spoken = replace(self.speech, lang=self.lang)
+        return attach(self.recognizer, self.name, wanted, speech=spoken, training=self.training, data=self.data.train), None
+
+    def _train(self, adapter: Adapter, parent: Any) -> Trained:
+        """Train the adapter, and save it."""
+        data, out = self.data, self.out
+        if scored := 2 * (len(data.eval or ()) + len(data.guard.data or ())):
+            unit, n = next((unit, n) for unit in ("minutes", "steps", "epochs") if (n := getattr(self.training, unit)) is not None)
+            self.progress(Message(f"{len(data.train):,} utterances to train on ({unit}: {n:g}), then {scored:,} to transcribe, by base and adapter."))
+        prompt = prompts(self.recognizer, self.name, lang=self.speech.lang, task=str(self.speech.task))
+        prompt(data.train[0])  # an unknown language or task is told before any audio is read
+        choice = Choice(data.dev, None if data.dev is None else self._dev_rates, self._watched(), "last" if out.keep == "last" else "best")
+        trained = train(  # an adapter trained by CTC alone is scored too: it writes by its head
+            self.recognizer, self.name, TrainingData(data.train, prompt, data.nonspeech), options=self.training, choice=choice,
+            checkpoint=self.checkpoint, resume=out.resume, progress=self.progress,
+        )  # fmt: skip
+        record = {RECORD: record_of(data.train, data.dev, parent, nonspeech=data.nonspeech)} if out.record else {}
+        self.recognizer.adapters.describe(self.name, training=self.described | provenance(trained) | record)
+        if out.path is not None and accelerate.PartialState().is_main_process:
+            adapter.save(out.path, overwrite=out.overwrite or out.resume)
+            if self.beside is not None:
+                _save_last(adapter, trained, self.beside)
+        return trained
+
+    def _dev_rates(self) -> Rates:
+        return dev_rates(self.recognizer, self.name, cast(Corpus, self.data.dev), speech=self.speech, training=self.training)
+
+    def _watched(self) -> WeightGuard | None:
+        """What asks, among the weights that are looked at, how much each lost of what the base could do."""
+        guard = self.data.guard
+        if guard.dev is None or guard.max_loss is None:
+            return None
+        choosing, spoken = guard.dev, SpeechOptions(guard.lang, task=self.speech.task)
+        return watch(
+            choosing,
+            guard.max_loss,
+            lambda adapted: dev_rates(self.recognizer, self.name if adapted else None, choosing, speech=spoken, training=self.training).wer,
+        )
+
+    def _unspoken(self) -> Quiet | None:
+        """Base and adapter where nobody speaks."""
+        if self.data.check_nonspeech is False or not self.training.nonspeech_share:
+            return None
+        found = listen(self.recognizer, self.name, self.held_silent, spoken=self.data.train, speech=self.speech, share=self.training.nonspeech_share,
+                       decoding=self.decoding, progress=self.progress)  # fmt: skip
+        self.progress(Message(found.sentence()))
+        return found
+
+    def _kept(self, trained: Trained) -> GuardResult | None:
+        """Base and adapter on what the base could already do."""
+        if self.data.guard.data is None and self.data.guard.dev is None:
+            return None
+        return keep(self.recognizer, self.name, self.data.guard, trained, task=str(self.speech.task), seed=self.training.seed, decoding=self.decoding,
+                    progress=self.progress)  # fmt: skip
+
+    def _evaluation(self, remarks: Sequence[str]) -> Evaluation | None:
+        """Base and adapter on the evaluation data."""
+        if self.data.eval is None:
+            return None
+        found = evaluate(
+            self.recognizer, _in_language(self.data.eval, self.lang), adapters=[self.name], lang=self.speech, decoding=self.decoding,
+            scoring=ScoringOptions(by=("corpus",) if len(self.data.eval.parts) > 1 else (), seed=self.training.seed), checks=Checks(overlap="ignore"),
+            progress=lambda done, total, what: self.progress(Scoring(done, total, what)),
+        )  # fmt: skip
+        return replace(found, notes=(*found.notes, *remarks))
+
+    def _keep_scores(self, adapter: Adapter, unspoken: Quiet | None, kept: GuardResult | None, evaluation: Evaluation | None) -> None:
+        """Let the scores travel with the adapter."""
+        scores = {} if evaluation is None or self.data.eval is None else summary(evaluation, self.data.eval)
         scores |= {"guard": kept.summary()} if kept is not None and kept.reported is not None else {}
         scores |= {} if unspoken is None else {"nonspeech": unspoken.summary()}
         if scores:
-            recognizer.adapters.describe(name, scores=scores)
-            if out is not None and accelerate.PartialState().is_main_process:
-                adapter.save(out, overwrite=True)
-    except BaseException as error:
-        recognizer.adapters.detach(name)
-        if isinstance(error, Failure) and checkpoint is not None and accelerate.PartialState().is_main_process:
-            checkpoint.unlink(missing_ok=True)  # it came to an end, if not a good one: there is nothing to go on with
-        if isinstance(error, interruption.INTERRUPTIONS) and out is not None and checkpoint is not None:
-            _tell_what_is_kept(error, out, checkpoint)
-        raise
-    if checkpoint is not None and accelerate.PartialState().is_main_process:
-        checkpoint.unlink(missing_ok=True)
-    return Finetuned(name, out, adapter.manifest.method, adapter.trained_parameters(), adapter.head_parameters(),
-                     sum(p.numel() for p in recognizer.base.parameters()), trained, evaluation, kept, tuple(one for one in shared if one),
-                     beside if beside is not None and beside.is_dir() else None, unspoken)  # fmt: skip
+            self.recognizer.adapters.describe(self.name, scores=scores)
+            if self.out.path is not None and accelerate.PartialState().is_main_process:
+                adapter.save(self.out.path, overwrite=True)
+
+    def _give_up(self, error: BaseException) -> None:
+        """The recognizer is as before; a run that was interrupted says what is kept of it."""
+        self.recognizer.adapters.detach(self.name)
+        if isinstance(error, Failure) and self.checkpoint is not None and accelerate.PartialState().is_main_process:
+            self.checkpoint.unlink(missing_ok=True)  # it came to an end, if not a good one: there is nothing to go on with
+        if isinstance(error, interruption.INTERRUPTIONS) and self.out.path is not None and self.checkpoint is not None:
+            _tell_what_is_kept(error, self.out.path, self.checkpoint)
 
 
 def _save_last(adapter: Adapter, trained: Trained, folder: Path) -> None:
@@ -256,18 +320,6 @@ def _in_language(corpus: Corpus, lang: str | None) -> Corpus:
     return Corpus([replace(u, lang=u.lang or lang) for u in corpus], name=corpus.name, skipped=corpus.skipped)
 
 
-def _with_dev(data: Corpus, dev: Corpus | None, options: TrainingOptions, progress: Progress) -> tuple[Corpus, Corpus | None]:
-    """(training data, development data), the latter at most `dev_utterances` long."""
-    if dev is None:
-        try:
-            data, dev = data.split_by_speaker(DEV_SHARE, options.seed)
-        except BadCorpus as error:
-            progress(Message(f"Training without development data, the last weights are kept: {error}"))
-            return data, None
-        progress(Message(f"Development data: {len(dev)} of {len(data) + len(dev)} utterances, {dev.name}."))
-    return data, dev.shuffle(options.seed)[: options.dev_utterances]
-
-
 def mixture(data: Corpus) -> str | None:
     """What is drawn from each of the corpora that the training data were made of; None where every row of one is drawn once."""
     parts = data.parts
@@ -289,105 +341,6 @@ def quiet(data: Corpus, *, seed: int) -> str | None:
         return None
     return (f"Warning: {len(ids)} of {looked} recordings of the training data that were looked at hold no sound ({', '.join(ids[:3])}, …): "
             "the adapter learns to write words where nobody speaks. `asrpeft data check` names them all.")  # fmt: skip
-
-
-def _attach(recognizer: Recognizer, name: str, method: str, where: str | None, settings: dict[str, Any], lang: str | None, proxy_lang: str | None,
-            task: str, options: TrainingOptions, init_adapter: str | Path | None, data: Corpus) -> Adapter:  # fmt: skip
-    """A fresh adapter, the same for the same seed; or the one to start from, if it is of that kind."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(generator(options.seed, "start", method).initial_seed())
-        if init_adapter is not None:
-            adapter = _start_from(recognizer, name, method, where, settings, lang, init_adapter)
-            recognizer.adapters.describe(
-                name,
-                task=task,
-                context=options.context,
-                training={},
-                scores={},
-                language=canonical(lang) if lang else adapter.manifest.language,
-            )
-        elif proxy_lang is not None and lang is not None and recognizer.multilingual and recognizer.token_for(lang) is None:
-            number = recognizer.language_token(proxy_lang)  # which refuses what is unknown
-            slot = (str(recognizer.token_for(proxy_lang)), number)
-            adapter = recognizer.adapters.add(method, name=name, where=where, settings=settings, language_slot=slot, language=canonical(lang),
-                                              task=task, context=options.context)  # fmt: skip
-        else:
-            adapter = recognizer.adapt(method, name=name, where=where, lang=lang, task=task, context=options.context, **settings)
-        if options.terms().needs_head:
-            known = adapter.ctc.vocabulary[1:] if adapter.ctc is not None else []
-            adapter.ctc = CTCHead.for_texts(recognizer.base.config.d_model, [*(u.text for u in data), *known], like=adapter.ctc or recognizer.ctc)
-            adapter.ctc.to(recognizer.device)
-            recognizer.adapters.describe(name, ctc_vocabulary=adapter.ctc.vocabulary)
-        recognizer.adapters.describe(name, decode_by="attention" if options.terms().needs_decoder else "ctc")
-    return adapter
-
-
-def _start_from(
-    recognizer: Recognizer,
-    name: str,
-    method: str,
-    where: str | None,
-    settings: dict[str, Any],
-    lang: str | None,
-    folder: str | Path,
-) -> Adapter:
-    """Raises: BadInput if the saved adapter is not what was asked for."""
-    manifest, _ = read(folder)
-    cls = method_named(manifest.method)
-    wanted = configure(method_named(method), settings)
-    differ = [key for key in settings if manifest.method == method and getattr(configure(cls, manifest.config), key) != getattr(wanted, key)]
-    if manifest.method != method or differ or (where is not None and split_where(where) != manifest.where):
-        raise BadInput(f"{str(folder)!r} is {manifest.method} with {manifest.config} at {','.join(manifest.where)}; one cannot start from it with "
-                       f"other settings. Give --method {manifest.method} and leave --set and --where out.")  # fmt: skip
-    if lang is not None and recognizer.multilingual and recognizer.token_for(lang) is None and manifest.language != canonical(lang):
-        raise BadInput(f"The base has no token for {lang!r}, and {str(folder)!r} has learned no vector for it. Start without --init-adapter.")
-    if lang is not None and manifest.language_slot is not None and manifest.language != canonical(lang):
-        raise BadInput(f"{str(folder)!r} has learned a vector for {manifest.language!r}, which is not {lang!r}. Start without --init-adapter.")
-    return recognizer.adapters.load(folder, name=name)
-
-
-def prompts(recognizer: Recognizer, name: str, *, lang: str | None, task: str) -> Callable[[Utterance], list[int]]:
-    """The prompt of an utterance: in `lang` if that is given, else in the utterance's own language, else in the adapter's."""
-    made: dict[str | None, list[int]] = {}
-
-    def of(utterance: Utterance) -> list[int]:
-        own = lang or utterance.lang
-        if own not in made:
-            made[own] = recognizer.prompt(lang=own, task=task, adapter=name)
-        return made[own]
-
-    return of
-
-
-def _train(recognizer: Recognizer, adapter: Adapter, data: Corpus, dev: Corpus | None, options: TrainingOptions, lang: str | None, task: str,
-           guard: Guard | None, nonspeech: Corpus | None, keep_weights: str, checkpoint: Path | None, resume: bool, progress: Progress) -> Trained:  # fmt: skip
-    name = adapter.name
-    prompt = prompts(recognizer, name, lang=lang, task=task)
-    prompt(data[0])  # an unknown language or task is told before any audio is read
-    return train(  # an adapter trained by CTC alone is scored too: it writes by its head
-        recognizer, name, TrainingData(data, prompt, nonspeech), options=options,
-        choice=Choice(dev, None if dev is None else lambda: dev_rates(recognizer, name, dev, lang=lang, task=task, options=options), guard, keep_weights),
-        checkpoint=checkpoint, resume=resume, progress=progress,
-    )  # fmt: skip
-
-
-def dev_wer(recognizer: Recognizer, name: str | None, dev: Corpus, **how: Any) -> float:
-    """As `dev_rates`, WER alone."""
-    return dev_rates(recognizer, name, dev, **how).wer
-
-
-def dev_rates(
-    recognizer: Recognizer, name: str | None, dev: Corpus, *, lang: str | None, task: str, options: TrainingOptions,
-    decoding: Options = OPTIONS,
-) -> Rates:  # fmt: skip
-    """What an adapter (None: the base) makes of development data, decoded greedily unless told otherwise."""
-    fast = options.precision == "bf16" or (options.precision == "auto" and recognizer.dtype == torch.float32 and has_bf16(recognizer.device))
-    heard = transcribe_corpus(recognizer, dev, adapter=name, lang=lang, task=task, context=None if name is None else options.context,
-                              options=decoding, autocast=fast)  # fmt: skip
-    if not heard.utterances:
-        raise BadCorpus(f"No utterance of the development data can be read: {'; '.join(f'{s.id}: {s.reason}' for s in heard.skipped[:3])}.")
-    found = score([u.text for u in heard.utterances], heard.texts, resamples=0)
-    return Rates(found.wer, found.cer)
 
 
 def _finished(recognizer: Recognizer, out: Path, name: str, method: str, described: Mapping[str, Any], options: TrainingOptions) -> tuple[Adapter, Trained]:

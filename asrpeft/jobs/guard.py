@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
-from typing import Any
+from typing import Any, cast
 
 from asrpeft.corpus import Corpus
-from asrpeft.decoding import Options
-from asrpeft.errors import BadCorpus, BadInput
-from asrpeft.jobs.checks import MAX_LOSS, Guarded
+from asrpeft.errors import BadCorpus
+from asrpeft.jobs.checks import Guarded
 from asrpeft.jobs.evaluate import evaluate
 from asrpeft.jobs.provenance import describe_corpus
+from asrpeft.options import Checks, DecodingOptions, ScoringOptions, SpeechOptions, TrainingGuard
 from asrpeft.recognizer import Recognizer
 from asrpeft.training import Guard, Message, Progress, Scoring, Trained
 from asrpeft.training.checkpoints import corpus_key
@@ -20,31 +20,22 @@ from asrpeft.training.checkpoints import corpus_key
 CHOOSING = 100  # guard utterances that are decoded at an evaluation: some seconds on a GPU, and enough to see three points
 
 
-def divide(guard: Corpus | None, guard_dev: Corpus | None, max_loss: float | None, *, seed: int, progress: Progress) -> tuple[Corpus | None, Corpus | None]:
-    """(guard data to report, guard data to choose by). They share nothing where the data allow it.
-
-    Args:    guard: is reported after training. guard_dev: chooses; by default up to 100 utterances held out of `guard`.
-             max_loss: a fraction; None: nothing is chosen, all of `guard` is reported.
-    Raises:  BadInput for a limit without data, or data to choose by without a limit.
-    """
-    if max_loss is None:
-        if guard_dev is not None:
-            raise BadInput("--guard-dev chooses among weights by what they lose there: say how much they may, with --max-loss.")
-        return guard, None
-    if max_loss < 0:
-        raise BadInput(f"--max-loss {100 * max_loss:g} asks for a gain on the guard data; give 0 or more points.")
-    if guard_dev is not None:
-        return guard, guard_dev.shuffle(seed)[:CHOOSING]
-    if guard is None:
-        raise BadInput("--max-loss needs --guard: speech that the base could already recognize.")
+def divide(guard: TrainingGuard, *, seed: int, progress: Progress) -> TrainingGuard:
+    """The guard data, divided into `data` to report and, with a limit, `dev` to choose by (by default up to 100 utterances held out of `data`).
+    They share nothing where the data allow it."""
+    if guard.max_loss is None:
+        return guard
+    if guard.dev is not None:
+        return replace(guard, dev=guard.dev.shuffle(seed)[:CHOOSING])
+    data = cast(Corpus, guard.data)  # a limit has data of one kind or the other
     try:
-        rest, held = guard.split_by_speaker(min(0.5, CHOOSING / len(guard)), seed)
+        rest, held = data.split_by_speaker(min(0.5, CHOOSING / len(data)), seed)
     except BadCorpus:
-        progress(Message(f"The guard data ({len(guard)} utterances) cannot be divided: what chooses is also what is reported."))
-        return guard, guard.shuffle(seed)[:CHOOSING]
+        progress(Message(f"The guard data ({len(data)} utterances) cannot be divided: what chooses is also what is reported."))
+        return replace(guard, dev=data.shuffle(seed)[:CHOOSING])
     held = held.shuffle(seed)[:CHOOSING]
     progress(Message(f"Guard data: {len(held)} utterances choose among weights, {len(rest)} others are reported."))
-    return rest, held
+    return replace(guard, data=rest, dev=held)
 
 
 def watch(corpus: Corpus, max_loss: float, wer: Callable[[bool], float]) -> Guard:
@@ -96,25 +87,23 @@ class GuardResult:
 def keep(
     recognizer: Recognizer,
     name: str,
-    guard: Corpus | None,
-    choosing: Corpus | None,
+    guard: TrainingGuard,
     trained: Trained,
     *,
-    lang: str | None,
     task: str,
-    max_loss: float | None,
     seed: int,
-    decoding: Options,
+    decoding: DecodingOptions,
     progress: Progress,
 ) -> GuardResult:
     """Transcribe the guard data that are reported, by base and adapter."""
-    if guard is None:
-        return GuardResult(None, None, choosing, trained.guard_evaluations)
+    if guard.data is None:
+        return GuardResult(None, None, guard.dev, trained.guard_evaluations)
 
     def tell(done: int, total: int, what: str) -> None:
         progress(Scoring(done, total, f"{what} on the guard data"))
 
-    found = evaluate(recognizer, guard, adapters=[name], lang=lang, task=task, options=decoding, seed=seed, overlap="ignore", progress=tell)
+    found = evaluate(recognizer, guard.data, adapters=[name], lang=SpeechOptions(guard.lang, task=task), decoding=decoding,
+                     scoring=ScoringOptions(seed=seed), checks=Checks(overlap="ignore"), progress=tell)  # fmt: skip
     before, after = (system.score for system in found.systems)
-    both = Guarded.of(before, after, max_loss=MAX_LOSS if max_loss is None else max_loss, seed=seed)
-    return GuardResult(both, guard, choosing, trained.guard_evaluations)
+    both = Guarded.of(before, after, max_loss=guard.limit, seed=seed)
+    return GuardResult(both, guard.data, guard.dev, trained.guard_evaluations)

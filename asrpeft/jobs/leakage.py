@@ -14,14 +14,14 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from functools import reduce
 from operator import or_
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 from asrpeft.adapters import Adapter
 from asrpeft.corpus import Corpus
 from asrpeft.corpus.traces import Overlap, Record, overlap
 from asrpeft.errors import BadInput
+from asrpeft.options import Checks, Data, Overlapping
 
-How = Literal["refuse", "warn", "tell", "ignore"]
 RECORD = "record"  # of the manifest's training provenance: what was trained on, and what chose among weights
 
 
@@ -31,8 +31,8 @@ class SharedRecordings(UserWarning):
 
 def check_how(how: str) -> None:
     """Raises: BadInput for another word."""
-    if how not in get_args(How):
-        raise BadInput(f"overlap={how!r}: choose {', '.join(get_args(How))}.")
+    if how not in get_args(Overlapping):
+        raise BadInput(f"overlap={how!r}: choose {', '.join(get_args(Overlapping))}.")
 
 
 def sentences(found: Overlap) -> list[str]:
@@ -63,7 +63,7 @@ def _some(names: Sequence[str]) -> str:
     return f" ({', '.join(names[:3])}{', …' if len(names) > 3 else ''})"
 
 
-def refuse(found: Iterable[Overlap], how: How, *, above: int = 4) -> list[str]:
+def refuse(found: Iterable[Overlap], how: Overlapping, *, above: int = 4) -> list[str]:
     """The sentences to tell.
 
     Args:    above: calls up from a warning to the code that asked for the job.
@@ -80,73 +80,56 @@ def refuse(found: Iterable[Overlap], how: How, *, above: int = 4) -> list[str]:
     return said
 
 
-def parts_of_a_run(
-    *,
-    data: Corpus,
-    dev: Corpus | None = None,
-    dev_given: bool = True,
-    eval_data: Corpus | None = None,
-    guard: Corpus | None = None,
-    guard_dev: Corpus | None = None,
-    parent: Any = None,
-    speakers: bool = True,
-    how: How,
-) -> tuple[list[Overlap], list[str]]:
+def parts_of_a_run(data: Data, *, dev_given: bool = True, parent: Any = None, speakers: bool = True, above: int = 5) -> tuple[list[Overlap], list[str]]:
     """(what the parts of a training run share, the sentences to tell).
 
-    Args:    dev_given: development data that were held out of `data` by speaker or by sentence share what they share.
+    Args:    data: divided as the run uses it: `guard.data` is reported, `guard.dev` chooses.
+             dev_given: development data that were held out of the training data by speaker or by sentence share what they share.
              parent: the training provenance of the adapter to start from.
              speakers: tell of shared ones; not where a speaker's own adapter is tested on that speaker.
+             above: as `refuse`; by default for a job that holds its folder, which is one more than an evaluation.
     Raises:  BadInput as `refuse`.
     """
-    check_how(how)
-    if how == "ignore":
+    check_how(data.overlap)
+    if data.overlap == "ignore":
         return [], []
     training, evaluation, development = (f"the {what} data {c.name!r}" if c is not None else ""
-                                         for what, c in (("training", data), ("evaluation", eval_data), ("development", dev)))  # fmt: skip
+                                         for what, c in (("training", data.train), ("evaluation", data.eval), ("development", data.dev)))  # fmt: skip
     found = []
-    if eval_data is not None:
-        found.append(overlap(eval_data, data, called=(evaluation, training)))
-        if dev is not None:
-            found.append(overlap(eval_data, dev, called=(evaluation, development)))
-        found += _with_record(eval_data, evaluation, parent, "the adapter that it starts from")
-    if dev is not None and dev_given:
-        found.append(overlap(dev, data, called=(development, training)))
-    for corpus, what in ((guard, "guard"), (guard_dev, "choosing guard")):
+    if data.eval is not None:
+        found.append(overlap(data.eval, data.train, called=(evaluation, training)))
+        if data.dev is not None:
+            found.append(overlap(data.eval, data.dev, called=(evaluation, development)))
+        found += _with_record(data.eval, evaluation, parent, "the adapter that it starts from")
+    if data.dev is not None and dev_given:
+        found.append(overlap(data.dev, data.train, called=(development, training)))
+    for corpus, what in ((data.guard.data, "guard"), (data.guard.dev, "choosing guard")):
         if corpus is not None:
             name = f"the {what} data {corpus.name!r}"
-            found.append(overlap(corpus, data, called=(name, training)))
-            if dev is not None and corpus is guard:
-                found.append(overlap(corpus, dev, called=(name, development)))
+            found.append(overlap(corpus, data.train, called=(name, training)))
+            if data.dev is not None and corpus is data.guard.data:
+                found.append(overlap(corpus, data.dev, called=(name, development)))
     found = found if speakers else [replace(one, speakers=()) for one in found]
-    return found, refuse(found, how, above=5)  # one more than from an evaluation: the job holds its folder
+    return found, refuse(found, data.overlap, above=above)
 
 
-def of_an_evaluation(
-    corpus: Corpus,
-    adapters: Sequence[Adapter],
-    *,
-    train: Corpus | None = None,
-    guard: Corpus | None = None,
-    nonspeech: Corpus | None = None,
-    how: How,
-) -> tuple[list[Overlap], list[str]]:
-    """(what evaluation data share with what adapters were trained on, the sentences to tell).
+def of_an_evaluation(corpus: Corpus, adapters: Sequence[Adapter], checks: Checks) -> tuple[list[Overlap], list[str]]:
+    """(what evaluation data, and those of the checks, share with what adapters were trained on, the sentences to tell).
 
-    Args:    train: what the caller says that they were trained on; it is compared beside what the adapters have on record.
+    Args:    checks: with what the caller says that they were trained on; it is compared beside what the adapters have on record.
     Raises:  BadInput as `refuse`.
     """
-    check_how(how)
-    if how == "ignore":
+    check_how(checks.overlap)
+    if checks.overlap == "ignore":
         return [], []
     name = f"the evaluation data {corpus.name!r}"
-    found = [] if train is None else [overlap(corpus, train, called=(name, f"the training data {train.name!r}"))]
+    found = [] if checks.train is None else [overlap(corpus, checks.train, called=(name, f"the training data {checks.train.name!r}"))]
     for adapter in adapters:
         found += _with_record(corpus, name, adapter.manifest.training, repr(adapter.name))
-        for other, what in ((guard, "guard data"), (nonspeech, "recordings without speech")):
+        for other, what in ((checks.guard.data, "guard data"), (checks.nonspeech, "recordings without speech")):
             if other is not None:
                 found += _with_record(other, f"the {what} {other.name!r}", adapter.manifest.training, repr(adapter.name))
-    said = dict.fromkeys(refuse(found, how))
+    said = dict.fromkeys(refuse(found, checks.overlap))
     return found, list(said)
 
 

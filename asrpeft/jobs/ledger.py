@@ -17,9 +17,10 @@ from asrpeft.corpus import Corpus, Skipped
 from asrpeft.decoding import Hypothesis, Transcripts
 from asrpeft.errors import BadInput
 from asrpeft.files import replace_file
+from asrpeft.options import TrainingOptions
 from asrpeft.report import Result
 from asrpeft.report.values import as_json, known, plain
-from asrpeft.training import Message, Progress, TrainingOptions
+from asrpeft.training import Message, Progress
 from asrpeft.training.options import differences
 
 FOLDER = "transcripts"

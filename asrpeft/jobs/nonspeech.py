@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from asrpeft.corpus import Corpus
-from asrpeft.decoding import Options, transcribe_corpus
+from asrpeft.decoding import transcribe_corpus
 from asrpeft.decoding.joint import for_base
 from asrpeft.errors import BadCorpus
+from asrpeft.options import DecodingOptions, SpeechOptions
 from asrpeft.recognizer import Recognizer
 from asrpeft.scoring.mistakes import NonSpeech
 from asrpeft.scoring.mistakes import nonspeech as score
@@ -62,13 +63,23 @@ class Quiet:
                 f"(now {self.share:g}), or on recordings like those it will meet: --nonspeech.")  # fmt: skip
 
 
-def listen(recognizer: Recognizer, name: str, clips: Corpus, *, spoken: Corpus, lang: str | None, proxy_lang: str | None, task: str,
-           share: float, decoding: Options, progress: Progress = ignore) -> Quiet:  # fmt: skip
+def listen(
+    recognizer: Recognizer,
+    name: str,
+    clips: Corpus,
+    *,
+    spoken: Corpus,
+    speech: SpeechOptions,
+    share: float,
+    decoding: DecodingOptions,
+    progress: Progress = ignore,
+) -> Quiet:
     """Transcribe the clips with the base and the adapter.
 
     Args:  spoken: the training data: silence has no language of its own, and is told theirs.
     """
     manifest = recognizer.adapters[name].manifest
+    lang = speech.lang
     if lang is None:
         languages = Counter(u.lang for u in spoken if u.lang).most_common(1)
         lang = languages[0][0] if languages else manifest.language
@@ -80,7 +91,7 @@ def listen(recognizer: Recognizer, name: str, clips: Corpus, *, spoken: Corpus, 
             progress(Scoring(before + done, 2 * len(clips), f"{what} where nobody speaks"))
 
         heard = transcribe_corpus(
-            recognizer, clips, adapter=adapter, lang=lang, proxy_lang=proxy_lang or (None if slot is None else slot[2:-2]), task=task,
+            recognizer, clips, adapter=adapter, lang=lang, proxy_lang=speech.proxy_lang or (None if slot is None else slot[2:-2]), task=speech.task,
             options=for_base(recognizer, decoding) if adapter is None else decoding, progress=tell,
         )  # fmt: skip
         if not heard.utterances:

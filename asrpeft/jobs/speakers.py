@@ -9,8 +9,8 @@ from __future__ import annotations
 import hashlib
 import math
 import re
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 from urllib.parse import quote
@@ -19,20 +19,22 @@ from asrpeft import destination, interruption
 from asrpeft.adapters.adapter import MANIFEST, read
 from asrpeft.corpus import Corpus, Utterance
 from asrpeft.corpus.corpus import sentence_key
-from asrpeft.decoding import Options
 from asrpeft.errors import BadAudio, BadCorpus, BadInput, Failure
-from asrpeft.jobs.evaluate import OPTIONS, evaluate
-from asrpeft.jobs.finetune import dev_wer, finetune
-from asrpeft.jobs.leakage import How, parts_of_a_run
+from asrpeft.jobs.development import dev_rates
+from asrpeft.jobs.evaluate import DECODING, evaluate
+from asrpeft.jobs.finetune import finetune
+from asrpeft.jobs.leakage import parts_of_a_run
 from asrpeft.jobs.pace import Pace
 from asrpeft.jobs.provenance import run_of
 from asrpeft.jobs.results.finetuned import Finetuned
 from asrpeft.jobs.results.speakers import TABLE, SpeakerResult, Speakers
+from asrpeft.jobs.start import TRANSCRIBE
 from asrpeft.jobs.voices import REPORT
+from asrpeft.options import AdapterOptions, Checks, Data, DecodingOptions, OutputOptions, ScoringOptions, SpeakerData, SpeechOptions, TrainingOptions
 from asrpeft.recognizer import Recognizer
 from asrpeft.report.values import plain
 from asrpeft.scoring import compare
-from asrpeft.training import Message, Progress, TrainingOptions
+from asrpeft.training import Interim, Message, Progress
 from asrpeft.training.checkpoints import corpus_key
 from asrpeft.training.events import ignore
 
@@ -54,114 +56,130 @@ class Parts:
 @destination.holds
 def speakers(
     recognizer: Recognizer,
-    data: Corpus,
+    data: Corpus | SpeakerData,
     *,
-    out: str | Path,
-    options: TrainingOptions | None = None,
-    by: str = "speaker",
-    method: str = "lora",
-    where: str | None = None,
-    settings: Mapping[str, Any] | None = None,
-    lang: str | None = None,
-    proxy_lang: str | None = None,
-    task: str = "transcribe",
-    split: str = "split",
-    pooled: bool = False,
-    from_pooled: bool = False,
-    init_adapter: str | Path | None = None,
-    resume: bool = False,
-    overwrite: bool = False,
-    decoding: Options = OPTIONS,
-    overlap: How = "warn",
-    record: bool = True,
+    out: str | Path | OutputOptions,
+    lang: str | SpeechOptions | None = None,
+    method: str | AdapterOptions = "lora",
+    training: TrainingOptions | None = None,
+    decoding: DecodingOptions = DECODING,
     progress: Progress = ignore,
-    done: Callable[[SpeakerResult], None] | None = None,
 ) -> Speakers:
     """Train an adapter for each speaker of `data`, one after another.
 
     Args:
-        out: gets a folder for each speaker's adapter, and `speakers.json`.
-        by: the column that tells speakers apart.
-        split: a column whose values `train`, `dev` and `test` divide the data; where it is missing, each speaker's sentences
-            are divided 55 : 15 : 30, and where only `dev` is, a part of `train` is taken for it.
-        pooled: also train one adapter on the training parts of all speakers.
-        from_pooled: let each speaker's adapter start from that one.
-        resume: go on with an interrupted run: finished speakers are kept as they are.
+        data: a corpus that says who speaks; or `SpeakerData`, which says how it is divided, and whether all are one more (`pooled`).
+        out: gets a folder for each speaker's adapter, and `speakers.json`. On resumption finished speakers are kept as they are.
         decoding: how dev and test sentences are decoded once the adapter is trained.
-        overlap: what to do where a recording that is tested on also trains or chooses, the speaker's own or another's, or the
-            adapter to start from was trained on it; record: both as `finetune` has them.
-        done: told of each speaker.
+        progress: also told `Interim(result)` of each speaker.   The others as `finetune`.
     Raises: BadInput, BadCorpus if no speaker has enough to train on.
     """
-    out, options = Path(out), options or TrainingOptions()
-    destination.check(out)
-    if out.exists() and any(out.iterdir()) and not (resume or overwrite):
-        raise BadInput(f"{str(out)!r} exists already. Choose another --out, --resume the run that made it, or --overwrite.")
-    if from_pooled and init_adapter is not None:
+    place, adapter = OutputOptions.of(out), AdapterOptions.of(method)
+    job = _Speakers(recognizer, SpeakerData.of(data), SpeechOptions.of(lang), training or TrainingOptions(), decoding, place, progress)
+    if job.data.from_pooled and adapter.init_adapter is not None:
         raise BadInput("--from-pooled and --init-adapter both say what to start from. Keep one.")
-    parts, skipped = divide(data, by=by, split=split, seed=options.seed)
-    train, dev, test = (Corpus([u for mine in parts.values() for u in getattr(mine, part)], name=f"all speakers, {part}")
-                        for part in ("train", "dev", "test"))  # fmt: skip
-    parent = None if init_adapter is None else read(init_adapter)[0].training
-    _, said = parts_of_a_run(data=train, dev=dev, eval_data=test, parent=parent, speakers=False, how=overlap)
-    for sentence in said:
-        progress(Message(sentence))
-    common: dict[str, Any] = dict(options=options, keep_weights="best", check_nonspeech=False, overlap="ignore", record=record, method=method,
-                                  where=where, settings=settings, lang=lang, proxy_lang=proxy_lang, task=task, resume=resume,
-                                  overwrite=overwrite, progress=progress)  # fmt: skip
-    together = None
-    if pooled or from_pooled:
-        progress(Message(f"All {len(parts)} speakers together"))
-        train, dev = _together(parts)
-        together = finetune(recognizer, train, dev=dev, name=POOLED, out=out / POOLED, init_adapter=init_adapter, **common)
-        init_adapter = together.folder if from_pooled else init_adapter
-    results: list[SpeakerResult] = []
-    run = run_of(recognizer)
-    pace = Pace([len(mine.train) for mine in parts.values()])
+    job.divide(adapter)
+    together = job.together(adapter) if job.data.pooled or job.data.from_pooled else None
+    if together is not None and job.data.from_pooled:
+        adapter = replace(adapter, init_adapter=together.folder)
     try:
-        for number, (speaker, mine) in enumerate(parts.items(), 1):
-            folder = out / folder_name(speaker)
-            rest = pace.step(counts=not (resume and (folder / MANIFEST).is_file()))
-            progress(Message(f"Speaker {number} of {len(parts)}: {speaker} ({len(mine.train)} utterances to train on{rest})"))
-            try:
-                own = finetune(
-                    recognizer,
-                    mine.train,
-                    dev=mine.dev,
-                    name=folder.name,
-                    out=folder,
-                    init_adapter=init_adapter,
-                    **common,
-                )
-            except (BadAudio, BadCorpus, Failure) as error:
-                skipped.append((speaker, str(error)))
-                progress(Message(f"{speaker} is left out: {error}"))
-                continue
-            try:
-                result = _measured(recognizer, speaker, mine, own, together, lang, proxy_lang, task, options, decoding)
-            except (BadAudio, BadCorpus) as error:
-                skipped.append((speaker, str(error)))
-                progress(Message(f"{speaker} is left out: {error}"))
-                continue
-            finally:
-                recognizer.adapters.detach(own.name)
-            results.append(result)
-            Speakers(tuple(results), tuple(skipped), together, by, run).save_report(out)
-            if done is not None:
-                done(result)
+        job.each(adapter, together)
     except interruption.INTERRUPTIONS as error:
-        if results:
-            interruption.note(error, f"{len(results)} of {len(parts)} speakers are done and in {str(out)!r}.", resumes=True)
+        if job.results:
+            interruption.note(error, f"{len(job.results)} of {len(job.parts)} speakers are done and in {str(job.out)!r}.", resumes=True)
         raise
     finally:
         if together is not None:
             recognizer.adapters.detach(together.name)
-    if not results:
-        reasons = "; ".join(f"{speaker}: {reason}" for speaker, reason in skipped[:3])
-        raise BadCorpus(f"No speaker of {data.name or 'the corpus'} could be adapted to ({reasons or 'there is none'}).")
-    report = Speakers(tuple(results), tuple(skipped), together, by, run)
-    report.save_report(out)
-    return report
+    return job.report(together)
+
+
+class _Speakers:
+    """One call of `speakers`: who is divided how, who is done, and who was left out."""
+
+    def __init__(self, recognizer: Recognizer, data: SpeakerData, speech: SpeechOptions, training: TrainingOptions, decoding: DecodingOptions,
+                 place: OutputOptions, progress: Progress):  # fmt: skip
+        """Raises: BadInput if the folder cannot be written, or is taken."""
+        if place.path is None:
+            raise BadInput("Adapters for speakers are written to a folder: say which, with --out.")
+        self.recognizer, self.data, self.training, self.decoding, self.progress = recognizer, data, training, decoding, progress
+        self.speech = speech if speech.task else replace(speech, task=TRANSCRIBE)
+        self.place, self.out = place, place.path
+        destination.check(self.out)
+        if self.out.exists() and any(self.out.iterdir()) and not (place.resume or place.overwrite):
+            raise BadInput(f"{str(self.out)!r} exists already. Choose another --out, --resume the run that made it, or --overwrite.")
+        self.parts: dict[str, Parts] = {}
+        self.skipped: list[tuple[str, str]] = []
+        self.results: list[SpeakerResult] = []
+        self.run = run_of(recognizer)
+
+    def divide(self, adapter: AdapterOptions) -> None:
+        """Everybody's sentences, and what they share."""
+        data = self.data
+        self.parts, self.skipped = divide(data.corpus, by=data.by, split=data.split, seed=self.training.seed)
+        train, dev, test = (Corpus([u for mine in self.parts.values() for u in getattr(mine, part)], name=f"all speakers, {part}")
+                            for part in ("train", "dev", "test"))  # fmt: skip
+        parent = None if adapter.init_adapter is None else read(adapter.init_adapter)[0].training
+        _, remarks = parts_of_a_run(Data(train, dev, test, overlap=data.overlap), parent=parent, speakers=False, above=6)
+        for sentence in remarks:
+            self.progress(Message(sentence))
+
+    def trained(self, name: str, adapter: AdapterOptions, train: Corpus, dev: Corpus) -> Finetuned:
+        data = Data(train, dev, nonspeech=self.data.nonspeech, check_nonspeech=False, overlap="ignore")
+        place = replace(self.place, folder=self.out / name, keep="best")
+        return finetune(self.recognizer, data, lang=self.speech, method=replace(adapter, name=name), training=self.training, out=place,
+                        progress=self.progress)  # fmt: skip
+
+    def together(self, adapter: AdapterOptions) -> Finetuned:
+        """One adapter on the training parts of all."""
+        self.progress(Message(f"All {len(self.parts)} speakers together"))
+        return self.trained(POOLED, adapter, *_together(self.parts))
+
+    def each(self, adapter: AdapterOptions, together: Finetuned | None) -> None:
+        """An adapter for each speaker; whoever's cannot be trained or measured is left out."""
+        pace = Pace([len(mine.train) for mine in self.parts.values()])
+        for number, (speaker, mine) in enumerate(self.parts.items(), 1):
+            name = folder_name(speaker)
+            rest = pace.step(counts=not (self.place.resume and (self.out / name / MANIFEST).is_file()))
+            self.progress(Message(f"Speaker {number} of {len(self.parts)}: {speaker} ({len(mine.train)} utterances to train on{rest})"))
+            try:
+                result = self.one(speaker, name, mine, adapter, together)
+            except _LeftOut as error:
+                self.skipped.append((speaker, str(error)))
+                self.progress(Message(f"{speaker} is left out: {error}"))
+                continue
+            self.results.append(result)
+            self.so_far(together).save_report(self.out)
+            self.progress(Interim(result))
+
+    def one(self, speaker: str, name: str, mine: Parts, adapter: AdapterOptions, together: Finetuned | None) -> SpeakerResult:
+        """Raises: _LeftOut."""
+        try:
+            own = self.trained(name, adapter, mine.train, mine.dev)
+        except (BadAudio, BadCorpus, Failure) as error:
+            raise _LeftOut(str(error)) from error
+        try:
+            return _measured(self, speaker, mine, own, together)
+        except (BadAudio, BadCorpus) as error:
+            raise _LeftOut(str(error)) from error
+        finally:
+            self.recognizer.adapters.detach(own.name)
+
+    def so_far(self, together: Finetuned | None) -> Speakers:
+        return Speakers(tuple(self.results), tuple(self.skipped), together, self.data.by, self.run)
+
+    def report(self, together: Finetuned | None) -> Speakers:
+        """Raises: BadCorpus where nobody could be adapted to."""
+        if not self.results:
+            reasons = "; ".join(f"{speaker}: {reason}" for speaker, reason in self.skipped[:3])
+            raise BadCorpus(f"No speaker of {self.data.corpus.name or 'the corpus'} could be adapted to ({reasons or 'there is none'}).")
+        found = self.so_far(together)
+        found.save_report(self.out)
+        return found
+
+
+class _LeftOut(Exception):
+    """A speaker who cannot be adapted to, with the reason."""
 
 
 def folder_name(speaker: str) -> str:
@@ -237,51 +255,43 @@ def _together(parts: Mapping[str, Parts]) -> tuple[Corpus, Corpus]:
     return Corpus(train, name="all speakers, train"), Corpus(dev, name="all speakers, dev")
 
 
-def _measured(recognizer: Recognizer, speaker: str, parts: Parts, own: Finetuned, together: Finetuned | None, lang: str | None, proxy_lang: str | None,
-              task: str, options: TrainingOptions, decoding: Options) -> SpeakerResult:  # fmt: skip
+def _measured(job: _Speakers, speaker: str, parts: Parts, own: Finetuned, together: Finetuned | None) -> SpeakerResult:
     """Scores of one speaker; from the adapter's manifest if it was measured before on the same."""
-    adapter = recognizer.adapters[own.name]
+    adapter = job.recognizer.adapters[own.name]
     key = {"test": corpus_key(parts.test), "dev": corpus_key(parts.dev), "pooled": together is not None, "cap": None,
-           "decoding": [decoding.beams, decoding.ctc_weight]}  # fmt: skip
-    if lang is None and not any(u.lang for u in parts.test):
-        lang = adapter.manifest.language  # what it was trained in, where nobody else says it
-    folder = cast(Path, own.folder)  # `speakers` gave one
+           "decoding": [job.decoding.beams, job.decoding.ctc_weight]}  # fmt: skip
     record = adapter.manifest.scores.get("speaker")
     if not isinstance(record, dict) or record.get("key") != key:
-        names = {"own": own.name} if together is None else {"pooled": together.name, "own": own.name}
-        systems: dict[str, str | None] = {"base": None, **names}
-        slot = adapter.manifest.language_slot
-        # A base without a token for the language is told the one in whose place the adapter learned it.
-        spoken = {"base": proxy_lang or (lang if slot is None else slot)} | {name: lang for name in names}
-        dev = {name: dev_wer(recognizer, of, parts.dev, lang=spoken[name], task=task, options=options, decoding=decoding) for name, of in systems.items()}
-        found = evaluate(
-            recognizer,
-            parts.test,
-            adapters=list(names.values()),
-            lang=lang,
-            proxy_lang=proxy_lang,
-            task=task,
-            options=decoding,
-            seed=options.seed,
-            overlap="ignore",
-        )
-        # Own against base alone, whatever else was scored beside them: each speaker's is a question of its own.
-        test = compare(found.systems[0].score, found.systems[-1].score, seed=options.seed)
-        record = {
-            "key": key, "dev": dev, "enabled": dev["own"] < min(wer for name, wer in dev.items() if name != "own"),
-            **{name: system.to_json() for name, system in zip(systems, found.systems)}, "test": test.to_json(),
-        }  # fmt: skip
-        recognizer.adapters.describe(own.name, scores=dict(adapter.manifest.scores) | {"speaker": plain(record)})
-        adapter.save(folder, overwrite=True)
+        record = {"key": key, **_scores(job, parts, own, together)}
+        job.recognizer.adapters.describe(own.name, scores=dict(adapter.manifest.scores) | {"speaker": plain(record)})
+        adapter.save(cast(Path, own.folder), overwrite=True)
     sizes = {part: len(getattr(parts, part)) for part in ("train", "dev", "test")}
     return SpeakerResult(
-        speaker,
-        folder,
-        record["enabled"],
-        record["base"],
-        record.get("pooled"),
-        record["own"],
-        record["test"],
-        record["dev"],
-        sizes,
+        speaker, cast(Path, own.folder), record["enabled"], record["base"], record.get("pooled"), record["own"], record["test"], record["dev"], sizes
     )
+
+
+def _scores(job: _Speakers, parts: Parts, own: Finetuned, together: Finetuned | None) -> dict[str, Any]:
+    """What is told of one speaker: WER of each system on the development part, scores on the test part, and whether the own adapter is enabled."""
+    manifest, speech = job.recognizer.adapters[own.name].manifest, job.speech
+    if speech.lang is None and not any(u.lang for u in parts.test):
+        speech = replace(speech, lang=manifest.language)  # what it was trained in, where nobody else says it
+    names = {"own": own.name} if together is None else {"pooled": together.name, "own": own.name}
+    systems: dict[str, str | None] = {"base": None, **names}
+    # A base without a token for the language is told the one in whose place the adapter learned it.
+    of_base = speech.proxy_lang or (speech.lang if manifest.language_slot is None else manifest.language_slot)
+    spoken = {"base": replace(speech, lang=of_base)} | {name: speech for name in names}
+    dev = {name: dev_wer(job.recognizer, of, parts.dev, speech=spoken[name], training=job.training, decoding=job.decoding) for name, of in systems.items()}
+    found = evaluate(job.recognizer, parts.test, adapters=list(names.values()), lang=speech, decoding=job.decoding,
+                     scoring=ScoringOptions(seed=job.training.seed), checks=Checks(overlap="ignore"))  # fmt: skip
+    # Own against base alone, whatever else was scored beside them: each speaker's is a question of its own.
+    test = compare(found.systems[0].score, found.systems[-1].score, seed=job.training.seed)
+    return {
+        "dev": dev, "enabled": dev["own"] < min(wer for name, wer in dev.items() if name != "own"),
+        **{name: system.to_json() for name, system in zip(systems, found.systems)}, "test": test.to_json(),
+    }  # fmt: skip
+
+
+def dev_wer(recognizer: Recognizer, name: str | None, dev: Corpus, *, speech: SpeechOptions, training: TrainingOptions, decoding: DecodingOptions) -> float:
+    """As `dev_rates`, WER alone."""
+    return dev_rates(recognizer, name, dev, speech=speech, training=training, decoding=decoding).wer

@@ -21,21 +21,21 @@ import numpy as np
 from asrpeft.audio import MAX_SECONDS, SAMPLE_RATE, Recording, recording
 from asrpeft.audio.piped import on_disk
 from asrpeft.audio.samples import as_samples
-from asrpeft.audio.vad import PIECE, SpeechEvent, SpeechSettings, quiet_places, speech_events
+from asrpeft.audio.vad import PIECE, SpeechEvent, detector_of, quiet_places, speech_events
 from asrpeft.batching import by_budget
 from asrpeft.decoding.batch import Row, decode_aligned, make_row
-from asrpeft.decoding.corpus import BATCH_FRAMES
-from asrpeft.decoding.hypothesis import Hypothesis, Options
+from asrpeft.decoding.corpus import told_language
+from asrpeft.decoding.hypothesis import Hypothesis
 from asrpeft.decoding.language import check_detection, detect_speech
 from asrpeft.decoding.segment import Segment
 from asrpeft.decoding.timestamps import stretches
 from asrpeft.decoding.words import Word
 from asrpeft.errors import BadInput
+from asrpeft.options import DecodingOptions, SpeechOptions, VadOptions
 from asrpeft.recognizer import Recognizer
 from asrpeft.recognizer.languages import AUTO
 from asrpeft.streaming.policies import AudioBuffer
 
-OPTIONS = Options(stop_loops=True)
 Span = tuple[float, float]  # start, end in seconds
 
 
@@ -44,37 +44,31 @@ def transcribe(
     source: str | Path | bytes | np.ndarray,
     *,
     adapter: str | None = None,
-    lang: str | None = None,
-    task: str | None = None,
-    context: str | None = None,
-    vad: bool | None = None,
-    speech: SpeechSettings = SpeechSettings(),  # noqa: B008 - frozen
+    lang: str | SpeechOptions | None = None,
+    decoding: DecodingOptions = DecodingOptions(),  # noqa: B008 - frozen
+    vad: bool | VadOptions | None = None,
     word_times: bool = False,
-    options: Options = OPTIONS,
-    prompt: str | None = None,
-    batch_frames: int = BATCH_FRAMES,
-    autocast: bool = False,
     progress: Callable[[float, float], None] | None = None,
 ) -> Iterator[Segment]:
     """Transcribe one recording, segment by segment, in time order.
 
     Args:
         source: a file or pipe, its bytes, or (n,) float samples at 16 kHz (an array, a tensor or a list).
-        lang, task, context: default: what the adapter, or a merged base, was trained for. With `lang="auto"` the base says
-            which language is spoken, by the first 30 s of speech.
+        lang: by default what the adapter, or a merged base, was trained for. With "auto" the base says which language is spoken, by the first
+            30 s of speech. Or `SpeechOptions`, with a task, or what a base is told that has no token for the language.
+        decoding: how; with `timestamps`, segments follow the timestamps that the model writes.
         vad: look for speech, in short audio too; False: never, but cut long audio where it is quietest. Default: in audio
-            of more than 30 s.
-        speech: what counts as speech.
+            of more than 30 s. Or `VadOptions`, which say what counts as speech.
         word_times: say when each word was said; see `asrpeft.decoding.words`.
-        options: how to decode; with `timestamps`, segments follow the timestamps that the model writes.
-        prompt: text told to have come before.
         progress: called with (seconds done, seconds of the whole).
     Raises: BadAudio for audio that cannot be read; BadInput, BadRoute as `asrpeft.decoding.make_row`.
     """
-    context = recognizer.context_for(adapter) if context is None else context
-    language = recognizer.language_for(adapter) if lang is None else lang
+    speech, finding, options = SpeechOptions.of(lang), VadOptions.of(vad), decoding
+    spoken_in = told_language(recognizer, speech.lang, adapter, speech.proxy_lang)
+    context = recognizer.context_for(adapter) if options.context is None else options.context
+    language = recognizer.language_for(adapter) if spoken_in is None else spoken_in
     sure: float | None = None  # how probable a detected language is
-    if lang == AUTO:
+    if spoken_in == AUTO:
         check_detection(recognizer, [adapter])
 
     def row(stretch: tuple[Span, np.ndarray]) -> tuple[Span, Row]:
@@ -83,23 +77,23 @@ def transcribe(
             recognizer,
             samples[: int(MAX_SECONDS * SAMPLE_RATE)],
             adapter=adapter,
-            lang=lang,
-            task=task,
+            lang=spoken_in,
+            task=speech.task,
             context=context,
             timestamps=options.timestamps,
-            text_prompt=prompt,
+            text_prompt=options.prompt,
         )
 
     with on_disk(source) if isinstance(source, str | Path) else nullcontext(source) as here:
         heard = recording(here if isinstance(here, bytes | Path) else as_samples(here))
-        stretches = stretches_of(heard, context=context, vad=vad, speech=speech)
-        if lang == AUTO:
+        stretches = stretches_of(heard, context=context, vad=finding)
+        if spoken_in == AUTO:
             first, stretches = ahead(stretches, MAX_SECONDS)
             if first:
-                spoken_in = detect_speech(recognizer, first, autocast=autocast)
-                lang, language, sure = spoken_in.language, spoken_in.language, spoken_in.probability
-        for batch in by_budget(map(row, stretches), lambda pair: pair[1].frames, batch_frames=batch_frames):
-            found = decode_aligned(recognizer, [one for _, one in batch], options=options, autocast=autocast, word_times=word_times)
+                detected = detect_speech(recognizer, first, autocast=options.autocast)
+                spoken_in, language, sure = detected.language, detected.language, detected.probability
+        for batch in by_budget(map(row, stretches), lambda pair: pair[1].frames, batch_frames=options.batch_frames, batch_size=options.batch_size):
+            found = decode_aligned(recognizer, [one for _, one in batch], options=options, autocast=options.autocast, word_times=word_times)
             for (span, _), (hypothesis, words) in zip(batch, found):
                 for one in _segments(recognizer, hypothesis, words, span, language, options):
                     yield replace(one, language_probability=sure)
@@ -115,24 +109,24 @@ def ahead(stretches: Iterator[tuple[Span, np.ndarray]], seconds: float) -> tuple
     return [samples for _, samples in taken], chain(taken, stretches)
 
 
-def stretches_of(heard: Recording, *, context: str, vad: bool | None, speech: SpeechSettings) -> Iterator[tuple[Span, np.ndarray]]:
+def stretches_of(heard: Recording, *, context: str, vad: VadOptions) -> Iterator[tuple[Span, np.ndarray]]:
     """What to transcribe, each at most 30 s, with its samples: the whole of short audio, else where speech is.
 
     Raises: BadInput for speech longer than 30 s, or settings that contradict each other.
     """
-    if not speech.max_s <= MAX_SECONDS:
-        raise BadInput(f"Speech may last {MAX_SECONDS:g} s at most between cuts, what a recognizer hears; got max_s={speech.max_s}.")
-    detector = speech.detector()
-    if heard.seconds <= MAX_SECONDS and not vad:
+    if not vad.max_s <= MAX_SECONDS:
+        raise BadInput(f"Speech may last {MAX_SECONDS:g} s at most between cuts, what a recognizer hears; got {vad.max_s}.")
+    detector = detector_of(vad)
+    if heard.seconds <= MAX_SECONDS and not vad.look:
         yield (0.0, heard.seconds), np.concatenate(list(heard.pieces(PIECE)))
-    elif vad is False:
+    elif vad.look is False:
         at = 0
         for samples in quiet_places(heard.pieces(PIECE), MAX_SECONDS):
             yield (at / SAMPLE_RATE, (at + len(samples)) / SAMPLE_RATE), samples
             at += len(samples)
     else:
         found = speech_events(heard.pieces(PIECE), detector)
-        told_late = 1.0 + speech.min_speech_s + speech.min_silence_s + speech.pad_s
+        told_late = 1.0 + vad.min_speech_s + vad.min_silence_s + vad.pad_s
         yield from spoken(found, join_s=MAX_SECONDS if context == "full" else 0.0, look_back_s=told_late)
 
 
@@ -173,7 +167,7 @@ def _segments(
     words: tuple[Word, ...],
     span: Span,
     language: str | None,
-    options: Options,
+    options: DecodingOptions,
 ) -> Iterator[Segment]:
     offset, length = span[0], span[1] - span[0]
     parts = [(0.0, length, found.text)]

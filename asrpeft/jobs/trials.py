@@ -7,202 +7,185 @@ What `compare` (methods, seeds) and `amounts` (parts of the data) share: each ru
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Mapping
+from dataclasses import asdict, replace
 from functools import cached_property
-from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
-from asrpeft import destination
 from asrpeft.adapters.adapter import MANIFEST
 from asrpeft.corpus import Corpus
-from asrpeft.corpus.traces import Overlap
-from asrpeft.decoding import Options, Transcripts
+from asrpeft.decoding import Transcripts
 from asrpeft.decoding.joint import for_base
 from asrpeft.errors import BadInput, CannotAttach
-from asrpeft.jobs.checks import MAX_LOSS, Guarded
-from asrpeft.jobs.evaluate import check_guard, evaluate, heard_before
-from asrpeft.jobs.finetune import DEV_SHARE, finetune
-from asrpeft.jobs.leakage import How, parts_of_a_run
-from asrpeft.jobs.ledger import Ledger, refuse_taken
+from asrpeft.jobs.checks import Guarded
+from asrpeft.jobs.development import DEV_SHARE
+from asrpeft.jobs.evaluate import evaluate, heard_before
+from asrpeft.jobs.finetune import finetune
+from asrpeft.jobs.guard import divide
+from asrpeft.jobs.leakage import parts_of_a_run
+from asrpeft.jobs.ledger import Ledger
 from asrpeft.jobs.results.comparison import Trial
 from asrpeft.jobs.results.evaluation import BASE, System
 from asrpeft.jobs.results.finetuned import Finetuned
+from asrpeft.methods import configure
 from asrpeft.methods import method as method_named
+from asrpeft.options import (
+    AdapterOptions,
+    Checks,
+    Data,
+    DecodingOptions,
+    OutputOptions,
+    ScoringOptions,
+    SpeechOptions,
+    TrainingGuard,
+    TrainingOptions,
+)
 from asrpeft.recognizer import Recognizer
-from asrpeft.training import Message, Progress, Scoring, TrainingOptions
+from asrpeft.training import Message, Progress, Scoring
 from asrpeft.training.checkpoints import corpus_key
 
 
-@dataclass(frozen=True)
-class Run:
-    """One adapter to train. `own`: what was asked of it alone; `data`: what it trains on, where that is not all."""
+def divided(data: Data, out: OutputOptions, training: TrainingOptions, progress: Progress) -> tuple[Data, dict[str, Any]]:
+    """(the data, with development data; `shared` and `notes` of what its parts have in common, which are also told).
 
-    name: str
-    method: str
-    seed: int
-    settings: Mapping[str, Any]
-    own: Mapping[str, Any]
-    data: Corpus | None = None
+    Raises: BadInput without evaluation data, for a resumption without a folder, and where recordings are shared.
+    """
+    if data.eval is None:
+        raise BadInput("There is nothing to compare on: give evaluation data, with --eval-data.")
+    if out.resume and out.path is None:
+        raise BadInput("--resume goes on with a comparison in a folder: say which, with --out.")
+    parts = replace(data, guard=divide(data.guard, seed=training.seed, progress=progress))
+    if data.dev is None:
+        train, dev = data.train.split_by_speaker(DEV_SHARE, training.seed)
+        parts = replace(parts, train=train, dev=dev)
+    shared, remarks = parts_of_a_run(parts, dev_given=data.dev is not None, above=6)
+    for sentence in remarks:
+        progress(Message(sentence))
+    return parts, {"shared": tuple(one for one in shared if one), "notes": tuple(remarks)}
 
 
-@dataclass(frozen=True)
-class Trials:
-    """What all runs share: the base, the data, how to train and decode, and the folder."""
+class Runs:
+    """The runs of one comparison: what they share, and what each is asked to do."""
 
-    recognizer: Recognizer
-    data: Corpus
-    dev: Corpus
-    eval_data: Corpus
-    options: TrainingOptions
-    where: str | None
-    lang: str | None
-    out: Path | None
-    resume: bool
-    overwrite: bool
-    decoding: Options
-    progress: Progress
-    guard: Corpus | None = None
-    guard_lang: str | None = None
-    shared: tuple[Overlap, ...] = ()
-    notes: tuple[str, ...] = ()
-
-    @classmethod
-    def open(
-        cls, recognizer: Recognizer, data: Corpus, eval_data: Corpus, *, names: Iterable[str], options: TrainingOptions, dev: Corpus | None,
-        out: str | Path | None, resume: bool, overwrite: bool, overlap: How, progress: Progress, guard: Corpus | None = None,
-        guard_lang: str | None = None, **how: Any,
-    ) -> Trials:  # fmt: skip
-        """Look at everything that can be wrong before anything is trained, and set development data aside where there are none.
-
-        Args:    names: of all runs.   how: `where`, `lang`, `decoding`.
-        Raises:  BadInput for a folder that cannot be written, is taken, or is to be resumed and not named; as `parts_of_a_run`.
-        """
-        if out is not None:
-            destination.check(out)
-        if resume and out is None:
-            raise BadInput("--resume goes on with a comparison in a folder: say which, with --out.")
-        if guard is not None:
-            check_guard(recognizer, guard, guard_lang)
-        if out is not None:
-            refuse_taken(out, names, resume=resume, overwrite=overwrite)
-        dev_given = dev is not None
-        if dev is None:
-            data, dev = data.split_by_speaker(DEV_SHARE, options.seed)
-        shared, said = parts_of_a_run(data=data, dev=dev, dev_given=dev_given, eval_data=eval_data, guard=guard, how=overlap)
-        for sentence in said:
-            progress(Message(sentence))
-        return cls(recognizer, data, dev, eval_data, options, how["where"], how["lang"], None if out is None else Path(out), resume, overwrite,
-                   how["decoding"], progress, guard, guard_lang, tuple(one for one in shared if one), tuple(said))  # fmt: skip
+    def __init__(self, recognizer: Recognizer, data: Data, speech: SpeechOptions, training: TrainingOptions, decoding: DecodingOptions, out: OutputOptions,
+                 progress: Progress):  # fmt: skip
+        self.recognizer, self.data, self.speech, self.training, self.out, self.progress = recognizer, data, speech, training, out, progress
+        self.decoding, self.tested = decoding, cast(Corpus, data.eval)
 
     @cached_property
     def asked(self) -> dict[str, Any]:
         """What must be the same for what another sitting left to count."""
-        keys = {"data": self.data, "dev": self.dev, "eval_data": self.eval_data}
-        return {"base": self.recognizer.adapters.fingerprint, **{key: corpus_key(corpus) for key, corpus in keys.items()},
-                "where": self.where, "lang": self.lang, "decoding": asdict(self.decoding)}  # fmt: skip
+        keys = {"data": self.data.train, "dev": self.data.dev, "eval_data": self.data.eval, "nonspeech": self.data.nonspeech, "guard_dev": self.data.guard.dev}
+        return {
+            "base": self.recognizer.adapters.fingerprint, **{key: None if corpus is None else corpus_key(corpus) for key, corpus in keys.items()},
+            **asdict(self.speech), "max_loss": self.data.guard.max_loss, "decoding": asdict(self.decoding),
+        }  # fmt: skip
 
     def ledger(self, seed: int) -> Ledger:
-        return Ledger(self.out, self.asked, options=replace(self.options, seed=seed), resume=self.resume)
+        return Ledger(self.out.path, self.asked, options=replace(self.training, seed=seed), resume=self.out.resume)
+
+    def recalled(self, name: str, adapter: AdapterOptions, seed: int) -> bool:
+        """Whether its transcripts are kept. Raises: BadInput for those of another comparison."""
+        return self.ledger(seed).recall(name, self.tested, **own(adapter)) is not None
 
     def finished(self, name: str) -> bool:
-        """Whether the adapter of a run is in the folder."""
-        return self.out is not None and (self.out / name / MANIFEST).is_file()
+        return self.out.path is not None and (self.out.path / name / MANIFEST).is_file()
 
-    def recalled(self, runs: Sequence[Run]) -> dict[str, bool]:
-        """By name, whether a run's transcripts are kept. Raises: BadInput for those of another comparison."""
-        self.ledger(self.options.seed).recall(BASE, self.eval_data)
-        return {run.name: self.ledger(run.seed).recall(run.name, self.eval_data, **run.own) is not None for run in runs}
-
-    @property
     def base(self) -> System:
-        """The base on the evaluation data."""
         return self._base_on[0]
 
     @cached_property
     def _base_on(self) -> tuple[System, System | None]:
         """The base on the evaluation data, and on the guard data."""
-        seed = self.options.seed
-        return self.heard(None, seed, {})[0], None if self.guard is None else self._guarded(None, seed, {})
+        seed = self.training.seed
+        return (self.heard(None, seed, {})[0], None if self.data.guard.data is None else self._on_guard(None, seed, {}))
 
-    def trial(self, run: Run) -> Trial:
-        """Train and score one adapter; what was done in another sitting is loaded. It is detached again, whatever happens."""
-        began = time.perf_counter()
-        try:
-            finished = self.finished(run.name)
-            trained = self.train(run)
-            seconds = max(time.perf_counter() - began, trained.training.seconds)  # the latter over all interruptions
-            system, facts = self.heard(run.name, run.seed, run.own, use=finished, seconds=seconds)
-            guarded = None
-            if (before := self._base_on[1]) is not None:
-                after = self._guarded(run.name, run.seed, run.own, use=finished)
-                guarded = Guarded.of(before.score, after.score, max_loss=MAX_LOSS, seed=self.options.seed)
-            numbers = self.recognizer.adapters[run.name].tensors()[1].values()
-            n_bytes = sum(one.numel() * one.element_size() for one in numbers)
-            return Trial(run.seed, trained, system, facts["merged_equal"], facts["seconds"], n_bytes, guarded)
-        finally:
-            self.forget(run.name)
+    def trained(self, name: str, adapter: AdapterOptions, train: Corpus, seed: int) -> Finetuned:
+        folder = None if self.out.path is None else self.out.path / name
+        guard = replace(self.data.guard, data=None) if self.data.guard.dev is not None else TrainingGuard()
+        data = replace(self.data, train=train, eval=None, guard=guard, check_nonspeech=bool(self.data.check_nonspeech), overlap="ignore")
+        return finetune(
+            self.recognizer, data, lang=self.speech, method=replace(adapter, name=name), training=replace(self.training, seed=seed),
+            decoding=self.decoding, out=replace(self.out, folder=folder, keep="best"), progress=self.progress,
+        )  # fmt: skip
 
-    def forget(self, name: str) -> None:
-        """Detach the adapter of a run, if it is there."""
-        if name in self.recognizer.adapters:
-            self.recognizer.adapters.detach(name)
-
-    def train(self, run: Run) -> Finetuned:
-        """Train the adapter, at the method's own layers where it cannot act on those that were asked for; it stays attached."""
-        given: dict[str, Any] = {
-            "resume": self.resume, "overwrite": self.overwrite, "options": replace(self.options, seed=run.seed), "method": run.method,
-            "settings": run.settings, "lang": self.lang, "dev": self.dev, "name": run.name, "progress": self.progress,
-            "keep_weights": "best", "check_nonspeech": False, "overlap": "ignore", "out": None if self.out is None else self.out / run.name,
-        }  # fmt: skip
-        data = self.data if run.data is None else run.data
-        try:
-            return finetune(self.recognizer, data, where=self.where, **given)
-        except CannotAttach:
-            if self.where is None:
-                raise
-            self.progress(Message(f"{run.method} cannot act on {self.where}; it acts on {method_named(run.method).where}."))
-            return finetune(self.recognizer, data, where=None, **given)
-
-    def heard(
-        self, name: str | None, seed: int, own: Mapping[str, Any], *, use: bool = True, merged: bool = True, **facts: Any
-    ) -> tuple[System, dict[str, Any]]:
-        """What the base or an adapter makes of the evaluation data, and what was noted beside it (`facts`).
-
-        Args:    use: what another sitting left.   merged: note whether the merged adapter writes the same.
-        """
-        kept = self.ledger(seed).recall(name or BASE, self.eval_data, **own) if use else None
+    def heard(self, name: str | None, seed: int, own: Mapping[str, Any], *, use: bool = True, **facts: Any) -> tuple[System, dict[str, Any]]:
+        """What the base or an adapter makes of the evaluation data, and what was noted beside it; `use`: what another sitting left."""
+        kept = self.ledger(seed).recall(name or BASE, self.tested, **own) if use else None
         if kept is not None:
-            return heard_before(self.recognizer, name, kept[0], self.eval_data, seed=self.options.seed), kept[1]
-        system = self._scored(name, self.eval_data, self.lang)
-        if name is not None and merged:
-            facts |= {"merged_equal": self._merged_equal(name, system.transcripts)}
+            return heard_before(self.recognizer, name, kept[0], self.tested, seed=self.training.seed), kept[1]
+        system = self.scored(name, self.tested, self.speech)
+        if name is not None and facts:
+            facts |= {"merged_equal": _merged_equal(self, name, system.transcripts)}
         self.ledger(seed).keep(name or BASE, system.transcripts, own, **facts)
         return system, facts
 
-    def _guarded(self, name: str | None, seed: int, own: Mapping[str, Any], *, use: bool = True) -> System:
-        """The same on the guard data, which have a file of their own: they may be asked for later."""
-        assert self.guard is not None
-        file, asked = f"{name or BASE}.guard", {**own, "guard": corpus_key(self.guard), "guard_lang": self.guard_lang}
-        kept = self.ledger(seed).recall(file, self.guard, **asked) if use else None
+    def guarded(self, name: str, seed: int, own: Mapping[str, Any], *, use: bool) -> Guarded | None:
+        """What an adapter lost of what the base could do; None without guard data to report."""
+        if (before := self._base_on[1]) is None:
+            return None
+        after = self._on_guard(name, seed, own, use=use)
+        return Guarded.of(before.score, after.score, max_loss=self.data.guard.limit, seed=self.training.seed)
+
+    def _on_guard(self, name: str | None, seed: int, own: Mapping[str, Any], *, use: bool = True) -> System:
+        """As `heard`, on the guard data, which have a file of their own: they may be asked for later."""
+        corpus, lang = cast(Corpus, self.data.guard.data), self.data.guard.lang
+        file, extra = f"{name or BASE}.guard", {**own, "guard": corpus_key(corpus), "guard_lang": lang}
+        kept = self.ledger(seed).recall(file, corpus, **extra) if use else None
         if kept is not None:
-            return heard_before(self.recognizer, name, kept[0], self.guard, seed=self.options.seed)
-        system = self._scored(name, self.guard, self.guard_lang)
-        self.ledger(seed).keep(file, system.transcripts, asked)
+            return heard_before(self.recognizer, name, kept[0], corpus, seed=self.training.seed)
+        system = self.scored(name, corpus, SpeechOptions(lang, task=self.speech.task))
+        self.ledger(seed).keep(file, system.transcripts, extra)
         return system
 
-    def _scored(self, name: str | None, corpus: Corpus, lang: str | None) -> System:
-        decoding = for_base(self.recognizer, self.decoding) if name is None else self.decoding
-        return evaluate(self.recognizer, corpus, adapters=[] if name is None else [name], base=name is None, lang=lang, options=decoding,
-                        seed=self.options.seed, overlap="ignore",
-                        progress=lambda done, total, what: self.progress(Scoring(done, total, what))).systems[0]  # fmt: skip
+    def scored(self, name: str | None, corpus: Corpus, speech: SpeechOptions) -> System:
+        """The base, or an adapter, on a corpus."""
+        found = evaluate(
+            self.recognizer, corpus, adapters=[] if name is None else [name], lang=speech,
+            decoding=for_base(self.recognizer, self.decoding) if name is None else self.decoding,
+            scoring=ScoringOptions(base=name is None, seed=self.training.seed), checks=Checks(overlap="ignore"),
+            progress=lambda done, total, what: self.progress(Scoring(done, total, what)),
+        )  # fmt: skip
+        return found.systems[0]
 
-    def _merged_equal(self, name: str, routed: Transcripts) -> bool | None:
-        if not self.recognizer.adapters[name].method.mergeable:
-            return None
-        self.recognizer.adapters.merge(name)
-        try:
-            merged = self._scored(name, self.eval_data, self.lang)
-        finally:
-            self.recognizer.adapters.unmerge()
-        return merged.transcripts.texts == routed.texts
+
+def own(adapter: AdapterOptions) -> dict[str, Any]:
+    """What a run is asked beside what all are."""
+    return {"settings": asdict(configure(method_named(adapter.method), adapter.settings)), "where": adapter.where}
+
+
+def trial_of(runs: Runs, name: str, adapter: AdapterOptions, seed: int) -> Trial:
+    """Train and score one adapter; what was done in another sitting is loaded. It is detached again, whatever happens."""
+    recognizer, mine = runs.recognizer, own(adapter)
+    began = time.perf_counter()
+    try:
+        finished = runs.finished(name)
+        trained = _trained(runs, name, adapter, seed)
+        seconds = max(time.perf_counter() - began, trained.training.seconds)  # the latter over all interruptions
+        system, facts = runs.heard(name, seed, mine, use=finished, seconds=seconds)
+        guarded = runs.guarded(name, seed, mine, use=finished)
+        numbers = recognizer.adapters[name].tensors()[1].values()
+        return Trial(seed, trained, system, facts["merged_equal"], facts["seconds"], sum(one.numel() * one.element_size() for one in numbers), guarded)
+    finally:
+        if name in recognizer.adapters:
+            recognizer.adapters.detach(name)
+
+
+def _trained(runs: Runs, name: str, adapter: AdapterOptions, seed: int) -> Finetuned:
+    try:
+        return runs.trained(name, adapter, runs.data.train, seed)
+    except CannotAttach:
+        if adapter.where is None:
+            raise
+        runs.progress(Message(f"{adapter.method} cannot act on {adapter.where}; it acts on {method_named(adapter.method).where}."))
+        return runs.trained(name, replace(adapter, where=None), runs.data.train, seed)
+
+
+def _merged_equal(runs: Runs, name: str, routed: Transcripts) -> bool | None:
+    if not runs.recognizer.adapters[name].method.mergeable:
+        return None
+    runs.recognizer.adapters.merge(name)
+    try:
+        return runs.scored(name, runs.tested, runs.speech).transcripts.texts == routed.texts
+    finally:
+        runs.recognizer.adapters.unmerge()

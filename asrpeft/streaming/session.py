@@ -20,18 +20,18 @@ import torch
 from asrpeft.audio import SAMPLE_RATE
 from asrpeft.audio.samples import as_samples
 from asrpeft.decoding.batch import decode_aligned, make_row, text_prefix
+from asrpeft.decoding.corpus import told_language
 from asrpeft.decoding.fallback import silent
-from asrpeft.decoding.hypothesis import Options
 from asrpeft.decoding.language import check_detection, detect, languages_of
 from asrpeft.decoding.words import Word
 from asrpeft.errors import BadInput
+from asrpeft.options import DecodingOptions, SpeechOptions
 from asrpeft.recognizer import Recognizer
 from asrpeft.recognizer.languages import AUTO
 from asrpeft.streaming import policies
 from asrpeft.streaming.events import Event
 from asrpeft.streaming.policies import BLOCK, Decode, EventWriter
 
-OPTIONS = Options(stop_loops=True)
 LISTEN_S = 3.0  # of speech in one piece: by then the base knows the language, or never will
 
 
@@ -102,12 +102,8 @@ def stream_decoder(
     recognizer: Recognizer,
     *,
     adapter: str | None = None,
-    lang: str | None = None,
-    task: str | None = None,
-    context: str | None = None,
-    options: Options = OPTIONS,
-    prompt: str | None = None,
-    autocast: bool = False,
+    lang: str | SpeechOptions | None = None,
+    options: DecodingOptions = DecodingOptions(),  # noqa: B008 - frozen
 ) -> StreamDecoder:
     """What a session hears with: a recognizer, with one adapter. Arguments as `asrpeft.jobs.transcribe.transcribe`.
 
@@ -118,14 +114,16 @@ def stream_decoder(
     """
     if options.timestamps:
         raise BadInput("A stream has no use for timestamp tokens: the times of its words come from alignment.")
-    fixed: dict[str, Any] = {"adapter": adapter, "task": task, "context": context, "text_prompt": prompt}
+    speech = SpeechOptions.of(lang)
+    lang = told_language(recognizer, speech.lang, adapter, speech.proxy_lang)
+    fixed: dict[str, Any] = {"adapter": adapter, "task": speech.task, "context": options.context, "text_prompt": options.prompt}
     language = recognizer.language_for(adapter) if lang is None else lang
     if lang == AUTO:
         check_detection(recognizer, [adapter])
         language = None
     first = next(iter(languages_of(recognizer))) if lang == AUTO else lang
     make_row(recognizer, np.zeros(SAMPLE_RATE, np.float32), lang=first, **fixed)
-    return StreamDecoder(recognizer, fixed, options, autocast, language=language, given=lang)
+    return StreamDecoder(recognizer, fixed, options, language=language, given=lang)
 
 
 class StreamDecoder:
@@ -134,8 +132,8 @@ class StreamDecoder:
     Attributes: language: that of the words it gave last; None before any, where it is to be found out, or for a base of one.
     """
 
-    def __init__(self, recognizer: Recognizer, fixed: dict[str, Any], options: Options, autocast: bool, *, language: str | None, given: str | None):
-        self.recognizer, self.fixed, self.options, self.autocast = recognizer, fixed, options, autocast
+    def __init__(self, recognizer: Recognizer, fixed: dict[str, Any], options: DecodingOptions, *, language: str | None, given: str | None):
+        self.recognizer, self.fixed, self.options = recognizer, fixed, options
         self.language, self.given = language, given
         self._sure = given != AUTO
 
@@ -145,11 +143,11 @@ class StreamDecoder:
             return []
         # What goes on after committed words stays in their language.
         if not self._sure and not (committed and self.language):
-            self.language = detect(self.recognizer, [samples], autocast=self.autocast)[0].language
+            self.language = detect(self.recognizer, [samples], autocast=self.options.autocast)[0].language
             self._sure = len(samples) >= LISTEN_S * SAMPLE_RATE
         lang = self.language if self.given == AUTO else self.given
         row = text_prefix(self.recognizer, make_row(self.recognizer, samples, lang=lang, **self.fixed), committed)
-        found, words = decode_aligned(self.recognizer, [row], options=self.options, autocast=self.autocast)[0]
+        found, words = decode_aligned(self.recognizer, [row], options=self.options, autocast=self.options.autocast)[0]
         return [] if silent(found) else list(words)
 
 

@@ -17,6 +17,7 @@ import torch
 
 from asrpeft.batching import by_budget
 from asrpeft.errors import Failure
+from asrpeft.options import TrainingOptions
 from asrpeft.recognizer import IGNORED
 from asrpeft.recognizer.context import ENCODER_FRAMES_PER_SECOND, FULL, JITTER
 from asrpeft.training import memory
@@ -24,7 +25,6 @@ from asrpeft.training.batch import Batch
 from asrpeft.training.checkpoints import State
 from asrpeft.training.events import Message, Progress
 from asrpeft.training.examples import Examples
-from asrpeft.training.options import TrainingOptions
 from asrpeft.training.processes import Processes
 
 SAFETY = 0.8  # of what may be taken: allocators waste some, and rows differ in their tokens

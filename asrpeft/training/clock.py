@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import time
 
+from asrpeft.options import TrainingOptions
 from asrpeft.training.checkpoints import State
-from asrpeft.training.options import TrainingOptions
 from asrpeft.training.processes import Processes
 
 EVALUATIONS = 8  # on the development data, unless `dev_every` says how often

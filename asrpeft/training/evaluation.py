@@ -9,10 +9,10 @@ import torch
 from asrpeft.adapters import Adapter
 from asrpeft.corpus import Skipped
 from asrpeft.errors import BadCorpus
+from asrpeft.options import TrainingOptions
 from asrpeft.recognizer import Recognizer
 from asrpeft.training.examples import Examples
 from asrpeft.training.losses import Loss
-from asrpeft.training.options import TrainingOptions
 from asrpeft.training.precision import autocast
 
 ROWS = 16  # computed together

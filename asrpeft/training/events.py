@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from asrpeft.corpus import Skipped
 
@@ -72,7 +73,14 @@ class Message:
     text: str
 
 
-Event = Step | DevScore | GuardScore | Scoring | Skipped | Message
+@dataclass(frozen=True)
+class Interim:
+    """What a job of several runs has found so far: a comparison of methods, a curve over amounts, one more speaker."""
+
+    found: Any
+
+
+Event = Step | DevScore | GuardScore | Scoring | Skipped | Message | Interim
 Progress = Callable[[Event], None]
 
 
@@ -80,4 +88,4 @@ def ignore(event: Event) -> None:
     """A callback for those who do not want to know."""
 
 
-__all__ = ["DevScore", "Event", "GuardScore", "Message", "Progress", "Scoring", "Skipped", "Step", "ignore"]
+__all__ = ["DevScore", "Event", "GuardScore", "Interim", "Message", "Progress", "Scoring", "Skipped", "Step", "ignore"]

@@ -20,11 +20,11 @@ from asrpeft.audio.features import SAMPLE_RATE, log_mel
 from asrpeft.corpus import Corpus, Skipped, Utterance
 from asrpeft.corpus.mix import draws
 from asrpeft.errors import BadAudio
+from asrpeft.options import TrainingOptions
 from asrpeft.recognizer import IGNORED, Recognizer, context_frames, speech_frames
 from asrpeft.training import nonspeech
 from asrpeft.training.batch import Batch, Example, StepData, StepKey, collate
 from asrpeft.training.frozen_encoder import EncoderStates
-from asrpeft.training.options import TrainingOptions
 
 Prompt = Sequence[int] | Callable[[Utterance], Sequence[int]]
 

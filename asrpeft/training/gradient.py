@@ -13,6 +13,7 @@ from asrpeft.audio.augment import generator
 from asrpeft.errors import Failure
 from asrpeft.methods.plan import collected
 from asrpeft.methods.step_changes import StepChanges, made_once
+from asrpeft.options import TrainingOptions
 from asrpeft.recognizer import Recognizer
 from asrpeft.training.batch import Batch, StepData
 from asrpeft.training.budget import OutOfMemory, free, out_of_memory, parts
@@ -20,7 +21,6 @@ from asrpeft.training.dense import DenseGradients
 from asrpeft.training.frozen import training_mode
 from asrpeft.training.frozen_encoder import EncoderStates, known
 from asrpeft.training.losses import Loss
-from asrpeft.training.options import TrainingOptions
 from asrpeft.training.precision import autocast
 from asrpeft.training.processes import Processes
 

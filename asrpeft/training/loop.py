@@ -23,6 +23,7 @@ from torch import Tensor
 from asrpeft import interruption
 from asrpeft.audio.augment import generator
 from asrpeft.errors import BadCorpus, BadInput
+from asrpeft.options import TrainingOptions
 from asrpeft.recognizer import Recognizer
 from asrpeft.training import checkpoints, frozen_encoder, memory, reading, record
 from asrpeft.training.average import Average
@@ -40,12 +41,12 @@ from asrpeft.training.frozen_encoder import EncoderStates
 from asrpeft.training.gradient import Gradient
 from asrpeft.training.loss_scale import LossScale
 from asrpeft.training.optimizer import learning_rate, optimizer_for, set_rate
-from asrpeft.training.options import TrainingOptions, differences
+from asrpeft.training.options import differences
 from asrpeft.training.passes import RunPasses
 from asrpeft.training.precision import forward_dtype
 from asrpeft.training.processes import Processes
 from asrpeft.training.record import Trained
-from asrpeft.training.schedules import momentum, rate
+from asrpeft.training.schedules import rate
 from asrpeft.training.selection import KEEPING, Selection, weights_of
 from asrpeft.training.steps import Steps
 
@@ -212,9 +213,8 @@ class Run:
     def step(self, data: StepData) -> None:
         """Take one optimizer step."""
         state = self.state
-        progress = self.clock.progress()
-        share = rate(self.options.schedule, progress, warmup=self.options.warmup)
-        set_rate(self.optimizer, share, momentum(self.options.schedule, progress))
+        share = rate(self.options.schedule, self.clock.progress(), warmup=self.options.warmup)
+        set_rate(self.optimizer, share)
         record.note_skipped(state, data.skipped, self.progress)
         counts = self.processes.totals([*self.loss.counts(data.batches, self.adapter), sum(batch.utterances for batch in data.batches), interruption.pending()])
         self._stop, rows = bool(counts.pop()) and self.processes.several, round(counts.pop())

@@ -10,8 +10,8 @@ from torch import nn
 
 from asrpeft.errors import BadInput
 from asrpeft.methods import Facts, LayerAdapter
+from asrpeft.options import TrainingOptions
 from asrpeft.training.optimizers import parse
-from asrpeft.training.options import TrainingOptions
 
 HEAD_LR = 1e-3
 
@@ -54,13 +54,9 @@ def optimizer_for(
     return kind.make([{"params": held, "lr": peak, "peak": peak, "weight_decay": decay} for (peak, decay), held in groups.items()], settings)
 
 
-def set_rate(optimizer: torch.optim.Optimizer, share: float, momentum: float | None = None) -> None:
-    """Set every group to `share` of its peak rate and, if one is given, to that momentum (the first beta, where an optimizer has two)."""
+def set_rate(optimizer: torch.optim.Optimizer, share: float) -> None:
+    """Set every group to `share` of its peak rate."""
     for group in optimizer.param_groups:
-        if momentum is not None and "betas" in group:
-            group["betas"] = (momentum, group["betas"][1])
-        elif momentum is not None and "momentum" in group:
-            group["momentum"] = momentum
         if isinstance(group["lr"], torch.Tensor):  # where a compiled step reads it
             group["lr"].fill_(share * group["peak"])
         else:

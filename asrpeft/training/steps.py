@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from asrpeft.errors import BadInput
+from asrpeft.options import TrainingOptions
 from asrpeft.recognizer.context import ENCODER_FRAMES_PER_SECOND
 from asrpeft.training.batch import StepKey
 from asrpeft.training.bucketing import length_batches, share
 from asrpeft.training.examples import Examples
-from asrpeft.training.options import TrainingOptions
 
 
 class Steps:

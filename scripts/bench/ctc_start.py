@@ -35,8 +35,8 @@ from asrpeft import load
 from asrpeft.adapters.ctc import CTCHead, frames_needed
 from asrpeft.corpus import Corpus
 from asrpeft.decoding.ctc import best_path
+from asrpeft.options import TrainingOptions
 from asrpeft.recognizer import Recognizer
-from asrpeft.training import TrainingOptions
 from asrpeft.training.examples import Examples
 from asrpeft.training.precision import autocast
 

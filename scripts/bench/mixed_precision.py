@@ -31,13 +31,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from asrpeft.corpus import Corpus, read
-from asrpeft.decoding import Options, Row, decode_rows, make_row
+from asrpeft.decoding import Row, decode_rows, make_row
 from asrpeft.methods import method
+from asrpeft.options import AdapterOptions, DecodingOptions
 from asrpeft.recognizer import Recognizer, load
 from asrpeft.report import Table
 
 DEMO = Path(__file__).resolve().parents[2] / "data" / "demo"
-GREEDY = Options(stop_loops=True)
+GREEDY = DecodingOptions()
 PRECISIONS = {"float32": ("float32", False), "bfloat16": ("bfloat16", False), "autocast": ("float32", True)}
 
 
@@ -77,7 +78,7 @@ def main() -> None:
 def trained(asked: argparse.Namespace, methods: Sequence[str], folder: Path) -> None:
     """One adapter folder for each method, made where it is not there yet."""
     from asrpeft.jobs.finetune import finetune
-    from asrpeft.training import TrainingOptions
+    from asrpeft.options import TrainingOptions
 
     missing = [name for name in methods if not (folder / name / "adapter.json").is_file()]
     if not missing:
@@ -85,7 +86,7 @@ def trained(asked: argparse.Namespace, methods: Sequence[str], folder: Path) -> 
     recognizer, corpus = load(asked.model, device=asked.device, threads=asked.threads), read(asked.train_data)
     options = TrainingOptions(steps=asked.steps, seed=asked.seed, precision="no")
     for name in missing:
-        finetune(recognizer, corpus, options=options, method=name, lang=asked.lang, name=name, out=folder / name)
+        finetune(recognizer, corpus, lang=asked.lang, method=AdapterOptions(name, name=name), out=folder / name, training=options)
         recognizer.adapters.detach(name)
 
 

@@ -34,13 +34,12 @@ import torch
 
 from asrpeft import load, read
 from asrpeft.corpus import Corpus
-from asrpeft.decoding import Options
 from asrpeft.jobs.evaluate import evaluate
 from asrpeft.jobs.finetune import finetune
 from asrpeft.methods import method
+from asrpeft.options import AdapterOptions, Data, DecodingOptions, OutputOptions, ScoringOptions, TrainingOptions
 from asrpeft.recognizer import Recognizer
 from asrpeft.scoring import score
-from asrpeft.training import TrainingOptions
 from asrpeft.training.optimizer import learning_rate
 from asrpeft.training.precision import has_bf16
 from scripts.bench.ctc_start import DEV_SHARE, read_head
@@ -113,10 +112,14 @@ def run(given: Measured, name: str, seed: int, lr: float | None) -> dict[str, An
                                   dev_every=given.dev_every, dev_utterances=given.dev_utterances)  # fmt: skip
         kind = "lora" if frozen else name
         done = finetune(
-            recognizer, train, method=kind, where=f"{given.where or method(kind).where},-decoder", lang=lang, name="measured", options=options,
-            settings=given.settings.get(name, {}), check_nonspeech=False, record=False,
+            recognizer,
+            Data(train, check_nonspeech=False),
+            lang=lang,
+            method=AdapterOptions(kind, where=f"{given.where or method(kind).where},-decoder", settings=given.settings.get(name, {}), name="measured"),
+            out=OutputOptions(record=False),
+            training=options,
             progress=lambda event: print(event, file=sys.stderr) if "Step" not in type(event).__name__ else None,
-        ).to_json()  # fmt: skip
+        ).to_json()
         lr = rate_used(recognizer, options)
         about = {"trained": 0 if frozen else done["trained_parameters"], "head": done["head_parameters"], "steps": done["steps"]}
         about |= {"seconds_a_step": done["seconds"] / done["steps"], "utterances_per_second": done["utterances_per_second"]}
@@ -172,8 +175,15 @@ def rate_used(recognizer: Recognizer, options: TrainingOptions) -> float:
 def score_of(given: Measured, recognizer: Recognizer, test: Corpus, name: str | None, *, lang: str, seed: int) -> dict[str, Any]:
     """Error rates on speakers nobody was trained on, by the head that goes with adapter `name` (None: by the head to start from)."""
     spoken = Corpus([replace(one, lang=lang) for one in test], name=test.name)
-    found = evaluate(recognizer, spoken, adapters=[name] if name else [], base=name is None, context="auto", seed=seed,
-                     options=Options(beams=given.beams, ctc_weight=1.0), autocast=given.precision != "no" and has_bf16(recognizer.device))  # fmt: skip
+    found = evaluate(
+        recognizer,
+        spoken,
+        adapters=[name] if name else [],
+        decoding=DecodingOptions(
+            stop_loops=False, beams=given.beams, ctc_weight=1.0, context="auto", autocast=given.precision != "no" and has_bf16(recognizer.device)
+        ),
+        scoring=ScoringOptions(base=name is None, seed=seed),
+    )
     scores, heard = found.systems[0].score.to_json(), found.systems[0].transcripts
     plain = score([toneless(u.text) for u in heard.utterances], [toneless(text) for text in heard.texts], resamples=0)
     kept = {key: scores[key] for key in ("wer", "wer_interval", "cer", "cer_interval", "interval_unit", "deletions", "words", "utterances")}

@@ -21,16 +21,15 @@ import torch
 
 from asrpeft import load, read
 from asrpeft.corpus import Corpus
-from asrpeft.decoding import Options
 from asrpeft.jobs.amounts import amounts
 from asrpeft.jobs.evaluate import evaluate
 from asrpeft.jobs.finetune import finetune
 from asrpeft.jobs.results.evaluation import Evaluation
-from asrpeft.training import TrainingOptions
+from asrpeft.options import AdapterOptions, DecodingOptions, GrowingData, ScoringOptions, TrainingOptions
 
 GROUPS = {"adults": lambda u: float(u.column("age")) > 15, "children": lambda u: float(u.column("age")) <= 15}
 SETTINGS = {"rank": 16, "alpha": 32}
-JOINT = Options(stop_loops=True, beams=4, ctc_weight=0.3)
+JOINT = DecodingOptions(beams=4, ctc_weight=0.3)
 
 
 def summary(found: Evaluation) -> dict[str, Any]:
@@ -46,14 +45,18 @@ def adapted(given: argparse.Namespace, name: str, train: Corpus, tests: dict[str
     """One adapter on `train`, measured on each of `tests`."""
     recognizer = load(given.model)
     done = finetune(
-        recognizer, train, options=TrainingOptions(minutes=given.minutes, seed=given.seed, loss=given.loss), method="lora", where=given.where,
-        settings=SETTINGS, lang="en", name=name, progress=lambda event: print(event, file=sys.stderr) if "Step" not in type(event).__name__ else None,
-    ).to_json()  # fmt: skip
+        recognizer,
+        train,
+        lang="en",
+        method=AdapterOptions("lora", where=given.where, settings=SETTINGS, name=name),
+        training=TrainingOptions(minutes=given.minutes, seed=given.seed, loss=given.loss),
+        progress=lambda event: print(event, file=sys.stderr) if "Step" not in type(event).__name__ else None,
+    ).to_json()
     out: dict[str, Any] = {"base": recognizer.info.id, "utterances": len(train)}
     out |= {key: done[key] for key in ("trained_parameters", "head_parameters", "steps", "utterances_per_second")} | {"seconds": round(done["seconds"])}
-    searches = {"greedy": Options(stop_loops=True), "joint": JOINT}
+    searches = {"greedy": DecodingOptions(), "joint": JOINT}
     for group, test in tests.items():
-        out[group] = {how: summary(evaluate(recognizer, test, adapters=[name], lang="en", options=options, seed=given.seed))
+        out[group] = {how: summary(evaluate(recognizer, test, adapters=[name], lang='en', decoding=options, scoring=ScoringOptions(seed=given.seed)))
                       for how, options in searches.items()}  # fmt: skip
     return out
 
@@ -61,10 +64,14 @@ def adapted(given: argparse.Namespace, name: str, train: Corpus, tests: dict[str
 def grown(given: argparse.Namespace, train: Corpus, test: Corpus) -> dict[str, Any]:
     """Error rates against the amount of speech, all runs equally long."""
     curve = amounts(
-        load(given.model), train, test, fractions=[float(part) for part in given.amounts.split(",")], method="lora",
-        options=TrainingOptions(minutes=given.minutes, seed=given.seed, loss=given.loss), where=given.where, settings=SETTINGS, lang="en",
-        decoding=JOINT, progress=lambda event: print(event, file=sys.stderr) if "Step" not in type(event).__name__ else None,
-    )  # fmt: skip
+        load(given.model),
+        GrowingData(train, eval=test, fractions=[float(part) for part in given.amounts.split(",")]),
+        method=AdapterOptions("lora", where=given.where, settings=SETTINGS),
+        lang="en",
+        training=TrainingOptions(minutes=given.minutes, seed=given.seed, loss=given.loss),
+        decoding=JOINT,
+        progress=lambda event: print(event, file=sys.stderr) if "Step" not in type(event).__name__ else None,
+    )
     points = [{"minutes": 0.0, "utterances": 0, "wer": curve.base.score.wer, "cer": curve.base.score.cer}]
     points += [{"minutes": round(p.minutes, 1), "utterances": p.utterances, "wer": p.system.score.wer, "cer": p.system.score.cer} for p in curve.points]
     return {"curve": points}

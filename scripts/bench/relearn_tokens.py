@@ -43,8 +43,8 @@ from asrpeft.audio.features import SAMPLE_RATE, log_mel
 from asrpeft.corpus import Corpus
 from asrpeft.files import replace_file
 from asrpeft.jobs.evaluate import evaluate
+from asrpeft.options import DecodingOptions, TrainingOptions
 from asrpeft.recognizer import IGNORED, Encoded, Recognizer, context_frames
-from asrpeft.training import TrainingOptions
 from asrpeft.training.examples import Examples
 from asrpeft.training.precision import autocast, has_bf16
 from scripts.bench.ctc_start import DEV_SHARE
@@ -295,7 +295,7 @@ def main() -> None:
         learner.give(recognizer)
         recognizer.info = replace(recognizer.info, contexts=("full", "auto"))  # the table was learned on short contexts
         test = part(TASKS["adults"], given.speech, "test").shuffle(given.seed)[: given.test]
-        found = evaluate(recognizer, test, lang="en", context="auto", autocast=has_bf16(recognizer.device)).systems[0].score.to_json()
+        found = evaluate(recognizer, test, lang="en", decoding=DecodingOptions(context="auto", autocast=has_bf16(recognizer.device))).systems[0].score.to_json()
         print(json.dumps({key: found[key] for key in ("wer", "wer_interval", "cer", "deletions", "words", "utterances")}))
 
 

@@ -31,9 +31,9 @@ from asrpeft.corpus import Corpus
 from asrpeft.decoding.ctc import best_path
 from asrpeft.methods import Plan, method
 from asrpeft.methods.plan import collected
+from asrpeft.options import TrainingOptions
 from asrpeft.recognizer import Recognizer, speech_frames
 from asrpeft.scoring import score
-from asrpeft.training import TrainingOptions
 from asrpeft.training.examples import Examples
 from asrpeft.training.frozen import only, trained_parameters, training_mode
 from asrpeft.training.optimizer import learning_rate, optimizer_for, set_rate

@@ -25,7 +25,8 @@ import torch
 
 from asrpeft.audio.features import log_mel
 from asrpeft.batching import by_budget
-from asrpeft.decoding import Options, decode_rows, make_row
+from asrpeft.decoding import decode_rows, make_row
+from asrpeft.options import DecodingOptions
 from asrpeft.recognizer import load
 from scripts.mini import real, voices
 from scripts.mini.model import Recognizer
@@ -34,7 +35,7 @@ from scripts.mini.texts import LANGUAGES, Texts, normalize
 from scripts.synthesis import SynthesisError
 
 MARGIN_S, BATCH_SECONDS = 0.5, 160.0
-JOINT = Options(stop_loops=True, beams=4, ctc_weight=0.3)
+JOINT = DecodingOptions(beams=4, ctc_weight=0.3)
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 import time
+from functools import partial
 
 import pytest
 
@@ -12,7 +13,8 @@ from asrpeft.adapters.adapter import MANIFEST, TENSORS
 from asrpeft.adapters.ctc import CTCHead
 from asrpeft.adapters.peft_format import CARRIED, CONFIG, read_peft, write_peft
 from asrpeft.adapters.peft_format import TENSORS as PEFT
-from asrpeft.cli.adapter import inspect as show
+from asrpeft.cli.options import Base, Printing
+from asrpeft.cli.verbs.adapter import inspect as show
 from asrpeft.errors import AsrpeftError
 from asrpeft.methods import configure, method
 from tests.adapters import hostile
@@ -61,8 +63,8 @@ def test_a_damaged_adapter_loads_or_is_refused_and_is_shown_or_is_refused(name, 
         hostile.write_json(folder / MANIFEST, report, rng)
         (folder / TENSORS).write_bytes(body)
         outcome(lambda: model.adapters.load(folder, name="b", force=True))
-        outcome(lambda: show(folder))
-        outcome(lambda: show(folder, json=True))
+        outcome(lambda: show(folder, base=Base, printing=Printing))
+        outcome(lambda: show(folder, base=Base, printing=partial(Printing, json=True)))
         if "b" in model.adapters:
             model.adapters.detach("b")
     assert capsys.readouterr().out

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 
 import pytest
 import torch
@@ -10,7 +11,8 @@ import torch
 from asrpeft.adapters.adapter import MANIFEST
 from asrpeft.adapters.ctc import CTCHead
 from asrpeft.adapters.inspect import inspect
-from asrpeft.cli.adapter import inspect as show
+from asrpeft.cli.options import Base, Printing
+from asrpeft.cli.verbs.adapter import inspect as show
 from asrpeft.errors import BadAdapter, WrongBase
 from asrpeft.methods import method, names
 from tests.bases import tiny_recognizer
@@ -86,7 +88,7 @@ def test_odd_scores_are_shown_as_far_as_they_can_be(scores, tmp_path, capsys):
     folder = recognizer().adapt("lora", name="a").save(tmp_path / "a")
     report = json.loads((folder / MANIFEST).read_text())
     (folder / MANIFEST).write_text(json.dumps(report | {"scores": scores, "training": {"x": [float("nan")]}}))
-    show(folder)
+    show(folder, base=Base, printing=Printing)
     assert ("50.0 %" in capsys.readouterr().out) == (scores == {"after": {"wer": 0.5}})
-    show(folder, json=True)
+    show(folder, base=Base, printing=partial(Printing, json=True))
     assert json.loads(capsys.readouterr().out, parse_constant=pytest.fail)["training"] == {"x": [None]}

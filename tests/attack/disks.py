@@ -14,6 +14,7 @@ from asrpeft.adapters.peft_format import write_peft
 from asrpeft.corpus.manifest import write_manifest
 from asrpeft.errors import AsrpeftError, Failure
 from asrpeft.jobs.finetune import finetune
+from asrpeft.options import AdapterOptions, Data, OutputOptions
 from asrpeft.recognizer import load
 from tests.attack.runner import Surface, Wrong
 from tests.recognizer.checkpoint import tiny_checkpoint
@@ -43,8 +44,14 @@ def case(rng: random.Random, shared, own: Path) -> None:
         elif action == 3:
             write_manifest(tones(6), own / "tones.jsonl")
         else:
-            finetune(recognizer, tones(6), method="ia3", lang="en", name="b", dev=tones(2), out=out, overwrite=True,
-                     options=options(steps=2, checkpoint_s=0.0))  # fmt: skip
+            finetune(
+                recognizer,
+                Data(tones(6), dev=tones(2)),
+                lang="en",
+                method=AdapterOptions("ia3", name="b"),
+                out=OutputOptions(out, overwrite=True),
+                training=options(steps=2, checkpoint_s=0.0),
+            )
         failed = False
     except (AsrpeftError, Failure, OSError):
         failed = True

@@ -12,6 +12,7 @@ import torch
 from safetensors.torch import load_file
 
 from asrpeft.jobs.finetune import finetune
+from asrpeft.options import Data, OutputOptions
 from tests.attack.runner import Surface, Wrong
 from tests.bases import tiny_recognizer
 from tests.training.tones import options, tones
@@ -21,8 +22,14 @@ METHODS = ("lora", "s2lora", "ia3")
 
 def train(method: str, out: Path, *, resume: bool) -> None:
     """A run of a second: 6 steps, a checkpoint after each, looks at development data."""
-    finetune(tiny_recognizer(), tones(), method=method, lang="en", dev=tones(3), out=out, resume=resume,
-             options=options(steps=6, dropout=0.1, augment="standard", dev_every=2, checkpoint_s=0.0, lr=0.01))  # fmt: skip
+    finetune(
+        tiny_recognizer(),
+        Data(tones(), dev=tones(3)),
+        lang="en",
+        method=method,
+        out=OutputOptions(out, resume=resume),
+        training=options(steps=6, dropout=0.1, augment="standard", dev_every=2, checkpoint_s=0.0, lr=0.01),
+    )
 
 
 def prepare(folder: Path):

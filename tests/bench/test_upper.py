@@ -8,7 +8,7 @@ import torch
 
 from asrpeft.adapters.ctc import CTCHead
 from asrpeft.methods import names
-from asrpeft.training import TrainingOptions
+from asrpeft.options import TrainingOptions
 from scripts.bench.ctc_start import write_states
 from scripts.bench.upper import MARGIN, TRIED, Task, Upper, fit, scores
 from tests.bases import tiny_recognizer

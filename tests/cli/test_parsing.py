@@ -13,7 +13,7 @@ from asrpeft import interruption
 from asrpeft.cli import main
 from asrpeft.cli.main import spread
 from asrpeft.cli.options import pairs
-from asrpeft.cli.transcribe import formats, targets
+from asrpeft.cli.verbs.transcribe import formats, targets
 from asrpeft.corpus import AudioRef, Utterance
 from asrpeft.errors import BadInput
 from asrpeft.jobs.results.evaluation import sound_of

@@ -13,10 +13,10 @@ import soundfile
 
 from asrpeft.cli import options as cli_options
 from asrpeft.corpus import AudioRef, Corpus, Utterance
-from asrpeft.jobs.checks import Checks
 from asrpeft.jobs.evaluate import plan
 from asrpeft.jobs.results import evaluation
 from asrpeft.jobs.results.evaluation import sounds
+from asrpeft.options import Checks
 from asrpeft.report.values import as_csv, as_json
 from asrpeft.scoring import report, score
 from asrpeft.scoring.report import values

@@ -83,8 +83,9 @@ def test_finetune_guards_and_evaluate_looks_at_everything(base, speech, tmp_path
 
 def test_a_limit_that_nothing_meets_ends_with_status_1_and_no_adapter(base, speech, tmp_path, monkeypatch):
     from asrpeft.jobs import finetune as job
+    from asrpeft.training.choice import Rates
 
-    monkeypatch.setattr(job, "dev_wer", lambda recognizer, name, dev, *, lang, **how: 0.9 if name else 0.1)
+    monkeypatch.setattr(job, "dev_rates", lambda recognizer, name, dev, **how: Rates(0.9 if name else 0.1, 0.5))
     _, said = asrpeft("finetune", "--data", speech / "train.jsonl", "--dev-data", speech / "dev.jsonl", "--steps", "1", "--guard", speech / "guard.jsonl",
                       "--max-loss", "3", "--out", tmp_path / "sw", "--quiet", status=1)  # fmt: skip
     assert "80.0 points" in said and "--max-loss" in said and not (tmp_path / "sw").exists()

@@ -9,9 +9,10 @@ import pytest
 import torch
 
 from asrpeft.batching import by_budget
-from asrpeft.decoding import Options, decode_rows, make_row, transcribe_corpus
+from asrpeft.decoding import decode_rows, make_row, transcribe_corpus
 from asrpeft.decoding.batch import encode_rows
 from asrpeft.errors import BadAudio, BadInput, BadRoute
+from asrpeft.options import DecodingOptions
 from tests.decoding.lively import lively_recognizer
 from tests.decoding.spoken import corpus
 from tests.decoding.test_greedy import perturb
@@ -39,7 +40,7 @@ def by_length(utterance):
 def test_every_utterance_is_written_as_it_is_alone_whatever_shares_its_batch(recognizer):
     spoken = corpus(SECONDS)
     for budget in (200, 100_000):
-        heard = transcribe_corpus(recognizer, spoken, adapter=by_length, batch_frames=budget)
+        heard = transcribe_corpus(recognizer, spoken, adapter=by_length, options=DecodingOptions(batch_frames=budget))
         assert [u.id for u in heard.utterances] == [u.id for u in spoken]
         for utterance, found in zip(heard.utterances, heard.hypotheses):
             row = make_row(recognizer, utterance.samples(), adapter=by_length(utterance), lang="sw")
@@ -64,7 +65,7 @@ def test_in_half_precision_rows_of_other_contexts_change_nothing_and_the_decoder
         assert not together.states[own, frames:].any() and torch.equal(together.speech[own], alone.speech)
     seen = []
     hook = recognizer.base.proj_out.register_forward_hook(lambda _, given, logits: seen.append((logits.dtype, torch.is_autocast_enabled("cpu"))))
-    found = decode_rows(recognizer, rows[:2], options=Options(max_new_tokens=3), autocast=half == "autocast")
+    found = decode_rows(recognizer, rows[:2], options=DecodingOptions(stop_loops=False, max_new_tokens=3), autocast=half == "autocast")
     hook.remove()
     assert seen and set(seen) == {(torch.float32, False)} and len(found) == 2
 
@@ -77,7 +78,7 @@ def test_what_cannot_be_read_is_skipped_with_its_reason(recognizer):
     assert sorted(one.id for one in heard.skipped) == ["u1", "u4"] and all("u" in one.reason for one in heard.skipped)
     assert events[-1] == (6, 6)
     with pytest.raises(BadAudio, match="u[14]"):
-        transcribe_corpus(recognizer, spoken, strict=True)
+        transcribe_corpus(recognizer, spoken, options=DecodingOptions(strict=True))
 
 
 def test_an_utterance_over_thirty_seconds_is_skipped(recognizer):
@@ -117,7 +118,7 @@ def test_a_context_nobody_was_trained_for_is_refused(recognizer):
     stock = lively_recognizer(1, source=1500)
     stock.info = dataclasses.replace(stock.info, contexts=("full",))
     with pytest.raises(BadInput, match="never trained on short"):
-        transcribe_corpus(stock, corpus([0.5]), context="auto")
+        transcribe_corpus(stock, corpus([0.5]), options=DecodingOptions(context="auto"))
     row = make_row(stock, corpus([0.5])[0].samples(), lang="sw")
     assert row.frames == 1500
     with pytest.raises(BadRoute):
@@ -141,7 +142,7 @@ def test_batches_hold_as_many_padded_frames_as_were_asked_for():
 
 
 def test_timestamps_stay_out_of_the_text(recognizer):
-    stamped = transcribe_corpus(recognizer, corpus([0.6]), options=Options(timestamps=True)).hypotheses[0]
+    stamped = transcribe_corpus(recognizer, corpus([0.6]), options=DecodingOptions(stop_loops=False, timestamps=True)).hypotheses[0]
     first = recognizer.generation.no_timestamps_token_id + 1
     assert stamped.tokens[0] >= first
     assert len(stamped.text) == sum(t < 60 for t in stamped.tokens)
@@ -149,6 +150,8 @@ def test_timestamps_stay_out_of_the_text(recognizer):
 
 def test_half_precision_is_an_option(recognizer):
     spoken = corpus([0.6, 1.1])
-    plain, half = (transcribe_corpus(recognizer, spoken, adapter="p", options=Options(max_new_tokens=6), autocast=on) for on in (False, True))
+    plain, half = (
+        transcribe_corpus(recognizer, spoken, adapter="p", options=DecodingOptions(stop_loops=False, max_new_tokens=6, autocast=on)) for on in (False, True)
+    )
     for a, b in zip(plain.hypotheses, half.hypotheses):
         assert b.logprob == pytest.approx(a.logprob, abs=0.3) and b.logprob != a.logprob

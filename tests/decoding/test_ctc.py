@@ -11,12 +11,12 @@ from torch.nn.functional import ctc_loss
 
 from asrpeft.adapters.ctc import CTCHead
 from asrpeft.adapters.export import export_merged
-from asrpeft.decoding import Options
 from asrpeft.decoding.batch import decode_aligned, decode_rows, make_row, search, text_prefix
 from asrpeft.decoding.ctc import best_path, prefix_beam_search
 from asrpeft.errors import BadInput
 from asrpeft.jobs.finetune import finetune
 from asrpeft.jobs.transcribe import transcribe
+from asrpeft.options import AdapterOptions, Data, DecodingOptions
 from asrpeft.recognizer import load
 from asrpeft.streaming.session import stream_decoder
 from tests.bases import tiny_recognizer
@@ -24,7 +24,7 @@ from tests.decoding.test_joint import logprobs, spelled_by
 from tests.recognizer.checkpoint import tiny_checkpoint
 from tests.training.tones import options, tones
 
-ALONE = Options(ctc_weight=1.0)
+ALONE = DecodingOptions(stop_loops=False, ctc_weight=1.0)
 
 
 def noise(seconds: float, seed: int) -> np.ndarray:
@@ -99,7 +99,7 @@ def test_nothing_but_blanks_is_an_empty_text_that_is_sure_of_silence():
         recognizer.adapters["c"].ctc.weight.zero_()
         recognizer.adapters["c"].ctc.bias[0] = 40.0
     for beams in (1, 3):
-        [found] = decode_rows(recognizer, [make_row(recognizer, noise(1.0, 0), adapter="c")], options=Options(beams=beams))
+        [found] = decode_rows(recognizer, [make_row(recognizer, noise(1.0, 0), adapter="c")], options=DecodingOptions(stop_loops=False, beams=beams))
         assert found.text == "" and found.tokens == () and found.no_speech_prob == pytest.approx(1.0, abs=1e-4) and found.finished
 
 
@@ -107,7 +107,7 @@ def test_nothing_but_blanks_is_an_empty_text_that_is_sure_of_silence():
 def test_in_a_mixed_batch_each_row_is_written_by_what_its_adapter_was_trained_for(beams):
     recognizer = with_head(tiny_recognizer())
     recognizer.adapt("lora", name="d", lang="en", rank=2)
-    how = Options(beams=beams, max_new_tokens=12)
+    how = DecodingOptions(stop_loops=False, beams=beams, max_new_tokens=12)
     rows = [make_row(recognizer, noise(1.0 + 0.4 * n, n), adapter=name, lang="en", context="full") for n, name in enumerate(["c", "d", None, "c"])]
     together = decode_rows(recognizer, rows, options=how)
     alone = [decode_rows(recognizer, [row], options=how)[0] for row in rows]
@@ -120,8 +120,14 @@ def test_in_a_mixed_batch_each_row_is_written_by_what_its_adapter_was_trained_fo
 
 def test_an_adapter_trained_by_ctc_alone_never_asks_the_decoder_on_any_way_to_use_it(tmp_path, monkeypatch):
     recognizer = load(str(tiny_checkpoint(tmp_path / "base", n_mels=80)))
-    done = finetune(recognizer, tones(), dev=tones(4), lang="en", name="c", out=tmp_path / "c",
-                    options=options(steps=6, lr=0.05, head_lr=0.05, loss="ctc", dev_every=3))  # fmt: skip
+    done = finetune(
+        recognizer,
+        Data(tones(), dev=tones(4)),
+        lang="en",
+        method=AdapterOptions(name="c"),
+        out=tmp_path / "c",
+        training=options(steps=6, lr=0.05, head_lr=0.05, loss="ctc", dev_every=3),
+    )
     assert done.training.kind == "wer" and recognizer.adapters["c"].manifest.decode_by == "ctc"
 
     def never(*_, **__):

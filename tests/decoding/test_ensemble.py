@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from asrpeft.decoding import Hypothesis, Options, decode_ensemble, decode_rows, make_row, vote
+from asrpeft.decoding import Hypothesis, decode_ensemble, decode_rows, make_row, vote
 from asrpeft.errors import BadInput, BadRoute
+from asrpeft.options import DecodingOptions
 from tests.audio.test_vad import voice
 from tests.decoding.lively import lively_recognizer
 from tests.decoding.test_greedy import perturb
@@ -30,7 +31,7 @@ def test_every_member_hears_what_it_would_hear_alone_and_the_winner_says_whose_i
         recognizer.adapt("prompt", name=name, lang="sw", tokens=2 + number)
         perturb(recognizer, name, number)
     rows = [make_row(recognizer, voice(seconds, seed), adapter="p", lang="sw", context="auto") for seconds, seed in ((1.0, 0), (1.6, 1))]
-    options = Options(max_new_tokens=8)
+    options = DecodingOptions(max_new_tokens=8, stop_loops=False)
     found = decode_ensemble(recognizer, rows, ["p", "q", "r", None], options=options)
     for row, one in zip(rows, found):
         members = [decode_rows(recognizer, [make_row(recognizer, row.samples, adapter=name, lang="sw", context="auto")], options=options)[0]

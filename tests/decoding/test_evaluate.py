@@ -7,9 +7,10 @@ import json
 import pytest
 
 from asrpeft.adapters.ctc import CTCHead
-from asrpeft.decoding import Options, transcribe_corpus
+from asrpeft.decoding import transcribe_corpus
 from asrpeft.errors import BadCorpus, BadInput
 from asrpeft.jobs.evaluate import evaluate
+from asrpeft.options import DecodingOptions, ScoringOptions
 from asrpeft.scoring import score
 from tests.bases import tiny_recognizer
 from tests.decoding.lively import lively_recognizer
@@ -78,17 +79,17 @@ def test_an_adapter_that_changes_nothing_is_not_distinguishable_and_caps_bind(re
     fresh.adapt("lora", name="fresh", lang="sw", context="auto")
     test = evaluate(fresh, corpus(SECONDS), adapters=["fresh"]).tests[0]
     assert test.difference == 0 and test.verdict == "not distinguishable"
-    capped = evaluate(recognizer, corpus(SECONDS), adapters=["p"], cap=1.0).tests[0]
+    capped = evaluate(recognizer, corpus(SECONDS), adapters=["p"], scoring=ScoringOptions(cap=1.0)).tests[0]
     assert capped.cap == 1.0 and abs(capped.difference) <= 1
 
 
 def test_scores_are_broken_down_by_columns(recognizer):
-    found = evaluate(recognizer, corpus(SECONDS), adapters=["p"], by=["room", "speaker"]).to_json()
+    found = evaluate(recognizer, corpus(SECONDS), adapters=["p"], scoring=ScoringOptions(by=("room", "speaker"))).to_json()
     parts = found["systems"][1]["by"]
     assert [part["column"] for part in parts] == ["room", "speaker"]
     assert {group["value"]: group["utterances"] for group in parts[0]["groups"]} == {"hall": 4, "yard": 4}
     with pytest.raises(BadInput, match="no column 'mood'"):
-        evaluate(recognizer, corpus(SECONDS), by=["mood"])
+        evaluate(recognizer, corpus(SECONDS), scoring=ScoringOptions(by=("mood",)))
 
 
 def test_a_base_is_told_the_slot_that_the_adapter_learned_a_new_language_in():
@@ -108,19 +109,19 @@ def test_a_base_without_a_ctc_head_is_decoded_without_and_that_is_said():
     recognizer = tiny_recognizer(3)
     recognizer.adapt("lora", name="own", where="decoder", lang="sw")
     recognizer.adapters["own"].ctc = CTCHead(recognizer.base.config.d_model, ["<blank>", " ", *"abcdefghij"])
-    spoken, joint = corpus([1.0, 1.5]), Options(stop_loops=True, beams=2, ctc_weight=0.5)
-    found = evaluate(recognizer, spoken, adapters=["own"], options=joint)
+    spoken, joint = corpus([1.0, 1.5]), DecodingOptions(beams=2, ctc_weight=0.5)
+    found = evaluate(recognizer, spoken, adapters=["own"], decoding=joint)
     assert "no CTC head" in found.notes[0]
-    alone = evaluate(recognizer, spoken, options=Options(stop_loops=True, beams=2))
+    alone = evaluate(recognizer, spoken, decoding=DecodingOptions(beams=2))
     assert found.systems[0].transcripts.texts == alone.systems[0].transcripts.texts
     with pytest.raises(BadInput, match="The base has no CTC head"):
-        evaluate(recognizer, spoken, options=joint)
+        evaluate(recognizer, spoken, decoding=joint)
 
 
 def test_nothing_to_evaluate_is_said(recognizer):
     with pytest.raises(BadCorpus, match="u0"):
         evaluate(recognizer, corpus([0.5, 0.6], broken=(0, 1)))
     with pytest.raises(BadInput, match="nothing to evaluate"):
-        evaluate(recognizer, corpus([0.5]), base=False)
+        evaluate(recognizer, corpus([0.5]), scoring=ScoringOptions(base=False))
     with pytest.raises(BadInput, match="twice"):
         evaluate(recognizer, corpus([0.5]), adapters=["p", "p"])

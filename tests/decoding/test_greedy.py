@@ -5,10 +5,11 @@ from __future__ import annotations
 import pytest
 import torch
 
-from asrpeft.decoding import Options, greedy
+from asrpeft.decoding import greedy
 from asrpeft.decoding.hypothesis import GREEDY
 from asrpeft.errors import BadInput, BadRoute
 from asrpeft.methods import method, names
+from asrpeft.options import DecodingOptions
 from asrpeft.recognizer import Recognizer
 from tests.decoding.lively import features, generated, lively_recognizer, looping_recognizer
 
@@ -56,7 +57,7 @@ def test_greedy_with_timestamps_writes_what_transformers_writes(latest_first):
         recognizer.base.model.decoder.embed_tokens.weight[first:] *= 3
     encoded = recognizer.encode(x, frames)
     prompts = [recognizer.prompt(lang="sw", timestamps=True)] * len(x)
-    ours = [list(h.tokens) for h in greedy(recognizer, encoded, prompts, options=Options(timestamps=True))]
+    ours = [list(h.tokens) for h in greedy(recognizer, encoded, prompts, options=DecodingOptions(stop_loops=False, timestamps=True))]
     assert ours == generated(recognizer, x, return_timestamps=True)
     stamps = [[t for t in row if t >= first] for row in ours]
     assert all(row and row[0] >= first for row in ours) and all(s == sorted(s) for s in stamps)
@@ -71,7 +72,7 @@ def test_generate_of_transformers_on_an_adapted_base_writes_what_greedy_writes(n
     options = {"max_new_tokens": 24}
     with recognizer.route("a"):
         theirs = generated(recognizer, x, **options)
-    assert written(recognizer, x, frames, "a", Options(**options)) == theirs
+    assert written(recognizer, x, frames, "a", DecodingOptions(stop_loops=False, **options)) == theirs
     assert theirs != generated(recognizer, x, **options), "the adapter must matter for this to say much"
 
 
@@ -100,7 +101,7 @@ def test_a_merged_adapter_writes_what_the_routed_one_wrote(name):
     recognizer, (x, frames) = lively_recognizer(3), features(4)
     recognizer.adapt(name, name="a")
     perturb(recognizer, "a", 7)
-    options = Options(max_new_tokens=24)
+    options = DecodingOptions(stop_loops=False, max_new_tokens=24)
     plain, routed = written(recognizer, x, frames, None, options), written(recognizer, x, frames, "a", options)
     recognizer.adapters.merge("a")
     assert routed == written(recognizer, x, frames, "a", options) != plain
@@ -116,7 +117,7 @@ def test_methods_of_different_kinds_share_a_batch():
     perturb(recognizer, "weights", 0)
     adapters, contexts = ["prompt", "weights", None, "prefix"], [50, 120, 150, 200]
     x, frames = features(4, frames=contexts)
-    options = Options(max_new_tokens=40)
+    options = DecodingOptions(stop_loops=False, max_new_tokens=40)
     together = written(recognizer, x, frames, adapters, options)
     alone = [written(recognizer, x[i : i + 1, :, : 2 * contexts[i]], frames[i : i + 1], adapters[i], options)[0] for i in range(4)]
     assert together == alone
@@ -127,7 +128,7 @@ def test_the_longest_prompt_may_leave_the_batch_first():
     recognizer.adapt("prompt", name="short", tokens=2)
     recognizer.adapt("prompt", name="long", tokens=9)
     x, frames = features(6)
-    options = Options(max_new_tokens=40)
+    options = DecodingOptions(stop_loops=False, max_new_tokens=40)
     ends = [len(row) for row in written(recognizer, x, frames, "long", options)]
     first = min(range(6), key=ends.__getitem__)
     adapters = ["long" if i == first else "short" if i % 2 else None for i in range(6)]
@@ -154,7 +155,7 @@ def test_the_limit_is_the_decoders_positions_or_what_was_asked():
     recognizer, (x, frames) = lively_recognizer(0), features(2)
     recognizer.generation.suppress_tokens = [recognizer.end]
     assert [len(row) for row in written(recognizer, x, frames)] == [60, 60]
-    assert [len(row) for row in written(recognizer, x, frames, options=Options(max_new_tokens=7))] == [7, 7]
+    assert [len(row) for row in written(recognizer, x, frames, options=DecodingOptions(stop_loops=False, max_new_tokens=7))] == [7, 7]
     assert not any(h.finished for h in greedy(recognizer, recognizer.encode(x, frames), [recognizer.prompt(lang="sw")] * 2))
     recognizer.adapt("prompt", name="p", tokens=16)
     assert [len(row) for row in written(recognizer, x, frames, "p")] == [44, 44]
@@ -170,10 +171,10 @@ def test_generate_beyond_the_positions_says_what_is_too_long():
 
 def test_a_draw_is_a_function_of_the_row_and_the_seed():
     recognizer, (x, frames) = lively_recognizer(0), features(3)
-    warm = Options(temperature=1.0, seed=3)
+    warm = DecodingOptions(stop_loops=False, temperature=1.0, seed=3)
     together = written(recognizer, x, frames, options=warm)
     assert together == written(recognizer, x, frames, options=warm)
-    assert together != written(recognizer, x, frames, options=Options(temperature=1.0, seed=4))
+    assert together != written(recognizer, x, frames, options=DecodingOptions(stop_loops=False, temperature=1.0, seed=4))
     assert together[1] == written(recognizer, x[1:2], frames[1:2], options=warm)[0]
 
 
@@ -182,7 +183,7 @@ def test_a_loop_is_reported_and_can_be_stopped():
     encoded, prompts = recognizer.encode(x, frames), [recognizer.prompt(lang="sw")] * 2
     whole = greedy(recognizer, encoded, prompts)
     assert all(h.looped and len(h.tokens) == 60 for h in whole)
-    cut = greedy(recognizer, encoded, prompts, options=Options(stop_loops=True))
+    cut = greedy(recognizer, encoded, prompts, options=DecodingOptions())
     for short, long in zip(cut, whole):
         assert short.looped and not short.finished and len(short.tokens) < 12
         assert short.tokens == long.tokens[: len(short.tokens)] and len(short.token_logprobs) == len(short.tokens)
@@ -201,7 +202,7 @@ def test_what_does_not_fit_is_refused_with_a_remedy():
         greedy(recognizer, encoded, [prompt * 16] * 2)
     for wrong in ({"max_new_tokens": 0}, {"beams": 0}, {"temperature": -1}, {"beams": 2, "temperature": 0.5}):
         with pytest.raises(BadInput):
-            Options(**wrong)
+            DecodingOptions(stop_loops=False, **wrong)
 
 
 def test_a_loop_that_began_after_the_last_look_is_cut_too(monkeypatch):
@@ -219,5 +220,5 @@ def test_a_loop_that_began_after_the_last_look_is_cut_too(monkeypatch):
     seen = []
     monkeypatch.setattr(recognizer, "decode", decode)
     with torch.no_grad():
-        (found,) = greedy(recognizer, recognizer.encode(x, frames), [recognizer.prompt(lang="sw")], options=Options(stop_loops=True))
+        (found,) = greedy(recognizer, recognizer.encode(x, frames), [recognizer.prompt(lang="sw")], options=DecodingOptions())
     assert found.looped and found.tokens == (9, 5) and len(found.token_logprobs) == 2

@@ -9,9 +9,10 @@ import torch
 from torch.nn.functional import ctc_loss
 
 from asrpeft.adapters.ctc import CTCHead
-from asrpeft.decoding import Options, beam_search
+from asrpeft.decoding import beam_search
 from asrpeft.decoding.joint import NEVER, JointScores, PrefixScores
 from asrpeft.errors import BadInput
+from asrpeft.options import DecodingOptions
 from asrpeft.recognizer import load
 from asrpeft.recognizer.load import embedded
 from tests.decoding.lively import features, lively_recognizer
@@ -29,7 +30,7 @@ def test_rows_with_adapters_at_every_kind_of_place_are_searched_as_those_rows_al
         perturb(recognizer, name, number)
     try:
         x, frames = features(8, frames=[50, 120, 150, 200, 80, 100, 200, 70])
-        options = Options(beams=3, max_new_tokens=15, ctc_weight=weight)
+        options = DecodingOptions(stop_loops=False, beams=3, max_new_tokens=15, ctc_weight=weight)
 
         def searched(rows):
             names = [NEWER[i] for i in rows]
@@ -105,7 +106,7 @@ def search(recognizer, x, frames, adapters=None, **result):
     with recognizer.route(adapters), torch.no_grad():
         encoded = recognizer.encode(x, frames)
     return beam_search(recognizer, encoded, [recognizer.prompt(lang="sw")] * len(x), adapters=adapters,
-                       options=Options(max_new_tokens=12, **result))  # fmt: skip
+                       options=DecodingOptions(stop_loops=False, max_new_tokens=12, **result))  # fmt: skip
 
 
 def test_hardly_any_weight_is_beam_search(lively):
@@ -173,7 +174,7 @@ def test_without_a_head_joint_decoding_is_refused():
 @pytest.mark.parametrize("values", [{"ctc_weight": 1.1}, {"ctc_weight": -0.1}, {"ctc_weight": 0.3, "temperature": 0.5}])
 def test_weights_that_mean_nothing_are_refused(values):
     with pytest.raises(BadInput, match="--ctc-weight"):
-        Options(**values)
+        DecodingOptions(stop_loops=False, **values)
 
 
 @pytest.mark.skipif(embedded() is None, reason="data/mini is not in this checkout")

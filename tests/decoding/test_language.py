@@ -10,20 +10,21 @@ import pytest
 import torch
 
 from asrpeft.corpus import Corpus
-from asrpeft.decoding import Options, language, make_row, transcribe_corpus
+from asrpeft.decoding import language, make_row, transcribe_corpus
 from asrpeft.decoding.batch import encode_rows, features_of
 from asrpeft.decoding.language import check_detection, detect, detect_corpus, languages_of
 from asrpeft.errors import BadInput
 from asrpeft.jobs import transcribe as job
 from asrpeft.jobs.evaluate import evaluate
 from asrpeft.jobs.transcribe import transcribe
+from asrpeft.options import DecodingOptions, ScoringOptions
 from asrpeft.recognizer import BaseInfo
 from asrpeft.streaming import stream_decoder
 from tests.decoding.lively import lively_recognizer
 from tests.decoding.spoken import corpus
 from tests.decoding.test_greedy import perturb
 
-SHORT = Options(stop_loops=True, max_new_tokens=6)
+SHORT = DecodingOptions(max_new_tokens=6)
 SECONDS = [0.6, 1.4, 0.9, 2.1, 1.2, 0.5]
 
 
@@ -109,7 +110,7 @@ def test_a_recording_is_transcribed_in_the_language_that_is_heard_and_says_which
     for seed in range(8):
         sound = noise(1.1, seed) * (1 + seed)
         heard = detect(recognizer, [sound])[0]
-        found, message = (list(transcribe(recognizer, sound, lang=lang, options=SHORT)) for lang in ("auto", heard.language))
+        found, message = (list(transcribe(recognizer, sound, lang=lang, decoding=SHORT)) for lang in ("auto", heard.language))
         assert [(one.text, one.language) for one in found] == [(one.text, heard.language) for one in message]
         assert {one.language_probability for one in found} == {heard.probability} and {one.language_probability for one in message} == {None}
         said.add(heard.language)
@@ -121,7 +122,7 @@ def test_a_long_recording_is_judged_by_the_first_30_seconds_of_its_speech(recogn
     monkeypatch.setattr(job, "stretches_of", lambda *_, **__: iter(speech))
     asked = []
     monkeypatch.setattr(job, "detect_speech", lambda recognizer, first, **_: asked.append(first) or language.Detected("de", 0.5))
-    found = list(transcribe(recognizer, noise(61.0), lang="auto", options=SHORT))
+    found = list(transcribe(recognizer, noise(61.0), lang="auto", decoding=SHORT))
     assert [len(one) for one in asked[0]] == [192_000, 288_000] and len(asked) == 1
     assert [(one.start, one.end, one.language) for one in found] == [(*span, "de") for span, _ in speech]
     monkeypatch.setattr(job, "stretches_of", lambda *_, **__: iter(()))
@@ -143,7 +144,7 @@ def test_an_evaluation_listens_once_for_all_systems_and_writes_the_language_of_e
     spoken, calls = corpus(SECONDS, langs=("sw", None)), []
     real = detect_corpus
     monkeypatch.setattr("asrpeft.jobs.evaluate.detect_corpus", lambda *a, **k: calls.append(1) or real(*a, **k))
-    found = evaluate(recognizer, spoken, adapters=["p"], lang="auto", options=SHORT)
+    found = evaluate(recognizer, spoken, adapters=["p"], lang="auto", decoding=SHORT)
     heard = detect_corpus(recognizer, spoken, batch_frames=1_000)
     report = json.loads(json.dumps(found.to_json(rows=True)))
     assert len(calls) == 1 and sum(report["languages"].values()) == len(spoken)
@@ -151,7 +152,7 @@ def test_an_evaluation_listens_once_for_all_systems_and_writes_the_language_of_e
         assert [row["language"] for row in system["rows"]] == [heard[row["id"]].language for row in system["rows"]]
     right = sum(heard[u.id].language == "sw" for u in spoken if u.lang)
     assert f"({right} of 3 as the corpus says)" in found.notes[0]
-    assert "languages" not in evaluate(recognizer, spoken, adapters=["p"], options=SHORT).to_json()
+    assert "languages" not in evaluate(recognizer, spoken, adapters=["p"], decoding=SHORT).to_json()
 
 
 def test_a_stream_listens_until_three_seconds_of_speech_and_then_keeps_the_language(recognizer, monkeypatch):
@@ -170,7 +171,7 @@ def test_a_stream_listens_until_three_seconds_of_speech_and_then_keeps_the_langu
 # -- who is told which where the corpus does not say ------------------------------------------------------------------------
 def test_a_corpus_of_unsaid_language_is_read_in_the_adapters_by_the_base_too(recognizer):
     silent, said = (Corpus(list(corpus(SECONDS, langs=langs)), name="noise") for langs in ((None,), ("sw",)))
-    found, result = (evaluate(recognizer, one, adapters=["p"], options=SHORT) for one in (silent, said))
+    found, result = (evaluate(recognizer, one, adapters=["p"], decoding=SHORT) for one in (silent, said))
     for ours, theirs in zip(found.systems, result.systems):
         assert ours.transcripts.texts == theirs.transcripts.texts and set(ours.transcripts.languages) == {"sw"}
     with pytest.raises(BadInput, match="--lang"):
@@ -184,9 +185,9 @@ def test_adapters_of_different_languages_leave_the_base_without_one(recognizer):
     try:
         with pytest.raises(BadInput, match="de, sw.*--lang auto"):
             evaluate(recognizer, silent, adapters=["p", "german"])
-        alone = evaluate(recognizer, silent, adapters=["p", "german"], base=False, options=SHORT)
+        alone = evaluate(recognizer, silent, adapters=["p", "german"], decoding=SHORT, scoring=ScoringOptions(base=False))
         assert [set(one.transcripts.languages) for one in alone.systems] == [{"sw"}, {"de"}]
-        mixed = evaluate(recognizer, corpus(SECONDS, langs=(None, "en")), adapters=["p", "anything"], options=SHORT)
+        mixed = evaluate(recognizer, corpus(SECONDS, langs=(None, "en")), adapters=["p", "anything"], decoding=SHORT)
         assert all(one.transcripts.languages == ("sw", "en") * 3 for one in mixed.systems)
     finally:
         for name in ("german", "anything"):
@@ -196,7 +197,7 @@ def test_adapters_of_different_languages_leave_the_base_without_one(recognizer):
 def test_a_merged_base_knows_its_language_in_evaluations_transcripts_and_streams(recognizer, monkeypatch):
     monkeypatch.setattr(recognizer, "info", BaseInfo("m", contexts=("full", "auto"), language="de", context="auto"))
     silent = corpus(SECONDS, langs=(None,))
-    found = evaluate(recognizer, silent, options=SHORT).systems[0].transcripts
+    found = evaluate(recognizer, silent, decoding=SHORT).systems[0].transcripts
     assert set(found.languages) == {"de"} and found.texts == transcribe_corpus(recognizer, silent, lang="de", options=SHORT).texts
-    assert [one.language for one in transcribe(recognizer, noise(1.0), options=SHORT)] == ["de"]
+    assert [one.language for one in transcribe(recognizer, noise(1.0), decoding=SHORT)] == ["de"]
     assert stream_decoder(recognizer).language == "de"

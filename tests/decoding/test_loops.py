@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from asrpeft.decoding import Hypothesis, Options, compression_ratio, loop_period, search, without_loop
+from asrpeft.decoding import Hypothesis, compression_ratio, loop_period, search, without_loop
 from asrpeft.decoding.fallback import TEMPERATURES, with_fallback
+from asrpeft.options import DecodingOptions
 from tests.decoding.lively import features, lively_recognizer, looping_recognizer
 
 SENTENCE = list(range(100, 140))
@@ -68,7 +69,7 @@ def test_only_rows_that_look_wrong_are_decoded_again_with_their_own_prompts_and_
         calls.append((options.temperature, options.beams, [p[0] for p in prompts], list(adapters), len(encoded.states)))
         return [_said(options.temperature, good=options.temperature >= good_from[name], adapter=name) for name in adapters]
 
-    found = with_fallback(once, encoded, [[0], [1], [2], [3]], ["a", "b", "c", "d"], Options(beams=4, fallback=True))
+    found = with_fallback(once, encoded, [[0], [1], [2], [3]], ["a", "b", "c", "d"], DecodingOptions(stop_loops=False, beams=4, fallback=True))
     assert [h.temperature for h in found] == [0.0, 0.4, TEMPERATURES[-1], 0.0] and [h.adapter for h in found] == list("abcd")
     assert calls[0] == (0.0, 4, [0, 1, 2, 3], list("abcd"), 4)
     assert calls[1] == (0.2, 1, [1, 2], ["b", "c"], 2) and calls[3] == (pytest.approx(0.6), 1, [2], ["c"], 1)
@@ -82,14 +83,14 @@ def test_a_row_where_nobody_speaks_is_empty_and_not_tried_again():
         calls.append(options.temperature)
         return [_said(0.0, good=False, no_speech=0.9)]
 
-    found = with_fallback(once, recognizer.encode(x, frames), [[0]], None, Options(fallback=True))[0]
+    found = with_fallback(once, recognizer.encode(x, frames), [[0]], None, DecodingOptions(stop_loops=False, fallback=True))[0]
     assert (found.text, found.tokens, calls) == ("", (), [0.0])
 
 
 def test_a_loop_that_was_cut_is_decoded_again():
     recognizer, (x, frames) = looping_recognizer(), features(2)
     encoded, prompts = recognizer.encode(x, frames), [recognizer.prompt(lang="sw")] * 2
-    values = {"adapters": None, "options": Options(stop_loops=True, max_new_tokens=40)}
+    values = {"adapters": None, "options": DecodingOptions(max_new_tokens=40)}
     looped = search(recognizer, encoded, prompts, **values)
-    again = search(recognizer, encoded, prompts, adapters=None, options=Options(stop_loops=True, fallback=True, max_new_tokens=40))
+    again = search(recognizer, encoded, prompts, adapters=None, options=DecodingOptions(fallback=True, max_new_tokens=40))
     assert all(h.looped and h.temperature == 0 for h in looped) and all(h.temperature > 0 for h in again)

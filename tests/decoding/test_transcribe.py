@@ -14,12 +14,13 @@ import torch
 
 from asrpeft.adapters.ctc import CTCHead
 from asrpeft.audio import log_mel
-from asrpeft.audio.vad import PIECE, SpeechEvent, SpeechSettings, speech_segments
+from asrpeft.audio.vad import PIECE, SpeechEvent, speech_segments
 from asrpeft.corpus import AudioRef, Corpus, Utterance
-from asrpeft.decoding import Options, decode_rows, make_row, transcribe_corpus
+from asrpeft.decoding import decode_rows, make_row, transcribe_corpus
 from asrpeft.errors import BadAudio, BadInput, BadRoute
 from asrpeft.jobs import transcribe as job
 from asrpeft.jobs.transcribe import spoken, stretches_of, transcribe
+from asrpeft.options import DecodingOptions, VadOptions
 from asrpeft.streaming import Session, stream_decoder
 from asrpeft.streaming import stream as events
 from tests.audio.sounds import encoded
@@ -64,13 +65,9 @@ def test_long_audio_is_read_where_speech_is(recognizer, monkeypatch, context, ex
     monkeypatch.setattr(job, "speech_events", lambda pieces, detector: told_in(pieces, spans))
     monkeypatch.setattr(job, "MAX_SECONDS", 14.0)
     samples, messages = noise(35.0), []
-    options = Options(stop_loops=True, max_new_tokens=12)
-    found = list(
-        transcribe(
-            recognizer, samples, lang="sw", context=context, options=options, progress=lambda *step: messages.append(step),
-            speech=SpeechSettings(max_s=14.0),
-        )
-    )  # fmt: skip
+    options = DecodingOptions(max_new_tokens=12, context=context)
+    asked = {"lang": "sw", "vad": VadOptions(max_s=14.0), "decoding": options}
+    found = list(transcribe(recognizer, samples, progress=lambda *step: messages.append(step), **asked))
     assert [(s.start, s.end) for s in found] == expected
     for segment in found:
         piece = samples[round(segment.start * 16_000) : round(segment.end * 16_000)]
@@ -140,7 +137,7 @@ def test_long_speech_in_pieces_is_that_of_the_whole(context):
 
     talk = np.concatenate([part for n in range(8) for part in (silence(0.4 + n % 3), voice(2.0 + n, n))])
     whole = speech_segments(talk)
-    found = list(stretches_of(job.recording(talk), context=context, vad=None, speech=SpeechSettings()))
+    found = list(stretches_of(job.recording(talk), context=context, vad=VadOptions()))
     edges = [edge for span, _ in found for edge in span]
     assert len(whole) > 2 and set(edges) <= {edge for span in whole for edge in span}
     assert (edges == [edge for span in whole for edge in span]) is (context == "auto")
@@ -151,15 +148,15 @@ def test_without_the_search_for_speech_long_audio_is_cut_where_it_is_quiet(recog
     samples = noise(75.0)
     for quiet in (26.0, 52.0):
         samples[round((quiet - 0.2) * 16_000) : round((quiet + 0.2) * 16_000)] *= 0.01
-    found = list(stretches_of(job.recording(samples), context="auto", vad=False, speech=SpeechSettings()))
+    found = list(stretches_of(job.recording(samples), context="auto", vad=VadOptions(False)))
     np.testing.assert_allclose([span for span, _ in found], [(0, 26.0), (26.0, 52.0), (52.0, 75.0)], atol=0.2)
     np.testing.assert_array_equal(np.concatenate([heard for _, heard in found]), samples)
-    short = list(transcribe(recognizer, noise(1.0), lang="sw", vad=False, options=Options(max_new_tokens=3)))
-    assert short == list(transcribe(recognizer, noise(1.0), lang="sw", options=Options(max_new_tokens=3)))
+    short = list(transcribe(recognizer, noise(1.0), lang="sw", vad=False, decoding=DecodingOptions(stop_loops=False, max_new_tokens=3)))
+    assert short == list(transcribe(recognizer, noise(1.0), lang="sw", decoding=DecodingOptions(stop_loops=False, max_new_tokens=3)))
     with pytest.raises(BadInput, match="30 s at most"):
-        list(stretches_of(job.recording(samples), context="auto", vad=None, speech=SpeechSettings(max_s=40.0)))
+        list(stretches_of(job.recording(samples), context="auto", vad=VadOptions(max_s=40.0)))
     with pytest.raises(BadInput, match="pad_s"):
-        list(transcribe(recognizer, noise(1.0), lang="sw", speech=SpeechSettings(pad_s=3.0)))
+        list(transcribe(recognizer, noise(1.0), lang="sw", vad=VadOptions(pad_s=3.0)))
 
 
 def test_a_truncated_end_of_long_audio_is_told_before_the_work(recognizer, monkeypatch):
@@ -231,7 +228,7 @@ def test_samples_that_are_none_are_refused_in_words_by_every_door(recognizer, sa
 def test_contexts_of_nothing_are_refused_in_words(recognizer):
     for context in (0, "", "none"):
         with pytest.raises(BadInput, match="There is no audio context"):
-            list(transcribe(recognizer, noise(0.5), lang="sw", context=context))
+            list(transcribe(recognizer, noise(0.5), lang="sw", decoding=DecodingOptions(context=context)))
     row = make_row(recognizer, noise(0.5), lang="sw", context="auto")
     with pytest.raises(BadInput, match="one frame at least|Contexts of"):
         decode_rows(recognizer, [replace(row, frames=0)])
@@ -264,7 +261,7 @@ def test_timestamps_of_the_model_divide_a_segment(recognizer, monkeypatch):
         return [(type(found)(**{**vars(found), "tokens": tuple(written)}), words)]
 
     monkeypatch.setattr(job, "decode_aligned", decode)
-    found = list(transcribe(recognizer, noise(1.5), lang="sw", options=Options(timestamps=True)))
+    found = list(transcribe(recognizer, noise(1.5), lang="sw", decoding=DecodingOptions(stop_loops=False, timestamps=True)))
     assert [(s.start, pytest.approx(s.end), s.text) for s in found] == [
         (0.0, 0.6, "bc"),
         (0.6, 1.0, "d"),
@@ -281,10 +278,13 @@ def test_a_base_whose_generation_config_has_none_of_whispers_tables_decodes_as_w
     for key in ("lang_to_id", "no_timestamps_token_id", "task_to_id"):
         delattr(bare.generation, key)
     bare.__dict__.pop("languages", None)  # known anew
-    found = [list(transcribe(one, noise(1.2), lang="sw", options=Options(timestamps=timestamps, max_new_tokens=8))) for one in (whole, bare)]
+    found = [
+        list(transcribe(one, noise(1.2), lang="sw", decoding=DecodingOptions(stop_loops=False, timestamps=timestamps, max_new_tokens=8)))
+        for one in (whole, bare)
+    ]
     assert found[0] == found[1]
     spoken = Corpus([Utterance("u", AudioRef(wav(1.2, 3), "u"), "a", lang="sw", duration=1.2)])
-    assert transcribe_corpus(bare, spoken, proxy_lang="en", options=Options(max_new_tokens=4)).texts
+    assert transcribe_corpus(bare, spoken, proxy_lang="en", options=DecodingOptions(stop_loops=False, max_new_tokens=4)).texts
 
 
 def test_word_times_come_from_the_ctc_head_of_the_adapter_else_are_spread(recognizer):
@@ -295,7 +295,7 @@ def test_word_times_come_from_the_ctc_head_of_the_adapter_else_are_spread(recogn
     adapter = recognizer.adapters["p"]
     adapter.ctc = head
     try:
-        aligned = list(transcribe(recognizer, samples, adapter="p", word_times=True, options=Options(max_new_tokens=10)))[0]
+        aligned = list(transcribe(recognizer, samples, adapter="p", decoding=DecodingOptions(stop_loops=False, max_new_tokens=10), word_times=True))[0]
     finally:
         adapter.ctc = None
     assert [w.text for w in aligned.words] == aligned.text.split()
@@ -310,7 +310,7 @@ def test_a_prompt_is_read_before_the_audio(recognizer, monkeypatch):
     assert row.prompt == (65, *recognizer.encode_text(" Kwa heri"), *plain.prompt)
     assert len(make_row(recognizer, noise(0.5), lang="sw", text_prompt="x" * 500).prompt) < 40
     with torch.no_grad():
-        assert list(transcribe(recognizer, noise(0.9), lang="sw", prompt="Kwa heri"))[0].text
+        assert list(transcribe(recognizer, noise(0.9), lang="sw", decoding=DecodingOptions(prompt="Kwa heri")))[0].text
 
 
 def test_what_cannot_be_transcribed_is_said(recognizer, tmp_path):

@@ -10,7 +10,8 @@ import torch
 from transformers import WhisperFeatureExtractor
 
 from asrpeft.corpus import read
-from asrpeft.decoding import Options, decode_rows, make_row
+from asrpeft.decoding import decode_rows, make_row
+from asrpeft.options import DecodingOptions
 from asrpeft.recognizer import BaseInfo, Recognizer, load
 from asrpeft.recognizer.load import embedded
 from tests.decoding import multilingual
@@ -45,7 +46,7 @@ def test_greedy_on_whisper_tinys_shape_writes_what_transformers_writes():
     recognizer = Recognizer(multilingual.tiny_shape(), multilingual.tokenizer(), BaseInfo(id="tiny-shape"))
     rows = [make_row(recognizer, x, lang="swahili") for x in sounds(2)]
     assert [row.frames for row in rows] == [1500] * 2
-    found = decode_rows(recognizer, rows, options=Options(max_new_tokens=16))
+    found = decode_rows(recognizer, rows, options=DecodingOptions(stop_loops=False, max_new_tokens=16))
     extract = WhisperFeatureExtractor(feature_size=80)
     x = torch.from_numpy(np.stack([extract(s, sampling_rate=16_000).input_features[0] for s in sounds(2)])).double()
     ours = [list(h.tokens) for h in found]
@@ -65,6 +66,6 @@ def test_greedy_on_the_embedded_base_writes_what_transformers_writes():
     extract = WhisperFeatureExtractor(feature_size=recognizer.n_mels)
     x = torch.from_numpy(np.stack([extract(s, sampling_rate=16_000).input_features[0] for s in spoken]))
     rows = [make_row(recognizer, s, lang="en", context="full") for s in spoken]
-    found = decode_rows(recognizer, rows, options=Options(max_new_tokens=60))
+    found = decode_rows(recognizer, rows, options=DecodingOptions(stop_loops=False, max_new_tokens=60))
     assert [list(h.tokens) for h in found] == generated(recognizer, x, lang="en", max_new_tokens=60)
     assert all(h.finished and h.text.strip() for h in found)

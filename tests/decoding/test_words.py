@@ -11,10 +11,11 @@ import torch
 from scipy.ndimage import median_filter
 
 from asrpeft.adapters.ctc import BLANK, CTCHead
-from asrpeft.decoding import Options, make_row
+from asrpeft.decoding import make_row
 from asrpeft.decoding.attention import attend, attention_to_audio, warp, word_starts
 from asrpeft.decoding.batch import decode_aligned
 from asrpeft.decoding.words import Word, align, spread
+from asrpeft.options import DecodingOptions
 from tests.decoding.lively import features, lively_recognizer
 
 
@@ -137,7 +138,7 @@ def test_a_row_that_ran_to_its_limit_beside_virtual_tokens_has_word_times(monkey
     recognizer.generation.alignment_heads = [[0, 0], [1, 1]]
     recognizer.adapt("prompt", name="p", lang="sw", context="auto")
     row = make_row(recognizer, np.random.default_rng(0).normal(size=16_000).astype(np.float32) * 0.1, adapter="p")
-    ((found, words),) = decode_aligned(recognizer, [row], options=Options(suppress=(recognizer.end,)))
+    ((found, words),) = decode_aligned(recognizer, [row], options=DecodingOptions(stop_loops=False, suppress=(recognizer.end,)))
     assert not found.finished and [word.text for word in words] == found.text.split()
 
 

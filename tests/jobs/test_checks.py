@@ -17,13 +17,16 @@ from asrpeft.corpus.recordings import recordings
 from asrpeft.decoding import Hypothesis, transcribe_corpus
 from asrpeft.decoding.confidence import word_confidences
 from asrpeft.errors import BadCorpus, BadInput
-from asrpeft.jobs.checks import Checks, confidences, phrases
+from asrpeft.jobs.checks import confidences
 from asrpeft.jobs.evaluate import AS_RECORDED, disturbed, evaluate
+from asrpeft.options import Checks, Guard, ScoringOptions
+from asrpeft.options.checks import phrases
 from asrpeft.scoring import report, score
 from tests.bases import tiny_recognizer
 from tests.decoding.lively import lively_recognizer
 from tests.decoding.spoken import corpus, wav
 from tests.decoding.test_greedy import perturb
+from tests.training.tones import utterance
 
 SECONDS = [0.4, 0.8, 1.3]
 
@@ -76,13 +79,18 @@ def test_every_evaluation_says_what_its_confidences_are_worth_and_how_fast_it_wa
     assert {"rate", "with_run", "longest"} <= system["hallucination"].keys()
 
 
+def trained_on(*texts: str) -> Corpus:
+    """Other recordings, with these texts."""
+    return Corpus([utterance(900 + i, text=text) for i, text in enumerate(texts)], name="trained on")
+
+
 # -- words that matter -------------------------------------------------------------------------------------------------
 def test_rare_and_hot_words_are_scored_on_what_was_heard_anyway(recognizer):
     spoken = corpus(SECONDS)
     heard = transcribe_corpus(recognizer, spoken, lang="sw").texts
     spoken = Corpus([replace(u, text=f"{text} qqq") for u, text in zip(spoken, heard)], name="noise")
     known = max(heard).split()[0]
-    found = evaluate(recognizer, spoken, checks=Checks(train_texts=[known, known], rare=1, hotwords=[known, "qqq"]))
+    found = evaluate(recognizer, spoken, checks=Checks(trained_on(known, known), rare=1, hotwords=(known, "qqq")))
     record = found.to_json()["systems"][0]
     assert [one["label"] for one in record["rare_words"]] == ["unseen", "seen 1 to 1", "seen 2 or more"]
     assert record["rare_words"][2]["hits"] >= 1 and record["rare_words"][1]["occurrences"] == 0
@@ -115,11 +123,13 @@ def test_a_folder_is_no_list_of_hot_words(tmp_path):
 
 @pytest.mark.parametrize(
     ("changes", "said"),
-    [({"rare": 2}, "--train-data"), ({"rare": -1, "train_texts": ["a"]}, "-1"), ({"max_loss": -0.01}, "0 or more")],
+    [({"rare": 2}, "--train-data"), ({"rare": -1, "train": Corpus([])}, "-1")],
 )
 def test_checks_that_make_no_sense_are_refused(changes, said):
     with pytest.raises(BadInput, match=said):
         Checks(**changes)
+    with pytest.raises(BadInput, match="0 or more"):
+        Guard(max_loss=-0.01)
 
 
 # -- no speech ---------------------------------------------------------------------------------------------------------
@@ -176,7 +186,7 @@ def test_noise_has_the_level_that_its_name_says():
 
 def test_every_system_is_scored_under_every_condition(recognizer):
     spoken, events = corpus([0.4, 0.8]), []
-    found = evaluate(recognizer, spoken, adapters=["p"], checks=Checks(conditions=["telephone", "speed"]), progress=lambda *one: events.append(one))
+    found = evaluate(recognizer, spoken, adapters=["p"], checks=Checks(conditions=("telephone", "speed")), progress=lambda *one: events.append(one))
     printed = json.loads(json.dumps(found.to_json()))["conditions"]
     assert [one["name"] for one in printed] == [AS_RECORDED, "telephone", "speed 0.9", "speed 1.1"]
     assert all([s["name"] for s in one["systems"]] == ["base", "p"] for one in printed)
@@ -187,7 +197,7 @@ def test_every_system_is_scored_under_every_condition(recognizer):
 
 
 def test_slowed_down_beyond_what_fits_is_left_out_and_said(recognizer):
-    found = evaluate(recognizer, corpus([0.4, 28.0]), checks=Checks(conditions=["speed"]))
+    found = evaluate(recognizer, corpus([0.4, 28.0]), checks=Checks(conditions=("speed",)))
     assert [one.scores[0].utterances for one in found.conditions] == [2, 1, 2]
     assert any("speed 0.9, 1 utterances" in note for note in found.notes)
 
@@ -195,7 +205,7 @@ def test_slowed_down_beyond_what_fits_is_left_out_and_said(recognizer):
 # -- forgetting --------------------------------------------------------------------------------------------------------
 def test_what_an_adapter_loses_on_guard_data_is_told_in_their_own_language(recognizer):
     guard = corpus([0.6, 0.9, 1.2], langs=("de",))
-    found = evaluate(recognizer, corpus(SECONDS), adapters=["p"], checks=Checks(guard=guard, max_loss=0.5))
+    found = evaluate(recognizer, corpus(SECONDS), adapters=["p"], checks=Checks(guard=Guard(guard, max_loss=0.5)))
     texts = {name: transcribe_corpus(recognizer, guard, adapter=name, lang="de").texts for name in (None, "p")}
     wer = {name: score([u.text for u in guard], heard, resamples=0).wer for name, heard in texts.items()}
     record = found.to_json()["systems"]
@@ -211,7 +221,7 @@ def test_an_adapter_called_base_is_not_taken_for_it(recognizer):
         if name == "base":
             recognizer.adapt("lora", name="base", lang="sw", context="auto")
             recognizer.adapters["base"].load_state_dict(recognizer.adapters["p"].state_dict())
-        found = evaluate(recognizer, corpus(SECONDS), adapters=[name], checks=Checks(guard=guard))
+        found = evaluate(recognizer, corpus(SECONDS), adapters=[name], checks=Checks(guard=Guard(guard)))
         losses.append({k: v for k, v in found.to_json()["systems"][1]["guard"].items() if k in ("loss", "before", "after")})
         losses[-1]["after"].pop("name", None)
     recognizer.adapters.detach("base")
@@ -221,22 +231,22 @@ def test_an_adapter_called_base_is_not_taken_for_it(recognizer):
 def test_an_adapter_that_changes_nothing_loses_nothing():
     fresh = lively_recognizer(1, source=1500)
     fresh.adapt("lora", name="fresh", lang="sw", context="auto")
-    found = evaluate(fresh, corpus([0.5]), adapters=["fresh"], base=False, checks=Checks(guard=corpus([0.6]), guard_lang="en", max_loss=0))
+    found = evaluate(fresh, corpus([0.5]), adapters=["fresh"], checks=Checks(guard=Guard(corpus([0.6]), "en", 0.0)), scoring=ScoringOptions(base=False))
     assert found.systems[0].findings.guard.test.passed and found.systems[0].findings.guard.test.loss == 0
 
 
 def test_guard_data_whose_language_nobody_says_are_refused(recognizer):
     with pytest.raises(BadInput, match="--guard-lang"):
-        evaluate(recognizer, corpus([0.5]), adapters=["p"], checks=Checks(guard=corpus([0.5], langs=(None,))))
+        evaluate(recognizer, corpus([0.5]), adapters=["p"], checks=Checks(guard=Guard(corpus([0.5], langs=(None,)))))
     with pytest.raises(BadInput, match="'bam'"):
-        evaluate(recognizer, corpus([0.5]), adapters=["p"], checks=Checks(guard=corpus([0.5], langs=("bam",))))
+        evaluate(recognizer, corpus([0.5]), adapters=["p"], checks=Checks(guard=Guard(corpus([0.5], langs=("bam",)))))
 
 
 # -- the report --------------------------------------------------------------------------------------------------------
 def test_everything_found_stands_in_every_layout_of_the_report(recognizer):
 
     spoken = corpus([0.4, 0.8])
-    checks = Checks(train_texts=["habari"], hotwords=["habari"], nonspeech=spoken, conditions=["telephone"], guard=spoken)
+    checks = Checks(trained_on("habari"), hotwords=("habari",), nonspeech=spoken, conditions=("telephone",), guard=Guard(spoken))
     made = evaluate(recognizer, spoken, adapters=["p"], checks=checks).report()
     for text in (report.markdown(made), report.html(made)):
         for said in ("real-time factor", "ECE", "Hot words", "Recall by how often", "words an hour", "telephone", "base WER %", "kept"):

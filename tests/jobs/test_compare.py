@@ -12,16 +12,18 @@ from asrpeft.corpus import Corpus
 from asrpeft.errors import BadInput, Failure
 from asrpeft.jobs import trials as job
 from asrpeft.jobs.compare import compare
+from asrpeft.options import AdapterOptions, Data, MethodsOptions, OutputOptions, TrainingGuard
+from asrpeft.training import Interim
 from tests.bases import tiny_recognizer
 from tests.training.tones import options, tones
 
 
 def test_what_cannot_run_is_told_before_anything_trains(tmp_path):
-    given = {"methods": ["lora", "ia3"], "options": options(steps=1), "lang": "en", "out": tmp_path}
+    given = {"methods": ["lora", "ia3"], "training": options(steps=1), "lang": "en", "out": tmp_path}
     (tmp_path / "ia3").mkdir()
-    for changes, why in (({}, "ia3.*exists already"), ({"settings": {"ia3": {"nope": 1}}}, "nope")):
+    for changes, why in (({}, "ia3.*exists already"), ({"methods": ["lora", AdapterOptions("ia3", settings={"nope": 1})]}, "nope")):
         with pytest.raises(BadInput, match=why):
-            compare(tiny_recognizer(), tones(6), tones(2), **given, **changes)
+            compare(tiny_recognizer(), Data(tones(6), eval=tones(2)), **given | changes)
     assert not (tmp_path / "lora").exists()
 
 
@@ -29,19 +31,19 @@ def test_a_method_that_fails_is_reported_and_the_others_are_scored(monkeypatch):
     real = job.finetune
 
     def finetune(recognizer, data, **result):
-        if result["method"] == "ia3":
+        if result["method"].method == "ia3":
             recognizer.adapt("ia3", name="ia3", lang="en")
             raise torch.OutOfMemoryError("no memory is left")
         return real(recognizer, data, **result)
 
     monkeypatch.setattr(job, "finetune", finetune)
     recognizer = tiny_recognizer()
-    found = compare(recognizer, tones(8), tones(2), methods=["lora", "ia3", "bitfit"], options=options(steps=1), lang="en")
+    found = compare(recognizer, Data(tones(8), eval=tones(2)), methods=["lora", "ia3", "bitfit"], lang="en", training=options(steps=1))
     assert [entry.trained.method for entry in found.entries] == ["lora", "bitfit"] and found.failed == {"ia3": "no memory is left"}
     assert len(recognizer.adapters) == 0
 
 
-GIVEN = {"options": options(steps=1), "lang": "en"}
+GIVEN = {"training": options(steps=1), "lang": "en"}
 CLOCK = ("audio_seconds_per_second", "real_time_factor")
 
 
@@ -50,8 +52,8 @@ def failing(monkeypatch, error, only=("ia3",)):
     real, asked = job.finetune, []
 
     def finetune(recognizer, data, **events):
-        asked.append(events["method"])
-        if events["method"] in only:
+        asked.append(events["method"].method)
+        if events["method"].method in only:
             raise error
         return real(recognizer, data, **events)
 
@@ -62,7 +64,7 @@ def failing(monkeypatch, error, only=("ia3",)):
 @pytest.mark.parametrize("error", [OSError("no space"), ValueError("odd"), KeyError("x"), BadInput("not so"), torch.OutOfMemoryError("full")])
 def test_whatever_happens_to_one_method_costs_only_that_method(monkeypatch, error):
     failing(monkeypatch, error)
-    found = compare(tiny_recognizer(), tones(8), tones(2), methods=["ia3", "lora"], **GIVEN)
+    found = compare(tiny_recognizer(), Data(tones(8), eval=tones(2)), methods=["ia3", "lora"], **GIVEN)
     assert [entry.trained.method for entry in found.entries] == ["lora"] and found.failed["ia3"] == str(error)
     assert [row["method"] for row in found.rows()] == ["base", "lora", "ia3"] and found.rows()[-1]["failed"] == str(error)
 
@@ -70,17 +72,19 @@ def test_whatever_happens_to_one_method_costs_only_that_method(monkeypatch, erro
 def test_a_comparison_in_which_all_fail_is_a_failure(monkeypatch):
     failing(monkeypatch, OSError("no space"), only=("ia3", "lora"))
     with pytest.raises(Failure, match="ia3: no space; lora: no space"):
-        compare(tiny_recognizer(), tones(8), tones(2), methods=["ia3", "lora"], **GIVEN)
+        compare(tiny_recognizer(), Data(tones(8), eval=tones(2)), methods=["ia3", "lora"], **GIVEN)
 
 
 def test_the_table_is_kept_after_the_base_and_after_every_method(tmp_path, monkeypatch):
     seen = []
 
-    def done(found):
+    def on(event):
+        if not isinstance(event, Interim):
+            return
         seen.append([row["method"] for row in csv.DictReader((tmp_path / "compare.csv").open(encoding="utf-8"))])
 
     failing(monkeypatch, OSError("no space"))
-    compare(tiny_recognizer(), tones(8), tones(2), methods=["lora", "ia3", "bitfit"], done=done, out=tmp_path, **GIVEN)
+    compare(tiny_recognizer(), Data(tones(8), eval=tones(2)), methods=["lora", "ia3", "bitfit"], out=tmp_path, progress=on, **GIVEN)
     assert seen == [["base"], ["base", "lora"], ["base", "lora", "ia3"], ["base", "lora", "bitfit", "ia3"]]
     report = json.loads((tmp_path / "compare.json").read_text(encoding="utf-8"))
     assert [one["method"] for one in report["methods"]] == ["lora", "bitfit"] and report["failed"] == {"ia3": "no space"}
@@ -91,15 +95,17 @@ def test_the_table_is_kept_after_the_base_and_after_every_method(tmp_path, monke
 
 def test_resuming_trains_and_decodes_only_what_is_not_done_and_ends_with_the_same_table(tmp_path, monkeypatch):
     methods = ["lora", "ia3"]
-    whole = compare(tiny_recognizer(), tones(8), tones(3), methods=methods, out=tmp_path / "whole", **GIVEN).to_json()
+    whole = compare(tiny_recognizer(), Data(tones(8), eval=tones(3)), methods=methods, out=tmp_path / "whole", **GIVEN).to_json()
     with monkeypatch.context() as patched:
         failing(patched, OSError("no space"))
-        compare(tiny_recognizer(), tones(8), tones(3), methods=methods, out=tmp_path / "a", **GIVEN)
+        compare(tiny_recognizer(), Data(tones(8), eval=tones(3)), methods=methods, out=tmp_path / "a", **GIVEN)
     with pytest.raises(BadInput, match="lora.*exists already.*--resume"):
-        compare(tiny_recognizer(), tones(8), tones(3), methods=methods, out=tmp_path / "a", **GIVEN)
+        compare(tiny_recognizer(), Data(tones(8), eval=tones(3)), methods=methods, out=tmp_path / "a", **GIVEN)
     decoded, steps, real = [], [], job.evaluate
     monkeypatch.setattr(job, "evaluate", lambda recognizer, corpus, **how: decoded.append(how["adapters"]) or real(recognizer, corpus, **how))
-    again = compare(tiny_recognizer(), tones(8), tones(3), methods=methods, out=tmp_path / "a", resume=True, progress=steps.append, **GIVEN).to_json()
+    again = compare(
+        tiny_recognizer(), Data(tones(8), eval=tones(3)), methods=methods, out=OutputOptions(tmp_path / "a", resume=True), progress=steps.append, **GIVEN
+    ).to_json()
     assert decoded == [["ia3"], ["ia3"]] and not again["failed"]  # routed and merged; neither the base nor lora
     assert any("was finished before" in getattr(event, "text", "") for event in steps)
     for one, other in zip(whole["methods"], again["methods"], strict=True):
@@ -112,32 +118,33 @@ def test_resuming_trains_and_decodes_only_what_is_not_done_and_ends_with_the_sam
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"options": options(steps=2)}, "steps was 1 and is 2"),
-        ({"settings": {"lora": {"rank": 2}}}, "settings was"),
+        ({"training": options(steps=2)}, "steps was 1 and is 2"),
+        ({"methods": [AdapterOptions("lora", settings={"rank": 2})]}, "settings was"),
         ({"lang": "de"}, "lang was 'en' and is 'de'"),
-        ({"dev": tones(3)}, "dev was"),
+        ({"data": Data(tones(8), dev=tones(3), eval=tones(2))}, "dev was"),
     ],
 )
 def test_a_comparison_of_other_settings_is_not_resumed(tmp_path, changes, message):
-    compare(tiny_recognizer(), tones(8), tones(2), methods=["lora"], out=tmp_path, **GIVEN)
+    compare(tiny_recognizer(), Data(tones(8), eval=tones(2)), methods=["lora"], out=tmp_path, **GIVEN)
     with pytest.raises(BadInput, match=message):
-        compare(tiny_recognizer(), tones(8), tones(2), methods=["lora"], out=tmp_path, resume=True, **(GIVEN | changes))
+        given = {"data": Data(tones(8), eval=tones(2)), "methods": ["lora"], "out": OutputOptions(tmp_path, resume=True), **GIVEN}
+        compare(tiny_recognizer(), **given | changes)
     with pytest.raises(BadInput, match="--out"):
-        compare(tiny_recognizer(), tones(8), tones(2), methods=["lora"], resume=True, **GIVEN)
+        compare(tiny_recognizer(), Data(tones(8), eval=tones(2)), methods=["lora"], out=OutputOptions(resume=True), **GIVEN)
 
 
 def test_damaged_transcripts_are_named_and_overwriting_begins_anew(tmp_path):
-    compare(tiny_recognizer(), tones(8), tones(2), methods=["lora"], out=tmp_path, **GIVEN)
+    compare(tiny_recognizer(), Data(tones(8), eval=tones(2)), methods=["lora"], out=tmp_path, **GIVEN)
     (tmp_path / "transcripts" / "lora.json").write_text('{"name": "lora"}')
     with pytest.raises(BadInput, match="lora.json.*Remove it"):
-        compare(tiny_recognizer(), tones(8), tones(2), methods=["lora"], out=tmp_path, resume=True, **GIVEN)
-    assert compare(tiny_recognizer(), tones(8), tones(2), methods=["lora"], out=tmp_path, overwrite=True, **GIVEN).entries
+        compare(tiny_recognizer(), Data(tones(8), eval=tones(2)), methods=["lora"], out=OutputOptions(tmp_path, resume=True), **GIVEN)
+    assert compare(tiny_recognizer(), Data(tones(8), eval=tones(2)), methods=["lora"], out=OutputOptions(tmp_path, overwrite=True), **GIVEN).entries
 
 
 def test_ctrl_c_says_how_many_methods_are_kept(tmp_path, monkeypatch):
     failing(monkeypatch, interruption.Interrupted(2))
     with pytest.raises(interruption.Interrupted) as ended:
-        compare(tiny_recognizer(), tones(8), tones(2), methods=["lora", "ia3"], out=tmp_path, **GIVEN)
+        compare(tiny_recognizer(), Data(tones(8), eval=tones(2)), methods=["lora", "ia3"], out=tmp_path, **GIVEN)
     assert ended.value.resumes and "1 of 2 methods are done" in " ".join(ended.value.__notes__)
 
 
@@ -146,11 +153,11 @@ def test_every_method_is_trained_by_every_seed_on_the_same_development_data(tmp_
     real, asked = job.finetune, []
 
     def finetune(recognizer, data, **how):
-        asked.append((how["name"], how["options"].seed, [u.id for u in how["dev"]]))
+        asked.append((how["method"].name, how["training"].seed, [u.id for u in data.dev]))
         return real(recognizer, data, **how)
 
     monkeypatch.setattr(job, "finetune", finetune)
-    found = compare(tiny_recognizer(), tones(8), tones(2), methods=["lora", "ia3"], seeds=2, out=tmp_path, **GIVEN)
+    found = compare(tiny_recognizer(), Data(tones(8), eval=tones(2)), methods=MethodsOptions(("lora", "ia3"), seeds=2), out=tmp_path, **GIVEN)
     assert [(name, seed) for name, seed, _ in asked] == [("lora", 0), ("lora-seed1", 1), ("ia3", 0), ("ia3-seed1", 1)]
     assert all(dev == asked[0][2] for *_, dev in asked)
     assert [[trial.seed for trial in entry.trials] for entry in found.entries] == [[0, 1]] * 2
@@ -163,9 +170,9 @@ def test_every_method_is_trained_by_every_seed_on_the_same_development_data(tmp_
 
 
 def test_a_comparison_goes_on_with_further_seeds(tmp_path, monkeypatch):
-    compare(tiny_recognizer(), tones(8), tones(2), methods=["lora"], out=tmp_path, **GIVEN)
+    compare(tiny_recognizer(), Data(tones(8), eval=tones(2)), methods=["lora"], out=tmp_path, **GIVEN)
     asked = failing(monkeypatch, OSError("no space"), only=())
-    found = compare(tiny_recognizer(), tones(8), tones(2), methods=["lora"], seeds=2, out=tmp_path, resume=True, **GIVEN)
+    found = compare(tiny_recognizer(), Data(tones(8), eval=tones(2)), methods=MethodsOptions(["lora"], 2), out=OutputOptions(tmp_path, resume=True), **GIVEN)
     assert len(asked) == 2 and found.entries[0].trials[0].seed == 0 and len(found.entries[0].trials) == 2
 
 
@@ -178,8 +185,8 @@ def test_what_is_forgotten_is_measured_on_the_guard_data_of_base_and_method_once
         return real(recognizer, corpus, **how)
 
     monkeypatch.setattr(job, "evaluate", evaluate)
-    given = {"methods": ["lora", "prompt"], "out": tmp_path, "guard": guard, **GIVEN}
-    found = compare(tiny_recognizer(), tones(8), tones(2), **given)
+    given = {"data": Data(tones(8), eval=tones(2), guard=TrainingGuard(guard)), "methods": ["lora", "prompt"], **GIVEN}
+    found = compare(tiny_recognizer(), out=tmp_path, **given)
     assert [name for name, _ in decoded].count("guard") == 3 and ("guard", ()) in decoded
     for entry in found.entries:
         kept = entry.trials[0].guarded
@@ -187,22 +194,30 @@ def test_what_is_forgotten_is_measured_on_the_guard_data_of_base_and_method_once
     assert "Forgetting" in str(found) and found.pictures() == ["parameters", "time", "forgetting"]
     assert found.rows()[1]["forgotten"] == found.entries[0].forgotten and found.to_json()["methods"][0]["guard"]["loss"] == found.entries[0].forgotten
     decoded.clear()
-    again = compare(tiny_recognizer(), tones(8), tones(2), resume=True, **given)
+    again = compare(tiny_recognizer(), out=OutputOptions(tmp_path, resume=True), **given)
     assert not decoded and [entry.forgotten for entry in again.entries] == [entry.forgotten for entry in found.entries]
 
 
 def test_guard_data_may_be_asked_for_in_a_later_sitting(tmp_path):
-    compare(tiny_recognizer(), tones(8), tones(2), methods=["lora"], out=tmp_path, **GIVEN)
+    compare(tiny_recognizer(), Data(tones(8), eval=tones(2)), methods=["lora"], out=tmp_path, **GIVEN)
     guard = Corpus([replace(u, id=f"g{u.id}") for u in tones(3)], name="guard")
     with pytest.raises(BadInput, match="--guard-lang"):
-        compare(tiny_recognizer(), tones(8), tones(2), methods=["lora"], out=tmp_path, resume=True, guard=guard, **GIVEN)
-    found = compare(tiny_recognizer(), tones(8), tones(2), methods=["lora"], out=tmp_path, resume=True, guard=guard, guard_lang="de", **GIVEN)
+        compare(
+            tiny_recognizer(), Data(tones(8), eval=tones(2), guard=TrainingGuard(guard)), methods=["lora"], out=OutputOptions(tmp_path, resume=True), **GIVEN
+        )
+    found = compare(
+        tiny_recognizer(),
+        Data(tones(8), eval=tones(2), guard=TrainingGuard(guard, lang="de")),
+        methods=["lora"],
+        out=OutputOptions(tmp_path, resume=True),
+        **GIVEN,
+    )
     assert found.entries[0].forgotten is not None
 
 
 # -- the result ------------------------------------------------------------------------------------------------------------
 def test_the_table_tells_costs_intervals_and_who_is_best(tmp_path):
-    found = compare(tiny_recognizer(), tones(8), tones(3), methods=["lora", "ia3", "prompt"], out=tmp_path, **GIVEN)
+    found = compare(tiny_recognizer(), Data(tones(8), eval=tones(3)), methods=["lora", "ia3", "prompt"], out=tmp_path, **GIVEN)
     row = {one["method"]: one for one in found.rows()}["lora"]
     assert row["adapter_bytes"] == 4 * row["trained_parameters"] and row["seconds_per_step"] > 0 and row["peak_memory_bytes"] > 1e6
     assert found.ranking.best in ("lora", "ia3", "prompt") and len(found.ranking.to_best) == 2
@@ -215,7 +230,7 @@ def test_the_table_tells_costs_intervals_and_who_is_best(tmp_path):
 
 
 def test_the_frontier_holds_those_that_no_other_beats_in_both(monkeypatch):
-    found = compare(tiny_recognizer(), tones(8), tones(3), methods=["lora", "ia3", "prompt"], **GIVEN)
+    found = compare(tiny_recognizer(), Data(tones(8), eval=tones(3)), methods=["lora", "ia3", "prompt"], **GIVEN)
     costs = {entry.method: (entry.trained.trained_parameters, entry.rate.wer) for entry in found.entries}
     front = {entry.method for entry in found.frontier("parameters")}
     for name, (parameters, wer) in costs.items():
@@ -226,4 +241,25 @@ def test_the_frontier_holds_those_that_no_other_beats_in_both(monkeypatch):
 @pytest.mark.parametrize("seeds", [0, -1])
 def test_fewer_seeds_than_one_are_refused(seeds):
     with pytest.raises(BadInput, match="--seeds"):
-        compare(tiny_recognizer(), tones(8), tones(2), methods=["lora"], seeds=seeds, **GIVEN)
+        compare(tiny_recognizer(), Data(tones(8), eval=tones(2)), methods=MethodsOptions(["lora"], seeds), **GIVEN)
+
+
+# -- what is asked for -----------------------------------------------------------------------------------------------------
+def test_a_method_is_asked_for_in_one_way():
+    with pytest.raises(BadInput, match="lora is asked for in two ways"):
+        compare(tiny_recognizer(), Data(tones(6), eval=tones(2)), methods=["lora", AdapterOptions("lora", "conv")])
+
+
+def test_a_comparison_without_evaluation_data_is_refused():
+    with pytest.raises(BadInput, match="--eval-data"):
+        compare(tiny_recognizer(), Data(tones(6)), methods=["lora"])
+
+
+def test_a_method_all_of_whose_weights_forget_too_much_is_left_out(monkeypatch):
+    from asrpeft.jobs import finetune as single
+    from asrpeft.training.choice import Rates
+
+    guard = TrainingGuard(Corpus([replace(u, lang="de") for u in tones(6, speakers=3)], name="guard"), max_loss=0.05)
+    monkeypatch.setattr(single, "dev_rates", lambda recognizer, name, dev, *, speech, **how: Rates(1.0 if name and "lora" in name else 0.1, 0.1))
+    found = compare(tiny_recognizer(), Data(tones(8), eval=tones(2), guard=guard), methods=["lora", "ia3"], **GIVEN)
+    assert "No weights passed the guard" in found.failed["lora"] and [entry.trained.method for entry in found.entries] == ["ia3"]

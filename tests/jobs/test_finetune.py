@@ -10,6 +10,7 @@ from asrpeft.corpus import Corpus, Utterance, read
 from asrpeft.errors import BadCorpus, BadInput, Failure, UnexpectedTraining
 from asrpeft.jobs.finetune import finetune
 from asrpeft.jobs.provenance import without_paths
+from asrpeft.options import AdapterOptions, Data, OutputOptions, SpeechOptions
 from asrpeft.training import Message, Skipped, Step
 from tests.bases import tiny_recognizer
 from tests.training.tones import options, tone, tones, utterance
@@ -32,12 +33,11 @@ def test_the_whole_job(tmp_path):
     before = {n: t.clone() for n, t in recognizer.base.state_dict().items()}
     done = finetune(
         recognizer,
-        tones(12),
-        options=options(loss="ce+ctc"),
+        Data(tones(12), eval=tones(3)),
         lang="swahili",
-        settings={"rank": "2"},
+        method=AdapterOptions(settings={"rank": "2"}),
         out=tmp_path / "sw",
-        eval_data=tones(3),
+        training=options(loss="ce+ctc"),
     )
     report = json.loads(json.dumps(done.to_json(), allow_nan=False))
     assert KEYS | {"eval"} <= report.keys() and report["steps"] == 4 and report["adapter"] == str(tmp_path / "sw")
@@ -63,7 +63,7 @@ def test_the_whole_job(tmp_path):
 
 def test_a_saved_adapter_is_the_trained_one(tmp_path):
     recognizer = tiny_recognizer()
-    finetune(recognizer, tones(8), options=options(), lang="xx", out=tmp_path / "a")
+    finetune(recognizer, tones(8), lang="xx", out=tmp_path / "a", training=options())
     trained = recognizer.adapters.detach("a")
     again = tiny_recognizer().adapters.load(tmp_path / "a")
     assert again.manifest.language == "xx" and again.manifest.language_slot is not None
@@ -73,19 +73,19 @@ def test_a_saved_adapter_is_the_trained_one(tmp_path):
 
 def test_a_tenth_is_held_out_and_never_trained_on():
     message, recognizer = [], tiny_recognizer()
-    done = finetune(recognizer, tones(20), options=options(epochs=1), lang="en", progress=message.append)
+    done = finetune(recognizer, tones(20), lang="en", training=options(epochs=1), progress=message.append)
     assert done.training.rows == 18 and done.training.best is not None
     assert any(isinstance(e, Message) and "2 of 20 utterances" in e.text for e in message)
 
 
 def test_given_development_data_leave_the_training_data_whole():
-    done = finetune(tiny_recognizer(), tones(20), dev=tones(3), options=options(epochs=1), lang="en")
+    done = finetune(tiny_recognizer(), Data(tones(20), dev=tones(3)), lang="en", training=options(epochs=1))
     assert done.training.rows == 20
 
 
 def test_too_little_to_hold_out_trains_on_all_and_says_so():
     message = []
-    done = finetune(tiny_recognizer(), Corpus([utterance(0)]), options=options(epochs=1), lang="en", progress=message.append)
+    done = finetune(tiny_recognizer(), Corpus([utterance(0)]), lang="en", training=options(epochs=1), progress=message.append)
     assert done.training.rows == 1 and done.training.best is None
     assert any(isinstance(e, Message) and "without development data" in e.text for e in message)
 
@@ -94,16 +94,22 @@ def test_the_language_is_the_corpus_own_unless_told():
     corpus = Corpus([utterance(i) for i in range(4)])
     german = Corpus([replace(u, lang="German") for u in corpus])
     recognizer = tiny_recognizer()
-    finetune(recognizer, german, dev=german, options=options(steps=1), name="a")
+    finetune(recognizer, Data(german, dev=german), method=AdapterOptions(name="a"), training=options(steps=1))
     assert recognizer.adapters["a"].manifest.language == "de"
     with pytest.raises(BadInput, match="--lang"):
-        finetune(recognizer, corpus, dev=corpus, options=options(steps=1), name="b")
+        finetune(recognizer, Data(corpus, dev=corpus), method=AdapterOptions(name="b"), training=options(steps=1))
     assert "b" not in recognizer.adapters
 
 
 def test_a_proxy_language_gives_its_slot_and_its_vector():
     recognizer = tiny_recognizer()
-    finetune(recognizer, tones(6), dev=tones(2), options=options(steps=1, lr=1e-12), lang="quenya", proxy_lang="de", name="q")
+    finetune(
+        recognizer,
+        Data(tones(6), dev=tones(2)),
+        lang=SpeechOptions("quenya", proxy_lang="de"),
+        method=AdapterOptions(name="q"),
+        training=options(steps=1, lr=1e-12),
+    )
     adapter = recognizer.adapters["q"]
     assert adapter.manifest.language_slot == "<|de|>"
     torch.testing.assert_close(adapter.language.v, recognizer.base.model.decoder.embed_tokens.weight[recognizer.language_token("de")])
@@ -114,7 +120,7 @@ def test_equal_seeds_give_equal_adapters_and_others_others():
     for seed in (1, 1, 2):
         recognizer = tiny_recognizer()
         torch.rand(len(found))
-        finetune(recognizer, tones(8), options=options(seed=seed), lang="en", name="x")
+        finetune(recognizer, tones(8), lang="en", method=AdapterOptions(name="x"), training=options(seed=seed))
         found.append(recognizer.adapters["x"].tensors()[1])
     assert all(torch.equal(found[0][n], found[1][n]) for n in found[0])
     assert not all(torch.equal(found[0][n], found[2][n]) for n in found[0])
@@ -125,41 +131,48 @@ def test_evaluation_data_are_read_after_training_only(monkeypatch):
     real = Utterance.samples
     monkeypatch.setattr(Utterance, "samples", lambda self: (order.append(self.speaker), real(self))[1])
     evaluated = Corpus([utterance(0, speaker="eval"), utterance(1, speaker="eval")])
-    finetune(tiny_recognizer(), tones(6), dev=tones(2), options=options(), lang="en", eval_data=evaluated,
-             progress=lambda e: order.append("step") if isinstance(e, Step) else None)  # fmt: skip
+    finetune(
+        tiny_recognizer(),
+        Data(tones(6), dev=tones(2), eval=evaluated),
+        lang="en",
+        training=options(),
+        progress=lambda e: order.append("step") if isinstance(e, Step) else None,
+    )
     assert "eval" in order and order.index("eval") > max(i for i, what in enumerate(order) if what == "step")
 
 
 def test_an_adapter_that_is_there_is_neither_overwritten_nor_trained_over(tmp_path):
     recognizer = tiny_recognizer()
-    finetune(recognizer, tones(4), dev=tones(2), options=options(steps=1), lang="en", out=tmp_path / "a")
+    finetune(recognizer, Data(tones(4), dev=tones(2)), lang="en", out=tmp_path / "a", training=options(steps=1))
     recognizer.adapters.detach("a")
     with pytest.raises(BadInput, match="--overwrite"):
-        finetune(recognizer, tones(4), dev=tones(2), options=options(steps=1), lang="en", out=tmp_path / "a")
-    finetune(recognizer, tones(4), dev=tones(2), options=options(steps=2), lang="en", out=tmp_path / "a", overwrite=True)
+        finetune(recognizer, Data(tones(4), dev=tones(2)), lang="en", out=tmp_path / "a", training=options(steps=1))
+    finetune(recognizer, Data(tones(4), dev=tones(2)), lang="en", out=OutputOptions(tmp_path / "a", overwrite=True), training=options(steps=2))
     assert json.loads((tmp_path / "a" / "adapter.json").read_text())["training"]["finished"]["steps"] == 2
 
 
 def test_a_finished_run_is_loaded_on_resumption_and_another_is_not(tmp_path):
     recognizer, steps = tiny_recognizer(), []
-    first = finetune(recognizer, tones(6), options=options(), lang="en", out=tmp_path / "a")
+    first = finetune(recognizer, tones(6), lang="en", out=tmp_path / "a", training=options())
     trained = recognizer.adapters.detach("a").tensors()[1]
     again = finetune(
         recognizer,
         tones(6),
-        options=options(),
         lang="en",
-        out=tmp_path / "a",
-        resume=True,
+        out=OutputOptions(tmp_path / "a", resume=True),
+        training=options(),
         progress=lambda e: steps.append(e) if isinstance(e, Step) else None,
     )
     assert not steps and again.training == first.training
     assert all(torch.equal(t, recognizer.adapters["a"].tensors()[1][n]) for n, t in trained.items())
     recognizer.adapters.detach("a")
-    for changed in ({"options": options(steps=5)}, {"settings": {"rank": 3}}, {"where": "ff"}, {"lang": "de"}, {"task": "translate"}):
+    for changed in (
+        {"training": options(steps=5)}, {"method": AdapterOptions(settings={"rank": 3})}, {"method": AdapterOptions(where="ff")}, {"lang": "de"},
+        {"lang": SpeechOptions("en", task="translate")},
+    ):  # fmt: skip
         with pytest.raises(BadInput, match="another run"):
-            finetune(recognizer, tones(6), **({"options": options(), "lang": "en", "out": tmp_path / "a", "resume": True} | changed))
-    finetune(recognizer, tones(6), options=options(cache_mb=1), lang="en", out=tmp_path / "a", resume=True)  # changes no result
+            finetune(recognizer, tones(6), **({"training": options(), "lang": "en", "out": OutputOptions(tmp_path / "a", resume=True)} | changed))
+    finetune(recognizer, tones(6), lang="en", out=OutputOptions(tmp_path / "a", resume=True), training=options(cache_mb=1))  # changes no result
 
 
 def test_an_interrupted_job_goes_on_to_the_same_adapter(tmp_path):
@@ -171,17 +184,17 @@ def test_an_interrupted_job_goes_on_to_the_same_adapter(tmp_path):
             raise Stop
 
     whole = tiny_recognizer()
-    finetune(whole, tones(8), options=options(steps=6), lang="xx", out=tmp_path / "whole")
+    finetune(whole, tones(8), lang="xx", out=tmp_path / "whole", training=options(steps=6))
     part = tiny_recognizer()
     with pytest.raises(Stop):
-        finetune(part, tones(8), options=options(steps=6, checkpoint_s=0.0), lang="xx", out=tmp_path / "a", progress=stop)
+        finetune(part, tones(8), lang="xx", out=tmp_path / "a", training=options(steps=6, checkpoint_s=0.0), progress=stop)
     assert "a" not in part.adapters and (tmp_path / "a.checkpoint").is_file() and not (tmp_path / "a").exists()
     left = (tmp_path / "a.checkpoint").read_bytes()
     with pytest.raises(BadInput, match="interrupted run.*--resume"):
-        finetune(part, tones(8), options=options(steps=6, checkpoint_s=0.0), lang="xx", out=tmp_path / "a")
+        finetune(part, tones(8), lang="xx", out=tmp_path / "a", training=options(steps=6, checkpoint_s=0.0))
     assert (tmp_path / "a.checkpoint").read_bytes() == left
     torch.rand(3)
-    finetune(part, tones(8), options=options(steps=6, checkpoint_s=0.0), lang="xx", out=tmp_path / "a", resume=True)
+    finetune(part, tones(8), lang="xx", out=OutputOptions(tmp_path / "a", resume=True), training=options(steps=6, checkpoint_s=0.0))
     expected = whole.adapters["whole"].tensors()[1]
     assert all(torch.equal(t, expected[n]) for n, t in part.adapters["a"].tensors()[1].items())
     assert not (tmp_path / "a.checkpoint").exists()
@@ -191,16 +204,20 @@ def test_training_goes_on_from_a_given_adapter(tmp_path):
     recognizer = tiny_recognizer()
     finetune(
         recognizer,
-        tones(6),
-        dev=tones(2),
-        options=options(loss="ctc"),
-        where="encoder.layers.{0..1}",
+        Data(tones(6), dev=tones(2)),
         lang="en",
+        method=AdapterOptions(where="encoder.layers.{0..1}"),
         out=tmp_path / "a",
+        training=options(loss="ctc"),
     )
     start = recognizer.adapters["a"].tensors()[1]
-    finetune(recognizer, Corpus([utterance(i, text="xyz abc") for i in range(5)]), dev=tones(2), options=options(steps=1, lr=1e-12, head_lr=1e-12, loss="ctc"),
-             lang="en", init_adapter=tmp_path / "a", name="b")  # fmt: skip
+    finetune(
+        recognizer,
+        Data(Corpus([utterance(i, text="xyz abc") for i in range(5)]), dev=tones(2)),
+        lang="en",
+        method=AdapterOptions(init_adapter=tmp_path / "a", name="b"),
+        training=options(steps=1, lr=1e-12, head_lr=1e-12, loss="ctc"),
+    )
     now = recognizer.adapters["b"].tensors()[1]
     for name in start:
         if not name.startswith("ctc."):
@@ -212,16 +229,16 @@ def test_training_goes_on_from_a_given_adapter(tmp_path):
 
 def test_an_adapter_that_goes_on_in_another_language_is_of_that_language(tmp_path):
     recognizer = tiny_recognizer()
-    common = {"dev": tones(2), "options": options(steps=1)}
-    finetune(recognizer, tones(4), lang="en", out=tmp_path / "a", **common)
-    finetune(recognizer, tones(4), lang="German", init_adapter=tmp_path / "a", name="b", **common)
+    common = {"training": options(steps=1)}
+    finetune(recognizer, Data(tones(4), dev=tones(2)), lang="en", out=tmp_path / "a", **common)
+    finetune(recognizer, Data(tones(4), dev=tones(2)), lang="German", method=AdapterOptions(init_adapter=tmp_path / "a", name="b"), **common)
     assert recognizer.adapters["b"].manifest.language == "de"
     assert recognizer.prompt(lang=None, adapter="b") == recognizer.prompt(lang="de")
-    finetune(recognizer, tones(4), init_adapter=tmp_path / "a", name="c", **common)
+    finetune(recognizer, Data(tones(4), dev=tones(2)), method=AdapterOptions(init_adapter=tmp_path / "a", name="c"), **common)
     assert recognizer.adapters["c"].manifest.language == "en"
-    finetune(recognizer, tones(4), lang="klingon", out=tmp_path / "k", **common)
+    finetune(recognizer, Data(tones(4), dev=tones(2)), lang="klingon", out=tmp_path / "k", **common)
     with pytest.raises(BadInput, match="learned a vector for 'klingon'"):
-        finetune(recognizer, tones(4), lang="de", init_adapter=tmp_path / "k", name="d", **common)
+        finetune(recognizer, Data(tones(4), dev=tones(2)), lang="de", method=AdapterOptions(init_adapter=tmp_path / "k", name="d"), **common)
 
 
 def test_evaluation_data_keep_their_own_language(monkeypatch):
@@ -231,8 +248,13 @@ def test_evaluation_data_keep_their_own_language(monkeypatch):
     mixed = Corpus([replace(utterance(0, speaker="x"), lang="de"), utterance(1, speaker="y")])
     asked, real = [], Recognizer.prompt
     monkeypatch.setattr(Recognizer, "prompt", lambda self, *, lang, **more: (asked.append(lang), real(self, lang=lang, **more))[1])
-    finetune(tiny_recognizer(), swahili, dev=swahili, options=options(steps=1), eval_data=mixed, name="a",
-             progress=lambda event: asked.append("step") if isinstance(event, Step) else None)  # fmt: skip
+    finetune(
+        tiny_recognizer(),
+        Data(swahili, dev=swahili, eval=mixed),
+        method=AdapterOptions(name="a"),
+        training=options(steps=1),
+        progress=lambda event: asked.append("step") if isinstance(event, Step) else None,
+    )
     after = asked[len(asked) - asked[::-1].index("step") :]
     assert {"de", "sw"} <= set(after) and after.count("de") == 2  # the base and the adapter
 
@@ -240,34 +262,31 @@ def test_evaluation_data_keep_their_own_language(monkeypatch):
 @pytest.mark.parametrize("asked", [{"method": "ia3"}, {"settings": {"rank": 3}}, {"where": "conv"}])
 def test_an_adapter_of_another_kind_is_no_start(tmp_path, asked):
     recognizer = tiny_recognizer()
-    finetune(recognizer, tones(4), dev=tones(2), options=options(steps=1), lang="en", out=tmp_path / "a")
+    finetune(recognizer, Data(tones(4), dev=tones(2)), lang="en", out=tmp_path / "a", training=options(steps=1))
     with pytest.raises(BadInput, match="one cannot start from it"):
         finetune(
             recognizer,
-            tones(4),
-            dev=tones(2),
-            options=options(steps=1),
+            Data(tones(4), dev=tones(2)),
             lang="en",
-            init_adapter=tmp_path / "a",
-            name="b",
-            **asked,
+            method=AdapterOptions(init_adapter=tmp_path / "a", name="b", **asked),
+            training=options(steps=1),
         )
 
 
 def test_what_is_skipped_is_told_with_reasons():
     report = []
     corpus = Corpus([*tones(4), utterance(9, audio=b"?")])
-    done = finetune(tiny_recognizer(), corpus, dev=tones(2), options=options(epochs=1), lang="en", progress=report.append)
+    done = finetune(tiny_recognizer(), Data(corpus, dev=tones(2)), lang="en", training=options(epochs=1), progress=report.append)
     assert [s["id"] for s in done.to_json()["skipped"]] == ["u009"] and [e.id for e in report if isinstance(e, Skipped)] == ["u009"]
 
 
 def test_after_a_failure_the_recognizer_is_as_before():
     recognizer = tiny_recognizer()
     with pytest.raises(BadCorpus):
-        finetune(recognizer, Corpus([utterance(0, audio=b"?")]), dev=tones(2), options=options(steps=9), lang="en", name="x")
+        finetune(recognizer, Data(Corpus([utterance(0, audio=b"?")]), dev=tones(2)), lang="en", method=AdapterOptions(name="x"), training=options(steps=9))
     recognizer.base.model.encoder.conv1.bias.requires_grad_(True)
     with pytest.raises(UnexpectedTraining):
-        finetune(recognizer, tones(4), dev=tones(2), options=options(), lang="en", name="x")
+        finetune(recognizer, Data(tones(4), dev=tones(2)), lang="en", method=AdapterOptions(name="x"), training=options())
     assert len(recognizer.adapters) == 0
 
 
@@ -281,7 +300,7 @@ def test_no_path_of_this_machine_goes_with_an_adapter_and_no_more_reasons_than_f
     for name in ("noise.wav", "absolute.wav"):
         (data / name).write_bytes(b"no audio")
     monkeypatch.setattr("asrpeft.jobs.provenance.SKIPPED", 2)
-    done = finetune(tiny_recognizer(), read(data / "all.jsonl"), dev=tones(2), options=options(steps=1), lang="en", out=tmp_path / "a")
+    done = finetune(tiny_recognizer(), Data(read(data / "all.jsonl"), dev=tones(2)), lang="en", out=tmp_path / "a", training=options(steps=1))
     report = json.loads((tmp_path / "a" / "adapter.json").read_text())["training"]["finished"]
     assert len(done.training.skipped) == report["n_skipped"] == 3 and len(report["skipped"]) == 2
     reasons = [s.reason for s in done.training.skipped]
@@ -301,12 +320,12 @@ def test_absolute_paths_in_reasons_are_cut_to_names(reason, wanted):
     {"finished": {}}, {"finished": 3}, {"options": 3}, {"options": None}, {"finished": {"steps": 1, "skipped": [3]}},
 ])  # fmt: skip
 def test_a_damaged_record_of_a_finished_run_is_told_on_resumption(tmp_path, change):
-    asked = dict(dev=tones(2), options=options(steps=1), lang="en", out=tmp_path / "a")
-    finetune(tiny_recognizer(), tones(4), **asked)
+    asked = dict(training=options(steps=1), lang="en")
+    finetune(tiny_recognizer(), Data(tones(4), dev=tones(2)), out=tmp_path / "a", **asked)
     report = json.loads((tmp_path / "a" / "adapter.json").read_text())
     (tmp_path / "a" / "adapter.json").write_text(json.dumps(report | {"training": report["training"] | change}))
     with pytest.raises(BadInput, match="--overwrite"):
-        finetune(tiny_recognizer(), tones(4), resume=True, **asked)
+        finetune(tiny_recognizer(), Data(tones(4), dev=tones(2)), out=OutputOptions(tmp_path / "a", resume=True), **asked)
 
 
 def test_weights_that_are_not_finite_end_in_a_failure_and_no_folder(tmp_path):
@@ -318,7 +337,7 @@ def test_weights_that_are_not_finite_end_in_a_failure_and_no_folder(tmp_path):
                 next(recognizer.adapters["a"].parameters()).fill_(float("nan"))
 
     with pytest.raises(Failure, match="'a' is not saved"):
-        finetune(recognizer, Corpus([utterance(0)]), options=options(steps=1), lang="en", out=tmp_path / "a", progress=spoil)
+        finetune(recognizer, Corpus([utterance(0)]), lang="en", out=tmp_path / "a", training=options(steps=1), progress=spoil)
     assert not list(tmp_path.iterdir()) and len(recognizer.adapters) == 0
 
 
@@ -328,7 +347,7 @@ def test_several_corpora_are_drawn_by_their_weights_scored_together_and_apart_an
     other = [utterance(i, seconds=1.0 + 0.1 * i) for i in range(20, 27)]
     heard = Corpus.mix([Corpus(other[:3], name="tones"), Corpus(other[3:5], name="rest")])
     done = finetune(
-        tiny_recognizer(), data, dev=Corpus(other[5:]), options=options(epochs=2), lang="sw", out=tmp_path / "sw", eval_data=heard, progress=said.append
+        tiny_recognizer(), Data(data, dev=Corpus(other[5:]), eval=heard), lang="sw", out=tmp_path / "sw", training=options(epochs=2), progress=said.append
     )
     assert done.training.rows == 2 * (12 + 6)
     drawn = "Drawn in an epoch: 12 of tones (6 utterances, weight 2), 6 of more. Speakers who are called alike in several corpora count as one: s0."
@@ -353,7 +372,7 @@ def test_the_last_weights_lie_beside_the_chosen_ones(tmp_path, monkeypatch):
     rates = [(1.2, 0.7), (1.1, 0.8), (1.0, 0.9)]
     rising(monkeypatch, rates)
     recognizer = tiny_recognizer()
-    done = finetune(recognizer, tones(6), options=options(steps=2, dev_every=1), lang="en", out=tmp_path / "a")
+    done = finetune(recognizer, tones(6), lang="en", out=tmp_path / "a", training=options(steps=2, dev_every=1))
     report = json.loads(json.dumps(done.to_json()))
     assert report["last"] == str(tmp_path / "a.last") and sorted(p.name for p in tmp_path.iterdir()) == ["a", "a.last"]
     assert (
@@ -363,27 +382,27 @@ def test_the_last_weights_lie_beside_the_chosen_ones(tmp_path, monkeypatch):
     assert not all(torch.equal(chosen[n], last[n]) for n in chosen)
     assert all(torch.equal(chosen[n], t) for n, t in recognizer.adapters["a"].tensors()[1].items())  # what stays attached
     rising(monkeypatch, rates)
-    finetune(tiny_recognizer(), tones(6), options=options(steps=2, dev_every=1), lang="en", out=tmp_path / "b", keep_weights="last")
+    finetune(tiny_recognizer(), tones(6), lang="en", out=OutputOptions(tmp_path / "b", keep="last"), training=options(steps=2, dev_every=1))
     kept = tiny_recognizer().adapters.load(tmp_path / "b").tensors()[1]
     assert all(torch.equal(kept[n], last[n]) for n in last) and not (tmp_path / "b.last").exists()
 
 
 def test_last_weights_of_another_run_are_not_taken_for_this_ones(tmp_path, monkeypatch):
     rising(monkeypatch, [(0.5, 0.2), (0.6, 0.2)])
-    finetune(tiny_recognizer(), tones(6), options=options(steps=2, dev_every=1), lang="en", out=tmp_path / "a")
+    finetune(tiny_recognizer(), tones(6), lang="en", out=tmp_path / "a", training=options(steps=2, dev_every=1))
     (tmp_path / "a").rename(tmp_path / "moved")
     with pytest.raises(BadInput, match="a.last' holds the last weights of another run"):
-        finetune(tiny_recognizer(), tones(6), options=options(steps=2), lang="en", out=tmp_path / "a")
+        finetune(tiny_recognizer(), tones(6), lang="en", out=tmp_path / "a", training=options(steps=2))
     rising(monkeypatch, [(0.5, 0.2)])
-    done = finetune(tiny_recognizer(), tones(6), options=options(steps=2), lang="en", out=tmp_path / "a", overwrite=True)
+    done = finetune(tiny_recognizer(), tones(6), lang="en", out=OutputOptions(tmp_path / "a", overwrite=True), training=options(steps=2))
     assert done.last is None and not (tmp_path / "a.last").exists()  # the last are the best
 
 
 def test_a_finished_run_is_loaded_with_what_chose_its_weights(tmp_path, monkeypatch):
     rising(monkeypatch, [(1.2, 0.7), (1.1, 0.8)])
-    given = {"options": options(steps=2, dev_every=1), "lang": "en", "out": tmp_path / "a"}
-    first = finetune(tiny_recognizer(), tones(6), **given)
-    again = finetune(tiny_recognizer(), tones(6), **given, resume=True)
+    given = {"training": options(steps=2, dev_every=1), "lang": "en"}
+    first = finetune(tiny_recognizer(), tones(6), out=tmp_path / "a", **given)
+    again = finetune(tiny_recognizer(), tones(6), out=OutputOptions(tmp_path / "a", resume=True), **given)
     assert again.training == first.training and again.training.chosen_by == "cer" and again.last == first.last
     with pytest.raises(BadInput, match="another run"):
-        finetune(tiny_recognizer(), tones(6), **given, resume=True, keep_weights="last")
+        finetune(tiny_recognizer(), tones(6), out=OutputOptions(tmp_path / "a", resume=True, keep="last"), **given)

@@ -4,6 +4,7 @@ import pytest
 
 from asrpeft.jobs import pace
 from asrpeft.jobs.compare import compare
+from asrpeft.options import Data
 from asrpeft.training import Message
 from tests.bases import tiny_recognizer
 from tests.training.tones import options, tones
@@ -39,6 +40,6 @@ def test_times_are_no_finer_than_anybody_can_know(seconds, words):
 
 def test_a_comparison_says_where_it_is_and_how_long_the_rest_takes():
     message = []
-    compare(tiny_recognizer(), tones(8), tones(2), methods=["lora", "ia3"], options=options(steps=1), lang="en", progress=message.append)
+    compare(tiny_recognizer(), Data(tones(8), eval=tones(2)), methods=["lora", "ia3"], lang="en", training=options(steps=1), progress=message.append)
     first, second = (event.text for event in message if isinstance(event, Message) and event.text.startswith("-- "))
     assert first == "-- lora (1 of 2) --" and second.startswith("-- ia3 (2 of 2, about ") and second.endswith(" to go) --")

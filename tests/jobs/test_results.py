@@ -20,11 +20,12 @@ from asrpeft.jobs.corpora import check, stats
 from asrpeft.jobs.evaluate import evaluate
 from asrpeft.jobs.finetune import finetune
 from asrpeft.jobs.speakers import speakers
+from asrpeft.options import Checks, Data, GrowingData, ScoringOptions, SpeakerData
 from asrpeft.report import Result
 from tests.bases import tiny_recognizer
 from tests.training.tones import options, tones
 
-GIVEN = {"options": options(steps=1), "lang": "en", "overlap": "ignore"}
+GIVEN = {"training": options(steps=1), "lang": "en"}
 
 
 def adapter(folder):
@@ -39,12 +40,14 @@ def inspected(folder):
 
 
 JOBS = {
-    "finetune": lambda folder: finetune(tiny_recognizer(), tones(6), dev=tones(2), eval_data=tones(3), out=folder / "x", **GIVEN),
-    "finetune alone": lambda folder: finetune(tiny_recognizer(), tones(6), dev=tones(2), **GIVEN),
-    "speakers": lambda folder: speakers(tiny_recognizer(), tones(16, speakers=2), out=folder / "all", **GIVEN),
-    "compare": lambda folder: compare(tiny_recognizer(), tones(8), tones(2), methods=["lora", "ia3"], **GIVEN),
-    "amounts": lambda folder: amounts(tiny_recognizer(), tones(8), tones(2), fractions=[0.5, 1], dev=tones(2), **GIVEN),
-    "evaluate": lambda folder: evaluate(adapter(folder)[0], tones(3), adapters=["a"], by=["speaker"], lang="en", overlap="ignore"),
+    "finetune": lambda folder: finetune(tiny_recognizer(), Data(tones(6), tones(2), tones(3), overlap="ignore"), out=folder / "x", **GIVEN),
+    "finetune alone": lambda folder: finetune(tiny_recognizer(), Data(tones(6), tones(2), overlap="ignore"), **GIVEN),
+    "speakers": lambda folder: speakers(tiny_recognizer(), SpeakerData(tones(16, speakers=2), overlap="ignore"), out=folder / "all", **GIVEN),
+    "compare": lambda folder: compare(tiny_recognizer(), Data(tones(8), eval=tones(2), overlap="ignore"), methods=["lora", "ia3"], **GIVEN),
+    "amounts": lambda folder: amounts(tiny_recognizer(), GrowingData(tones(8), tones(2), tones(2), fractions=(0.5, 1), overlap="ignore"), **GIVEN),
+    "evaluate": lambda folder: evaluate(
+        adapter(folder)[0], tones(3), adapters=["a"], lang="en", scoring=ScoringOptions(by=("speaker",)), checks=Checks(overlap="ignore")
+    ),
     "inspect": inspected,
     "methods": lambda folder: catalog(tiny_recognizer(), family="tokens"),
     "data stats": lambda folder: stats(Reading("tones", 4, iter(tones(4, speakers=2))), by="speaker"),

@@ -7,6 +7,7 @@ import pytest
 from asrpeft.corpus import Corpus
 from asrpeft.errors import BadCorpus
 from asrpeft.jobs.finetune import finetune
+from asrpeft.options import Data
 from asrpeft.training import Message
 from tests.bases import tiny_recognizer
 from tests.training.tones import options, tone, utterance
@@ -19,14 +20,14 @@ def corpus(n_silent, n_sounding):
 
 def notes(data) -> list[str]:
     said = []
-    finetune(tiny_recognizer(), data, dev=Corpus([utterance(99)]), options=options(steps=1), lang="en", progress=said.append)
+    finetune(tiny_recognizer(), Data(data, dev=Corpus([utterance(99)])), lang="en", training=options(steps=1), progress=said.append)
     return [e.text for e in said if isinstance(e, Message) and "hold no sound" in e.text]
 
 
 def test_a_silent_corpus_is_refused_before_anything_is_attached():
     recognizer = tiny_recognizer()
     with pytest.raises(BadCorpus, match="c is silent: none of its 8 recordings.*-60 dB"):
-        finetune(recognizer, corpus(8, 0), dev=Corpus([utterance(99)]), options=options(steps=1), lang="en")
+        finetune(recognizer, Data(corpus(8, 0), dev=Corpus([utterance(99)])), lang="en", training=options(steps=1))
     assert len(recognizer.adapters) == 0
 
 

@@ -12,26 +12,21 @@ from asrpeft.jobs import speakers as job
 from asrpeft.jobs.finetune import finetune
 from asrpeft.jobs.results.speakers import overall_wer
 from asrpeft.jobs.speakers import divide, folder_name, speakers
-from asrpeft.training import Message, Step
+from asrpeft.options import AdapterOptions, Data, OutputOptions, SpeakerData
+from asrpeft.training import Interim, Message, Step
 from tests.bases import tiny_recognizer
 from tests.training.tones import options, tones, utterance
 
 
-def run(out, corpus=None, **changes):
-    keep = {key: changes.pop(key) for key in ("options",) if key in changes}
-    return speakers(
-        tiny_recognizer(),
-        corpus or tones(16, speakers=2),
-        out=out,
-        options=keep.get("options") or options(steps=2),
-        lang="en",
-        **changes,
-    )
+def run(out, corpus=None, *, data=None, training=None, place=None, **changes):
+    corpus = SpeakerData(corpus or tones(16, speakers=2), **(data or {}))
+    place = OutputOptions(out, **(place or {}))
+    return speakers(tiny_recognizer(), corpus, out=place, lang="en", training=training or options(steps=2), **changes)
 
 
 def test_the_report(tmp_path):
     seen = []
-    report = run(tmp_path / "all", pooled=True, done=seen.append)
+    report = run(tmp_path / "all", data={"pooled": True}, progress=lambda event: seen.append(event.found) if isinstance(event, Interim) else None)
     record = json.loads(json.dumps(report.to_json(), allow_nan=False))
     assert [s["speaker"] for s in record["speakers"]] == ["s0", "s1"] and [s.speaker for s in seen] == ["s0", "s1"]
     for one in record["speakers"]:
@@ -56,7 +51,7 @@ def test_finished_speakers_are_neither_trained_nor_measured_again(tmp_path, monk
     first = run(tmp_path / "all")
     trained = []
     monkeypatch.setattr(job, "evaluate", lambda *a, **k: pytest.fail("measured again"))
-    again = run(tmp_path / "all", resume=True, progress=lambda e: trained.append(e) if isinstance(e, Step) else None)
+    again = run(tmp_path / "all", place={"resume": True}, progress=lambda e: trained.append(e) if isinstance(e, Step) else None)
     assert not trained and again.to_json()["speakers"] == first.to_json()["speakers"]
 
 
@@ -71,7 +66,7 @@ def test_an_interrupted_run_goes_on_with_the_speakers_that_are_left(tmp_path):
     with pytest.raises(Stop):
         run(tmp_path / "part", progress=stop)
     trained = []
-    report = run(tmp_path / "part", resume=True, progress=lambda e: trained.append(e) if isinstance(e, Step) else None)
+    report = run(tmp_path / "part", place={"resume": True}, progress=lambda e: trained.append(e) if isinstance(e, Step) else None)
     assert len(trained) == 2 and len(report.speakers) == 2
     whole = run(tmp_path / "whole")
     for a, b in zip(report.speakers, whole.speakers):
@@ -144,7 +139,7 @@ def test_nobody_to_adapt_to_is_an_error(tmp_path):
     with pytest.raises(BadCorpus, match="brief"):
         run(tmp_path / "all", Corpus([utterance(0, speaker="brief")]))
     with pytest.raises(BadInput, match="--by"):
-        run(tmp_path / "all", tones(4), by="village")
+        run(tmp_path / "all", tones(4), data={"by": "village"})
 
 
 @pytest.mark.parametrize(
@@ -172,22 +167,24 @@ def test_a_long_name_is_cut_and_told_from_others_that_begin_alike():
 
 
 def test_each_may_start_from_the_pooled_adapter(tmp_path):
-    report = run(tmp_path / "all", from_pooled=True)
+    report = run(tmp_path / "all", data={"from_pooled": True})
     manifest = json.loads((report.speakers[0].folder / "adapter.json").read_text())
     assert manifest["training"]["init_adapter"] == str(tmp_path / "all" / "_pooled")
 
 
 def test_who_says_no_language_is_measured_in_that_of_the_adapter_to_start_from(tmp_path):
     recognizer = tiny_recognizer()
-    finetune(recognizer, tones(4), dev=tones(2), options=options(steps=1), lang="sw", out=tmp_path / "start")
+    finetune(recognizer, Data(tones(4), dev=tones(2)), lang="sw", out=tmp_path / "start", training=options(steps=1))
     recognizer.adapters.detach("start")
-    report = speakers(recognizer, tones(16, speakers=2), out=tmp_path / "all", options=options(steps=2), init_adapter=tmp_path / "start")
+    report = speakers(
+        recognizer, tones(16, speakers=2), out=tmp_path / "all", method=AdapterOptions(init_adapter=tmp_path / "start"), training=options(steps=2)
+    )
     assert len(report.speakers) == 2 and not report.skipped
 
 
 def test_a_speaker_whose_training_diverged_is_left_out_and_the_others_are_not(tmp_path, monkeypatch):
-    def diverge(recognizer, data, *, name, **given):
-        done = finetune(recognizer, data, name=name, **given)
+    def diverge(recognizer, data, *, method, **given):
+        name, done = method.name, finetune(recognizer, data, method=method, **given)
         if name == "s0":
             recognizer.adapters.detach(name)
             raise Failure("'s0' is not saved: its training diverged")

@@ -12,16 +12,17 @@ import pytest
 from asrpeft.adapters.ctc import CTCHead
 from asrpeft.cli.options import voice_of
 from asrpeft.corpus import Corpus
-from asrpeft.decoding import Options, transcribe_corpus
+from asrpeft.decoding import transcribe_corpus
 from asrpeft.errors import BadAdapter, BadInput
 from asrpeft.jobs.evaluate import evaluate
 from asrpeft.jobs.voices import Voices
+from asrpeft.options import DecodingOptions
 from tests.decoding.lively import lively_recognizer
 from tests.decoding.spoken import corpus
 from tests.decoding.test_greedy import perturb
 
 SECONDS = [0.6, 1.4, 0.9, 2.1, 1.2, 0.5]
-SHORT = Options(stop_loops=True, max_new_tokens=8)
+SHORT = DecodingOptions(max_new_tokens=8)
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +50,7 @@ def test_enabled_adapters_hear_their_own_speakers_and_the_pooled_one_everybody_e
     recognizer, spoken = lively_recognizer(1, source=1500), corpus(SECONDS)
     heard = Voices.read(folder).attach(recognizer, spoken)
     assert recognizer.adapters.names() == ["_pooled", "s0"] and heard.summary(spoken) == "Of 3 speakers 1 were heard by their own adapter, 2 by the pooled one."
-    found = evaluate(recognizer, spoken, adapters=["s0"], voices=heard, options=SHORT)
+    found = evaluate(recognizer, spoken, adapters=["s0", heard], decoding=SHORT)
     assert [system["name"] for system in found.to_json()["systems"]] == ["base", "s0", "speakers"] and heard.summary(spoken) in found.notes
     own, pooled = (transcribe_corpus(recognizer, spoken, adapter=name, options=SHORT).texts for name in ("s0", "_pooled"))
     wanted = [a if u.speaker == "s0" else b for u, a, b in zip(spoken, own, pooled)]
@@ -62,7 +63,7 @@ def test_without_a_pooled_adapter_the_base_hears_everybody_else_in_the_speakers_
     recognizer, spoken = lively_recognizer(1, source=1500), corpus(SECONDS, langs=(None,))
     heard = Voices.read(place / "speakers.json").attach(recognizer, spoken)
     assert heard.otherwise is None and [heard(u) for u in spoken] == ["s0", None, None] * 2
-    found = evaluate(recognizer, spoken, voices=heard, options=SHORT)
+    found = evaluate(recognizer, spoken, adapters=[heard], decoding=SHORT)
     assert set(found.systems[1].transcripts.languages) == {"sw"}
     alone = transcribe_corpus(recognizer, corpus(SECONDS), options=SHORT).texts
     assert [text for u, text in zip(spoken, found.systems[1].transcripts.texts) if u.speaker != "s0"] == [t for u, t in zip(spoken, alone) if u.speaker != "s0"]
@@ -74,7 +75,7 @@ def test_those_whom_a_base_without_a_ctc_head_hears_are_decoded_without_beside_a
     recognizer.adapters["s0"].ctc = CTCHead(recognizer.base.config.d_model, ["<blank>", *"abcdefghijklmnopqrstuvwxyz "])
     joint = replace(SHORT, beams=2, ctc_weight=0.5)
     events = []
-    found = evaluate(recognizer, spoken, voices=heard, options=joint, progress=lambda *step: events.append(step)).system("speakers").transcripts
+    found = evaluate(recognizer, spoken, adapters=[heard], decoding=joint, progress=lambda *step: events.append(step)).system("speakers").transcripts
     own = transcribe_corpus(recognizer, spoken, adapter="s0", options=joint).texts
     base = transcribe_corpus(recognizer, spoken, options=replace(joint, ctc_weight=0.0)).texts
     assert found.texts == [a if u.speaker == "s0" else b for u, a, b in zip(found.utterances, own, base)] and own != base

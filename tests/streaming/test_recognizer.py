@@ -13,11 +13,12 @@ import torch
 from asrpeft.adapters.ctc import CTCHead
 from asrpeft.audio.vad import speech_segments
 from asrpeft.corpus import AudioRef, Corpus, Utterance
-from asrpeft.decoding import Options, decode_rows, make_row, transcribe_corpus
+from asrpeft.decoding import decode_rows, make_row, transcribe_corpus
 from asrpeft.decoding.rules import SuppressFirst, rules_for
 from asrpeft.errors import BadInput, BadRoute
 from asrpeft.jobs.checks import confidences
 from asrpeft.jobs.transcribe import transcribe
+from asrpeft.options import DecodingOptions
 from asrpeft.recognizer import load
 from asrpeft.scoring import score
 from asrpeft.streaming import names, stream_decoder, transcript
@@ -73,9 +74,9 @@ def test_an_adapter_of_whatever_place_hears_a_stream_as_it_hears_the_recording(r
     recognizer.adapt(method, name=method, lang="sw", context="auto")
     perturb(recognizer, method, 3)
     try:
-        options = Options(max_new_tokens=12)
+        options = DecodingOptions(stop_loops=False, max_new_tokens=12)
         events = run(talk, [4_000, 333], decode=stream_decoder(recognizer, adapter=method, options=options), settings={"step_s": 5})
-        offline = list(transcribe(recognizer, talk, adapter=method, vad=True, options=options))
+        offline = list(transcribe(recognizer, talk, adapter=method, vad=True, decoding=options))
         assert transcript(events) == " ".join(one.text for one in offline) != ""
     finally:
         recognizer.adapters.detach(method)
@@ -83,7 +84,7 @@ def test_an_adapter_of_whatever_place_hears_a_stream_as_it_hears_the_recording(r
 
 @pytest.mark.parametrize("policy", names())
 def test_a_stream_through_a_recognizer_does_not_depend_on_its_chunks(recognizer, talk, policy):
-    hear = stream_decoder(recognizer, adapter="p", options=Options(max_new_tokens=20))
+    hear = stream_decoder(recognizer, adapter="p", options=DecodingOptions(stop_loops=False, max_new_tokens=20))
     whole = run(talk, decode=hear, policy=policy, settings={"step_s": 0.5})
     assert run(talk, [777] * 40, decode=hear, policy=policy, settings={"step_s": 0.5}) == whole
     assert transcript(whole)
@@ -92,16 +93,20 @@ def test_a_stream_through_a_recognizer_does_not_depend_on_its_chunks(recognizer,
 def test_committed_words_are_continued_not_repeated(recognizer, talk):
     (a, b), *_ = speech_segments(talk)
     samples = talk[round(a * 16_000) : round(b * 16_000)]
-    hear = stream_decoder(recognizer, adapter="p", options=Options(max_new_tokens=8))
+    hear = stream_decoder(recognizer, adapter="p", options=DecodingOptions(stop_loops=False, max_new_tokens=8))
     said = " ".join(word.text for word in hear(samples)[:2])
     row = make_row(recognizer, samples, adapter="p")
     prompted = type(row)(samples, row.frames, (*row.prompt, *recognizer.encode_text(" " + said)), "p")
-    want = decode_rows(recognizer, [prompted], options=Options(max_new_tokens=8))[0].text.split()
+    want = decode_rows(recognizer, [prompted], options=DecodingOptions(stop_loops=False, max_new_tokens=8))[0].text.split()
     assert [word.text for word in hear(samples, said)] == want
 
 
 @pytest.mark.parametrize("times", ["spread", "attention", "ctc"])
-@pytest.mark.parametrize("options", [Options(max_new_tokens=12), Options(max_new_tokens=12, beams=2, ctc_weight=0.3)], ids=["greedy", "joint"])
+@pytest.mark.parametrize(
+    "options",
+    [DecodingOptions(stop_loops=False, max_new_tokens=12), DecodingOptions(stop_loops=False, max_new_tokens=12, beams=2, ctc_weight=0.3)],
+    ids=["greedy", "joint"],
+)
 def test_a_word_has_one_probability_in_transcripts_streams_and_evaluations_wherever_its_times_come_from(recognizer, talk, monkeypatch, times, options):
     torch.manual_seed(0)  # the head is random: some say one word only
     head = CTCHead(16, ["<blank>", *"abcdefghijklmnopqrstuvwxyz "])
@@ -111,7 +116,7 @@ def test_a_word_has_one_probability_in_transcripts_streams_and_evaluations_where
         monkeypatch.setattr("asrpeft.decoding.batch.align", lambda *_: None)
     (a, b), *_ = speech_segments(talk)
     samples = talk[round(a * 16_000) : round(b * 16_000)]
-    offline = [word for one in transcribe(recognizer, samples, adapter="p", options=options, word_times=True) for word in one.words]
+    offline = [word for one in transcribe(recognizer, samples, adapter="p", decoding=options, word_times=True) for word in one.words]
     live = stream_decoder(recognizer, adapter="p", options=options)(samples)
     spoken = Corpus([Utterance("u", AudioRef(lambda: wav_of(samples), "u"), "x", duration=len(samples) / 16_000)])
     heard = transcribe_corpus(recognizer, spoken, adapter="p", options=options)
@@ -132,7 +137,7 @@ def test_what_does_not_fit_is_said_before_the_stream_begins(recognizer):
     with pytest.raises(BadInput, match="--lang"):
         stream_decoder(recognizer)
     with pytest.raises(BadInput, match="timestamp"):
-        stream_decoder(recognizer, lang="sw", options=Options(timestamps=True))
+        stream_decoder(recognizer, lang="sw", options=DecodingOptions(stop_loops=False, timestamps=True))
 
 
 def test_where_nothing_is_left_to_say_nothing_is_said_though_a_text_may_not_begin_with_its_end():
@@ -166,5 +171,5 @@ def test_a_long_sentence_never_leaves_the_decoder_without_room(prompt):
         real = made.tokenizer.plain.convert_tokens_to_ids
         made.tokenizer.plain.convert_tokens_to_ids = lambda text: 69 if text == "<|startofprev|>" else real(text)
         made.tokenizer.plain.unk_token_id = None
-    hear = stream_decoder(made, lang="sw", context="full", prompt=prompt)
+    hear = stream_decoder(made, lang="sw", options=DecodingOptions(context="full", prompt=prompt))
     assert isinstance(hear(np.zeros(16_000, np.float32), "ab " * 200), list)

@@ -11,6 +11,7 @@ import torch
 
 from asrpeft.cli import main
 from asrpeft.jobs.finetune import finetune
+from asrpeft.options import Data, OutputOptions
 from asrpeft.training import Step
 from tests.bases import tiny_recognizer
 from tests.training.tones import options, tones
@@ -27,7 +28,7 @@ def run(out: Path, *, pause_s: float = 0.0, workers: int = 0, resume: bool = Fal
         progress(event)
 
     settings = options(**(dict(steps=20, augment="standard", dev_every=5, lr=0.01, workers=workers) | changes))
-    done = finetune(recognizer, tones(), dev=tones(3), lang="en", options=settings, out=out, resume=resume, progress=watch)
+    done = finetune(recognizer, Data(tones(), dev=tones(3)), lang="en", out=OutputOptions(out, resume=resume), training=settings, progress=watch)
     return {n: t.detach().clone() for n, t in recognizer.adapters[done.name].state_dict().items()}, done
 
 

@@ -11,6 +11,7 @@ import torch
 
 from asrpeft import interruption
 from asrpeft.jobs import finetune as job
+from asrpeft.options import Data, OutputOptions
 from asrpeft.training import DevScore, Message, Step, checkpoints, reading
 from asrpeft.training.processes import Accelerator, Processes
 from tests.bases import tiny_recognizer
@@ -120,8 +121,9 @@ def test_interrupted_in_the_evaluation_after_training_the_rest_is_done_on_resumi
     monkeypatch.setattr(job, "evaluate", interrupted)
 
     def finetune(**more):
-        return job.finetune(recognizer, tones(4), dev=tones(2), lang="en", options=options(steps=2), out=tmp_path / "a",
-                            eval_data=tones(2), **more)  # fmt: skip
+        return job.finetune(
+            recognizer, Data(tones(4), dev=tones(2), eval=tones(2)), lang="en", out=OutputOptions(tmp_path / "a", **more), training=options(steps=2)
+        )
 
     with interruption.listening(interruption.Interrupted), pytest.raises(interruption.Interrupted) as raised:
         finetune()

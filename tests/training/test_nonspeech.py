@@ -9,6 +9,7 @@ from asrpeft.errors import BadCorpus, BadInput
 from asrpeft.jobs import nonspeech as job
 from asrpeft.jobs.finetune import finetune
 from asrpeft.jobs.nonspeech import divide
+from asrpeft.options import AdapterOptions, Data
 from asrpeft.recognizer import IGNORED
 from asrpeft.training import Message, TrainingData, nonspeech, train
 from asrpeft.training.examples import Examples
@@ -61,7 +62,7 @@ def test_every_row_of_an_epoch_is_computed_once_and_only_speech_counts_as_uttera
     assert sorted(rows) == sorted(made.drawn(1)) and any(row < 0 for row in rows)
     batch, bad = made.batch([0, -1, 5], 0)
     assert not bad and len(batch) == 3 and batch.utterances == 2
-    done = finetune(tiny_recognizer(), tones(12), dev=tones(2), lang="en", options=options(epochs=2, nonspeech_share=0.4), check_nonspeech=False)
+    done = finetune(tiny_recognizer(), Data(tones(12), dev=tones(2), check_nonspeech=False), lang="en", training=options(epochs=2, nonspeech_share=0.4))
     assert done.training.rows == 24
 
 
@@ -69,8 +70,13 @@ def test_every_row_of_an_epoch_is_computed_once_and_only_speech_counts_as_uttera
 def test_the_adapter_learns_to_write_nothing_there(loss):
     """The probability of the end after the prompt rises on clips; for CTC that of the blank."""
     recognizer = tiny_recognizer()
-    finetune(recognizer, tones(8), dev=tones(2), lang="en", name="x", check_nonspeech=False,
-             options=options(steps=12, lr=0.02, loss=loss, nonspeech_share=0.5))  # fmt: skip
+    finetune(
+        recognizer,
+        Data(tones(8), dev=tones(2), check_nonspeech=False),
+        lang="en",
+        method=AdapterOptions(name="x"),
+        training=options(steps=12, lr=0.02, loss=loss, nonspeech_share=0.5),
+    )
     held = Examples(nonspeech.held_out(), recognizer, prompt=recognizer.prompt(lang="en"), context="auto")
     batch, _ = held.batch(range(8), None)
 
@@ -89,8 +95,13 @@ def test_the_adapter_learns_to_write_nothing_there(loss):
 
 def test_a_transcript_that_does_not_fit_is_still_told_apart_from_none():
     recognizer, message = tiny_recognizer(), []
-    finetune(recognizer, Corpus([*tones(6), utterance(7, seconds=0.1, text="ab cd ef gh ij kl mn op")]), dev=tones(2), lang="en", check_nonspeech=False,
-             options=options(epochs=1, loss="ctc", nonspeech_share=0.4), progress=message.append)  # fmt: skip
+    finetune(
+        recognizer,
+        Data(Corpus([*tones(6), utterance(7, seconds=0.1, text="ab cd ef gh ij kl mn op")]), dev=tones(2), check_nonspeech=False),
+        lang="en",
+        training=options(epochs=1, loss="ctc", nonspeech_share=0.4),
+        progress=message.append,
+    )
     assert any(isinstance(e, Message) and e.text.startswith("1 times") for e in message)
 
 
@@ -117,7 +128,7 @@ def test_half_of_the_rows_come_from_recordings_that_are_given():
     cut = nonspeech.cut(trained, seconds, made.seed, -3, 0).numpy()
     assert len(cut) == round(16_000 * seconds) and any(cut.tobytes() in one.tobytes() for one in whole)
     with pytest.raises(BadInput, match="--nonspeech-share 0"):
-        finetune(tiny_recognizer(), tones(4), lang="en", nonspeech=recordings, options=options())
+        finetune(tiny_recognizer(), Data(tones(4), nonspeech=recordings), lang="en", training=options())
 
 
 def test_what_base_and_adapter_write_there_is_told_kept_and_warned_of(tmp_path, monkeypatch):
@@ -127,7 +138,9 @@ def test_what_base_and_adapter_write_there_is_told_kept_and_warned_of(tmp_path, 
 
     monkeypatch.setattr(job, "transcribe_corpus", heard)
     message, recognizer = [], tiny_recognizer()
-    done = finetune(recognizer, tones(8), dev=tones(2), lang="en", options=options(steps=1, nonspeech_share=0.1), out=tmp_path / "a", progress=message.append)
+    done = finetune(
+        recognizer, Data(tones(8), dev=tones(2)), lang="en", out=tmp_path / "a", training=options(steps=1, nonspeech_share=0.1), progress=message.append
+    )
     found = done.to_json()["nonspeech"]
     assert (found["before"]["rate"], found["after"]["rate"], found["after"]["clips"], found["more"]) == (0.0, 0.25, 16, True)
     said = [e.text for e in message if isinstance(e, Message) and "nobody speaks" in e.text]

@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 
 from asrpeft.errors import BadInput
-from asrpeft.training.options import DEFAULT_EPOCHS, TrainingOptions, differences
+from asrpeft.options import TrainingOptions
+from asrpeft.options.training import DEFAULT_EPOCHS
+from asrpeft.training.options import differences
 
 
 @pytest.mark.parametrize("given, raised", [

@@ -8,7 +8,7 @@ import numpy as np
 import soundfile
 
 from asrpeft.corpus import AudioRef, Corpus, Utterance
-from asrpeft.training import TrainingOptions
+from asrpeft.options import TrainingOptions
 
 WORDS = ("ab", "cde", "fg", "hij", "kl")
 

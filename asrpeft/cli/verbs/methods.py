@@ -8,17 +8,20 @@ from typing import Annotated
 import typer
 
 from asrpeft.cli import options as o
-from asrpeft.cli.output import print_json, show, teller
+from asrpeft.cli.flags import Given, Uses
+from asrpeft.cli.options import Base, Printing
+from asrpeft.cli.output import print_json, show
+from asrpeft.cli.verb import LOOK, verb
 from asrpeft.report.words import count, per_cent
 
-
-def add_to(app: typer.Typer) -> None:
-    app.command("methods")(methods)
+MODEL = Uses(without=("device", "dtype", "threads"))  # nothing is computed that a device would hasten
 
 
+@verb("methods", panel=LOOK)
 def methods(
+    base: Annotated[Given[Base], MODEL],
+    printing: Given[Printing],
     name: Annotated[str | None, typer.Argument(help="Describe this method in full.")] = None,
-    model: o.Model = None,
     where: Annotated[str | None, typer.Option("--where", help="Count the parameters on these layers instead of the method's own choice.")] = None,
     family: Annotated[str | None, typer.Option("--family", help="Only those of a family: weight, map, activation, tokens.")] = None,
     tier: Annotated[
@@ -35,8 +38,6 @@ def methods(
         Path | None,
         typer.Option("--out", help="Write the list into a file, by its ending: .html, .md, .json, .csv; .svg or .png draws where each method acts."),
     ] = None,
-    json: o.Json = False,
-    quiet: o.Quiet = False,
 ) -> None:
     """List the adaptation methods by family and tier: their equations, what each trains on the base, and where it acts.
 
@@ -45,12 +46,13 @@ def methods(
     """
     from asrpeft.jobs.catalog import catalog
 
-    recognizer = o.load_model(model, device="cpu", dtype="float32", threads=None, say=lambda text: None)
+    shown = printing()
+    recognizer = o.load_model(base().model, device="cpu", dtype="float32", threads=None, say=lambda text: None)
     found = catalog(recognizer, only=[name] if name else [], where=where, family=family, tier=tier, fits=fits, search=search)
-    say = teller(quiet=quiet, as_json=json)
+    say = shown.teller()
     if out is not None:
         say(f"Written: {found.save(out)}")
-    if json:
+    if shown.json:
         print_json(found.to_json())
         return
     if name:

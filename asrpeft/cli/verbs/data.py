@@ -7,24 +7,24 @@ from typing import Annotated
 
 import typer
 
-from asrpeft.cli import options as o
+from asrpeft.cli.flags import Given, Uses
+from asrpeft.cli.options import Printing, Reading, open_corpus, read_corpus
 from asrpeft.cli.output import print_json, show, teller
+from asrpeft.cli.verb import LOOK, kind, verb
+from asrpeft.options.training import SEED
 from asrpeft.report.table import Table
 from asrpeft.report.words import count, size
 
 Corpora = Annotated[list[str], typer.Argument(help="The corpus, or several: as --data of the other verbs.")]
+LISTENED = 200  # recordings that a speech detector hears, spread over the corpus
 
 
-def add_to(app: typer.Typer) -> None:
-    verbs = typer.Typer(help="Look at a corpus: check every file, count, divide; see to the cache of decoded audio.", no_args_is_help=True)
-    verbs.command("check")(check)
-    verbs.command("stats")(stats)
-    verbs.command("split")(split)
-    verbs.command("cache")(cache)
-    app.add_typer(verbs, name="data")
+kind("data", "Look at a corpus: check every file, count, divide; see to the cache of decoded audio.", panel=LOOK)
+READ = Uses(without=("strict",))
 
 
-def check(data: Corpora, columns: o.Columns = None, strict: o.Strict = False, json: o.Json = False, quiet: o.Quiet = False) -> None:
+@verb("data check")
+def check(data: Corpora, reading: Given[Reading], printing: Given[Printing]) -> None:
     """Decode every recording and list what cannot be used, with the reason; then tell what is doubtful in the rest.
 
     Doubtful are: ids and recordings that repeat, one recording with two texts, silence (and, of some 200 rows, recordings in
@@ -38,60 +38,69 @@ def check(data: Corpora, columns: o.Columns = None, strict: o.Strict = False, js
     from asrpeft.cli.progress import bar
     from asrpeft.jobs.corpora import check as run
 
-    say = teller(quiet=quiet, as_json=json)
-    reading = o.open_corpus(data, columns=columns, strict=strict)
-    with bar("checking", quiet=quiet) as advance:
-        found = run(reading, strict=strict, progress=advance, unusable=lambda one: say(f"  {one.id}: {one.reason}"))
-    if json:
+    shown, how = printing(), reading()
+    say = shown.teller()
+    rows = open_corpus(data, columns=how.columns, strict=how.strict)
+    with bar("checking", quiet=shown.quiet) as advance:
+        found = run(rows, strict=how.strict, progress=advance, unusable=lambda one: say(f"  {one.id}: {one.reason}"))
+    if shown.json:
         print_json(found.to_json())
-    elif not quiet:
+    elif not shown.quiet:
         show(found)
     if not found.usable:
         raise typer.Exit(1)
 
 
-def stats(data: Corpora, columns: o.Columns = None, by: Annotated[str | None, typer.Option("--by", help="Count by this column too.")] = None,
-          json: o.Json = False, quiet: o.Quiet = False) -> None:  # fmt: skip
+@verb("data stats")
+def stats(
+    data: Corpora,
+    reading: Annotated[Given[Reading], READ],
+    printing: Given[Printing],
+    by: Annotated[str | None, typer.Option("--by", help="Count by this column too.")] = None,
+) -> None:
     """Count utterances, hours, speakers, words and word types, row by row: a corpus of any size takes little memory."""
     from asrpeft.cli.progress import bar
     from asrpeft.jobs.corpora import stats as run
 
-    reading = o.open_corpus(data, columns=columns)
-    with bar("reading", quiet=quiet) as advance:
-        found = run(reading, by=by, progress=advance)
-    print_json(found.to_json()) if json else show(found)
+    shown = printing()
+    rows = open_corpus(data, columns=reading().columns)
+    with bar("reading", quiet=shown.quiet) as advance:
+        found = run(rows, by=by, progress=advance)
+    print_json(found.to_json()) if shown.json else show(found)
 
 
+@verb("data split")
 def split(
     data: Corpora,
     out: Annotated[Path, typer.Option("--out", help="A folder for train.jsonl and held.jsonl, which name the utterances' audio.")],
+    reading: Annotated[Given[Reading], READ],
+    printing: Given[Printing],
     fraction: Annotated[float, typer.Option("--fraction", help="How much to hold out.")] = 0.1,
     by: Annotated[str, typer.Option("--by", help="speaker, sentence, or auto: speakers where there are enough of them.")] = "auto",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace train.jsonl and held.jsonl, and the recordings stored with them.")] = False,
-    columns: o.Columns = None,
-    seed: o.Seed = 0,
-    json: o.Json = False,
-    quiet: o.Quiet = False,
+    seed: Annotated[int, typer.Option("--seed", help=SEED.help)] = 0,
 ) -> None:
     """Divide a corpus into two manifests with no speaker (or no sentence) on both sides."""
     from asrpeft.corpus.manifest import write_manifests
 
-    train, held = o.read_corpus(data, columns=columns, quiet=quiet).split_by_speaker(fraction, seed, by=by)
+    shown = printing()
+    train, held = read_corpus(data, columns=reading().columns, quiet=shown.quiet).split_by_speaker(fraction, seed, by=by)
     written = write_manifests({out / "train.jsonl": train, out / "held.jsonl": held}, overwrite=overwrite)
-    if json:
+    if shown.json:
         print_json({name: {"manifest": str(path), "utterances": len(part), "speakers": len(part.speakers)}
                     for name, part, path in (("train", train, written[0]), ("held", held, written[1]))})  # fmt: skip
     else:
-        say = teller(quiet=quiet, as_json=False)
+        say = teller(quiet=shown.quiet, as_json=False)
         say(f"{written[0]}: {count(len(train))} utterances, {len(train.speakers)} speakers")
         say(f"{written[1]}: {count(len(held))} utterances, {len(held.speakers)} speakers")
 
 
+@verb("data cache")
 def cache(
+    printing: Annotated[Given[Printing], Uses(without=("quiet",))],
     clear: Annotated[bool, typer.Option("--clear", help="Remove all that is kept.")] = False,
     shrink: Annotated[float | None, typer.Option("--shrink", metavar="GB", help="Remove what was used least recently, until at most so much is kept.")] = None,
     folder: Annotated[str | None, typer.Option("--cache", metavar="DIR", help="The cache to look at. Default: ASRPEFT_CACHE, else the one in your cache folder.")] = None,
-    json: o.Json = False,
 ) -> None:  # fmt: skip
     """Say what is kept of decoded audio and of frozen encoders' states, and where; remove it.
 
@@ -104,13 +113,14 @@ def cache(
     from asrpeft import cache as kept
     from asrpeft.errors import BadInput
 
+    as_json = printing().json
     if clear and shrink is not None:
         raise BadInput("--clear removes everything, --shrink a part. Keep one.")
     if folder is not None:
         kept.use(folder)
     held = kept.current()
     if held is None:
-        if json:
+        if as_json:
             print_json({"folder": None, "limit_bytes": 0, "bytes": 0, "kinds": {}, "removed_bytes": 0})
         else:
             teller(quiet=False, as_json=False)(f"The cache is off ({kept.FOLDER} or {kept.SIZE} says so): nothing is kept.")
@@ -122,7 +132,7 @@ def cache(
         held.shrink_to(shrink)
     found = held.usage()
     kinds = {kind: {"files": found.files[kind], "bytes": found.bytes[kind]} for kind in sorted(found.files)}
-    if json:
+    if as_json:
         print_json({"folder": str(found.folder), "limit_bytes": found.limit, "bytes": found.total, "kinds": kinds, "removed_bytes": before - found.total})
         return
     rows = [(kind, count(own["files"]), size(own["bytes"])) for kind, own in kinds.items()]

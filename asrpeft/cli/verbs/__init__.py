@@ -1,0 +1,1 @@
+"""The verbs: every file here is found (`asrpeft.cli.verb`)."""

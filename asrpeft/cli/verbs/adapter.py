@@ -1,0 +1,123 @@
+"""`asrpeft adapter inspect|merge|export|import`: look into an adapter, fold it into a checkpoint, exchange it with `peft`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from asrpeft.cli import options as o
+from asrpeft.cli.flags import Given, Uses
+from asrpeft.cli.options import Base, Printing
+from asrpeft.cli.output import print_json, show
+from asrpeft.cli.verb import LOOK, kind, verb
+from asrpeft.cli.verbs.methods import MODEL
+from asrpeft.options.flag import Flag
+
+Folder = Annotated[Path, typer.Argument(help="An adapter folder.")]
+
+
+@dataclass(frozen=True)
+class Written:
+    """Where an adapter is written as something else."""
+
+    out: Annotated[Path, Flag("The folder to write.")]
+    overwrite: Annotated[bool, Flag("Replace what is there.")] = False
+    force: Annotated[bool, Flag("Use an adapter on another base than its own, if the shapes fit.")] = False
+
+
+@dataclass(frozen=True)
+class Imported:
+    """What a folder of peft's does not say."""
+
+    lang: Annotated[str | None, Flag("The language it was trained for: a code (sw) or a name (swahili). Default: what the folder carries.")] = None
+    task: Annotated[str | None, Flag("transcribe or translate. Default: what the folder carries from `adapter export`, else transcribe.")] = None
+    context: Annotated[
+        str | None, Flag("The audio context it was trained on, full or auto. Default: what the folder carries from `adapter export`, else full.")
+    ] = None
+
+
+kind("adapter", "Look into an adapter, fold it into a checkpoint, exchange it with Hugging Face peft.", panel=LOOK)
+
+
+@verb("adapter inspect")
+def inspect(
+    folder: Folder,
+    base: Annotated[Given[Base], Uses(MODEL.without, help={"model": "Its base: shows how far each layer moves, and what the method reports."})],
+    printing: Given[Printing],
+) -> None:
+    """What an adapter is: method, layers, base, sizes, training, scores.
+
+    --json: one object with these keys and, per site, {"path", "parameters", "delta_norm", "relative"}; "digest": "agrees" where the
+    tensors are those that adapter.json was saved with, "absent" where it has none, "differs: …" where it cannot be loaded.
+    """
+    from asrpeft.adapters.inspect import inspect as inspect_adapter
+
+    shown, model = printing(), base().model
+    say = shown.teller()
+    recognizer = None if model is None else o.load_model(model, device="cpu", dtype="float32", threads=None, say=say)
+    found = inspect_adapter(folder, adapters=None if recognizer is None else recognizer.adapters)
+    print_json(found.to_json()) if shown.json else show(found)
+
+
+@verb("adapter merge")
+def merge(folder: Folder, written: Given[Written], base: Annotated[Given[Base], Uses(("device", "threads"))], printing: Given[Printing]) -> None:
+    """Fold an adapter into its base: an ordinary Whisper checkpoint that plain transformers loads.
+
+    --json: {"checkpoint"}
+    """
+    from asrpeft.adapters.export import export_merged
+
+    asked, shown, of = written(), printing(), base()
+    say = shown.teller()
+    recognizer = o.load_model(of.model, device="cpu", dtype=of.dtype, threads=None, say=say)
+    name = o.attach(recognizer, [str(folder)], force=asked.force)[0]
+    place = export_merged(recognizer, name, asked.out, overwrite=asked.overwrite)
+    print_json({"checkpoint": str(place)}) if shown.json else say(f"A merged checkpoint is in {place}.")
+
+
+@verb("adapter export")
+def export(folder: Folder, written: Given[Written], base: Annotated[Given[Base], MODEL], printing: Given[Printing]) -> None:
+    """Write an adapter as a Hugging Face peft folder (lora, loha, ia3).
+
+    What peft has no place for (language, task, audio context, CTC head, scores) goes into files of asrpeft's own beside
+    peft's, which peft ignores and `asrpeft adapter import` reads.
+
+    --json: {"peft"}
+    """
+    from asrpeft.adapters.peft_format import write_peft
+
+    asked, shown = written(), printing()
+    say = shown.teller()
+    recognizer = o.load_model(base().model, device="cpu", dtype="float32", threads=None, say=say)
+    name = o.attach(recognizer, [str(folder)], force=asked.force)[0]
+    place = write_peft(recognizer.adapters[name], asked.out, overwrite=asked.overwrite)
+    print_json({"peft": str(place)}) if shown.json else say(f"A peft folder is in {place}.")
+
+
+@verb("adapter import")
+def import_(
+    folder: Annotated[Path, typer.Argument(help="A Hugging Face peft folder: adapter_config.json and adapter_model.safetensors.")],
+    written: Given[Written],
+    imported: Given[Imported],
+    base: Annotated[Given[Base], MODEL],
+    printing: Given[Printing],
+) -> None:
+    """Turn a Hugging Face peft folder (lora, loha, ia3) into an adapter folder.
+
+    One that `asrpeft adapter export` wrote brings back its language, task, audio context, CTC head, training and scores.
+
+    --json: {"adapter"}
+    """
+    from asrpeft.adapters.peft_format import read_peft
+    from asrpeft.recognizer.languages import canonical
+
+    asked, told, shown = written(), imported(), printing()
+    say = shown.teller()
+    recognizer = o.load_model(base().model, device="cpu", dtype="float32", threads=None, say=say)
+    language = None if told.lang is None else canonical(told.lang)
+    adapter = read_peft(recognizer.adapters, folder, force=asked.force, language=language, task=told.task, context=told.context)
+    place = adapter.save(asked.out, overwrite=asked.overwrite)
+    print_json({"adapter": str(place)}) if shown.json else say(f"The adapter is in {place}.")

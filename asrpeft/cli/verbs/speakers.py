@@ -1,0 +1,56 @@
+"""`asrpeft speakers`: one adapter per speaker, and a report of who gained."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from asrpeft import destination
+from asrpeft.cli.flags import Given, Uses
+from asrpeft.cli.options import CommonWithData
+from asrpeft.cli.output import print_json, show
+from asrpeft.cli.verb import TRAIN, verb
+from asrpeft.cli.verbs.finetune import SCORED, TAUGHT
+from asrpeft.options import AdapterOptions, DecodingOptions, OutputOptions, SpeakerData, SpeechOptions, TrainingOptions
+
+FOLDERS = Uses(
+    without=("keep",),  # of a speaker's adapter, whatever chose it is what was measured
+    required=("folder",),
+    help={
+        "folder": "A folder for one adapter a speaker, and speakers.json.",
+        "resume": "Go on after an interruption: finished speakers are not trained again.",
+        "overwrite": "Replace adapters that are there.",
+    },
+)
+
+
+@verb("speakers", panel=TRAIN)
+def speakers(
+    data: Given[SpeakerData],
+    speech: Annotated[Given[SpeechOptions], TAUGHT],
+    adapter: Given[AdapterOptions],
+    training: Given[TrainingOptions],
+    out: Annotated[Given[OutputOptions], FOLDERS],
+    decoding: Annotated[Given[DecodingOptions], SCORED],
+    common: Given[CommonWithData],
+) -> None:
+    """Train one adapter per speaker; enable it only where the speaker's own dev sentences say that it helps.
+
+    --json: {"speakers": [{"speaker", "adapter", "enabled", "base": {…}, "pooled": {…}, "own": {…}, "test": {…}}], …}
+    """
+    place, told = out(), common()
+    shown = told.printing
+    destination.check(str(place.folder))
+    from asrpeft.cli.training_progress import reporting
+    from asrpeft.jobs.speakers import speakers as run
+
+    say = shown.teller()
+    how, scored = training(), decoding()
+    corpus = data(told.read)
+    recognizer = told.base.load(say)
+    with reporting(quiet=shown.quiet, say=say) as progress:
+        found = run(recognizer, corpus, out=place, lang=speech(), method=adapter(), training=how, decoding=scored, progress=progress)
+    if shown.json:
+        print_json(found.to_json())
+        return
+    show(found)
+    say(f"Adapters and speakers.json are in {place.folder}.")

@@ -1,0 +1,92 @@
+"""The adapter that a run trains: a fresh one, or one that was trained before, and what it is told before every transcript."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+
+from asrpeft.adapters import Adapter
+from asrpeft.adapters.adapter import read
+from asrpeft.adapters.ctc import CTCHead
+from asrpeft.adapters.where import split as split_where
+from asrpeft.audio.augment import generator
+from asrpeft.corpus import Corpus, Utterance
+from asrpeft.errors import BadInput
+from asrpeft.methods import configure
+from asrpeft.methods import method as method_named
+from asrpeft.options import AdapterOptions, SpeechOptions, TrainingOptions
+from asrpeft.recognizer import Recognizer
+from asrpeft.recognizer.languages import canonical
+
+TRANSCRIBE = "transcribe"  # the task of an adapter that is told none
+
+
+def attach(recognizer: Recognizer, name: str, wanted: AdapterOptions, *, speech: SpeechOptions, training: TrainingOptions, data: Corpus) -> Adapter:
+    """A fresh adapter, the same for the same seed; or the one to start from, if it is of that kind.
+
+    Args:    data: what it will be trained on: a CTC head has its characters.
+    Raises:  BadInput, CannotAttach.
+    """
+    task = speech.task or TRANSCRIBE
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(generator(training.seed, "start", wanted.method).initial_seed())
+        if wanted.init_adapter is not None:
+            adapter = _start_from(recognizer, name, wanted, speech.lang)
+            language = canonical(speech.lang) if speech.lang else adapter.manifest.language
+            recognizer.adapters.describe(name, task=task, context=training.context, training={}, scores={}, language=language)
+        elif _in_place_of(recognizer, speech):
+            number = recognizer.language_token(str(speech.proxy_lang))  # which refuses what is unknown
+            slot = (str(recognizer.token_for(str(speech.proxy_lang))), number)
+            adapter = recognizer.adapters.add(wanted.method, name=name, where=wanted.where, settings=dict(wanted.settings), language_slot=slot,
+                                              language=canonical(str(speech.lang)), task=task, context=training.context)  # fmt: skip
+        else:
+            adapter = recognizer.adapt(wanted.method, name=name, where=wanted.where, lang=speech.lang, task=task, context=training.context, **wanted.settings)
+        _give_head(recognizer, adapter, training, data)
+    return adapter
+
+
+def _in_place_of(recognizer: Recognizer, speech: SpeechOptions) -> bool:
+    """Whether the language has no token, and learns in the place of another's."""
+    return speech.proxy_lang is not None and speech.lang is not None and recognizer.multilingual and recognizer.token_for(speech.lang) is None
+
+
+def _give_head(recognizer: Recognizer, adapter: Adapter, training: TrainingOptions, data: Corpus) -> None:
+    """A CTC head where the loss needs one, which keeps what an older one knew; and a note of what decodes."""
+    loss = training.terms()
+    if loss.needs_head:
+        known = adapter.ctc.vocabulary[1:] if adapter.ctc is not None else []
+        adapter.ctc = CTCHead.for_texts(recognizer.base.config.d_model, [*(u.text for u in data), *known], like=adapter.ctc or recognizer.ctc)
+        adapter.ctc.to(recognizer.device)
+        recognizer.adapters.describe(adapter.name, ctc_vocabulary=adapter.ctc.vocabulary)
+    recognizer.adapters.describe(adapter.name, decode_by="attention" if loss.needs_decoder else "ctc")
+
+
+def _start_from(recognizer: Recognizer, name: str, asked: AdapterOptions, lang: str | None) -> Adapter:
+    """Raises: BadInput if the saved adapter is not what was asked for."""
+    folder, method, where = str(asked.init_adapter), asked.method, asked.where
+    manifest, _ = read(folder)
+    cls = method_named(manifest.method)
+    wanted = configure(method_named(method), asked.settings)
+    differ = [key for key in asked.settings if manifest.method == method and getattr(configure(cls, manifest.config), key) != getattr(wanted, key)]
+    if manifest.method != method or differ or (where is not None and split_where(where) != manifest.where):
+        raise BadInput(f"{folder!r} is {manifest.method} with {manifest.config} at {','.join(manifest.where)}; one cannot start from it with "
+                       f"other settings. Give --method {manifest.method} and leave --set and --where out.")  # fmt: skip
+    if lang is not None and recognizer.multilingual and recognizer.token_for(lang) is None and manifest.language != canonical(lang):
+        raise BadInput(f"The base has no token for {lang!r}, and {folder!r} has learned no vector for it. Start without --init-adapter.")
+    if lang is not None and manifest.language_slot is not None and manifest.language != canonical(lang):
+        raise BadInput(f"{folder!r} has learned a vector for {manifest.language!r}, which is not {lang!r}. Start without --init-adapter.")
+    return recognizer.adapters.load(folder, name=name)
+
+
+def prompts(recognizer: Recognizer, name: str, *, lang: str | None, task: str) -> Callable[[Utterance], list[int]]:
+    """The prompt of an utterance: in `lang` if that is given, else in the utterance's own language, else in the adapter's."""
+    made: dict[str | None, list[int]] = {}
+
+    def of(utterance: Utterance) -> list[int]:
+        own = lang or utterance.lang
+        if own not in made:
+            made[own] = recognizer.prompt(lang=own, task=task, adapter=name)
+        return made[own]
+
+    return of
