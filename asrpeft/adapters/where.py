@@ -6,6 +6,7 @@ A pattern is a comma-separated list (or a list) of parts, each one of:
   a name      `q_proj`, `fc2`, `conv1`, `encoder_attn`: the layers of that name, or all below it
   a glob      `decoder.*.q_proj`, `encoder.layers.{0..3}.*`, `encoder.layers.{0,5}.fc1`
   a subtree   `encoder`, `encoder.layers.{0..3}`: every layer below
+  the last    `last:2`, `decoder.last:2`: all below the last two layers of the encoder and the decoder, or of one of them
 A leading `-` takes layers away: `attention,-encoder.layers.0`. Positional tables are matched only by their own name.
 """
 
@@ -81,7 +82,21 @@ def _matches(part: str, layer: Layer) -> bool:
 
 def matching(part: str, layers: Sequence[Layer]) -> list[Layer]:
     """The layers that one part of a `where` names, its `-` apart."""
+    last = re.fullmatch(r"-?(?:(encoder|decoder)\.)?last:(\d{1,4})", part)
+    if last:
+        return [layer for layer in layers if _is_among_last(int(last[2]), layer, layers) and layer.path.startswith(last[1] or "")]
     return [layer for layer in layers if _matches(part.removeprefix("-"), layer)]
+
+
+def _is_among_last(n: int, layer: Layer, layers: Sequence[Layer]) -> bool:
+    """Whether a layer is one of the last `n` of its stack, or below one."""
+
+    def place(path: str) -> tuple[str, int] | None:
+        found = re.match(r"(encoder|decoder)\.layers\.(\d+)(?:\.|$)", path)
+        return None if found is None else (found[1], int(found[2]))
+
+    own = place(layer.path)
+    return own is not None and own[1] > max(at[1] for at in map(place, (one.path for one in layers)) if at is not None and at[0] == own[0]) - n
 
 
 def select(layers: Sequence[Layer], where: str | Sequence[str]) -> list[Layer]:
@@ -95,7 +110,7 @@ def select(layers: Sequence[Layer], where: str | Sequence[str]) -> list[Layer]:
         if not matched:
             leaves = sorted({layer.leaf for layer in layers if layer.leaf != _POSITIONS and not layer.leaf.isdigit()})
             raise CannotAttach(f"`where` part {part!r} matches no layer this method can act on. Groups: {', '.join(GROUPS)}; "
-                               f"layers: {', '.join(leaves)}; or a glob such as decoder.*.q_proj.")  # fmt: skip
+                               f"layers: {', '.join(leaves)}; a glob such as decoder.*.q_proj, or last:2.")  # fmt: skip
         chosen = chosen - matched if part.startswith("-") else chosen | matched
     if not chosen:
         raise CannotAttach(f"`where` {where!r} chooses no layer.")

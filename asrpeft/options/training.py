@@ -31,7 +31,7 @@ class TrainingOptions:
         lr: peak learning rate; None takes the method's own.
         head_lr: peak learning rate of an adapter's own CTC head; None takes 1e-3, or the adapter's rate where that is higher.
         optimizer: `adamw`, or another by name with its settings: `adafactor`, `galore,rank=64`. See `asrpeft.training.optimizers`.
-        schedule: `cosine`, `linear` or `constant`, after the warm-up.
+        schedule: `cosine`, `linear` or `constant`, after the warm-up, or `onecycle`.
         warmup: share of the run in which the learning rate rises.
         weight_decay: on matrices only, unless the method says otherwise.
         clip: largest norm of the gradient; 0 does not clip.
@@ -66,8 +66,8 @@ class TrainingOptions:
     minutes: Annotated[float | None, Flag("Minutes of training.", instead_of="length")] = None
     lr: Annotated[float | None, Flag("Peak learning rate. Default: the method's own.")] = None
     head_lr: Annotated[float | None, Flag("Peak learning rate of a CTC head. Default: 1e-3, or the adapter's rate where that is higher.")] = None
-    optimizer: Annotated[str, Flag("adamw, or another by name, with its settings: adafactor, galore,rank=64 (sgd, muon, adamw8bit).")] = "adamw"
-    schedule: Annotated[str, Flag("cosine, linear or constant, after the warm-up.")] = "cosine"
+    optimizer: Annotated[str, Flag("adamw, adafactor, galore, muon, sgd or adamw8bit, with settings after commas: galore,rank=64.")] = "adamw"
+    schedule: Annotated[str, Flag("cosine, linear or constant, after the warm-up, or onecycle.")] = "cosine"
     warmup: Annotated[float, Flag("Share of the run in which the learning rate rises.")] = 0.1
     weight_decay: Annotated[float, Flag("Weight decay, on matrices only, unless the method says otherwise.")] = 0.01
     clip: Annotated[float, Flag("Largest norm of the gradient; 0 does not clip.")] = 1.0

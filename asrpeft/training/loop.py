@@ -46,7 +46,7 @@ from asrpeft.training.passes import RunPasses
 from asrpeft.training.precision import forward_dtype
 from asrpeft.training.processes import Processes
 from asrpeft.training.record import Trained
-from asrpeft.training.schedules import rate
+from asrpeft.training.schedules import momentum, rate
 from asrpeft.training.selection import KEEPING, Selection, weights_of
 from asrpeft.training.steps import Steps
 
@@ -213,8 +213,9 @@ class Run:
     def step(self, data: StepData) -> None:
         """Take one optimizer step."""
         state = self.state
-        share = rate(self.options.schedule, self.clock.progress(), warmup=self.options.warmup)
-        set_rate(self.optimizer, share)
+        progress = self.clock.progress()
+        share = rate(self.options.schedule, progress, warmup=self.options.warmup)
+        set_rate(self.optimizer, share, momentum(self.options.schedule, progress))
         record.note_skipped(state, data.skipped, self.progress)
         counts = self.processes.totals([*self.loss.counts(data.batches, self.adapter), sum(batch.utterances for batch in data.batches), interruption.pending()])
         self._stop, rows = bool(counts.pop()) and self.processes.several, round(counts.pop())

@@ -54,9 +54,13 @@ def optimizer_for(
     return kind.make([{"params": held, "lr": peak, "peak": peak, "weight_decay": decay} for (peak, decay), held in groups.items()], settings)
 
 
-def set_rate(optimizer: torch.optim.Optimizer, share: float) -> None:
-    """Set every group to `share` of its peak rate."""
+def set_rate(optimizer: torch.optim.Optimizer, share: float, momentum: float | None = None) -> None:
+    """Set every group to `share` of its peak rate and, if one is given, to that momentum (the first beta, where an optimizer has two)."""
     for group in optimizer.param_groups:
+        if momentum is not None and "betas" in group:
+            group["betas"] = (momentum, group["betas"][1])
+        elif momentum is not None and "momentum" in group:
+            group["momentum"] = momentum
         if isinstance(group["lr"], torch.Tensor):  # where a compiled step reads it
             group["lr"].fill_(share * group["peak"])
         else:

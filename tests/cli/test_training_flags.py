@@ -62,3 +62,8 @@ def test_the_job_is_asked_for_what_was_typed(asked, verb):
     assert (result["lang"].lang, result["lang"].proxy_lang) == ("xx", "de") and (result["decoding"].beams, result["decoding"].seed) == (2, 5)
     assert result["out"].record is False and result["given"][1].overlap == "tell"
     assert asked(verb)["given"][1].overlap == "refuse"
+
+
+def test_the_optimizer_is_told_by_name_with_its_settings(asked):
+    assert asked("finetune")["training"].optimizer == "adamw"
+    assert asked("finetune", "--optimizer", "galore,rank=16", "--schedule", "onecycle")["training"].optimizer == "galore,rank=16"

@@ -46,6 +46,11 @@ def test_a_method_with_dropout_is_tried_with_it_and_with_none(name):
         assert {bool(tried.get(key, getattr(method(name).Config(), key))) for tried in method(name).tries} == {True, False}, key
 
 
+@pytest.mark.parametrize("name", [name for name in names() if not method(name).mergeable and method(name).forward is not LayerAdapter.forward])
+def test_an_edit_that_no_weight_form_checks_gives_its_equation_once_more(name):
+    assert method(name).literal_edit is not LayerAdapter.literal_edit
+
+
 @each
 def test_an_unknown_setting_is_refused_with_the_ones_there_are(name):
     with pytest.raises(BadInput, match="has no setting 'rnak'"):

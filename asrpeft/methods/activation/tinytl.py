@@ -22,6 +22,7 @@ from asrpeft.methods.weight.bitfit import BitFit
 
 @register("tinytl")
 class TinyTL(LayerAdapter):
+    tier = 3
     kinds = (*BitFit.kinds, "block")
     where = "all"
     lr = 3e-3

@@ -24,6 +24,7 @@ CONTROLS = ("layer", "dimension", "token", "large")
 
 @register("vl_pet")
 class VLPET(Houlsby):
+    tier = 3
     tries = ({"width": 3}, {"width": 2, "control": "layer"}, {"width": 2, "control": "token"}, {"width": 3, "control": "dimension", "dropout": 0.5})
 
     @dataclass(frozen=True)

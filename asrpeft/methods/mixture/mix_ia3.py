@@ -10,10 +10,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
 import torch.nn.functional as F
 
 from asrpeft.methods.base import LayerAdapter, gaussian, positive, register, within, zeros
-from asrpeft.methods.mixture.mix_lora import gates, imbalance
+from asrpeft.methods.mixture.mix_lora import chosen, gates, imbalance, wide
 
 
 @register("mix_ia3")
@@ -50,7 +51,7 @@ class MixIA3(LayerAdapter):
         return config.experts * (inp + (inp if layer.leaf in config.feedforward else out))
 
     def scales(self, x):
-        logits = F.linear(x, self.router.to(x.dtype)).float()
+        logits = wide(F.linear(x, self.router.to(x.dtype)))
         if self.training and self.config.balance:
             self.add_loss(self.config.balance * imbalance(logits))
         g = gates(logits, top_k=self.config.top_k, dropout=0.0)
@@ -61,3 +62,12 @@ class MixIA3(LayerAdapter):
 
     def forward(self, x, y, layer):
         return y if self.on_input else y * self.scales(x).to(y.dtype)
+
+    def literal_edit(self, x, y, layer):
+        if self.on_input:
+            return None
+        out = []
+        for h, plain in zip(x.flatten(0, -2), y.flatten(0, -2)):
+            g = chosen([router @ h for router in self.router], self.config.top_k)
+            out.append(plain * (1 + sum(weight * d for weight, d in zip(g, self.d))))
+        return torch.stack(out).view_as(y)

@@ -32,6 +32,19 @@ def gates(logits: Tensor, *, top_k: int, dropout: float) -> Tensor:
     return g
 
 
+def chosen(logits: list[Tensor], top_k: int) -> list[float]:
+    """The weights of one frame's experts, as they are without dropout: a softmax, of which the `top_k` highest are kept."""
+    total = sum(math.exp(one) for one in logits)
+    g = [math.exp(one) / total for one in logits]
+    kept = sorted(g)[-top_k:] if top_k else g
+    return [one if one in kept else 0.0 for one in g]
+
+
+def wide(logits: Tensor) -> Tensor:
+    """In float32 at least: the choice between experts is made of small differences."""
+    return logits.to(torch.promote_types(logits.dtype, torch.float32))
+
+
 def imbalance(logits: Tensor) -> Tensor:
     """How unevenly experts are used: 1 if evenly, up to their number if one does everything."""
     share = logits.softmax(dim=-1).flatten(0, -2)
@@ -76,10 +89,20 @@ class MixLoRA(LayerAdapter):
 
     def forward(self, x, y, layer):
         config = self.config
-        logits = F.linear(x, self.router.to(x.dtype)).float()
+        logits = wide(F.linear(x, self.router.to(x.dtype)))
         if self.training and config.balance:
             self.add_loss(config.balance * imbalance(logits))
         g = gates(logits, top_k=config.top_k, dropout=config.expert_dropout if self.training else 0.0)
         thin = F.linear(x, self.a.to(x.dtype)).unflatten(-1, (config.experts, config.rank))
         mixed = (g.to(thin.dtype)[..., None] * thin).flatten(-2)
         return y + self.s * F.linear(mixed, self.b.to(mixed.dtype))
+
+    def literal_edit(self, x, y, layer):
+        out, config = [], self.config
+        for h, plain in zip(x.flatten(0, -2), y.flatten(0, -2)):
+            g = chosen([router @ h for router in self.router], config.top_k)
+            for i, weight in enumerate(g):
+                own = slice(i * config.rank, (i + 1) * config.rank)
+                plain = plain + weight * config.alpha / config.rank * (self.b[:, own] @ (self.a[own] @ h))
+            out.append(plain)
+        return torch.stack(out).view_as(y)

@@ -53,6 +53,10 @@ class DePT(LayerAdapter):
     def facts(cls, config, name):
         return Facts() if name == "p" else Facts(rate=config.pair_rate)
 
+    @property
+    def n_rows(self):
+        return self.config.tokens  # asked for at every step of a search
+
     def rows(self):
         return (self.p,)
 

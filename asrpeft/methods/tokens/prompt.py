@@ -88,6 +88,10 @@ class Prompt(LayerAdapter):
         dim = layer.shape[0]
         return config.rank * (config.tokens + dim) if config.rank else config.tokens * dim
 
+    @property
+    def n_rows(self):
+        return self.config.tokens  # asked for at every step of a search
+
     def rows(self):
         return (self.u @ self.v if self.config.rank else self.p,)
 

@@ -60,6 +60,10 @@ class PTuning(LayerAdapter):
         }
         return config.tokens * dim + made[config.encoder]
 
+    @property
+    def n_rows(self):
+        return self.config.tokens  # asked for at every step of a search
+
     def rows(self):
         if self.config.encoder == "emb":
             return (self.table,)

@@ -79,6 +79,7 @@ class Places(Plan):
 
 @register("sparse")
 class Sparse(LayerAdapter):
+    tier = 2
     lr = 1e-3
     tries = (
         {"density": 0.2},
