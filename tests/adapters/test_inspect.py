@@ -28,7 +28,8 @@ def test_every_method_can_be_inspected_with_and_without_its_base(name, tmp_path)
     alone, result = inspect(folder), inspect(folder, adapters=model.adapters)
     for seen in (alone, result):
         assert json.loads(json.dumps(seen.to_json()))["method"] == name
-        held = adapter.method.stored_size(adapter.config, list(adapter.layers.values())) + 16  # 16: the language vector
+        config = adapter.method.Config(**seen.config)  # as the file says it: ranks may be fewer there
+        held = adapter.method.stored_size(config, list(adapter.layers.values())) + 16  # 16: the language vector
         assert seen.parameters == held and seen.head_parameters == adapter.head_parameters()
         assert sum(s.parameters for s in seen.sites) + seen.shared_parameters + 16 == seen.parameters  # 16: the language vector
         assert [s.path for s in seen.sites] == list(adapter.layers)
