@@ -136,12 +136,12 @@ def command(asked: argparse.Namespace) -> Run:
     """A fine-tuning as the command line does it, with everything loaded in the process that runs it."""
 
     def run(out: Path, resume: bool, progress: Progress) -> None:
-        from asrpeft import TrainingOptions, load
+        from asrpeft import OutputOptions, TrainingOptions, load
         from asrpeft.corpus.read import read as read_corpus
         from asrpeft.jobs.finetune import finetune
 
         options = TrainingOptions(steps=asked.steps, dev_every=5, checkpoint_s=0.0, workers=0, average=asked.average, seed=asked.seed)
-        finetune(load(asked.model), read_corpus(asked.data), method=asked.method, options=options, out=out, resume=resume, progress=progress)
+        finetune(load(asked.model), read_corpus(asked.data), method=asked.method, training=options, out=OutputOptions(out, resume=resume), progress=progress)
 
     return run
 

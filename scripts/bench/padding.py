@@ -20,6 +20,7 @@ import torch
 from asrpeft.corpus import read
 from asrpeft.decoding import batch as decoding
 from asrpeft.decoding import transcribe_corpus
+from asrpeft.options import DecodingOptions
 from asrpeft.recognizer import context, load
 from asrpeft.report import Table
 from asrpeft.scoring import score
@@ -57,9 +58,10 @@ def measure(rule: str, asked: argparse.Namespace) -> dict[str, Any]:
     train(recognizer, "x", TrainingData(data, recognizer.prompt(lang="sw", adapter="x")), options=options)
     frames = [rule_of(rule)(round(16_000 * u.duration), "auto", jitter_seed=f"{u.id}-{epoch}") for u in data for epoch in range(asked.epochs)]
     told: dict[str, Any] = {"rule": rule, "mean_context_s": sum(frames) / len(frames) / 50, "wer": {}}
+    as_asked = DecodingOptions(context="auto", autocast=True, stop_loops=False)
     for padding in PADDINGS:
         decoding.context_frames = lambda n, mode, more=50 * padding: min(context.FULL, OWN(n, mode) + more)
-        found = transcribe_corpus(recognizer, test, adapter="x", lang="sw", context="auto", autocast=True)
+        found = transcribe_corpus(recognizer, test, adapter="x", lang="sw", options=as_asked)
         told["wer"][padding] = score([u.text for u in found.utterances], found.texts, resamples=0).wer
     examples.context_frames = decoding.context_frames = OWN
     return told

@@ -31,8 +31,9 @@ from asrpeft.adapters.ctc import CTCHead
 from asrpeft.corpus import Corpus
 from asrpeft.errors import Failure
 from asrpeft.methods import configure, method, names
-from asrpeft.options import TrainingOptions, train
+from asrpeft.options import TrainingOptions
 from asrpeft.recognizer import Recognizer
+from asrpeft.training import train
 from asrpeft.training.choice import Choice
 from asrpeft.training.examples import TrainingData
 from scripts.bench.ctc_start import DEV_SHARE, read_head
