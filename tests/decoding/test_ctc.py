@@ -24,7 +24,7 @@ from tests.decoding.test_joint import logprobs, spelled_by
 from tests.recognizer.checkpoint import tiny_checkpoint
 from tests.training.tones import options, tones
 
-ALONE = DecodingOptions(stop_loops=False, ctc_weight=1.0)
+ALONE = DecodingOptions(stop_loops=False, ctc_weight=1.0, beams=1)
 
 
 def noise(seconds: float, seed: int) -> np.ndarray:
