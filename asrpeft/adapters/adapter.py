@@ -12,9 +12,11 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from asrpeft.adapters.conditions import Conditions, usable
 from asrpeft.adapters.ctc import BLANK, CTCHead
 from asrpeft.adapters.digest import difference, digest
 from asrpeft.adapters.fingerprint import readable, same, same_shape
+from asrpeft.adapters.routing import Conditioned
 from asrpeft.adapters.tensors import not_finite, read_tensors
 from asrpeft.adapters.where import matching, select, split
 from asrpeft.errors import AsrpeftError, BadAdapter, BadInput, CannotAttach, Failure, WrongBase
@@ -51,6 +53,7 @@ class Manifest:
     decode_by: str = "attention"  # or "ctc": trained by CTC alone, so that its head writes and no decoder
     training: dict[str, Any] = field(default_factory=dict)
     scores: dict[str, Any] = field(default_factory=dict)
+    conditions: list[dict[str, Any]] = field(default_factory=list)  # what it is told of each row: see `asrpeft.adapters.conditions`
     digest: dict[str, str] = field(default_factory=dict, compare=False)  # as it was read; `save` makes it anew
 
     def __post_init__(self) -> None:
@@ -139,7 +142,7 @@ _CHECKS: dict[str, Callable[[Any], bool]] = {
     "sites": lambda v: _texts(v) and 0 < len(v) == len(set(v)), "parent": _text_or_none, "language": _text_or_none,
     "language_slot": _text_or_none, "task": _text,
     "ctc_vocabulary": lambda v: v is None or (_texts(v) and v[:1] == [BLANK] and len(v) == len(set(v))),
-    "training": _mapping, "scores": _mapping, "digest": lambda v: _mapping(v) and _texts(list(v.values())),
+    "training": _mapping, "scores": _mapping, "conditions": usable, "digest": lambda v: _mapping(v) and _texts(list(v.values())),
 }  # fmt: skip
 
 
@@ -164,6 +167,10 @@ class Adapter(nn.Module):
             raise CannotAttach(f"{cls.name} has nothing to train at {', '.join(layer.path for layer in layers[:4]) or 'no layer'}. "
                                f"Widen `where`; its default is {cls.where!r}.")  # fmt: skip
         self.pool = Pool(list(self.layers.values()))
+        if manifest.conditions:
+            self.pool.conditions = Conditions.from_json(manifest.conditions)
+            if not cls.conditioned or config.inputs != self.pool.conditions.size:
+                raise CannotAttach(f"{cls.name} cannot be told {', '.join(self.pool.conditions.names)}: its settings are for other facts of a row.")
         self.pieces = nn.ModuleDict({path.replace(".", "/"): cls(layer, config, self.pool) for path, layer in self.layers.items()})
         self.language: LanguageVector | None = None
         self._language_layer: Layer  # where it is, once there is one
@@ -173,6 +180,15 @@ class Adapter(nn.Module):
     @property
     def method(self) -> type[LayerAdapter]:
         return method(self.manifest.method)
+
+    def route_of(self, facts: Sequence[Mapping[str, Any]]) -> str | list[str | None]:
+        """The route of rows that all use this adapter, each with what is known of it, where the adapter is told anything."""
+        return [Conditioned(self.name, own) for own in facts] if self.conditions and facts else self.name
+
+    @property
+    def conditions(self) -> Conditions:
+        """What it is told of each row; often nothing."""
+        return self.pool.conditions or Conditions(())
 
     @property
     def config(self) -> Any:

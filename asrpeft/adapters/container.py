@@ -15,13 +15,15 @@ from asrpeft.adapters import adapter as store
 from asrpeft.adapters.adapter import Adapter, Manifest
 from asrpeft.adapters.attention import NAME as ATTENTION
 from asrpeft.adapters.attention import watch
+from asrpeft.adapters.conditions import Conditions
 from asrpeft.adapters.ctc import CTCHead
 from asrpeft.adapters.fingerprint import fingerprint
 from asrpeft.adapters.places import site_for
-from asrpeft.adapters.routing import Ambient, Route, Term, is_sum, summed
+from asrpeft.adapters.routing import Ambient, Conditioned, Route, Term, facts_of, is_sum, summed
 from asrpeft.adapters.sites import DecoderSite, Site, sweep
 from asrpeft.errors import BadAdapter, BadInput, BadRoute, CannotAttach, CannotMerge
-from asrpeft.methods import configure, method
+from asrpeft.methods import configure, method, names
+from asrpeft.methods.conditioned import at_hand
 from asrpeft.methods.layers import Layer, layers_of
 
 
@@ -40,6 +42,10 @@ def _how_to_load(name: object) -> str:
     if there:
         return f" {text!r} is an adapter's folder; attach it first and use its name: `name = recognizer.adapters.load({text!r}).name`."
     return " A route takes names; `recognizer.adapters.load(FOLDER)` attaches the adapter of a folder." if os.sep in text else ""
+
+
+def _told(name: str) -> str:
+    return ", ".join(f"{key}={value}" for key, value in facts_of(name).items())
 
 
 class Adapters(nn.Module):
@@ -118,6 +124,7 @@ class Adapters(nn.Module):
         where: str | Sequence[str] | None = None,
         settings: dict[str, Any] | None = None,
         language_slot: tuple[str, int] | None = None,
+        conditions: Conditions | None = None,
         **manifest: Any,
     ) -> Adapter:
         """Make a fresh adapter and attach it.
@@ -126,10 +133,17 @@ class Adapters(nn.Module):
             where: a pattern (see `asrpeft.adapters.where`); the method's own default if omitted.
             settings: the method's settings; values may be text.
             language_slot: (token, id) of a language token whose place a learned vector takes for this adapter's rows.
+            conditions: what it is told of each row, for a method that can be told; see `asrpeft.adapters.conditions.fit`.
             manifest: further manifest fields: `language`, `task`, `context`, …
         Raises: CannotAttach, BadInput.
         """
         cls = method(method_name)
+        if conditions:
+            if not cls.conditioned:
+                able = ", ".join(each for each in names() if method(each).conditioned)
+                raise BadInput(f"{method_name} is the same for all rows and cannot be told {', '.join(conditions.names)}. Methods that can: {able}.")
+            settings = {**(settings or {}), "inputs": conditions.size}
+            manifest["conditions"] = conditions.to_json()
         config = configure(cls, settings or {})
         parts, layers = store.plan_sites(list(self.layers.values()), method_name, where)
         layers = [layer for layer in layers if cls.fits(layer, config)] or layers  # none: `Adapter` refuses with a remedy
@@ -214,6 +228,8 @@ class Adapters(nn.Module):
         route = names if isinstance(names, Route) else Route(names if names is None or isinstance(names, str) else tuple(names))
         route = self.resolve(route)
         for name in route.wanted:
+            if name in self.merged and (told := facts_of(name)) and told != facts_of(self.merged[self.merged.index(name)]):
+                raise BadRoute(f"{name!r} is merged into the base for one row ({_told(self.merged[0])}), so it cannot be another one's. Call unmerge() first.")
             if self.merged and name not in self.merged:
                 what = "rows cannot have the base alone" if name is None else f"{name!r} cannot be routed"
                 raise BadRoute(f"{', '.join(self.merged)} is merged into the base, so {what}. Call unmerge() first.")
@@ -238,6 +254,10 @@ class Adapters(nn.Module):
         """The adapter of that name, or of a sum the first: whose language, task and context hold."""
         return self[self._terms(name)[0][0]]
 
+    def parts(self, name: str) -> list[Adapter]:
+        """The adapter of that name, or all of a sum."""
+        return [self[each] for each, _ in self._terms(name)]
+
     def check_rows(self, n_rows: int) -> None:
         """Raises: BadRoute if the route in force is for another number of rows, wherever its adapters act."""
         self.ambient.call.route.groups(n_rows, next(self.base.parameters()).device)
@@ -257,11 +277,15 @@ class Adapters(nn.Module):
         for each, _ in terms:
             if not self[each].method.mergeable:
                 raise CannotMerge(f"{self[each].method.name} acts on activations and has no weight form: serve it routed.")
+            if (told := self[each].conditions) and not isinstance(name, Conditioned):
+                raise CannotMerge(f"{each!r} does something else for each row, by {', '.join(told.names)}. Serve it routed, or say for which row it is to be "
+                                  f"merged: --condition {told.names[0]}=…, or Conditioned({each!r}, …).")  # fmt: skip
         places = [site for site in self.sites.values() if site.of(terms)]
         self.merged = (name,)
         try:
-            for site in places:
-                site.merge(name, terms)
+            with at_hand([facts_of(name)]):
+                for site in places:
+                    site.merge(name, terms)
         except BaseException:
             self.unmerge()
             raise

@@ -32,7 +32,8 @@ def of_file(path: Path) -> str:
 
 def of_fields(manifest: Mapping[str, Any]) -> str:
     """The same however the file is laid out: in any order of keys, with `16` for `16.0`."""
-    bound = json.dumps({name: _plain(manifest[name]) for name in BOUND}, sort_keys=True)
+    told = {"conditions": manifest["conditions"]} if manifest.get("conditions") else {}  # adapters from before there were any have the digest they had
+    bound = json.dumps({name: _plain(value) for name, value in {**{name: manifest[name] for name in BOUND}, **told}.items()}, sort_keys=True)
     return f"sha256:{hashlib.sha256(bound.encode()).hexdigest()}"
 
 

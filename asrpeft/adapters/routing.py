@@ -17,12 +17,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar, Token
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import torch
 import torch.utils.checkpoint
 from torch import Tensor, nn
 
 from asrpeft.errors import BadRoute
+from asrpeft.methods.conditioned import AtHand
 from asrpeft.methods.inputs import Inputs
 
 Rows = Tensor | None  # indices of rows, or None for all of them
@@ -63,6 +65,29 @@ def _term(text: str, part: str, sign: float) -> Term:
     return name, sign * weight
 
 
+class Conditioned(str):
+    """An adapter's name in a route, with what is known of the row that uses it: `Conditioned("film", speaker="anna")`.
+
+    It is the name (and equal to it) wherever only that matters. A fact that the adapter's conditions do not name is passed over,
+    one that is not given is not known.
+    """
+
+    facts: Mapping[str, Any]
+
+    def __new__(cls, name: str, facts: Mapping[str, Any] | None = None, /, **more: Any) -> Conditioned:
+        made = super().__new__(cls, name)
+        made.facts = {**facts_of(name), **(facts or {}), **more}
+        return made
+
+    def __reduce__(self):
+        return Conditioned, (str(self), dict(self.facts))
+
+
+def facts_of(name: str | None) -> Mapping[str, Any]:
+    """What a row's name in a route tells of the row."""
+    return name.facts if isinstance(name, Conditioned) else {}
+
+
 @dataclass(frozen=True)
 class Route:
     """`names`: one adapter name (or None, the base) for each row; or a single one for however many rows there are."""
@@ -70,6 +95,7 @@ class Route:
     names: tuple[str | None, ...] | str | None
     sums: Mapping[str, tuple[Term, ...]] = field(default_factory=dict)  # names that stand for several adapters
     _groups: dict = field(default_factory=dict, repr=False, compare=False)
+    _facts: dict[int | None, AtHand] = field(default_factory=dict, repr=False, compare=False)
 
     def groups(self, n_rows: int, device: torch.device) -> list[tuple[str, Rows]]:
         """The adapters of a batch of `n_rows` with the rows of each; rows without an adapter are left out.
@@ -95,6 +121,19 @@ class Route:
     def take(self, rows: Sequence[int]) -> Route:
         """The route of a batch made of these rows of this one (rows may repeat, as beams do)."""
         return self if self.names is None or isinstance(self.names, str) else Route(tuple(self.names[i] for i in rows), self.sums)
+
+    def at_hand(self, rows: Rows) -> AtHand:
+        """What is known of these rows; one for all where all have one name."""
+        key = None if rows is None else id(rows)  # of a group of this route, which it keeps
+        found = self._facts.get(key)
+        if found is None:
+            if isinstance(self.names, tuple):
+                places = range(len(self.names)) if rows is None else rows.tolist()
+                found = AtHand(tuple(facts_of(self.names[i]) for i in places))
+            else:
+                found = AtHand((facts_of(self.names),))
+            self._facts[key] = found
+        return found
 
     def terms(self, name: str) -> tuple[Term, ...]:
         """The adapters that a row's name stands for, with their weights: itself, unless it is a sum."""

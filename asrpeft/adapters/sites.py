@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +18,7 @@ from asrpeft.adapters.routing import Ambient, Route, Term
 from asrpeft.errors import BadInput, BadRoute, CannotMerge
 from asrpeft.methods.base import LayerAdapter
 from asrpeft.methods.change_cache import CHANGES, tensors_of
+from asrpeft.methods.conditioned import at_hand
 from asrpeft.methods.inputs import Inputs, current
 from asrpeft.methods.layers import Layer
 
@@ -123,15 +124,21 @@ class EditSite(Site):
 
     def _knowing(self, terms: list[Pieces], given: Tensor, rows: Tensor | None) -> AbstractContextManager[None]:
         """Within it pieces that ask (`reads_inputs`) know what frames or tokens are at hand; `given` has all rows."""
-        if not any(piece.reads_inputs for pieces, _ in terms for piece in pieces):
+        own = [piece for pieces, _ in terms for piece in pieces]
+        reads, conditioned = any(piece.reads_inputs for piece in own), any(piece.conditioned for piece in own)
+        if not (reads or conditioned):
             return nullcontext()
-        call, n = self.ambient.call, given.shape[1]
-        known = call.frames if self.layer.reads_frames else call.text
-        if known is None:
-            known = Inputs.plain(len(given), n, given.device)
-        elif self.layer.kind != "conv1d":  # those read columns of features; frames are what is known of them
-            known = known.up_to(n)
-        return current(known.take(rows))
+        call, n, stack = self.ambient.call, given.shape[1], ExitStack()
+        if conditioned:
+            stack.enter_context(at_hand(call.route.at_hand(rows)))
+        if reads:
+            known = call.frames if self.layer.reads_frames else call.text
+            if known is None:
+                known = Inputs.plain(len(given), n, given.device)
+            elif self.layer.kind != "conv1d":  # those read columns of features; frames are what is known of them
+                known = known.up_to(n)
+            stack.enter_context(current(known.take(rows)))
+        return stack
 
     def _edited(self, pieces: list[LayerAdapter], x: Tensor) -> Tensor:
         edited = x
@@ -223,7 +230,9 @@ class WeightSite(EditSite):
         if torch.is_grad_enabled() or torch.compiler.is_compiling() or self.layer.kind not in _ROUNDED or _computed_in(self.layer, x) not in _HALF:
             return False
         plain = type(weight) in (Tensor, nn.Parameter)  # a quantized one is merged into by nobody, and would be as large as it was
-        return plain and all(piece.mergeable and piece.changes_weights() and not piece.training for pieces, _ in terms for piece in pieces)
+        return plain and all(
+            piece.mergeable and piece.changes_weights() and not (piece.training or piece.conditioned) for pieces, _ in terms for piece in pieces
+        )
 
     def _whole(self, terms, x):
         """(W', b') in the precision that the layer computes in."""

@@ -15,6 +15,7 @@ from asrpeft.decoding.attention import attend
 from asrpeft.decoding.beam import beam_search
 from asrpeft.decoding.confidence import word_confidences
 from asrpeft.decoding.ctc import ctc_search
+from asrpeft.decoding.facts import listened
 from asrpeft.decoding.fallback import with_fallback
 from asrpeft.decoding.greedy import greedy
 from asrpeft.decoding.hypothesis import GREEDY, Hypothesis
@@ -70,7 +71,7 @@ def make_row(
     if task is None:
         task = recognizer.task_for(adapter)
     prompt = recognizer.prompt(lang=lang, task=task, adapter=adapter, timestamps=timestamps)
-    return Row(samples, context_frames(len(samples), context), (*earlier_text(recognizer, text_prompt), *prompt), adapter)
+    return Row(samples, context_frames(len(samples), context), (*earlier_text(recognizer, text_prompt), *prompt), listened(recognizer, adapter, samples))
 
 
 def earlier_text(recognizer: Recognizer, text: str | None) -> list[int]:

@@ -10,6 +10,7 @@ from asrpeft.audio import SAMPLE_RATE
 from asrpeft.batching import by_budget
 from asrpeft.corpus import Corpus, Skipped, Utterance
 from asrpeft.decoding.batch import Row, decode_rows, make_row
+from asrpeft.decoding.facts import told
 from asrpeft.decoding.hypothesis import Hypothesis
 from asrpeft.decoding.language import Detected, detect_corpus
 from asrpeft.errors import BadAudio
@@ -83,7 +84,7 @@ def transcribe_corpus(
     def row(utterance: Utterance) -> tuple[Row, str | None]:
         """An utterance ready to be decoded, and the language that it is told to be in."""
         samples = utterance.samples()
-        name = adapter(utterance) if callable(adapter) else adapter
+        name = told(recognizer, adapter(utterance) if callable(adapter) else adapter, utterance)
         language = language_of(recognizer, utterance, lang, name, proxy_lang)
         made = make_row(recognizer, samples, adapter=name, task=task, context=options.context, timestamps=options.timestamps, lang=language,
                         text_prompt=options.prompt)  # fmt: skip

@@ -69,6 +69,7 @@ class LayerAdapter(Holder):
     mergeable: ClassVar[bool] = True
     tier: ClassVar[int | None] = None  # 1: what the field compares with, 2: in wide use, 3: promising and little tried in speech
     edits_input: ClassVar[bool] = False  # `edit_input` is called before the frozen layer
+    conditioned: ClassVar[bool] = False  # it asks `self.condition()`: who speaks, what is known of the row (`asrpeft.methods.conditioned`)
     reads_inputs: ClassVar[bool] = False  # it asks `self.inputs`: positions, tokens, what is padding
     tries: ClassVar[tuple[dict[str, Any], ...]] = ({},)  # small settings that the common tests try, each on every kind of layer
 

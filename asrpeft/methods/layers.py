@@ -103,8 +103,8 @@ class Layer:
         raise CannotAttach(f"{self.path!r}, of kind {self.kind}, has no input vectors; narrow `where` to linear layers and convolutions.")
 
     def channels(self, v: Tensor) -> Tensor:
-        """`v` (out,), shaped to multiply or add to this layer's output."""
-        return v
+        """`v` (out,), or (rows, out) for each row its own, shaped to multiply or add to this layer's output."""
+        return v if v.dim() == 1 else v[:, None]
 
     def tensors(self) -> list[Tensor]:
         return [t for t in (self.module.weight, self.bias) if t is not None]
@@ -182,7 +182,7 @@ class Conv1dLayer(Layer):
             self.bias.copy_(b)
 
     def channels(self, v):
-        return v[:, None]
+        return v[..., None]
 
 
 class EmbeddingLayer(Layer):

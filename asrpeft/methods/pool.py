@@ -48,11 +48,13 @@ class Pool(Holder):
 
     Attributes:
         layers: all the layers that the adapter acts on, known before its first piece is made.
+        conditions: what the adapter is told of each row (`asrpeft.adapters.conditions`), or None.
     """
 
     def __init__(self, layers: Sequence[Layer] = ()):
         super().__init__()
         self.layers = tuple(layers)
+        self.conditions: Any = None
         self.tensors = nn.ParameterDict()
         self._held: dict[tuple[Any, ...], Tensor] = {}
 

@@ -6,8 +6,9 @@ labels       –      –      –          t₁        t₂ … tₙ <end>     
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -34,6 +35,7 @@ class Example:
     labels: tuple[int, ...]
     key: str | None = None
     states: Tensor | None = None
+    facts: Mapping[str, Any] = field(default_factory=dict)  # what the adapter is told of it
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,7 @@ class Batch:
         labels: (rows, n) the token wanted after each input, or IGNORED.
         skipped: utterances that should have been here and could not be read.
         keys, states: of each row, what `Example` says of a frozen encoder; a row whose states are known has no features.
+        facts: one a row, where the adapter is told something of each (`asrpeft.adapters.conditions`).
     """
 
     ids: tuple[str, ...]
@@ -61,6 +64,7 @@ class Batch:
     skipped: tuple[Skipped, ...] = ()
     keys: tuple[str | None, ...] = ()
     states: tuple[Tensor | None, ...] = ()
+    facts: tuple[Mapping[str, Any], ...] = ()
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -92,6 +96,7 @@ def collate(examples: Sequence[Example], *, end: int, skipped: Sequence[Skipped]
         ids=tuple(e.id for e in examples), texts=tuple(e.text for e in examples), features=features,
         frames=torch.tensor([e.context for e in examples]), speech=torch.tensor([e.speech for e in examples]),
         tokens=tokens, labels=labels, skipped=tuple(skipped), keys=tuple(e.key for e in examples), states=tuple(e.states for e in examples),
+        facts=tuple(e.facts for e in examples),
     )  # fmt: skip
 
 

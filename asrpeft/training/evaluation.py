@@ -39,7 +39,7 @@ def loss_on(
         own = loss.counts([read], adapter)
         batch = read.to(recognizer.device)
         with autocast(options.precision, recognizer.device, recognizer.dtype):
-            output = recognizer(batch.features, batch.frames, batch.tokens if loss.needs_decoder else None, route=adapter.name)
+            output = recognizer(batch.features, batch.frames, batch.tokens if loss.needs_decoder else None, route=adapter.route_of(batch.facts))
             for i, (_, term) in enumerate(loss.terms):
                 sums[i] += float(term.total(output, batch, adapter)) if own[i] else 0.0
                 counts[i] += own[i]

@@ -7,14 +7,16 @@ Rows below 0 are sound in which nobody speaks, with an empty transcript; see `as
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from asrpeft.adapters.conditions import Told
 from asrpeft.audio.augment import Augmentation, generator
 from asrpeft.audio.features import SAMPLE_RATE, log_mel
 from asrpeft.corpus import Corpus, Skipped, Utterance
@@ -53,10 +55,12 @@ class Examples(Dataset[StepData]):
         skipped: those that cannot, because their transcript does not fit the decoder.
         variants: each utterance is heard in so many ways, one epoch after another; 0: in another way in every epoch.
         states: where the states of a frozen encoder are kept; rows whose states are found there have no features.
+        told: what the adapter is told of each row.
     """
 
     variants: int = 0
     states: EncoderStates | None = None
+    told: Told | None = None
 
     def __init__(self, corpus: Corpus, recognizer: Recognizer, *, prompt: Prompt, context: str, reserved: int = 0,
                  seed: int = 0, augmentation: Augmentation | None = None, cache_mb: int = 1024,
@@ -157,9 +161,12 @@ class Examples(Dataset[StepData]):
         index, key = row % len(self), self.key(row)
         utterance, prompt, text = self.corpus[index], self.prompts[index], self.texts[index]
         inputs, labels = (*prompt, *text), (*(IGNORED,) * (len(prompt) - 1), *text, self.end)
-        kept = None if self.states is None else self.states.key(self, row, epoch)
+        by_audio = self.told is not None and self.told.conditions.sources  # which is then needed
+        kept = None if self.states is None or by_audio else self.states.key(self, row, epoch)
         if self.states is not None and kept is not None and (found := self.states.find(kept)) is not None:
-            return Example(utterance.id, utterance.text, torch.zeros(self.n_mels, 0), len(found[0]), found[1], inputs, labels, kept, found[0])
+            nothing = torch.zeros(self.n_mels, 0)
+            facts = self._facts(utterance, nothing, 0, key, epoch)
+            return Example(utterance.id, utterance.text, nothing, len(found[0]), found[1], inputs, labels, kept, found[0], facts)
         samples = self.samples(index)
         changed = self.augmentation
         if changed is not None and epoch is not None:
@@ -169,7 +176,11 @@ class Examples(Dataset[StepData]):
         features = log_mel(samples, n_mels=self.n_mels, n_frames=2 * context)
         if changed is not None and epoch is not None:
             features = changed.features(features, 2 * speech, key, epoch)
-        return Example(utterance.id, utterance.text, features, context, speech, inputs, labels, kept)
+        facts = self._facts(utterance, features, speech, key, epoch)
+        return Example(utterance.id, utterance.text, features, context, speech, inputs, labels, kept, facts=facts)
+
+    def _facts(self, utterance: Utterance | None, features: Tensor, speech: int, key: str, epoch: int | None) -> Mapping[str, Any]:
+        return {} if self.told is None else self.told.of(utterance, features, 2 * speech, key, epoch, seed=self.seed)
 
     # -- rows in which nobody speaks -------------------------------------------------------------------------------------
     def _beside(self, row: int, epoch: int | None) -> int:
@@ -191,7 +202,8 @@ class Examples(Dataset[StepData]):
         speech = min(context, speech_frames(len(samples)))
         prompt = self.prompts[self._beside(row, epoch)]
         labels = (*(IGNORED,) * (len(prompt) - 1), self.end)
-        return Example(self.key(row), "", log_mel(samples, n_mels=self.n_mels, n_frames=2 * context), context, speech, prompt, labels)
+        features = log_mel(samples, n_mels=self.n_mels, n_frames=2 * context)
+        return Example(self.key(row), "", features, context, speech, prompt, labels, facts=self._facts(None, features, speech, self.key(row), epoch))
 
     def batch(self, rows: Sequence[int], epoch: int | None) -> tuple[Batch | None, list[Skipped]]:
         """(the batch of those rows that can be read, the others)."""

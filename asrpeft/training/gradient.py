@@ -112,7 +112,7 @@ class Gradient:
         with autocast(self.options.precision, self.recognizer.device, self.recognizer.dtype), collected() as added:
             tokens = batch.tokens if self.loss.needs_decoder else None
             encoded = known(self.recognizer, batch, self.states)
-            output = self.recognizer(batch.features, batch.frames, tokens, route=self.adapter.name, encoded=encoded)
+            output = self.recognizer(batch.features, batch.frames, tokens, route=self.adapter.route_of(batch.facts), encoded=encoded)
             loss = self.loss.value(output, batch, self.adapter, counts)
         if added:  # means over the rows at hand, so a batch weighs as many as it has
             loss = loss + sum(added) * (len(batch) / rows)

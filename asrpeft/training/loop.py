@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 from asrpeft import interruption
+from asrpeft.adapters.conditions import Told
 from asrpeft.audio.augment import generator
 from asrpeft.errors import BadCorpus, BadInput
 from asrpeft.options import TrainingOptions
@@ -100,8 +101,12 @@ class Run:
         self.examples = Examples.for_training(data, recognizer, options=options, reserved=reserved)
         if not len(self.examples):
             raise BadCorpus(f"{data.corpus.name or 'The corpus'} has no utterance to train on. {reasons(self.examples.corpus.skipped)}")
+        if conditions := self.adapter.conditions:
+            self.examples.told = Told(conditions, self.adapter.config.unknown)
         self.dev = None if choice.dev is None else Examples(choice.dev, recognizer, prompt=data.prompt, context=options.context, reserved=reserved)
         self._freeze_encoder()
+        if conditions and self.dev is not None:
+            self.dev.told = Told(conditions)
         self.steps = Steps(self.examples, options)
         self.state = State(total=self.steps.total, skipped={s.id: s.reason for s in self.examples.corpus.skipped})
         self.clock = Clock(self.state, options, self.processes)

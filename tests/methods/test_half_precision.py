@@ -8,11 +8,12 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from asrpeft.methods import method
+from asrpeft.methods import method, names
 from tests.bases import tiny_recognizer
 from tests.methods.cases import bench, pairs, perturb, shown
 
-HALF = [pair for pair in pairs() if method(pair[0]).mergeable and method(pair[0]).changes_weights() and pair[1] != "embedding"]
+MERGED = [name for name in names() if method(name).mergeable and method(name).changes_weights() and not method(name).conditioned]
+HALF = [pair for pair in pairs() if pair[0] in MERGED and pair[1] != "embedding"]
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32], ids=["bfloat16", "autocast"])
