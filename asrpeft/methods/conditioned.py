@@ -67,8 +67,9 @@ class ConditionedAdapter(LayerAdapter):
         unknown: float = 0.1  # share of the rows that training tells nothing, so that the adapter knows what to do for strangers
 
         def __post_init__(self):
-            positive("a conditioned method", inputs=self.inputs)
-            within("a conditioned method", 0, 1, unknown=self.unknown)
+            method = type(self).__qualname__.split(".")[0].lower()  # FiLM.Config: film
+            positive(method, inputs=self.inputs)
+            within(method, 0, 1, unknown=self.unknown)
 
     def condition(self) -> Tensor:
         """(rows, inputs), or (1, inputs) for all rows, in the dtype of the parameters."""

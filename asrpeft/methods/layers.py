@@ -119,6 +119,9 @@ class Layer:
 
 def _dense(weight: Tensor) -> Tensor:
     """A weight as floating-point numbers. Quantized ones are kinds of tensor of their own that can `dequantize` (torchao's)."""
+    original = getattr(weight, "get_original_weight", None)  # torchao's four-bit ones, whose `dequantize` is another thing
+    if original is not None:
+        return original()
     plain = type(weight.data) is Tensor and not weight.is_quantized
     return weight if plain or not hasattr(weight, "dequantize") else weight.dequantize()
 

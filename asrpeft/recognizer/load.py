@@ -14,6 +14,7 @@ from asrpeft.adapters.tensors import not_finite, read_tensors
 from asrpeft.errors import AsrpeftError, BadInput
 from asrpeft.recognizer.context import CONTEXTS
 from asrpeft.recognizer.named import check_name, not_loaded
+from asrpeft.recognizer.quantized import PRECISIONS, quantize
 from asrpeft.recognizer.recognizer import TASKS, BaseInfo, Recognizer
 
 MOST_THREADS = 8  # on a core
@@ -58,7 +59,8 @@ def pick_device(device: str) -> torch.device:
     return found
 
 
-def load(model: str | Path | None = None, *, device: str = "auto", dtype: str = "float32", threads: int | None = None) -> Recognizer:
+def load(model: str | Path | None = None, *, device: str = "auto", dtype: str = "float32", threads: int | None = None,
+         base_precision: str = "full") -> Recognizer:  # fmt: skip
     """Load any Whisper checkpoint.
 
     Args:
@@ -66,6 +68,8 @@ def load(model: str | Path | None = None, *, device: str = "auto", dtype: str = 
         dtype: `float32`, `bfloat16` or `float16`, whatever the checkpoint was stored in. The decoder's weights are rounded
             to it and computed with in float32, which takes twice their memory: its sums decide between words.
         threads: CPU threads for PyTorch.
+        base_precision: `full`, or `int8` or `nf4` (four bits) for the frozen projections: less memory, adapters train and decode on top, nothing
+            can be merged. See `asrpeft.recognizer.quantized`.
     Raises: BadInput if there is no such model, or it is not a Whisper model.
     """
     if threads is not None:
@@ -77,6 +81,8 @@ def load(model: str | Path | None = None, *, device: str = "auto", dtype: str = 
         torch.set_num_threads(threads)
     if dtype not in DTYPES:
         raise BadInput(f"There is no dtype {dtype!r}; choose {', '.join(DTYPES)}.")
+    if base_precision not in PRECISIONS:
+        raise BadInput(f"There is no base precision {base_precision!r}; choose {', '.join(PRECISIONS)}.")
     if model is None:
         model = embedded()
         if model is None:
@@ -92,6 +98,7 @@ def load(model: str | Path | None = None, *, device: str = "auto", dtype: str = 
     made = Recognizer(base.to(target), tokenizer, info, ctc=None if ctc is None else ctc.to(target))
     if lost := sorted(set(info.slots) - set(made.languages)):
         raise BadInput(f"{INFO} in {str(place)!r} names the language token {lost[0][:40]!r}, which the base does not have. Copy the model again.")
+    made.quantized = quantize(made.base, base_precision)
     return made
 
 

@@ -23,6 +23,7 @@ from asrpeft.recognizer import encoder, projection
 from asrpeft.recognizer.context import CONTEXTS
 from asrpeft.recognizer.encoder import Encoded
 from asrpeft.recognizer.languages import AUTO, canonical, table_of, token_of, unknown
+from asrpeft.recognizer.quantized import Quantized
 
 IGNORED = -100  # label of a position that has no target
 TASKS = ("transcribe", "translate")
@@ -82,7 +83,10 @@ class Recognizer(nn.Module):
         adapters: the adapters, by name.
         ctc: the base's own CTC head, or None.
         info: what is known about the base.
+        quantized: what rounding did to its weights; None where nobody asked.
     """
+
+    quantized: Quantized | None = None
 
     def __init__(self, base: WhisperForConditionalGeneration, tokenizer: Any, info: BaseInfo, *, ctc: CTCHead | None = None):
         super().__init__()

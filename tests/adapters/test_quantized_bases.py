@@ -97,3 +97,44 @@ def test_torchaos_eight_bit_weights_are_such_weights():
     assert all(p.grad is not None for p in adapter.parameters())
     with pytest.raises(CannotMerge, match="quantized"):
         model.adapters.merge("a")
+
+
+@pytest.mark.parametrize("precision, dim", [("int8", 16), ("nf4", 128)])
+def test_a_base_loaded_in_fewer_bits_trains_and_decodes_adapters_and_is_still_that_base(tmp_path, precision, dim):
+    pytest.importorskip("torchao.quantization", reason="the extra `quantized` is not installed")
+    from asrpeft.recognizer.quantized import quantize
+    from tests.bases import tiny_recognizer
+
+    model, plain = (tiny_recognizer(0, source=40, width=dim) for _ in range(2))
+    told = quantize(model.base, precision)
+    assert len(told.rounded) == 32 and not told.left and told.bytes_after < told.bytes_before
+    assert model.adapters.fingerprint == plain.adapters.fingerprint
+    for method in ("lora", "dora"):
+        torch.manual_seed(0)
+        adapter = perturb(model.adapt(method, name=method, where="attention"))
+        layer = next(iter(adapter.layers.values()))
+        assert not layer.writable and type(layer.matrix) is torch.Tensor
+        features, contexts, tokens = batch()
+        model(features.float(), contexts, tokens, route=method).logits.sum().backward()
+        assert all(p.grad is not None for p in adapter.parameters())
+        with pytest.raises(CannotMerge, match="quantized"):
+            model.adapters.merge(method)
+    folder = model.adapters["lora"].save(tmp_path / "a")
+    plain.adapters.load(folder)  # without --force: it is the base that it was trained on
+
+
+@pytest.mark.parametrize("precision, match", [("int4", "no base precision 'int4'; choose full, int8, nf4"), ("nf4", r"pip install 'asrpeft\[quantized\]'")])
+def test_a_precision_that_cannot_be_had_is_refused_with_what_to_do(monkeypatch, precision, match):
+    import sys
+
+    from asrpeft.errors import BadInput
+    from asrpeft.recognizer.quantized import quantize
+
+    for name in ("torchao", "torchao.quantization", "torchao.quantization.quantize_.workflows"):
+        monkeypatch.setitem(sys.modules, name, None)
+    base = recognizer().float().base
+    before = {name: tensor.clone() for name, tensor in base.state_dict().items()}
+    with pytest.raises(BadInput, match=match):
+        quantize(base, precision)
+    assert quantize(base, "full").rounded == ()
+    assert all(torch.equal(tensor, before[name]) for name, tensor in base.state_dict().items())

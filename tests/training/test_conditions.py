@@ -49,7 +49,7 @@ def test_an_adapter_learns_what_a_speaker_means(trained):
     recognizer, how = trained
     right, wrong = loss(recognizer, alike(), how), loss(recognizer, alike(swap=True), how)
     nobody = loss(recognizer, Corpus([replace(u, speaker="c") for u in alike()], name="strangers"), how)
-    assert right < 0.7 * nobody and right < 0.5 * wrong
+    assert right + 0.3 < min(nobody, wrong)
 
 
 def test_decoding_a_corpus_tells_each_row_its_speaker_and_a_given_one_wins(trained):
