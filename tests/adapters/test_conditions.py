@@ -15,7 +15,7 @@ from asrpeft.adapters.conditions import Condition, Conditions, fit
 from asrpeft.adapters.routing import Conditioned
 from asrpeft.corpus import Corpus
 from asrpeft.corpus.utterance import AudioRef, Utterance
-from asrpeft.decoding import Options
+from asrpeft.decoding import DecodingOptions
 from asrpeft.decoding.greedy import greedy
 from asrpeft.errors import BadAdapter, BadCorpus, BadInput, BadRoute, CannotMerge
 from asrpeft.methods import method, names
@@ -83,7 +83,7 @@ def test_facts_stay_with_their_rows_in_search_also_where_beams_multiply_them(bea
     features, contexts, _ = batch()
     rows = [Conditioned("a", speaker="anna"), None, Conditioned("a", speaker="ben", age=70), Conditioned("a", age=20)]
     search = greedy if beams == 1 else beam_search
-    options = Options(max_new_tokens=6, **({} if beams == 1 else {"beams": beams}))
+    options = DecodingOptions(max_new_tokens=6, **({} if beams == 1 else {"beams": beams}))
     with model.route(rows):
         encoded = model.encode(features.float(), contexts)
     prompt = model.prompt(lang="sw")
