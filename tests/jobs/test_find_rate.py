@@ -22,10 +22,10 @@ def test_the_range_test_of_a_method_tells_the_loss_at_every_rate_and_leaves_no_a
     assert content["highest"] <= 1.0
 
 
-def test_an_unknown_language_is_told_before_anything_trains():
+def test_a_setting_that_the_method_has_not_got_is_told_before_anything_trains():
     model = tiny_recognizer()
-    with pytest.raises(BadInput):
-        find_rate(model, tones(2), lang="no such language", training=options(steps=2))
+    with pytest.raises(BadInput, match="lora has no setting 'depth'"):
+        find_rate(model, tones(2), lang="en", method=AdapterOptions("lora", settings={"depth": 2}), training=options(steps=2))
     assert model.adapters.names() == []
 
 
