@@ -3,7 +3,9 @@
     K = [P_k ; K],   V = [P_v ; V]      P_k, P_v (heads, tokens, head_dim) for each attention block
 
 2·tokens·dim numbers train per block. With `mlp > 0` the rows are made, while training, from a small table through a
-two-layer perceptron (P = W₂ tanh(W₁ E)), which the paper found steadier; only the rows it makes are saved.
+two-layer perceptron (P = W₂ tanh(W₁ E)), which the paper found steadier; only the rows it makes are saved. By default the blocks are
+the decoder's self-attention; `--where encoder.*.self_attn`, `encoder_attn`, or `self_attn,encoder_attn` for all three kinds, as on BART.
+Rows at every layer and no perceptron, the default, is P-tuning v2's form (https://arxiv.org/abs/2110.07602).
 The prefix enters after the cache and takes no positions. A fresh prefix takes attention away from the real keys, so it
 changes the output a little: a declared exception.
 """
