@@ -4,7 +4,7 @@ rules."""
 from asrpeft.decoding.batch import Row, decode_rows, encode_rows, make_row, search
 from asrpeft.decoding.beam import beam_search
 from asrpeft.decoding.corpus import Transcripts, transcribe_corpus
-from asrpeft.decoding.ensemble import decode_ensemble, vote
+from asrpeft.decoding.ensemble import decode_ensemble, vote, vote_all
 from asrpeft.decoding.greedy import greedy
 from asrpeft.decoding.hypothesis import Hypothesis
 from asrpeft.decoding.loops import compression_ratio, loop_period, without_loop
@@ -29,5 +29,6 @@ __all__ = [
     "search",
     "transcribe_corpus",
     "vote",
+    "vote_all",
     "without_loop",
 ]

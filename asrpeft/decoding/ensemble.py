@@ -15,6 +15,7 @@ from dataclasses import replace
 from rapidfuzz.distance import Levenshtein
 
 from asrpeft.decoding.batch import Row, decode_rows
+from asrpeft.decoding.corpus import Transcripts
 from asrpeft.decoding.hypothesis import GREEDY, Hypothesis
 from asrpeft.errors import BadInput
 from asrpeft.options import DecodingOptions
@@ -28,6 +29,17 @@ def vote(members: Sequence[Hypothesis]) -> Hypothesis:
     words = [member.text.split() for member in members]
     apart = [sum(Levenshtein.distance(own, other) for other in words) for own in words]
     return min(zip(apart, members), key=lambda one: (one[0], -one[1].logprob))[1]
+
+
+def vote_all(members: Sequence[Transcripts]) -> Transcripts:
+    """A corpus as the majority heard it: what each of several passes over it wrote, row by row voted on. Nothing is decoded.
+
+    Raises: BadInput for none, or where they are not of the same utterances.
+    """
+    if not members or len({tuple(u.id for u in one.utterances) for one in members}) > 1:
+        raise BadInput("A vote needs transcripts of the same utterances.")
+    found = tuple(vote(row) for row in zip(*(one.hypotheses for one in members)))
+    return replace(members[0], hypotheses=found, seconds=sum(one.seconds for one in members))
 
 
 def decode_ensemble(

@@ -17,7 +17,7 @@ import torch
 from asrpeft.audio import MAX_SECONDS, SAMPLE_RATE
 from asrpeft.audio import conditions as disturbances
 from asrpeft.corpus import AudioRef, Corpus, Utterance
-from asrpeft.decoding import Transcripts, transcribe_corpus
+from asrpeft.decoding import Transcripts, transcribe_corpus, vote_all
 from asrpeft.decoding.corpus import Chosen, Told, by_id, joined
 from asrpeft.decoding.joint import for_base
 from asrpeft.decoding.language import Detected, check_detection, detect_corpus, summary
@@ -36,7 +36,7 @@ from asrpeft.scoring.normalize import DEFAULT
 from asrpeft.scoring.report import Condition
 
 DECODING, SCORING = DecodingOptions(), ScoringOptions()
-AS_RECORDED = "as recorded"
+AS_RECORDED, VOTE = "as recorded", "vote"
 Progress = Callable[[int, int, str], None]
 
 
@@ -101,6 +101,10 @@ def evaluate(
             progress=parts.whole((1 + len(named)) * len(guard.data), "guard"),
         )  # fmt: skip
         systems = [_with_guard(one, found, guard.limit, seed) if one.adapter in named else one for one in systems]
+    if scoring.vote:
+        heard = vote_all([one.transcripts for one in systems if one.adapter in named])
+        one = _scored(VOTE, VOTE, heard, corpus, scoring)
+        systems.append(replace(one, findings=examine(recognizer, one.score, heard, checks, normalizer=scoring.normalizer, seed=seed)))
     return Evaluation(
         tuple(systems),
         tuple(compare_all([one.score for one in systems], to_first=True, cap=scoring.cap, seed=seed)) if scoring.base else (),
@@ -120,6 +124,8 @@ def _check_given(recognizer: Recognizer, corpus: Corpus, adapters: Sequence[str]
         raise BadInput("There is nothing to evaluate: name an adapter, or let the base be scored.")
     if doubled := {name for name in adapters if list(adapters).count(name) > 1}:
         raise BadInput(f"The adapter {', '.join(sorted(doubled))} is named twice.")
+    if scoring.vote and (len(adapters) < 2 or VOTE in adapters):
+        raise BadInput(f"A vote needs two adapters at least, none of them called {VOTE!r}; given: {', '.join(adapters) or 'none'}.")
     for column in scoring.by:
         if all(u.column(column) is None for u in corpus):
             raise BadInput(f"The corpus {corpus.name!r} has no column {column!r} to break the scores down by.")

@@ -22,6 +22,7 @@ class ScoringOptions:
         cap: in the tests, count at most this many errors per reference word of an utterance. Without it every error counts, as in the rates
             beside them, and the tests say where a cap of 1.0 would say otherwise.
         base: score the base as well (there are no tests without it).
+        vote: score one more system, which writes of each utterance the text that the adapters agree on most; nothing more is decoded for it.
         seed: of the bootstraps and the disturbances.
     """
 
@@ -40,4 +41,7 @@ class ScoringOptions:
         ),
     ] = None
     base: Annotated[bool, Flag("Score the base too, and compare with it; --no-base where it was scored before.")] = True
+    vote: Annotated[
+        bool, Flag('One more system, "vote": of each utterance the text that the adapters agree on most (two adapters or more; ensembles of prompts).')
+    ] = False
     seed: Annotated[int, SEED] = 0

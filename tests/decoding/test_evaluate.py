@@ -7,7 +7,7 @@ import json
 import pytest
 
 from asrpeft.adapters.ctc import CTCHead
-from asrpeft.decoding import transcribe_corpus
+from asrpeft.decoding import transcribe_corpus, vote
 from asrpeft.errors import BadCorpus, BadInput
 from asrpeft.jobs.evaluate import evaluate
 from asrpeft.options import DecodingOptions, ScoringOptions
@@ -60,6 +60,20 @@ def test_systems_are_the_base_and_the_adapters_in_order_with_the_promised_keys(r
     assert {"difference", "p", "verdict"} <= printed["tests"][0].keys()
     assert [one["id"] for one in printed["skipped"]] == ["u3"] and "u3" in printed["skipped"][0]["reason"]
     assert events[-1] == (24, 24, "p") and [step[0] for step in events] == sorted(step[0] for step in events)
+
+
+def test_a_vote_is_one_more_system_of_the_texts_that_the_adapters_agree_on(recognizer):
+    recognizer.adapt("prompt", name="r", lang="sw", context="auto")
+    try:
+        found = evaluate(recognizer, corpus(SECONDS[:4]), adapters=["p", "q", "r"], scoring=ScoringOptions(vote=True))
+        assert [system["name"] for system in found.to_json()["systems"]] == ["base", "p", "q", "r", "vote"]
+        rows = zip(*(system.transcripts.hypotheses for system in found.systems[1:4]))
+        assert [one.text for one in found.systems[4].transcripts.hypotheses] == [vote(row).text for row in rows]
+        assert found.to_json()["tests"][-1]["b"] == "vote"
+        with pytest.raises(BadInput, match="two adapters at least"):
+            evaluate(recognizer, corpus(SECONDS[:2]), adapters=["p"], scoring=ScoringOptions(vote=True))
+    finally:
+        recognizer.adapters.detach("r")
 
 
 def test_the_scores_are_those_of_the_transcripts(recognizer):

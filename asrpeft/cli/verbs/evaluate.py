@@ -85,8 +85,8 @@ def evaluate(
     also holds "by" (with the "gap" between worst and best group), "rare_words", "hot_words", "nonspeech": {"rate",
     "words_per_hour"} and, of an adapter, "guard": {"before", "after", "loss", "max_loss", "passed"}; beside the systems
     stands "conditions": [{"name", "systems"}], the corpus as recorded first. Nothing is chosen by any of these data. With
-    --speakers one more system, "speakers", hears each row with its speaker's adapter; with --lang auto "languages" counts
-    what was detected, and the rows of report.json each say their "language".
+    --speakers one more system, "speakers", hears each row with its speaker's adapter, with --vote one, "vote", writes what most
+    adapters agree on; with --lang auto "languages" counts what was detected, and the rows of report.json each say their "language".
 
     Recordings that an adapter has on record as trained or chosen on, or that are in --train-data, are refused with status 2
     (--allow-overlap goes on knowingly); known speakers and sentences are told, and stand in "overlap" and "notes".

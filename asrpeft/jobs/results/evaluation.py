@@ -30,7 +30,8 @@ PLAYERS, PLAYED_BYTES = 60, 30_000_000  # recordings that go into the HTML page:
 
 @dataclass(frozen=True)
 class System:
-    """One system on the corpus. `adapter` is None for the base, "speakers" for those of each speaker; `breakdowns` are in the order of `by`."""
+    """One system on the corpus. `adapter` is None for the base, "speakers" for those of each speaker, "vote" for what most write;
+    `breakdowns` are in the order of `by`."""
 
     adapter: str | None
     score: Score
