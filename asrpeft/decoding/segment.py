@@ -29,6 +29,10 @@ class Segment:
     looped: bool = False
     language_probability: float | None = None  # of a detected language, among those that the base knows
 
+    def __str__(self) -> str:
+        """`[1.20 → 3.45] habari ya asubuhi`."""
+        return f"[{self.start:.2f} → {self.end:.2f}] {self.text}"
+
     def to_json(self) -> dict[str, Any]:
         return {
             "start": round(self.start, 3),

@@ -11,7 +11,7 @@ from __future__ import annotations
 from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, cast
 
 import jiwer
 
@@ -49,12 +49,13 @@ Alignment = tuple[Run, ...]
 
 def align(references: Sequence[Sequence[str]], hypotheses: Sequence[Sequence[str]], *, rule: AlignmentRule = "levenshtein") -> list[Alignment]:
     """One alignment per pair of word lists; empty lists are allowed on either side."""
-    references, hypotheses = [list(words) for words in references], [list(words) for words in hypotheses]
+    wanted, heard = [list(words) for words in references], [list(words) for words in hypotheses]
     if rule == "sclite":
-        return [_sclite(reference, hypothesis) for reference, hypothesis in zip(references, hypotheses, strict=True)]
-    if not references:
+        return [_sclite(reference, hypothesis) for reference, hypothesis in zip(wanted, heard, strict=True)]
+    if not wanted:
         return []
-    given = jiwer.process_words(references, hypotheses, lambda words: words, lambda words: words)
+    unchanged: Any = lambda words: words  # noqa: E731 - these are words already, where jiwer's types ask for texts and a transform
+    given = jiwer.process_words(cast(Any, wanted), cast(Any, heard), unchanged, unchanged)
     return [
         tuple(Run(_KINDS[chunk.type], chunk.ref_start_idx, chunk.ref_end_idx, chunk.hyp_start_idx, chunk.hyp_end_idx) for chunk in chunks)
         for chunks in given.alignments
@@ -87,6 +88,7 @@ def _sclite(reference: list[str], hypothesis: list[str]) -> Alignment:
         cost.append(array("i", row))
     runs: list[Run] = []
     i, j = n, m
+    kind: Kind
     while i or j:
         same = i and j and reference[i - 1] == hypothesis[j - 1]
         if i and j and cost[i][j] == cost[i - 1][j - 1] + (0 if same else _SUBSTITUTION):

@@ -248,15 +248,18 @@ def _table(path: Path, kind: str, rows: list[dict[str, Any]], role: str, id_colu
     columns = {name: tuple(row.get(name) for row in rows) for name in names}
     if text_name in SPEAKER_COLUMNS:  # read as the texts of a table of speakers; their names may be numbers
         columns[text_name] = tuple(str(one) if isinstance(one, int) else one for one in columns[text_name])
+    texts: list[str] = []
     for number, text in enumerate(columns[text_name], 1):
-        if not isinstance(text, str):
+        if isinstance(text, str):
+            texts.append(text)
+        else:
             raise BadInput(f'{path}, row {number}: column {text_name!r} holds {text!r}, not a text. Write "" for silence.')
     ids = None
     if id_name is not None:
         if missing := [n for n, one in enumerate(columns[id_name], 1) if one is None or one == ""]:
             raise BadInput(f"{path}, row {missing[0]}: there is no id in column {id_name!r}.")
         ids = tuple(str(one) for one in columns[id_name])
-    return Transcripts(str(path), kind, columns[text_name], ids, columns)
+    return Transcripts(str(path), kind, tuple(texts), ids, columns)
 
 
 def _column(path: Path, names: Sequence[str], asked: str | None, preferred: Sequence[str], what: str) -> str | None:

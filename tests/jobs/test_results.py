@@ -12,6 +12,7 @@ from asrpeft.cli import main
 from asrpeft.cli import options as cli_options
 from asrpeft.command import line, running
 from asrpeft.corpus.read import Reading
+from asrpeft.decoding.segment import Segment
 from asrpeft.errors import BadInput
 from asrpeft.jobs.amounts import amounts
 from asrpeft.jobs.catalog import catalog
@@ -118,6 +119,10 @@ def test_python_has_no_command_to_tell_also_after_a_command_line_ran(monkeypatch
     monkeypatch.setattr(main, "app", lambda **_: None)
     main.run(["methods"])
     assert line() is None
+
+
+def test_a_segment_of_a_transcript_prints_its_times_and_its_text():
+    assert str(Segment(1.2, 3.456, "habari")) == "[1.20 → 3.46] habari"
 
 
 def test_a_score_that_is_no_number_is_null_in_the_adapters_file(tmp_path):
