@@ -38,6 +38,7 @@ class Document:
         tables: the first one is the head, under the document's title.
         lines: sentences that belong to the tables, said below them.
         listing: HTML with what a page alone has room for (every utterance with its alignment), made when it is wanted.
+        style: CSS rules of what the listing holds.
         made_by: how it came about: what was run, on which base, when (see `asrpeft.jobs.provenance.run_of`).
     """
 
@@ -48,6 +49,7 @@ class Document:
     lines: tuple[str, ...] = ()
     pictures: tuple[Picture, ...] = ()
     listing: Callable[[], str] | None = None
+    style: str = ""
     made_by: Mapping[str, Any] | None = None
 
     @property

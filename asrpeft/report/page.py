@@ -31,13 +31,13 @@ figcaption{font-size:.88rem;color:var(--dim)}
 """
 
 
-def html(document: Document, *, style: str = "") -> str:
-    """The whole page as text. `style`: further rules, of what the listing holds."""
+def html(document: Document) -> str:
+    """The whole page as text."""
     title = escape(document.title)
     made = document.origin
     return "\n".join(
         [
-            f'<!doctype html>\n<html lang="en"><head>{_HEAD}<title>{title}</title><style>{STYLE}{style}</style></head><body>',
+            f'<!doctype html>\n<html lang="en"><head>{_HEAD}<title>{title}</title><style>{STYLE}{document.style}</style></head><body>',
             f"<h1>{title}</h1>",
             *_parts(document),
             *([] if document.listing is None else [document.listing()]),

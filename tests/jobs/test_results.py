@@ -84,6 +84,12 @@ def test_it_has_a_text_and_pages_that_say_its_tables(made, tmp_path):
     assert result.html().startswith("<!doctype html>") and result._repr_html_()
 
 
+def test_a_page_that_lists_utterances_has_their_style(made):
+    _, result = made
+    page = result.html()
+    assert ("<article" in page) == (".align{" in page)
+
+
 def test_its_pictures_are_drawn(made, tmp_path):
     name, result = made
     for picture in result.pictures():

@@ -15,7 +15,6 @@ from asrpeft.report.words import count, percent
 from asrpeft.scoring import Comparison
 from asrpeft.scoring import report as layouts
 from asrpeft.scoring.report import Amount, Report
-from asrpeft.scoring.report.assets import ROW_STYLE
 from asrpeft.scoring.report.plots import learning_curve
 from asrpeft.scoring.report.values import of_score
 from asrpeft.scoring.wording import decisive_p, sentence, span
@@ -83,7 +82,7 @@ class Curve(Result):
     def html(self) -> str:
         """One page with everything about every amount."""
         whole = self.report().document()
-        return page.html(replace(whole, tables=(*self.document().tables, *whole.tables)), style=ROW_STYLE)
+        return page.html(replace(whole, tables=(*self.document().tables, *whole.tables)))
 
     def document(self) -> Document:
         base, tests = self.base.score, [point.test for point in self.points]

@@ -117,12 +117,9 @@ class Report(Result):
             tuple(notes(self)),
             pictures=tuple(pictures(self)),
             listing=lambda: utterances(self, audio or {}, no_player or {}, most_rows),
+            style=ROW_STYLE,
             made_by=self.made_by,
         )
-
-    def html(self) -> str:
-        """One page that opens offline, with every utterance in it."""
-        return html(self)
 
 
 def html(report: Report, *, audio: Mapping[str, bytes] | None = None, no_player: Mapping[str, str] | None = None, most_rows: int = MOST_ROWS) -> str:
@@ -130,7 +127,7 @@ def html(report: Report, *, audio: Mapping[str, bytes] | None = None, no_player:
 
     Style, script, pictures and audio are inside it: it opens anywhere, offline.
     """
-    return page.html(report.document(audio=audio, no_player=no_player, most_rows=most_rows), style=ROW_STYLE)
+    return page.html(report.document(audio=audio, no_player=no_player, most_rows=most_rows))
 
 
 def markdown(report: Report) -> str:
