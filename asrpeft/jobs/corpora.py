@@ -15,18 +15,12 @@ LISTENED = 200  # recordings that a speech detector hears, spread over the corpu
 Progress = Callable[[int, int | None], None]
 
 
-def check(
-    reading: Reading,
-    *,
-    strict: bool = False,
-    progress: Progress = lambda done, total: None,
-    unusable: Callable[[Skipped], None] = lambda one: None,
-) -> CorpusCheck:
+def check(reading: Reading, *, strict: bool = False, progress: Progress = lambda done, total: None) -> CorpusCheck:
     """Decode every recording: what cannot be used, with the reason, and what is doubtful in the rest.
 
     Args:
         reading: as `asrpeft.corpus.open_corpus` gives it.
-        progress: called with (rows done, rows in all as far as known); unusable: with each row that is, as it comes.
+        progress: called with (rows done, rows in all as far as known).
     Raises: BadAudio for the first row that cannot be used if `strict`.
     """
     tally, found = Tally(), Inspection()
@@ -36,7 +30,6 @@ def check(
         tally.add(item)
         if isinstance(item, Skipped):
             skipped.append(item)
-            unusable(item)
         elif samples is not None:
             found.inspect(item, samples, listen=number % every == 0 and found.listened < LISTENED)
         if number % 10 == 0:

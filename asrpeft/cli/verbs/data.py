@@ -39,10 +39,9 @@ def check(data: Corpora, reading: Given[Reading], printing: Given[Printing]) -> 
     from asrpeft.jobs.corpora import check as run
 
     shown, how = printing(), reading()
-    say = shown.teller()
     rows = open_corpus(data, columns=how.columns, strict=how.strict)
     with bar("checking", quiet=shown.quiet) as advance:
-        found = run(rows, strict=how.strict, progress=advance, unusable=lambda one: say(f"  {one.id}: {one.reason}"))
+        found = run(rows, strict=how.strict, progress=advance)
     if shown.json:
         print_json(found.to_json())
     elif not shown.quiet:
