@@ -32,6 +32,7 @@ if str(ROOT) not in sys.path:
 import torch  # noqa: E402
 
 from asrpeft.adapters.adapter import TENSORS, read  # noqa: E402
+from asrpeft.report import Table  # noqa: E402
 from asrpeft.training import DevScore, Progress, Step, checkpoints  # noqa: E402
 
 Run = Callable[[Path, bool, Progress], None]  # (the adapter's folder, whether to resume, whom to tell)
@@ -164,5 +165,5 @@ def main() -> None:
     if asked.json:
         print(json.dumps(told, indent=1))
     else:
-        print("\n".join(f"{key:<18} {value}" for key, value in told.items()))
+        print(Table.of("", ("what", ""), list(told.items()), left=2))
     raise SystemExit(1 if found.wrong else 0)

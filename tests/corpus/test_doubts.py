@@ -172,6 +172,7 @@ def test_counting_a_corpus_holds_no_utterances(tmp_path, monkeypatch):
             tally.add(item)
         return tally.stats()
 
+    next(iter(open_corpus(path).items))  # the formats are looked for, and imported, once a process
     stats, little = most(tallied)
     held, much = most(lambda: read(path).stats())
     assert stats == held and stats.utterances == stats.sentences == 4_000
@@ -233,7 +234,7 @@ def test_check_tells_a_person_the_same(odd):
     status, out, _ = asrpeft("data", "check", str(odd))
     rows = [line.split() for line in out.splitlines()]
     assert status == 1 and "1 row: written in Cyrillic" in out and ["x", "Здравствуйте"] in rows
-    assert [row[:4] for row in rows if row[:1] == ["u1"]] == [["u1", "no", "such", "file:"]]  # once
+    assert [row[:4] for row in rows if "file:" in row] == [["u1", "no", "such", "file:"]]  # once
     assert out.rstrip().endswith("7 utterances can be used, 2 cannot. 3 kinds of doubt.")
 
 
