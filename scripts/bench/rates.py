@@ -159,9 +159,9 @@ def table(rows: list[dict[str, Any]]) -> str:
             own = [r for r in rows if (r["method"], r["base"], r["width"], r["loss"]) == (name, base, width, loss)]
             own.sort(key=lambda row: row["lr"])
             best = min((r for r in own if r["dev_loss"] is not None), key=lambda row: row["dev_loss"], default=None)
-            told = [f"{row['lr']:g} {'diverges' if row['dev_loss'] is None else format(row['dev_loss'], '.3f')}" for row in own]
+            told = [" ".join([f"{row['lr']:g}"] * bool(row["lr"]) + ["diverges" if row["dev_loss"] is None else f"{row['dev_loss']:.3f}"]) for row in own]
             cells += ["–" if best is None or not best["lr"] else f"{best['lr']:g}",
-                      ", ".join(f"**{text}**" if row is best else text for row, text in zip(own, told)) or "–"]  # fmt: skip
+                      ", ".join(f"**{text}**" if row is best and row["lr"] else text for row, text in zip(own, told)) or "–"]  # fmt: skip
         lines.append(f"| `{name}` | {' | '.join(cells)} |")
     return "\n".join(lines)
 

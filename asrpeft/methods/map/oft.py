@@ -40,6 +40,8 @@ def divisor(of: int, at_most: int) -> int:
 class OFT(LayerAdapter):
     tier = 2
     kinds = ("linear", "conv1d")
+    # whisper-tiny.en's encoder by CTC, dev loss after 30 steps: 1e-4 1.632, 3e-4 1.620, 1e-3 1.653, which is no better than no adapter.
+    lr = 3e-4
     tries = ({"block": 2}, {"block": 3}, {"block": 6})
 
     @dataclass(frozen=True)
