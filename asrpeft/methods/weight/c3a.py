@@ -22,7 +22,7 @@ from asrpeft.methods.map.oft import divisor
 class C3A(LayerAdapter):
     tier = 3
     kinds = ("linear", "conv1d")  # tokens have no order
-    lr = 5e-2
+    lr = 1.5e-1  # ΔW is a number divided by in·k
     tries = ({"block": 4}, {"block": 8})
 
     @dataclass(frozen=True)

@@ -23,6 +23,7 @@ LEAST = 1e-4  # of a norm that is divided by
 class DeLoRA(LayerAdapter):
     tier = 3
     kinds = ("linear", "conv1d")
+    lr = 3e-3
     tries = ({"rank": 2, "length": 1.0}, {"rank": 3, "length": 3.0})
 
     @dataclass(frozen=True)

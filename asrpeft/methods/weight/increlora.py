@@ -46,6 +46,7 @@ class Growth(Budget):
 @register("increlora")
 class IncreLoRA(AdaLoRA):
     tier = 2
+    lr = 1e-2  # all three factors start small, and begin with few
     tries = ({"rank": 4, "target": 2}, {"rank": 3, "target": 3, "start": 2, "alpha": 5.0})
 
     @dataclass(frozen=True)

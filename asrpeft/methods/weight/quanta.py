@@ -32,6 +32,7 @@ def factors(n: int, parts: int) -> tuple[int, ...]:
 class QuanTA(LayerAdapter):
     tier = 3
     kinds = ("linear", "conv1d")
+    lr = 3e-3
     tries = ({"axes": 2}, {"axes": 3})
 
     @dataclass(frozen=True)

@@ -80,7 +80,7 @@ class Places(Plan):
 @register("sparse")
 class Sparse(LayerAdapter):
     tier = 2
-    lr = 1e-3
+    lr = 3e-3
     tries = (
         {"density": 0.2},
         {"density": 0.3, "pattern": "block", "block": 2},

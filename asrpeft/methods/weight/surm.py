@@ -26,6 +26,7 @@ def differences(rows: int, columns: int, like: Tensor) -> Tensor:
 class SURM(LayerAdapter):
     tier = 3
     kinds = ("linear", "conv1d")  # tokens have no order
+    lr = 3e-3
     tries = ({"rank": 2}, {"form": "circulant"}, {"form": "toeplitz", "alpha": 2.0})
 
     @dataclass(frozen=True)
