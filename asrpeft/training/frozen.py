@@ -28,9 +28,9 @@ def trained_parameters(recognizer: Recognizer, name: str) -> dict[str, nn.Parame
 
 
 @contextmanager
-def only(recognizer: Recognizer, name: str) -> Iterator[None]:
-    """Within the block, adapters other than `name` are frozen too."""
-    others = [p for item in recognizer.adapters.names() if item != name for p in recognizer.adapters[item].parameters() if p.requires_grad]
+def only(recognizer: Recognizer, *names: str) -> Iterator[None]:
+    """Within the block, adapters other than `names` are frozen too."""
+    others = [p for item in recognizer.adapters.names() if item not in names for p in recognizer.adapters[item].parameters() if p.requires_grad]
     for parameter in others:
         parameter.requires_grad_(False)
     try:

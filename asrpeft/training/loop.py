@@ -15,6 +15,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -83,6 +84,15 @@ def train(
         return run.result()
 
 
+@dataclass(frozen=True)
+class Counts:
+    """What a step has, over all processes: targets by term of the loss, utterances, and whether one of them was asked to end."""
+
+    targets: tuple[float, ...]
+    rows: int
+    stop: bool
+
+
 class Run:
     """A run of `train`: its parts, and the `state` that a checkpoint holds."""
 
@@ -123,7 +133,7 @@ class Run:
         self.checkpoint, self.identity = checkpoint, checkpoints.identity(self.adapter, data, choice)
         self.last: dict[str, Tensor] | None = None  # once the run is at its end, where those that are kept are others
         self._whole, self._stop = True, False  # no step is half done; some process was asked to end
-        self._kept, self._saved = 0, time.monotonic()  # steps in the last checkpoint, and when that was
+        self._kept, self.saved = 0, time.monotonic()  # steps in the last checkpoint, and when that was
 
     def _freeze_encoder(self) -> None:
         """Where no adapter acts in the encoder, nothing is encoded twice; what is heard in which epoch is the same without a cache."""
@@ -151,12 +161,16 @@ class Run:
             parts = {"best": self.selection.best, "last": self.last, **self.average.parts()}
             checkpoints.write(self.checkpoint, self.state, adapter=self.adapter, optimizer=self.optimizer, parts=parts,
                               options=self.options.to_json(), identity=self.identity)  # fmt: skip
-        self._saved, self._kept = time.monotonic(), self.state.step
+        self.saved, self._kept = time.monotonic(), self.state.step
 
     # -- the loop ------------------------------------------------------------------------------------------------------
     def train(self) -> None:
-        if self.state.finished:
-            return
+        if not self.state.finished:
+            self.begin()
+            self.work()
+
+    def begin(self) -> None:
+        """What comes before the first step: the method's own start, where it has one."""
         self._describe()
         self.budget.find(self.examples)
         memory.reset_peak(self.recognizer.device)
@@ -165,17 +179,24 @@ class Run:
                 torch.manual_seed(generator(self.options.seed, "before").initial_seed())
                 self.plan.before(self.adapter, RunPasses(self.recognizer, self.adapter, self.steps, self.loss, self.processes))
             self.processes.share_weights(self.adapter)
+
+    def work(self) -> None:
+        """The steps that are left, and what comes after the last."""
         self.clock.start()
         try:
             # Many processes end after the same step: none may leave the others waiting for its gradients.
             with interruption.deferred(KEEPING) if self.processes.several else nullcontext():
                 self._take_steps()
         except interruption.INTERRUPTIONS:
-            if self._whole and self.state.step > self._kept:
-                self.save()
+            self.keep()
             raise
         with interruption.deferred(KEEPING):
-            self._finish()
+            self.finish()
+
+    def keep(self) -> None:
+        """Write a checkpoint if there is anything new to keep."""
+        if self._whole and self.state.step > self._kept:
+            self.save()
 
     def _describe(self) -> None:
         own, head = self.adapter.trained_parameters(), self.adapter.head_parameters()
@@ -187,10 +208,10 @@ class Run:
         """The steps that are left, with evaluations and checkpoints among them; returns early where many processes were asked to end."""
         state = self.state
         if state.due:
-            self._evaluate()
+            self.evaluate()
         if state.step and (self.clock.ended() or self.selection.out_of_patience()):
             return
-        steps = reading.read(self.examples, self._keys, workers=self.options.workers, pin_memory=self.recognizer.device.type == "cuda",
+        steps = reading.read(self.examples, self.keys, workers=self.options.workers, pin_memory=self.recognizer.device.type == "cuda",
                              tell=lambda text: self.progress(Message(text)))  # fmt: skip
         with closing(steps):
             for data in steps:
@@ -199,38 +220,50 @@ class Run:
                     self.step(data)
                     self.clock.stop()
                     last = self.clock.ended()
-                    state.due = last or (self._evaluates() and self.clock.evaluates_now())
+                    state.due = last or (self.evaluates() and self.clock.evaluates_now())
                     self._whole = True
                 if state.due:
-                    self._evaluate()
+                    self.evaluate()
                 if last or self.selection.out_of_patience():
                     return
                 if self._stop:
                     interruption.request()
                     return
-                if time.monotonic() - self._saved >= self.options.checkpoint_s:
+                if time.monotonic() - self.saved >= self.options.checkpoint_s:
                     self.save()
                 self.clock.start()
 
-    def _keys(self) -> Iterator[StepKey]:
+    def keys(self) -> Iterator[StepKey]:
+        """The steps that are left."""
         return self.steps.after(self.state.epoch, self.state.position, taken=self.state.step, rank=self.processes.rank, of=self.processes.count)
 
     def step(self, data: StepData) -> None:
         """Take one optimizer step."""
+        counts = self.count(data)
+        self._stop = counts.stop and self.processes.several
+        step, plan = self.state.step, self.plan
+        dense = plan is not None and plan.wants_gradients(self.adapter, step=step, progress=self.clock.done(step))
+        loss = self._gradient(data, counts.targets, counts.rows, dense=dense) if any(counts.targets) else 0.0
+        self.take(data, counts, loss)
+
+    def count(self, data: StepData) -> Counts:
+        """What a step has, over all processes."""
+        utterances = sum(batch.utterances for batch in data.batches)
+        *targets, rows, stop = self.processes.totals([*self.loss.counts(data.batches, self.adapter), utterances, interruption.pending()])
+        return Counts(tuple(targets), round(rows), bool(stop))
+
+    def take(self, data: StepData, counts: Counts, loss: float) -> None:
+        """The step along the gradient that is in the parameters, if there is one; `loss` is that of the step per target."""
         state = self.state
         progress = self.clock.progress()
         share = rate(self.options.schedule, progress, warmup=self.options.warmup)
         set_rate(self.optimizer, share, momentum(self.options.schedule, progress))
         record.note_skipped(state, data.skipped, self.progress)
-        counts = self.processes.totals([*self.loss.counts(data.batches, self.adapter), sum(batch.utterances for batch in data.batches), interruption.pending()])
-        self._stop, rows = bool(counts.pop()) and self.processes.several, round(counts.pop())
-        dense = self.plan is not None and self.plan.wants_gradients(self.adapter, step=state.step, progress=self.clock.done(state.step))
-        loss = self._gradient(data, counts, rows, dense=dense) if any(counts) else 0.0
-        if any(counts):
+        if any(counts.targets):
             self._follow(loss, share)
             self.average.after_step()
         self.optimizer.zero_grad(set_to_none=True)
-        state.step, state.rows = state.step + 1, state.rows + rows
+        state.step, state.rows = state.step + 1, state.rows + counts.rows
         state.epoch, state.position = data.key.epoch, data.key.position + 1
         state.dropped += sum(self.loss.dropped(batch, self.adapter) for batch in data.batches)
         if not state.rows and state.epoch > 0:
@@ -265,10 +298,11 @@ class Run:
             if plan is not None:
                 plan.after_step(self.adapter, step=state.step, progress=self.clock.done(state.step + 1), lr=share * self.lr)
 
-    def _evaluates(self) -> bool:
+    def evaluates(self) -> bool:
+        """Whether there is anything to evaluate now and then."""
         return self.dev is not None or self.average.of_evaluations
 
-    def _evaluate(self) -> None:
+    def evaluate(self) -> None:
         """An evaluation on the development data, of the average where there is one."""
         self.average.at_evaluation()
         with self.average.in_place():
@@ -282,7 +316,8 @@ class Run:
                        skip=lambda skipped: record.note_skipped(self.state, skipped, self.progress))  # fmt: skip
 
     # -- the end -------------------------------------------------------------------------------------------------------
-    def _finish(self) -> None:
+    def finish(self) -> None:
+        """Put the weights that are kept in the adapter, once no step is left."""
         state, best = self.state, self.selection.best
         if (average := self.average.weights()) is not None:
             self.adapter.load_state_dict(average)

@@ -11,21 +11,23 @@ import signal
 import threading
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing, contextmanager
+from typing import Any, Generic, TypeVar
 
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 
 from asrpeft.interruption import ignored
-from asrpeft.training.batch import StepData, StepKey
-from asrpeft.training.examples import Examples
+
+Step = TypeVar("Step")
 
 PATIENCE_S = 300.0  # a step's audio is read in seconds
 
 
-def read(examples: Examples, keys: Callable[[], Iterable[StepKey]], *, workers: int, pin_memory: bool,
-         tell: Callable[[str], None]) -> Generator[StepData]:  # fmt: skip
+def read(examples: Dataset[Step], keys: Callable[[], Iterable[Any]], *, workers: int, pin_memory: bool,
+         tell: Callable[[str], None]) -> Generator[Step]:  # fmt: skip
     """Close it when done with it: its processes end then.
 
     Args:
+        examples: the data of a step, by its key.
         keys: the steps after the last one that was taken; asked anew where another way of reading takes over.
         workers: processes that read; 0 reads in this one.
         tell: told where that was not to be.
@@ -45,10 +47,10 @@ class _Lost(Exception):
     """Processes that read have ended, or cannot be started."""
 
 
-class _Workers:
+class _Workers(Generic[Step]):
     """The processes that read, and what they made."""
 
-    def __init__(self, examples: Examples, keys: Iterable[StepKey], count: int, pin_memory: bool):
+    def __init__(self, examples: Dataset[Step], keys: Iterable[Any], count: int, pin_memory: bool):
         others = set(multiprocessing.active_children())
         loader = DataLoader(examples, sampler=keys, batch_size=None, num_workers=count, pin_memory=pin_memory, worker_init_fn=ignored)
         try:
@@ -58,7 +60,7 @@ class _Workers:
             raise _Lost(error) from None
         self.processes = [p for p in multiprocessing.active_children() if p not in others and p.daemon]
 
-    def next(self) -> StepData | None:
+    def next(self) -> Step | None:
         """The next step's data; None after the last."""
         alarm = threading.Timer(PATIENCE_S, self.kill)
         alarm.daemon = True
