@@ -61,9 +61,21 @@ class Reading:
         ),
     ] = None
     strict: Annotated[bool, Flag("Fail on the first file that cannot be read, instead of skipping and counting it.")] = False
+    cache: Annotated[
+        str | None,
+        Flag(
+            "A folder where decoded audio is kept for the next run, or off. Default: ASRPEFT_CACHE, else asrpeft in your cache folder; at most ASRPEFT_CACHE_GB "
+            "(20). `asrpeft data cache` shows and clears it.",
+            metavar="DIR",
+        ),
+    ] = None
 
     def read(self, kind: str, place: Any, *, quiet: bool = False) -> Corpus:
         """What a flag names: one corpus of the guard's own columns, corpora, those of a mixture with their weights, or recordings."""
+        if self.cache is not None:
+            from asrpeft.cache import use
+
+            use(self.cache)
         if kind == "recordings":
             return read_recordings(place)
         if kind == "corpus":

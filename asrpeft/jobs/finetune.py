@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, cast
@@ -70,12 +70,12 @@ def finetune(
     Raises: BadInput, BadCorpus (among others, where all recordings are silent), CannotAttach, UnexpectedTraining; Failure where the loss is no
         number any more, or no weights pass the guard.
     """
-    asked = _Asked(Data.of(data), SpeechOptions.of(lang), AdapterOptions.of(method), training or TrainingOptions(), decoding, OutputOptions.of(out))
-    return _Finetuning(recognizer, asked, progress).run()
+    asked = Asked(Data.of(data), SpeechOptions.of(lang), AdapterOptions.of(method), training or TrainingOptions(), decoding, OutputOptions.of(out))
+    return Finetuning(recognizer, asked, progress).run()
 
 
 @dataclass(frozen=True)
-class _Asked:
+class Asked:
     """The arguments of `finetune`."""
 
     data: Data
@@ -86,10 +86,19 @@ class _Asked:
     out: OutputOptions
 
 
-class _Finetuning:
+@dataclass(frozen=True)
+class Task:
+    """What a run of `finetune` trains its adapter on, and what chooses among its weights."""
+
+    data: TrainingData
+    choice: Choice
+    checkpoint: Path | None
+
+
+class Finetuning:
     """One call of `finetune`: what can be refused is looked at first, then the data are divided, then the parts are done one by one."""
 
-    def __init__(self, recognizer: Recognizer, asked: _Asked, progress: Progress):
+    def __init__(self, recognizer: Recognizer, asked: Asked, progress: Progress):
         """Raises: BadInput, BadCorpus."""
         self.recognizer, self.progress = recognizer, progress
         self.adapter_options, self.training, self.decoding, self.out = asked.adapter, asked.training, asked.decoding, asked.out
@@ -107,6 +116,22 @@ class _Finetuning:
         self.described = self._described()
 
     def run(self) -> Finetuned:
+        parts = self.parts()
+        try:
+            task = next(parts)
+            try:
+                trained = train(self.recognizer, self.name, task.data, options=self.training, choice=task.choice, checkpoint=task.checkpoint,
+                                resume=self.out.resume, progress=self.progress)  # fmt: skip
+            except BaseException as error:
+                parts.throw(error)
+                raise
+            parts.send(trained)
+        except StopIteration as done:
+            return done.value
+        raise RuntimeError("a run of finetune trains once")
+
+    def parts(self) -> Generator[Task, Trained, Finetuned]:
+        """The run, open where it trains: gives what is to be trained on, and takes what the training did (or why it failed, by `throw`)."""
         adapter, trained = self._start()
         try:
             parent = None if self.adapter_options.init_adapter is None else read(self.adapter_options.init_adapter)[0].training
@@ -114,7 +139,7 @@ class _Finetuning:
             for sentence in remarks:
                 self.progress(Message(sentence))
             if trained is None:
-                trained = self._train(adapter, parent)
+                trained = yield from self._train(adapter, parent)
             unspoken, kept, evaluation = self._unspoken(), self._kept(trained), self._evaluation(remarks)
             self._keep_scores(adapter, unspoken, kept, evaluation)
         except BaseException as error:
@@ -194,8 +219,8 @@ class _Finetuning:
         spoken = replace(self.speech, lang=self.lang)
         return attach(self.recognizer, self.name, wanted, speech=spoken, training=self.training, data=self.data.train), None
 
-    def _train(self, adapter: Adapter, parent: Any) -> Trained:
-        """Train the adapter, and save it."""
+    def _train(self, adapter: Adapter, parent: Any) -> Generator[Task, Trained, Trained]:
+        """Have the adapter trained, and save it."""
         data, out = self.data, self.out
         if scored := 2 * (len(data.eval or ()) + len(data.guard.data or ())):
             unit, n = next((unit, n) for unit in ("minutes", "steps", "epochs") if (n := getattr(self.training, unit)) is not None)
@@ -203,10 +228,8 @@ class _Finetuning:
         prompt = prompts(self.recognizer, self.name, lang=self.speech.lang, task=str(self.speech.task))
         prompt(data.train[0])  # an unknown language or task is told before any audio is read
         choice = Choice(data.dev, None if data.dev is None else self._dev_rates, self._watched(), "last" if out.keep == "last" else "best")
-        trained = train(  # an adapter trained by CTC alone is scored too: it writes by its head
-            self.recognizer, self.name, TrainingData(data.train, prompt, data.nonspeech), options=self.training, choice=choice,
-            checkpoint=self.checkpoint, resume=out.resume, progress=self.progress,
-        )  # fmt: skip
+        # An adapter trained by CTC alone is scored too: it writes by its head.
+        trained = yield Task(TrainingData(data.train, prompt, data.nonspeech), choice, self.checkpoint)
         record = {RECORD: record_of(data.train, data.dev, parent, nonspeech=data.nonspeech)} if out.record else {}
         self.recognizer.adapters.describe(self.name, training=self.described | provenance(trained) | record)
         if out.path is not None and accelerate.PartialState().is_main_process:
@@ -372,6 +395,7 @@ def _trained(did: Mapping[str, Any]) -> Trained:
     return Trained(
         steps=did["steps"], rows=did["rows"], seconds=did["seconds"], peak_memory_bytes=did["peak_memory_bytes"], kind=did["kind"],
         best=None if did["best"] is None else tuple(did["best"]), evaluations=tuple(known(tuple(one)) for one in did["evaluations"]), dropped=did["dropped"],
+        variants=did.get("variants", 0),
         chosen_by=did.get("chosen_by"), measures=tuple(tuple(one) for one in did.get("measures", ())),
         skipped=tuple(Skipped(**s) for s in did["skipped"]), guard_evaluations=tuple(known(tuple(one)) for one in did.get("guard_evaluations", ())),
     )  # fmt: skip

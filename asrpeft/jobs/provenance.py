@@ -69,7 +69,7 @@ def provenance(trained: Trained) -> dict[str, Any]:
             "kind": trained.kind, "best": None if trained.best is None else list(trained.best), "evaluations": [list(one) for one in trained.evaluations],
             "chosen_by": trained.chosen_by, "measures": [list(one) for one in trained.measures],
             "guard_evaluations": [list(one) for one in trained.guard_evaluations],
-            "dropped": trained.dropped, "n_skipped": len(trained.skipped),
+            "variants": trained.variants, "dropped": trained.dropped, "n_skipped": len(trained.skipped),
             "skipped": [{"id": without_paths(s.id), "reason": without_paths(s.reason)} for s in trained.skipped[:SKIPPED]],
         },
         "versions": versions(),

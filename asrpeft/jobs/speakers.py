@@ -19,10 +19,11 @@ from asrpeft import destination, interruption
 from asrpeft.adapters.adapter import MANIFEST, read
 from asrpeft.corpus import Corpus, Utterance
 from asrpeft.corpus.corpus import sentence_key
-from asrpeft.errors import BadAudio, BadCorpus, BadInput, Failure
+from asrpeft.errors import BadCorpus, BadInput
+from asrpeft.jobs.cohort import FAILURES, finetune_together
 from asrpeft.jobs.development import dev_rates
 from asrpeft.jobs.evaluate import DECODING, evaluate
-from asrpeft.jobs.finetune import finetune
+from asrpeft.jobs.finetune import Asked, Finetuning
 from asrpeft.jobs.leakage import parts_of_a_run
 from asrpeft.jobs.pace import Pace
 from asrpeft.jobs.provenance import run_of
@@ -65,7 +66,7 @@ def speakers(
     decoding: DecodingOptions = DECODING,
     progress: Progress = ignore,
 ) -> Speakers:
-    """Train an adapter for each speaker of `data`, one after another.
+    """Train an adapter for each speaker of `data`: of several at a time in the same batches, which changes none of them.
 
     Args:
         data: a corpus that says who speaks; or `SpeakerData`, which says how it is divided, and whether all are one more (`pooled`).
@@ -124,46 +125,56 @@ class _Speakers:
         for sentence in remarks:
             self.progress(Message(sentence))
 
-    def trained(self, name: str, adapter: AdapterOptions, train: Corpus, dev: Corpus) -> Finetuned:
+    def asked(self, name: str, adapter: AdapterOptions, train: Corpus, dev: Corpus) -> Asked:
         data = Data(train, dev, nonspeech=self.data.nonspeech, check_nonspeech=False, overlap="ignore")
         place = replace(self.place, folder=self.out / name, keep="best")
-        return finetune(self.recognizer, data, lang=self.speech, method=replace(adapter, name=name), training=self.training, out=place,
-                        progress=self.progress)  # fmt: skip
+        return Asked(data, self.speech, replace(adapter, name=name), self.training, DECODING, place)
 
     def together(self, adapter: AdapterOptions) -> Finetuned:
         """One adapter on the training parts of all."""
         self.progress(Message(f"All {len(self.parts)} speakers together"))
-        return self.trained(POOLED, adapter, *_together(self.parts))
+        return Finetuning(self.recognizer, self.asked(POOLED, adapter, *_together(self.parts)), self.progress).run()
 
     def each(self, adapter: AdapterOptions, together: Finetuned | None) -> None:
-        """An adapter for each speaker; whoever's cannot be trained or measured is left out."""
-        pace = Pace([len(mine.train) for mine in self.parts.values()])
-        for number, (speaker, mine) in enumerate(self.parts.items(), 1):
-            name = folder_name(speaker)
-            rest = pace.step(counts=not (self.place.resume and (self.out / name / MANIFEST).is_file()))
-            self.progress(Message(f"Speaker {number} of {len(self.parts)}: {speaker} ({len(mine.train)} utterances to train on{rest})"))
-            try:
-                result = self.one(speaker, name, mine, adapter, together)
-            except _LeftOut as error:
-                self.skipped.append((speaker, str(error)))
-                self.progress(Message(f"{speaker} is left out: {error}"))
-                continue
-            self.results.append(result)
-            self.so_far(together).save_report(self.out)
-            self.progress(Interim(result))
+        """An adapter for each speaker, of so many at a time as a cohort has; whoever's cannot be trained or measured is left out."""
+        pace, everybody = Pace([len(mine.train) for mine in self.parts.values()]), list(self.parts)
+        for first in range(0, len(everybody), self.data.cohort):
+            cohort = everybody[first : first + self.data.cohort]
+            for number, speaker in enumerate(cohort, first + 1):
+                rest = pace.step(counts=not (self.place.resume and (self.out / folder_name(speaker) / MANIFEST).is_file()))
+                n = len(self.parts[speaker].train)
+                self.progress(Message(f"Speaker {number} of {len(self.parts)}: {speaker} ({n} utterances to train on{rest})"))
+            self.measure(cohort, self.adapters(cohort, adapter), together)
 
-    def one(self, speaker: str, name: str, mine: Parts, adapter: AdapterOptions, together: Finetuned | None) -> SpeakerResult:
-        """Raises: _LeftOut."""
+    def adapters(self, cohort: Sequence[str], adapter: AdapterOptions) -> list[Finetuned | Exception]:
+        """The speakers' adapters, trained in the same batches where there are several; or why there is none."""
+        asked = [self.asked(folder_name(speaker), adapter, self.parts[speaker].train, self.parts[speaker].dev) for speaker in cohort]
+        if len(asked) > 1:
+            return finetune_together(self.recognizer, asked, self.progress)
         try:
-            own = self.trained(name, adapter, mine.train, mine.dev)
-        except (BadAudio, BadCorpus, Failure) as error:
-            raise _LeftOut(str(error)) from error
+            return [Finetuning(self.recognizer, asked[0], self.progress).run()]
+        except FAILURES as error:
+            return [error]
+
+    def measure(self, cohort: Sequence[str], found: Sequence[Finetuned | Exception], together: Finetuned | None) -> None:
+        """Score each adapter on its speaker's own sentences, and take it off."""
+        attached = [own.name for own in found if isinstance(own, Finetuned)]
         try:
-            return _measured(self, speaker, mine, own, together)
-        except (BadAudio, BadCorpus) as error:
-            raise _LeftOut(str(error)) from error
+            for speaker, own in zip(cohort, found, strict=True):
+                try:
+                    if isinstance(own, Exception):
+                        raise own
+                    result = _measured(self, speaker, self.parts[speaker], own, together)
+                except FAILURES as error:
+                    self.skipped.append((speaker, str(error)))
+                    self.progress(Message(f"{speaker} is left out: {error}"))
+                    continue
+                self.results.append(result)
+                self.so_far(together).save_report(self.out)
+                self.progress(Interim(result))
         finally:
-            self.recognizer.adapters.detach(own.name)
+            for name in attached:
+                self.recognizer.adapters.detach(name)
 
     def so_far(self, together: Finetuned | None) -> Speakers:
         return Speakers(tuple(self.results), tuple(self.skipped), together, self.data.by, self.run)
@@ -176,10 +187,6 @@ class _Speakers:
         found = self.so_far(together)
         found.save_report(self.out)
         return found
-
-
-class _LeftOut(Exception):
-    """A speaker who cannot be adapted to, with the reason."""
 
 
 def folder_name(speaker: str) -> str:

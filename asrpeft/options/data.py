@@ -189,6 +189,7 @@ class SpeakerData:
             55 : 15 : 30, and where only `dev` is, a part of `train` is taken for it.
         pooled: also train one adapter on the training parts of all speakers.
         from_pooled: let each speaker's adapter start from that one.
+        cohort: of so many speakers the adapters are trained together, in the same batches. It changes how long that takes, not the adapters.
         nonspeech, overlap: as `Data` has them; `overlap` speaks of a recording that is tested on and also trains or chooses, the speaker's own or
             another's, or that the adapter to start from was trained on.
     """
@@ -200,6 +201,10 @@ class SpeakerData:
     split: Annotated[str, Flag("A column that says train, dev or test. Without one, each speaker's sentences are divided.")] = "split"
     pooled: Annotated[bool, Flag("Train one adapter on all speakers too, and compare with it.")] = False
     from_pooled: Annotated[bool, Flag("Start every speaker from the pooled adapter.")] = False
+    cohort: Annotated[
+        int,
+        Flag("Speakers whose adapters are trained together, in the same batches of --batch-seconds; 1: one after another. The adapters are the same."),
+    ] = 8
     nonspeech: Annotated[
         Corpus | None,
         Flag(
@@ -209,6 +214,10 @@ class SpeakerData:
         ),
     ] = None
     overlap: Annotated[Overlapping, ALLOW_OVERLAP] = "warn"
+
+    def __post_init__(self) -> None:
+        if self.cohort < 1:
+            raise BadInput(f"--cohort {self.cohort}: give the number of speakers to train together, 1 for one after another.")
 
     @classmethod
     def of(cls, data: Corpus | SpeakerData) -> SpeakerData:

@@ -42,6 +42,8 @@ class TrainingOptions:
         precision: `bf16`, `fp16`, `no`, or `auto`: bf16 where the hardware has it, fp16 on GPUs that have only that.
         context: `auto` trains on short, jittered contexts, `full` on 30 s. See `asrpeft.recognizer.context`.
         augment: `none`, `standard` or `strong`, with changes: `standard,noise=0.3,masking=0`. See `asrpeft.audio.augment`.
+        variants: each utterance is heard in so many ways (speed, masks, padding), one epoch after another; 0: in another way in every epoch.
+            None: 3 where no adapter acts in the encoder, whose states are then computed once for each and kept; else 0.
         dropout: of the base's activations while training.
         nonspeech_share: of the rows, so many are sound in which nobody speaks, with an empty transcript; 0 for none.
         seed: fixes every random choice.
@@ -78,6 +80,13 @@ class TrainingOptions:
     precision: Annotated[str, Flag("auto, bf16, fp16 or no.")] = "auto"
     context: Annotated[str, Flag("Audio context: auto trains on what each utterance needs, full on 30 s.")] = "auto"
     augment: Annotated[str, Flag("none, standard or strong, with changes: standard,noise=0.3.")] = "standard"
+    variants: Annotated[
+        int | None,
+        Flag(
+            "Ways in which each utterance is heard (speed, masks, padding), one epoch after another; 0: another way in every epoch. Default: 0; where no "
+            "adapter acts in the encoder 3, for each of which that is run once."
+        ),
+    ] = None
     dropout: Annotated[float, Flag("Dropout of the base's activations while training.")] = 0.0
     nonspeech_share: Annotated[
         float,
@@ -146,8 +155,8 @@ class TrainingOptions:
                                f"so at most {HIGHEST_RATE:g}. Methods learn well at 1e-4 to 2e-2.")  # fmt: skip
         if self.workers > MOST_WORKERS:
             raise BadInput(f"--workers {self.workers}: at most {MOST_WORKERS} processes read; one keeps up with most bases.")
-        for name in ("weight_decay", "clip", "checkpoint_s", "workers", "cache_mb"):
-            if getattr(self, name) < 0:
+        for name in ("weight_decay", "clip", "checkpoint_s", "workers", "cache_mb", "variants"):
+            if (getattr(self, name) or 0) < 0:
                 raise BadInput(f"{_flag(name)} must not be negative, got {getattr(self, name)}.")
         for name in ("warmup", "dropout", "label_smoothing", "nonspeech_share"):
             if not 0 <= getattr(self, name) < 1:

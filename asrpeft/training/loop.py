@@ -137,8 +137,9 @@ class Run:
 
     def _freeze_encoder(self) -> None:
         """Where no adapter acts in the encoder, nothing is encoded twice; what is heard in which epoch is the same without a cache."""
-        if frozen_encoder.applies(self.recognizer, self.adapter, dropout=self.options.dropout):
-            self.examples.variants = frozen_encoder.VARIANTS
+        frozen, asked = frozen_encoder.applies(self.recognizer, self.adapter, dropout=self.options.dropout), self.options.variants
+        self.examples.variants = asked if asked is not None else frozen_encoder.VARIANTS if frozen else 0
+        if frozen and self.examples.variants:
             dtype = forward_dtype(self.options.precision, self.recognizer.device, self.recognizer.dtype)
             self.examples.states = EncoderStates.of(self.recognizer, self.examples, dtype=dtype)
 
@@ -340,4 +341,6 @@ class Run:
             self.plan.finish(self.adapter)
 
     def result(self) -> Trained:
-        return record.result(self.state, kind=self.selection.choice.kind, peak_memory_bytes=memory.peak(self.recognizer.device), last=self.last)
+        return record.result(
+            self.state, kind=self.selection.choice.kind, peak_memory_bytes=memory.peak(self.recognizer.device), last=self.last, variants=self.examples.variants
+        )

@@ -23,6 +23,7 @@ class Trained:
         chosen_by: the measure that found them so: `wer`, `cer` or `loss`. See `asrpeft.training.choice`.
         measures: (step, WER, CER, loss or None) of each evaluation, where rates were looked at.
         last: the weights after the last step, as a state dict, where those that were kept are others.
+        variants: ways in which each utterance was heard, one epoch after another; 0: another way in every epoch.
         evaluations: (step, score) of each evaluation, `kind` is `wer` or `loss`.
         dropped: rows that had no target for a part of the loss because it did not fit (CTC).
         skipped: utterances left out, with reasons.
@@ -42,6 +43,7 @@ class Trained:
     chosen_by: str | None = None
     measures: tuple[tuple[int, float, float, float | None], ...] = ()
     last: Mapping[str, Tensor] | None = field(default=None, repr=False, compare=False)
+    variants: int = 0
 
     @property
     def utterances_per_second(self) -> float:
@@ -60,8 +62,9 @@ def skipped_so_far(state: State) -> tuple[Skipped, ...]:
     return tuple(Skipped(id_, reason) for id_, reason in state.skipped.items())
 
 
-def result(state: State, *, kind: str, peak_memory_bytes: int, last: Mapping[str, Tensor] | None) -> Trained:
+def result(state: State, *, kind: str, peak_memory_bytes: int, last: Mapping[str, Tensor] | None, variants: int = 0) -> Trained:
     """Args: kind: `wer` or `loss`. last: the weights after the last step, where those that were kept are others."""
     return Trained(steps=state.step, rows=state.rows, seconds=state.seconds, peak_memory_bytes=peak_memory_bytes, best=state.best,
                    evaluations=tuple(state.evaluations), kind=kind, dropped=state.dropped, skipped=skipped_so_far(state),
-                   guard_evaluations=tuple(state.guard_evaluations), chosen_by=state.chosen_by, measures=tuple(state.measures), last=last)  # fmt: skip
+                   guard_evaluations=tuple(state.guard_evaluations), chosen_by=state.chosen_by, measures=tuple(state.measures), last=last,
+                   variants=variants)  # fmt: skip

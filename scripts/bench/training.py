@@ -11,7 +11,7 @@ more, and tells utterances a second of both parts and its peak of memory above w
 
     a   ours : usual, first epoch and steady state, in the same precision (bf16) and against float32
     b   the same geometry: 30 s, the same rows a batch, no augmentation, both in the precision of --precision
-    c   adapters in the decoder alone, after the first epoch : ours (a) in steady state
+    c   adapters in the decoder alone, after the first epoch (one variant of each utterance) : ours (a) in steady state
     d   the adapters of several speakers trained together : one after another (--speakers 8)
 
 `mini` is the embedded base; `tiny` has the shape of whisper-tiny with random weights: speed does not ask what they are. Imports, loading
@@ -38,7 +38,8 @@ SIDES: dict[str, dict[str, Any]] = {
     "usual": {"by": "usual", "precision": "no"}, "usual-bf16": {"by": "usual", "precision": "bf16"},
     "ours": {"by": "ours", "precision": "no"}, "ours-bf16": {"by": "ours", "precision": "bf16"},
     "ours-same": {"by": "ours", "same": True}, "usual-same": {"by": "usual"},
-    "ours-decoder": {"by": "ours", "where": "decoder.*.q_proj,decoder.*.v_proj"},
+    "cohort": {"by": "speakers", "together": True}, "one-by-one": {"by": "speakers", "together": False},
+    "ours-decoder": {"by": "ours", "variants": 1, "where": "decoder.*.q_proj,decoder.*.v_proj"},
 }  # fmt: skip
 # (what, faster, than, of which speed)
 RATIOS = (
@@ -47,6 +48,7 @@ RATIOS = (
     ("a", "steady, both float32", "ours", "usual", "steady"), ("a", "memory, both bf16", "ours-bf16", "usual-bf16", "memory"),
     ("b", "same geometry, steady", "ours-same", "usual-same", "steady"), ("b", "same geometry, memory", "ours-same", "usual-same", "memory"),
     ("c", "sites in the decoder alone, steady", "ours-decoder", "ours-bf16", "steady"),
+    ("d", "a cohort, one after another", "cohort", "one-by-one", "cold"),
 )  # fmt: skip
 
 
@@ -56,7 +58,7 @@ def side(told: dict[str, Any]) -> dict[str, float]:
 
     torch.set_num_threads(told["threads"])
     torch.manual_seed(0)
-    return (usual if told["by"] == "usual" else ours)(told)
+    return {"usual": usual, "ours": ours, "speakers": speakers}[told["by"]](told)
 
 
 def corpus_of(told: dict[str, Any]) -> Any:
@@ -84,20 +86,49 @@ def grown(before: int) -> int:
 
 
 def ours(told: dict[str, Any]) -> dict[str, float]:
+    from asrpeft.options import TrainingOptions
     from asrpeft.recognizer import load
-    from asrpeft.training import Step, TrainingOptions, train
+    from asrpeft.training import Step, TrainingData, train
 
     recognizer, data = load(told["model"]), corpus_of(told)
     same = told.get("same")
     plain: dict[str, Any] = {"augment": "none", "nonspeech_share": 0.0, "context": "full", "batch_seconds": 30.0 * ROWS} if same else {}
-    options = TrainingOptions(epochs=EPOCHS, precision=told["precision"], lr=1e-4, workers=told["workers"], **plain)
+    options = TrainingOptions(epochs=EPOCHS, precision=told["precision"], lr=1e-4, workers=told["workers"], variants=told.get("variants"), **plain)
     recognizer.adapt("lora", name="x", where=told.get("where", "q_proj,v_proj"), lang="sw", rank=RANK, alpha=2.0 * RANK, context=options.context)
     ticks: list[float] = []
     before, started = held(), time.perf_counter()
-    done = train(recognizer, "x", data, prompt=recognizer.prompt(lang="sw", adapter="x"), options=options,
+    done = train(recognizer, "x", TrainingData(data, recognizer.prompt(lang="sw", adapter="x")), options=options,
                  progress=lambda event: ticks.append(time.perf_counter() - started) if isinstance(event, Step) else None)  # fmt: skip
     first = ticks[round(len(ticks) / EPOCHS) - 1]
     return {"cold": done.rows / EPOCHS / first, "steady": done.rows * (EPOCHS - 1) / EPOCHS / (ticks[-1] - first), "memory": grown(before)}
+
+
+def speakers(told: dict[str, Any]) -> dict[str, float]:
+    """Adapters of several speakers, in one process: in the same batches, or one after another."""
+    from asrpeft.corpus import read
+    from asrpeft.options import TrainingOptions
+    from asrpeft.recognizer import load
+    from asrpeft.training import Choice, TrainingData, train
+    from asrpeft.training.cohort import train_together
+    from asrpeft.training.loop import Run
+
+    recognizer = load(told["model"])
+    spoken = read(told["speakers_data"]).by_speaker()
+    chosen = {name: mine[: told["each"]] for name, mine in list(spoken.items())[: told["speakers"]]}
+    options = TrainingOptions(epochs=EPOCHS, precision=told["precision"], lr=1e-4, workers=told["workers"])
+    data = {}
+    for name, mine in chosen.items():
+        recognizer.adapt("lora", name=name, where="q_proj,v_proj", lang="en", rank=8, context=options.context)
+        data[name] = TrainingData(mine, recognizer.prompt(lang="en", adapter=name))
+    before, started = held(), time.perf_counter()
+    if told["together"]:
+        runs = {name: lambda name=name: Run(recognizer, name, data[name], options=options, choice=Choice(), checkpoint=None, progress=lambda event: None)
+                for name in data}  # fmt: skip
+        done = list(train_together(runs, recognizer).values())
+    else:
+        done = [train(recognizer, name, given, options=options) for name, given in data.items()]
+    speed = sum(one.rows for one in done) / (time.perf_counter() - started)  # type: ignore[union-attr]
+    return {"cold": speed, "steady": speed, "memory": grown(before)}
 
 
 def usual(told: dict[str, Any]) -> dict[str, float]:
@@ -203,11 +234,13 @@ def main() -> None:
     parser.add_argument("--shape", choices=("mini", "tiny"), default="mini")
     parser.add_argument("--data", default=str(ROOT / "data/demo/sw-train.parquet"))
     parser.add_argument("--utterances", type=int, default=48)
+    parser.add_argument("--speakers", type=int, default=8, help="of part d")
+    parser.add_argument("--each", type=int, default=8, help="utterances of each speaker of part d")
     parser.add_argument("--turns", type=int, default=3)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--workers", type=int, default=1, help="of ours; `Seq2SeqTrainer` reads in its own process unless told otherwise")
     parser.add_argument("--precision", choices=("no", "bf16"), default="bf16", help="of parts b and c")
-    parser.add_argument("--only", default="a,b,c", help="parts to run")
+    parser.add_argument("--only", default="a,b,c,d", help="parts to run")
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--side", help=argparse.SUPPRESS)
     asked = parser.parse_args()
@@ -218,6 +251,7 @@ def main() -> None:
     names = list(dict.fromkeys(name for part, _, one, other, _ in RATIOS if part in parts for name in (other, one)))
     with tempfile.TemporaryDirectory() as folder:
         common = {"data": asked.data, "utterances": asked.utterances, "threads": asked.threads, "workers": asked.workers, "precision": asked.precision,
+                  "speakers": asked.speakers, "each": asked.each, "speakers_data": str(ROOT / "data/demo/speakers.parquet"),
                   "model": str(ROOT / "data/mini" if asked.shape == "mini" else tiny(Path(folder)))}  # fmt: skip
         found = []
         for turn in range(asked.turns):

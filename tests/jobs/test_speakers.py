@@ -4,7 +4,9 @@ import csv
 import json
 
 import pytest
+import torch
 
+from asrpeft.adapters.adapter import Adapter, read
 from asrpeft.corpus import Corpus
 from asrpeft.corpus.corpus import sentence_key
 from asrpeft.errors import BadCorpus, BadInput, Failure
@@ -64,14 +66,67 @@ def test_an_interrupted_run_goes_on_with_the_speakers_that_are_left(tmp_path):
             raise Stop
 
     with pytest.raises(Stop):
-        run(tmp_path / "part", progress=stop)
+        run(tmp_path / "part", data={"cohort": 1}, progress=stop)
     trained = []
-    report = run(tmp_path / "part", place={"resume": True}, progress=lambda e: trained.append(e) if isinstance(e, Step) else None)
+    report = run(tmp_path / "part", data={"cohort": 1}, place={"resume": True}, progress=lambda e: trained.append(e) if isinstance(e, Step) else None)
     assert len(trained) == 2 and len(report.speakers) == 2
-    whole = run(tmp_path / "whole")
+    whole = run(tmp_path / "whole", data={"cohort": 1})
     for a, b in zip(report.speakers, whole.speakers):
         assert a.own["wer"] == b.own["wer"] and a.dev == b.dev
         assert (a.folder / "adapter.safetensors").read_bytes() == (b.folder / "adapter.safetensors").read_bytes()
+
+
+def test_a_cohort_gives_the_adapters_that_one_after_another_give(tmp_path):
+    corpus, steps = tones(32, speakers=4), options(epochs=3, lr=0.01, dev_every=2)
+    told = []
+    one_by_one = run(tmp_path / "1", corpus, data={"cohort": 1}, training=steps)
+    together = run(tmp_path / "3", corpus, data={"cohort": 3}, training=steps, progress=told.append)  # three, then the fourth alone
+    assert [event.text.split(" (")[0] for event in told if isinstance(event, Message) and event.text.startswith("Speaker")] == [
+        f"Speaker {n} of 4: s{n - 1}" for n in range(1, 5)
+    ]
+    for a, b in zip(together.speakers, one_by_one.speakers):
+        assert (a.speaker, a.utterances, a.folder.name) == (b.speaker, b.utterances, b.folder.name)
+        (one, first), (other, second) = read(a.folder), read(b.folder)
+        assert (
+            one.training["finished"]["steps"] == other.training["finished"]["steps"]
+            and one.training["finished"]["best"][1] == other.training["finished"]["best"][1]
+        )
+        for name in first:
+            torch.testing.assert_close(first[name], second[name], rtol=2e-3, atol=2e-5)
+
+
+def test_a_cohort_that_was_interrupted_is_gone_on_with(tmp_path, monkeypatch):
+    class Stop(KeyboardInterrupt):
+        pass
+
+    def stop(event):
+        if isinstance(event, Step) and event.step == 5:
+            raise Stop
+
+    steps = options(steps=4, lr=0.01, checkpoint_s=0.0)
+    recognizer = tiny_recognizer()
+    with pytest.raises(Stop) as stopped:
+        speakers(recognizer, SpeakerData(tones(16, speakers=2)), out=OutputOptions(tmp_path / "part"), lang="en", training=steps, progress=stop)
+    assert not recognizer.adapters.names() and any("checkpoint" in note for note in stopped.value.__notes__)
+    trained = []
+    again = run(tmp_path / "part", training=steps, place={"resume": True}, progress=lambda e: trained.append(e) if isinstance(e, Step) else None)
+    assert 0 < len(trained) < 8 and len(again.speakers) == 2
+    whole = run(tmp_path / "whole", training=steps)
+    for a, b in zip(again.speakers, whole.speakers):
+        first, second = read(a.folder)[1], read(b.folder)[1]
+        for name in first:
+            torch.testing.assert_close(first[name], second[name], rtol=2e-3, atol=2e-5)
+
+
+def test_whoever_fails_in_a_cohort_is_left_out_alone(tmp_path):
+    rows = [*tones(16, speakers=2), *(utterance(100 + i, speaker="s2", audio=b"no sound", seconds=0.5) for i in range(8))]
+    found = run(tmp_path / "all", Corpus(rows))
+    assert [one.speaker for one in found.speakers] == ["s0", "s1"] and [speaker for speaker, _ in found.skipped] == ["s2"]
+
+
+def test_a_cohort_of_nobody_is_refused():
+    with pytest.raises(BadInput, match="--cohort 0"):
+        SpeakerData(tones(4), cohort=0)
 
 
 def test_what_is_there_is_not_overwritten_silently(tmp_path):
@@ -182,14 +237,15 @@ def test_who_says_no_language_is_measured_in_that_of_the_adapter_to_start_from(t
     assert len(report.speakers) == 2 and not report.skipped
 
 
-def test_a_speaker_whose_training_diverged_is_left_out_and_the_others_are_not(tmp_path, monkeypatch):
-    def diverge(recognizer, data, *, method, **given):
-        name, done = method.name, finetune(recognizer, data, method=method, **given)
-        if name == "s0":
-            recognizer.adapters.detach(name)
-            raise Failure("'s0' is not saved: its training diverged")
-        return done
+@pytest.mark.parametrize("cohort", [1, 2])
+def test_a_speaker_whose_training_diverged_is_left_out_and_the_others_are_not(tmp_path, monkeypatch, cohort):
+    save = Adapter.save
 
-    monkeypatch.setattr(job, "finetune", diverge)
-    report = run(tmp_path / "all")
+    def diverge(self, *args, **given):
+        if self.name == "s0":
+            raise Failure("'s0' is not saved: its training diverged")
+        return save(self, *args, **given)
+
+    monkeypatch.setattr(Adapter, "save", diverge)
+    report = run(tmp_path / "all", data={"cohort": cohort})
     assert [s.speaker for s in report.speakers] == ["s1"] and dict(report.skipped) == {"s0": "'s0' is not saved: its training diverged"}

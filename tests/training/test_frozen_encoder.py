@@ -9,7 +9,7 @@ from asrpeft.adapters.ctc import CTCHead
 from asrpeft.audio import cached
 from asrpeft.corpus import Corpus
 from asrpeft.training import checkpoints, frozen_encoder, train
-from asrpeft.training.examples import TrainingData
+from asrpeft.training.examples import Examples, TrainingData
 from tests.bases import tiny_recognizer
 from tests.training.tones import options, tones, utterance
 
@@ -71,6 +71,24 @@ def test_the_encoder_is_run_once_for_every_sound_and_in_another_run_not_at_all(d
     assert not encoded and all(torch.equal(first[name], again[name]) for name in first)
     run(seed=1)
     assert encoded  # other augmentation
+
+
+@pytest.mark.parametrize("variants, computed", [(1, 6), (2, 12), (0, 0)])
+def test_how_many_ways_each_utterance_is_heard_can_be_said_and_is_on_record(disk, encoded, variants, computed):
+    _, done = run(variants=variants)
+    assert done.variants == variants and sum(rows == 1 for rows in encoded) == computed and disk.usage().files.get("states", 0) == computed
+
+
+def test_fixed_variants_are_heard_where_the_encoder_is_not_frozen_too(disk):
+    heard = []
+    for variants in (2, 0):
+        recognizer = tiny_recognizer()
+        data = Examples.for_training(TrainingData(tones(3), recognizer.prompt(lang="en")), recognizer, options=options(augment="standard"))
+        data.variants = variants
+        heard.append([data.example(1, epoch).features for epoch in range(6)])
+    fixed, fresh = heard
+    assert torch.equal(fixed[0], fixed[2]) and torch.equal(fixed[1], fixed[5]) and torch.equal(fixed[1], fresh[1])
+    assert any(fresh[0].shape != other.shape or not torch.equal(fresh[0], other) for other in fresh[2::2])
 
 
 def test_audio_is_not_even_read_where_the_states_are_known(disk, monkeypatch):
