@@ -57,7 +57,7 @@ class TrainingOptions:
             None finds what fits in memory.
         memory_gb: GiB that computing a step may take, of which the former is found; None: nine tenths of what is free on a GPU,
             half of what is available elsewhere.
-        workers: processes that read and augment audio beside the one that trains.
+        workers: processes that read and augment audio beside the one that trains; None: as many as the machine has cores to spare, 1 to 8.
         cache_mb: decoded audio kept in memory, by each process that reads.
     """
 
@@ -117,7 +117,12 @@ class TrainingOptions:
         float | None,
         Flag("GiB that computing a step may take, by which that is found. Default: nine tenths of what is free on a GPU, half of it elsewhere."),
     ] = None
-    workers: Annotated[int, Flag("Processes that read and augment audio beside the one that trains; 0 reads in that one.")] = 1
+    workers: Annotated[
+        int | None,
+        Flag(
+            "Processes that read and augment audio beside the one that trains; 0 reads in that one. Default: as many as the machine has cores to spare, 1 to 8."
+        ),
+    ] = None
     cache_mb: Annotated[int, Flag("Megabytes of decoded audio kept in memory, by each process that reads.")] = 1024
 
     def __post_init__(self) -> None:
@@ -153,7 +158,7 @@ class TrainingOptions:
             if (getattr(self, name) or 0.0) > HIGHEST_RATE:
                 raise BadInput(f"{_flag(name)} {getattr(self, name):g} is no learning rate: a step moves each number by about as much, "
                                f"so at most {HIGHEST_RATE:g}. Methods learn well at 1e-4 to 2e-2.")  # fmt: skip
-        if self.workers > MOST_WORKERS:
+        if (self.workers or 0) > MOST_WORKERS:
             raise BadInput(f"--workers {self.workers}: at most {MOST_WORKERS} processes read; one keeps up with most bases.")
         for name in ("weight_decay", "clip", "checkpoint_s", "workers", "cache_mb", "variants"):
             if (getattr(self, name) or 0) < 0:

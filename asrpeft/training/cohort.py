@@ -90,7 +90,7 @@ class Cohort:
         first = self.runs[self._active[0]]
         memory.reset_peak(first.recognizer.device)
         self._start_clocks()
-        rounds = reading.read(_Steps([run.examples for run in self.runs]), self._keys, workers=first.options.workers,
+        rounds = reading.read(_Steps([run.examples for run in self.runs]), self._keys, workers=first.workers,
                               pin_memory=first.recognizer.device.type == "cuda", tell=lambda text: first.progress(Message(text)))  # fmt: skip
         try:
             with closing(rounds):

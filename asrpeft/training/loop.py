@@ -212,7 +212,7 @@ class Run:
             self.evaluate()
         if state.step and (self.clock.ended() or self.selection.out_of_patience()):
             return
-        steps = reading.read(self.examples, self.keys, workers=self.options.workers, pin_memory=self.recognizer.device.type == "cuda",
+        steps = reading.read(self.examples, self.keys, workers=self.workers, pin_memory=self.recognizer.device.type == "cuda",
                              tell=lambda text: self.progress(Message(text)))  # fmt: skip
         with closing(steps):
             for data in steps:
@@ -233,6 +233,10 @@ class Run:
                 if time.monotonic() - self.saved >= self.options.checkpoint_s:
                     self.save()
                 self.clock.start()
+
+    @property
+    def workers(self) -> int:
+        return reading.spare(self.recognizer.device) if self.options.workers is None else self.options.workers
 
     def keys(self) -> Iterator[StepKey]:
         """The steps that are left."""

@@ -7,18 +7,21 @@ that gives nothing for minutes (stopped, or held up by a dead disk) is not waite
 from __future__ import annotations
 
 import multiprocessing
+import os
 import signal
 import threading
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing, contextmanager
 from typing import Any, Generic, TypeVar
 
+import torch
 from torch.utils.data import DataLoader, Dataset
 
 from asrpeft.interruption import ignored
 
 Step = TypeVar("Step")
 
+MOST = 8  # processes, unless more are asked for: each holds decoded audio of its own
 PATIENCE_S = 300.0  # a step's audio is read in seconds
 
 
@@ -41,6 +44,13 @@ def read(examples: Dataset[Step], keys: Callable[[], Iterable[Any]], *, workers:
         except _Lost as error:
             tell(f"A process that reads audio was lost ({error}): reading goes on in the one that trains.")
     yield from DataLoader(examples, sampler=keys(), batch_size=None, pin_memory=pin_memory)
+
+
+def spare(device: torch.device) -> int:
+    """How many processes may read: on a GPU one for each core but the one that feeds it, else one for each core that computing leaves;
+    at least one, which on a busy machine shares a core."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min(MOST, cores - (torch.get_num_threads() if device.type == "cpu" else 1)))
 
 
 class _Lost(Exception):
