@@ -1,4 +1,4 @@
-"""How the house is built: nothing imports in a circle, and data flow one way."""
+"""How the house is built: nothing imports in a circle, data flow one way, long functions are few and each has its reason."""
 
 from __future__ import annotations
 
@@ -10,6 +10,13 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
+
+LONGEST = 60  # lines
+AT_MOST = 10  # functions longer than that, in all that git tracks
+LONG = {
+    "asrpeft/jobs/evaluate.py:evaluate": "half of it says what is asked and given; the parts of an evaluation follow one another, each a function of its own",
+    "scripts/bench/rates.py:main": "a list of the flags of a benchmark",
+}
 
 
 def modules() -> dict[str, Path]:
@@ -108,3 +115,19 @@ def test_data_flow_as_the_picture_of_the_house_says():
             if above in place and above != own and place[above] > place[own]:
                 wrong.append(f"{name} imports {other}")
     assert wrong == []
+
+
+def long_functions() -> dict[str, int]:
+    """FILE:NAME of every function that is longer than it should be, and its lines."""
+    found = {}
+    for folder in ("asrpeft", "scripts", "tests"):
+        for file in sorted((ROOT / folder).rglob("*.py")):
+            for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+                if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and (lines := (node.end_lineno or 0) - node.lineno + 1) > LONGEST:
+                    found[f"{file.relative_to(ROOT).as_posix()}:{node.name}"] = lines
+    return found
+
+
+def test_functions_of_more_than_sixty_lines_are_few_and_each_has_its_reason():
+    assert {name: lines for name, lines in long_functions().items() if name not in LONG} == {}
+    assert len(LONG) <= AT_MOST

@@ -1,6 +1,7 @@
-"""Adapters on the Hugging Face hub: a folder goes up in one commit, with a card that says what it is.
+"""Adapters on the Hugging Face hub: a folder goes up in one commit, with a card that says what it is, and comes down whole.
 
     push("adapters/sw", "me/whisper-small-swahili")        → https://huggingface.co/me/whisper-small-swahili
+    pull("me/whisper-small-swahili", "adapters/sw")
 
 A repository that has a README keeps it. The hub's library finds the token (`hf auth login`, or HF_TOKEN).
 """
@@ -8,14 +9,19 @@ A repository that has a README keeps it. The hub's library finds the token (`hf 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
 
 from asrpeft.adapters.adapter import MANIFEST, TENSORS, Manifest, read
 from asrpeft.errors import BadInput, Failure
+from asrpeft.files import replace_folder
 
 CARD = "README.md"
 _HOME = "https://huggingface.co"
+
+
+Fetch = Callable[[str, str, str | None], Path]
 
 
 class Api(Protocol):
@@ -78,6 +84,38 @@ def push(folder: str | Path, repo: str, *, private: bool | None = None, message:
     return f"{_HOME}/{repo}"
 
 
+def pull(repo: str, folder: str | Path, *, revision: str | None = None, overwrite: bool = False, fetch: Fetch | None = None) -> Path:
+    """Bring an adapter of the hub into a folder: its two files alone, checked as any adapter is that is loaded.
+
+    Args:
+        repo: OWNER/NAME. revision: a branch, tag or commit; None takes what is newest.
+        overwrite: replace an adapter that is there.
+        fetch: whom to ask instead of the hub: (repository, file's name, revision) → the file's path.
+    Raises: BadAdapter where what is there is none, or damaged; BadInput for a folder that holds something else; Failure where the hub
+        does not give it, with its reason.
+    """
+    from huggingface_hub import hf_hub_download
+
+    def ask(name: str) -> Path:
+        try:
+            if fetch is not None:
+                return fetch(repo, name, revision)
+            return Path(hf_hub_download(repo, name, revision=revision))
+        except Exception as error:  # of the hub, of its client, of the network: they have no common ancestor
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0][:300]
+            raise Failure(f"The hub did not give {name} of {repo!r}: {reason} An adapter of asrpeft is a repository with {MANIFEST} and {TENSORS}; one of "
+                          f"peft is downloaded and read with `asrpeft adapter import`.") from None  # fmt: skip
+
+    found = {name: ask(name).read_bytes() for name in (MANIFEST, TENSORS)}
+
+    def write(into: Path) -> None:
+        for name, content in found.items():
+            (into / name).write_bytes(content)
+        read(into)  # before it takes its place
+
+    return replace_folder(Path(folder), write, overwrite=overwrite, ours={MANIFEST, TENSORS})
+
+
 def card(manifest: Manifest, repo: str) -> str:
     """The README of a repository, in Markdown: what the hub's pages sort by, how to use it, what it was measured at."""
     named = [f"base_model: {json.dumps(manifest.base_id)}", "base_model_relation: adapter"] if _on_the_hub(manifest.base_id) else []
@@ -90,7 +128,11 @@ def card(manifest: Manifest, repo: str) -> str:
     facts = {"base": base, "method": f"{manifest.method} ({settings})", "layers": ", ".join(manifest.where), "language": manifest.language,
              "task": manifest.task, "audio context": manifest.context, **_scores(manifest)}  # fmt: skip
     rows = [f"| {key} | {_cell(value)} |" for key, value in facts.items() if value]
-    use = ["    pip install asrpeft", f"    hf download {repo} --local-dir adapter", f"    asrpeft transcribe interview.m4a --model {model} --adapter adapter"]
+    use = [
+        "    pip install asrpeft",
+        f"    asrpeft adapter pull {repo} --out adapter",
+        f"    asrpeft transcribe interview.m4a --model {model} --adapter adapter",
+    ]
     return "\n".join([*head, "", f"# {repo.split('/')[-1]}", "", f"An adapter for the speech recognizer `{base}`, trained with asrpeft.", "",
                       "| what | value |", "|---|---|", *rows, "", "To use it:", "", *use, ""])  # fmt: skip
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 import gc
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from typing import Any
 
 import torch
 
@@ -56,13 +57,15 @@ class OutOfMemory(Exception):
 class Budget:
     """How much of a run's audio is computed at once; stands in `state.budget_s`, so that a resumed run goes on with it.
 
-    Args:   trial: computes a batch forward and backward, and leaves nothing behind.
+    Args:
+        trial: computes a batch forward and backward, and leaves nothing behind.
+        generous: bytes that a frame takes at most, or more: where even so a batch fits, nothing is tried.
     """
 
     def __init__(self, state: State, options: TrainingOptions, processes: Processes, device: torch.device, *, trial: Callable[[Batch], None],
-                 progress: Progress):  # fmt: skip
+                 generous: float, progress: Progress):  # fmt: skip
         self.state, self.options, self.processes, self.device = state, options, processes, device
-        self.trial, self.progress = trial, progress
+        self.trial, self.generous, self.progress = trial, generous, progress
 
     @property
     def seconds(self) -> float | None:
@@ -74,19 +77,24 @@ class Budget:
         if given is not None or known is not None:
             self.state.budget_s = min(one for one in (given, known) if one is not None)
             return
-        row = largest_row(examples)
-        frames, wanted = int(row.frames[0]), self.options.batch_seconds / self.processes.count
-        found = SAFETY * self.may_take() / max(1, memory.taken_by(lambda: self.trial(row), self.device)) * frames / ENCODER_FRAMES_PER_SECOND
-        free(self.device)
-        if self.device.type == "cuda":
-            found = self._tried(row, found, wanted)
-        self.state.budget_s = found = self.processes.least(max(found, frames / ENCODER_FRAMES_PER_SECOND))
+        wanted = self.options.batch_seconds
+        surely = self.device.type != "cuda" and self.generous * wanted * ENCODER_FRAMES_PER_SECOND < SAFETY * self.may_take()
+        self.state.budget_s = found = self.processes.least(wanted if surely else self._measured(largest_row(examples), wanted))
         if found < wanted:
             self.progress(Message(f"About {found:,.0f} seconds of audio fit in memory at once, and a batch has {wanted:,.0f}: it is computed in parts, with "
                                   f"the gradient of the whole."))  # fmt: skip
         elif self.device.type == "cuda" and found > ROOMY * wanted:
             self.progress(Message(f"About {found:,.0f} seconds of audio fit in memory at once: with a --batch-seconds nearer to that, steps are fewer "
                                   f"and the GPU is busier."))  # fmt: skip
+
+    def _measured(self, row: Batch, wanted: float) -> float:
+        """Seconds of audio that fit, by what the costliest row takes."""
+        frames = int(row.frames[0])
+        found = SAFETY * self.may_take() / max(1, memory.taken_by(lambda: self.trial(row), self.device)) * frames / ENCODER_FRAMES_PER_SECOND
+        free(self.device)
+        if self.device.type == "cuda":
+            found = self._tried(row, found, wanted)
+        return max(found, frames / ENCODER_FRAMES_PER_SECOND)
 
     def may_take(self) -> float:
         """Bytes that a step may take."""
@@ -123,6 +131,13 @@ class Budget:
         self.state.budget_s = LOWER * min(largest, self.seconds or largest)
         self.progress(Message(f"Memory ran out. The step is taken again, and from now on at most {self.state.budget_s:,.0f} seconds of audio are computed at "
                               f"once; what is learned stays the same."))  # fmt: skip
+
+
+def generous_bytes(config: Any) -> float:
+    """More than a frame of audio takes in a step on a base of this config: activations of every layer in float32, and logits of the
+    tokens that may go with it. (A layer of Whisper keeps about 34 numbers for each of its width.)"""
+    layers, tokens = config.encoder_layers + config.decoder_layers, config.max_target_positions / FULL
+    return 4.0 * (40 * config.d_model * layers + 3 * tokens * config.vocab_size)
 
 
 def largest_row(examples: Examples) -> Batch:

@@ -31,7 +31,7 @@ from asrpeft.training import checkpoints, frozen_encoder, memory, reading, recor
 from asrpeft.training.average import Average
 from asrpeft.training.averaging import Averaging
 from asrpeft.training.batch import StepData, StepKey
-from asrpeft.training.budget import Budget, OutOfMemory
+from asrpeft.training.budget import Budget, OutOfMemory, generous_bytes
 from asrpeft.training.checkpoints import State
 from asrpeft.training.choice import Choice
 from asrpeft.training.clock import Clock
@@ -127,7 +127,8 @@ class Run:
         self.plan = self.adapter.plan()
         if self.plan is not None:
             self.plan.optimizer = self.optimizer
-        self.budget = Budget(self.state, options, self.processes, recognizer.device, trial=self.gradient.trial, progress=self.progress)
+        self.budget = Budget(self.state, options, self.processes, recognizer.device, trial=self.gradient.trial,
+                             generous=generous_bytes(recognizer.base.config), progress=self.progress)  # fmt: skip
         self.scale = LossScale(self.state, forward_dtype(options.precision, recognizer.device, recognizer.dtype))
         self.average = Average(Averaging.parse(options.average), self.adapter, self.state)
         self.checkpoint, self.identity = checkpoint, checkpoints.identity(self.adapter, data, choice)

@@ -54,7 +54,7 @@ def test_the_card_says_what_it_is_and_what_it_was_measured_at(folder):
     card = asked.commits[0][1]["README.md"].decode()
     assert card.startswith("---\nlibrary_name: asrpeft\npipeline_tag: automatic-speech-recognition\n") and 'language: "sw"' in card
     assert "| WER of the base | 50.0 % |" in card and "| WER with the adapter | 25.0 % |" in card
-    assert "hf download me/whisper-sw" in card and "| method | lora (" in card
+    assert "asrpeft adapter pull me/whisper-sw --out adapter" in card and "| method | lora (" in card
 
 
 @pytest.mark.parametrize("base, named", [("openai/whisper-small", 'base_model: "openai/whisper-small"'), ("/home/ann/secret/base", None)])
@@ -78,6 +78,34 @@ def test_a_damaged_adapter_is_not_pushed(folder):
     with pytest.raises(BadAdapter):
         hub.push(folder, "me/x", api=asked)
     assert asked.repos == asked.commits == []
+
+
+def served(folder):
+    """A hub that has the files of a folder."""
+
+    def fetch(repo, name, revision):
+        if not (folder / name).is_file():
+            raise FileNotFoundError(f"404: {repo} has no {name}")
+        return folder / name
+
+    return fetch
+
+
+def test_what_was_pushed_comes_down_as_it_was_and_can_be_loaded(folder, tmp_path):
+    place = hub.pull("me/x", tmp_path / "down" / "sw", fetch=served(folder))
+    assert all((place / name).read_bytes() == (folder / name).read_bytes() for name in ("adapter.json", "adapter.safetensors"))
+    with pytest.raises(BadInput, match="--overwrite"):
+        hub.pull("me/x", place, fetch=served(folder))
+    assert hub.pull("me/x", place, overwrite=True, fetch=served(folder)) == place
+
+
+def test_what_is_no_adapter_or_damaged_does_not_come_down(folder, tmp_path):
+    with pytest.raises(Failure, match="404.*adapter.json.*asrpeft adapter import"):
+        hub.pull("me/x", tmp_path / "down", fetch=served(tmp_path))
+    (folder / "adapter.safetensors").write_bytes((folder / "adapter.safetensors").read_bytes()[:-4])
+    with pytest.raises(BadAdapter):
+        hub.pull("me/x", tmp_path / "down", fetch=served(folder))
+    assert not (tmp_path / "down").exists()
 
 
 def test_where_the_hub_refuses_the_reason_is_told_and_how_to_try_again(folder):

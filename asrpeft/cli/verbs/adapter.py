@@ -1,4 +1,4 @@
-"""`asrpeft adapter inspect|merge|export|import`: look into an adapter, fold it into a checkpoint, exchange it with `peft`."""
+"""`asrpeft adapter inspect|merge|export|import|push|pull`: look into an adapter, fold it into a checkpoint, exchange it with `peft`, share it."""
 
 from __future__ import annotations
 
@@ -29,6 +29,23 @@ class Written:
 
 
 @dataclass(frozen=True)
+class Shared:
+    """How an adapter is put on the hub."""
+
+    private: Annotated[bool, Flag("A repository that is made is private. Default: as its owner's settings say.")] = False
+    message: Annotated[str | None, Flag("What the commit says.")] = None
+
+
+@dataclass(frozen=True)
+class Fetched:
+    """Where an adapter of the hub comes to lie."""
+
+    out: Annotated[Path, Flag("The folder to write.")]
+    overwrite: Annotated[bool, Flag("Replace what is there.")] = False
+    revision: Annotated[str | None, Flag("A branch, tag or commit of the repository. Default: what is newest.")] = None
+
+
+@dataclass(frozen=True)
 class Imported:
     """What a folder of peft's does not say."""
 
@@ -39,7 +56,7 @@ class Imported:
     ] = None
 
 
-kind("adapter", "Look into an adapter, fold it into a checkpoint, exchange it with Hugging Face peft.", panel=LOOK)
+kind("adapter", "Look into an adapter, fold it into a checkpoint, exchange it with Hugging Face peft, put it on the hub.", panel=LOOK)
 
 
 @verb("adapter inspect")
@@ -121,3 +138,40 @@ def import_(
     adapter = read_peft(recognizer.adapters, folder, force=asked.force, language=language, task=told.task, context=told.context)
     place = adapter.save(asked.out, overwrite=asked.overwrite)
     print_json({"adapter": str(place)}) if shown.json else say(f"The adapter is in {place}.")
+
+
+@verb("adapter push")
+def push(
+    folder: Folder,
+    repository: Annotated[str, typer.Argument(help="OWNER/NAME on the Hugging Face hub; made if there is none.")],
+    shared: Given[Shared],
+    printing: Given[Printing],
+) -> None:
+    """Put an adapter on the Hugging Face hub: its two files and, where the repository has no README, a card that says what it is.
+
+    All goes up in one commit. The token is that of `hf auth login`, or HF_TOKEN.
+
+    --json: {"pushed"}
+    """
+    from asrpeft.adapters.hub import push as push_adapter
+
+    asked, shown = shared(), printing()
+    address = push_adapter(folder, repository, private=asked.private or None, message=asked.message)
+    print_json({"pushed": address}) if shown.json else shown.teller()(f"The adapter is at {address}.")
+
+
+@verb("adapter pull")
+def pull(
+    repository: Annotated[str, typer.Argument(help="OWNER/NAME on the Hugging Face hub.")],
+    fetched: Given[Fetched],
+    printing: Given[Printing],
+) -> None:
+    """Bring an adapter of the Hugging Face hub into a folder, checked as any adapter is that is loaded.
+
+    --json: {"adapter"}
+    """
+    from asrpeft.adapters.hub import pull as pull_adapter
+
+    asked, shown = fetched(), printing()
+    place = pull_adapter(repository, asked.out, revision=asked.revision, overwrite=asked.overwrite)
+    print_json({"adapter": str(place)}) if shown.json else shown.teller()(f"The adapter is in {place}.")

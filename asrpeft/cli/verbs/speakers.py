@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 from asrpeft import destination
 from asrpeft.cli.flags import Given, Uses
+from asrpeft.cli.following import Following
 from asrpeft.cli.options import CommonWithData
 from asrpeft.cli.output import print_json, show
 from asrpeft.cli.verb import TRAIN, verb
@@ -31,6 +33,7 @@ def speakers(
     training: Given[TrainingOptions],
     out: Annotated[Given[OutputOptions], FOLDERS],
     decoding: Annotated[Given[DecodingOptions], SCORED],
+    following: Given[Following],
     common: Given[CommonWithData],
 ) -> None:
     """Train one adapter per speaker; enable it only where the speaker's own dev sentences say that it helps.
@@ -47,7 +50,8 @@ def speakers(
     how, scored = training(), decoding()
     corpus = data(told.read)
     recognizer = told.base.load(say)
-    with reporting(quiet=shown.quiet, say=say) as progress:
+    config = how.to_json() | {"method": adapter().method, "lang": speech().lang}
+    with reporting(quiet=shown.quiet, say=say) as watched, following().told(watched, folder=Path(str(place.folder)), config=config) as progress:
         found = run(recognizer, corpus, out=place, lang=speech(), method=adapter(), training=how, decoding=scored, progress=progress)
     if shown.json:
         print_json(found.to_json())
