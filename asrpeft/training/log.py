@@ -8,8 +8,6 @@ longer be written, that is told once, and training goes on.
 
 from __future__ import annotations
 
-import json
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -18,9 +16,12 @@ from typing import Any
 
 from asrpeft.errors import BadInput
 from asrpeft.registry import did_you_mean
-from asrpeft.training.events import DevScore, Event, GuardScore, Message, Progress, Scoring, Skipped, Step, ignore
+from asrpeft.report.values import as_json
+from asrpeft.training.events import DevScore, Event, GuardScore, Interim, Message, Progress, Scoring, Skipped, Step, ignore
 
-KINDS: dict[type, str] = {Step: "step", DevScore: "evaluation", GuardScore: "guard", Scoring: "scoring", Skipped: "skipped", Message: "message"}
+KINDS: dict[type, str] = {
+    Step: "step", DevScore: "evaluation", GuardScore: "guard", Scoring: "scoring", Skipped: "skipped", Message: "message", Interim: "interim",
+}  # fmt: skip
 
 
 def both(*sinks: Progress | None) -> Progress:
@@ -55,8 +56,9 @@ class EventLog:
     def __call__(self, event: Event) -> None:
         if self._broken:
             return
-        line = {"time": datetime.now(UTC).isoformat(timespec="milliseconds"), "event": KINDS[type(event)]} | asdict(event)
-        text = json.dumps({key: None if isinstance(value, float) and not math.isfinite(value) else value for key, value in line.items()}, ensure_ascii=False)
+        told = {"found": event.found.to_json()} if isinstance(event, Interim) else asdict(event)
+        line = {"time": datetime.now(UTC).isoformat(timespec="milliseconds"), "event": KINDS[type(event)]} | told
+        text = as_json(line, indent=None).strip()
         try:
             with self.path.open("a", encoding="utf-8") as file:  # opened anew: a file that was moved away is made again
                 file.write(text + "\n")
