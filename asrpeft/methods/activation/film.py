@@ -20,6 +20,7 @@ from asrpeft.methods.conditioned import ConditionedAdapter
 
 @register("film")
 class FiLM(ConditionedAdapter):
+    tier = 3
     kinds = ("linear", "conv1d", "norm")
     where = "ff"
     lr = 3e-3

@@ -21,6 +21,7 @@ from asrpeft.methods.conditioned import ConditionedAdapter
 
 @register("lhuc")
 class LHUC(ConditionedAdapter):
+    tier = 3
     kinds = ("linear",)
     where = "fc2"
     lr = 3e-3

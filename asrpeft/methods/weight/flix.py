@@ -21,6 +21,7 @@ from asrpeft.methods.conditioned import ConditionedAdapter
 
 @register("flix")
 class FLix(ConditionedAdapter):
+    tier = 3
     kinds = ("linear", "conv1d")
     tries = ({"rank": 2, "inputs": 3}, {"rank": 3, "inputs": 1, "alpha": 3.0})
 
