@@ -180,16 +180,27 @@ def fit(names: Iterable[str], corpus: Any, *, n_mels: int) -> Conditions:
     return Conditions([_fit_audio(name, corpus, n_mels) if name.startswith(AUDIO) else _fit_column(name, corpus) for name in names])
 
 
+def columns_named(names: Iterable[str]) -> list[str]:
+    """The columns among what `--condition` names, without their kinds."""
+    return [named.partition(":")[0] for named in names if not named.startswith(AUDIO)]
+
+
+def check_told(names: Iterable[str], corpus: Any) -> None:
+    """Raises: BadCorpus where the corpus lacks a column that an adapter is to be told."""
+    for name in columns_named(names):
+        if all(u.column(name) is None for u in corpus):
+            there = sorted({key for u in corpus for key in u.extra} | {key for key in ("speaker", "lang") if any(u.column(key) is not None for u in corpus)})
+            raise BadCorpus(f"The corpus {corpus.name!r} has no column {name!r} to tell the adapter. "
+                            f"{'Its columns: ' + ', '.join(there[:12]) + '.' if there else 'It has no further columns.'}")  # fmt: skip
+
+
 def _fit_column(named: str, corpus: Any) -> Condition:
+    check_told([named], corpus)
     name, _, kind = named.partition(":")
     if kind and kind not in KINDS:
         raise BadInput(f"--condition {named}: there is no kind {kind!r}; choose {', '.join(KINDS)}, or {AUDIO}mel for what the audio itself says.")
     values = [u.column(name) for u in corpus]
     known = [value for value in values if value is not None]
-    if not known:
-        there = sorted({key for u in corpus for key in u.extra} | {key for key in ("speaker", "lang") if any(u.column(key) is not None for u in corpus)})
-        raise BadCorpus(f"The corpus {corpus.name!r} has no column {name!r} to tell the adapter. "
-                        f"{'Its columns: ' + ', '.join(there[:12]) + '.' if there else 'It has no further columns.'}")  # fmt: skip
     kind = kind or _kind_of(name, known)
     if kind == "category":
         met = tuple(sorted({str(value) for value in known}))

@@ -35,7 +35,7 @@ def export_merged(recognizer: Any, name: str, folder: str | Path, *, overwrite: 
     Raises: CannotMerge if the method has no weight form, another adapter is merged, or the merged weights are not finite
         numbers; BadInput if the folder is taken; OSError where it cannot be written.
     """
-    adapters, manifest = recognizer.adapters, recognizer.adapters[name].manifest
+    adapters, manifest = recognizer.adapters, recognizer.adapters.lead(name).manifest
     if not hasattr(recognizer.tokenizer, "save_pretrained"):
         raise BadInput("The recognizer's tokenizer cannot be saved; load the base from its checkpoint.")
     already = name in adapters.merged
@@ -53,7 +53,11 @@ def export_merged(recognizer: Any, name: str, folder: str | Path, *, overwrite: 
 
 def _check_finite(recognizer: Any, name: str) -> None:
     """Raises: CannotMerge where the weights that `name` was merged into, or its CTC head, are not finite numbers."""
-    places = {path: site.layer.tensors() for path, site in recognizer.adapters.sites.items() if name in site.pieces}
+    places = {
+        path: site.layer.tensors()
+        for path, site in recognizer.adapters.sites.items()
+        if any(part.name in site.pieces for part in recognizer.adapters.parts(name))
+    }
     head = recognizer.ctc_head(name)
     places |= {} if head is None else {"the CTC head": list(head.parameters())}
     bad = [path for path, tensors in places.items() if not all(bool(tensor.isfinite().all()) for tensor in tensors)]

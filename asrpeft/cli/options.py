@@ -19,6 +19,13 @@ if TYPE_CHECKING:
     from asrpeft.recognizer import Recognizer
 
 MACHINE = "The machine"
+CONDITION = Flag(
+    "What the adapter is told of every row, where it was trained with --condition: speaker=anna age=34. Nothing after the = means unknown.",
+    "--condition",
+    takes=list[str],
+    value=lambda typed: pairs("--condition", typed),
+    metavar="NAME=VALUE",
+)
 
 
 @dataclass(frozen=True)
@@ -32,6 +39,9 @@ class Base:
     )
     device: Annotated[str, Flag("auto, cpu, cuda, cuda:1 or mps.")] = "auto"
     dtype: Annotated[str, Flag("float32, bfloat16 or float16: the dtype of the base's weights.")] = "float32"
+    base_precision: Annotated[
+        str, Flag("full; int8 or nf4 (four bits): less memory for the base. Adapters train and decode on top; nothing can be merged. Takes asrpeft[quantized].")
+    ] = "full"
     threads: Annotated[
         int | None,
         Flag(
@@ -42,7 +52,7 @@ class Base:
 
     def load(self, say: Callable[[str], None]) -> Recognizer:
         """The recognizer; says so when it is the embedded default."""
-        return load_model(self.model, device=self.device, dtype=self.dtype, threads=self.threads, say=say)
+        return load_model(self.model, device=self.device, dtype=self.dtype, threads=self.threads, say=say, base_precision=self.base_precision)
 
 
 @dataclass(frozen=True)
@@ -126,7 +136,8 @@ class Voice:
 
     PANEL: ClassVar[str] = "The adapter"
 
-    adapter: Annotated[str | None, Flag("An adapter folder to use on the base.")] = None
+    adapter: Annotated[str | None, Flag('An adapter folder to use on the base; or a sum of folders: "adapters/sw + 0.5*adapters/anna".')] = None
+    condition: Annotated[dict[str, str] | None, CONDITION] = None
     speakers: Annotated[
         str | None,
         Flag("The folder that `asrpeft speakers --out` wrote: enabled adapters hear their own speakers, the pooled one or the base everybody else."),
@@ -141,13 +152,13 @@ class Voice:
 
     def attach(self, recognizer: Recognizer, folder: str | None, speech: SpeechOptions) -> tuple[str | None, SpeechOptions]:
         """(the name of the adapter, if there is one, what is spoken with its task)."""
-        name = attach_one(recognizer, folder, merge=self.merge, force=self.force)
+        name = attach_one(recognizer, folder, merge=self.merge, force=self.force, condition=self.condition)
         names = [name] if name else []
         warn_of_language(recognizer, names, speech.lang)
         return name, replace(speech, task=task_of(recognizer, names, speech.task))
 
 
-def load_model(model: str | None, *, device: str, dtype: str, threads: int | None, say: Any) -> Recognizer:
+def load_model(model: str | None, *, device: str, dtype: str, threads: int | None, say: Any, base_precision: str = "full") -> Recognizer:
     """The recognizer; says so when it is the embedded default."""
     import transformers
 
@@ -155,20 +166,50 @@ def load_model(model: str | None, *, device: str, dtype: str, threads: int | Non
 
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
-    recognizer = load(model, device=device, dtype=dtype, threads=threads)
+    recognizer = load(model, device=device, dtype=dtype, threads=threads, base_precision=base_precision)
+    if recognizer.quantized is not None and recognizer.quantized.rounded:
+        say(recognizer.quantized.sentence())
     if model is None:
         say(f"Base: {recognizer.info.id}, the small embedded default. For real use name one: --model openai/whisper-small")
     return recognizer
 
 
 def attach(recognizer: Recognizer, folders: list[str] | None, *, force: bool = False) -> list[str]:
-    """Load adapter folders and give their names: each folder's own, with its parent's where two are called alike."""
-    names = []
-    for folder in folders or []:
-        place = Path(folder).resolve()
-        name = place.name if place.name not in recognizer.adapters else f"{place.parent.name}-{place.name}"
-        names.append(recognizer.adapters.load(folder, name=name, force=force).name)
-    return names
+    """Load adapter folders and give their names: each folder's own, with its parent's where two are called alike. A sum of folders,
+    `adapters/sw + 0.5*adapters/anna`, gives the sum of their names.
+
+    Raises: BadRoute for what is no sum; BadAdapter for a folder that holds no adapter.
+    """
+    return [_attach_sum(recognizer, folder, force=force) if _is_sum(folder) else _attach_folder(recognizer, folder, force=force) for folder in folders or []]
+
+
+def _is_sum(text: str) -> bool:
+    """Whether folders are added: not where the whole is the name of one."""
+    from asrpeft.adapters.routing import is_sum
+
+    return is_sum(text) and not (Path(text) / "adapter.json").is_file()
+
+
+def _attach_folder(recognizer: Recognizer, folder: str, *, force: bool) -> str:
+    place = Path(folder).resolve()
+    name = place.name if place.name not in recognizer.adapters else f"{place.parent.name}-{place.name}"
+    return recognizer.adapters.load(folder, name=name, force=force).name
+
+
+def _attach_sum(recognizer: Recognizer, text: str, *, force: bool) -> str:
+    from asrpeft.adapters.compose import expression
+    from asrpeft.adapters.routing import summed
+    from asrpeft.errors import BadAdapter
+
+    there = {one.folder.resolve(): name for name in recognizer.adapters.names() if (one := recognizer.adapters[name]).folder is not None}
+    terms = []
+    for folder, weight in summed(text):
+        try:
+            name = there.get(Path(folder).resolve()) or _attach_folder(recognizer, folder, force=force)
+        except BadAdapter as error:
+            raise BadAdapter(f"In the sum {text!r}: {error} (A folder whose name holds + or * can be part of no sum: give it another name.)") from None
+        terms.append((name, weight))
+    return expression(terms)
 
 
 def task_of(recognizer: Recognizer, names: list[str], task: str | None) -> str:
@@ -176,7 +217,7 @@ def task_of(recognizer: Recognizer, names: list[str], task: str | None) -> str:
 
     Raises: BadInput if the adapters were trained for different ones.
     """
-    trained = {recognizer.adapters[name].manifest.task for name in names}
+    trained = {recognizer.adapters.lead(name).manifest.task for name in names}
     if task is None and len(trained) > 1:
         raise BadInput(f"The adapters were trained for different tasks ({', '.join(sorted(trained))}). Choose one with --task.")
     return task or next(iter(trained), recognizer.info.task)
@@ -188,8 +229,9 @@ def warn_of_language(recognizer: Recognizer, names: list[str], lang: str | None)
     from asrpeft.recognizer.languages import foreign
 
     for name in names if recognizer.multilingual else ():
-        if warning := foreign(name, recognizer.adapters[name].manifest.language, lang):
-            reason(f"Warning: {warning}")
+        for part in recognizer.adapters.parts(name):
+            if warning := foreign(part.name, part.manifest.language, lang):
+                reason(f"Warning: {warning}")
 
 
 def voice_of(speakers: str | None, speaker: str | None, adapter: str | None, *, say: Any) -> str | None:
@@ -215,12 +257,35 @@ def voice_of(speakers: str | None, speaker: str | None, adapter: str | None, *, 
     return None if folder is None else str(folder)
 
 
-def attach_one(recognizer: Recognizer, folder: str | None, *, merge: bool, force: bool = False) -> str | None:
+def knowing(recognizer: Recognizer, name: str, condition: Mapping[str, str] | None, *, alone: bool = True) -> str:
+    """The adapter's name, with what `--condition` says of every row.
+
+    Args:    alone: nothing else tells of the rows, so that it is said where nothing is known of them.
+    Raises:  BadInput for what the adapter is not told, or does not know.
+    """
+    from asrpeft.adapters.routing import Conditioned
+    from asrpeft.cli.output import reason
+    from asrpeft.decoding.facts import conditions_of
+
+    conditions = conditions_of(recognizer, name)
+    if condition:
+        return Conditioned(name, conditions.parse(condition))
+    if alone and conditions.columns:
+        one = next(part for part in conditions if part.name == conditions.columns[0])
+        values = f" (one of {', '.join(one.values[:5])}{', …' * (len(one.values) > 5)})" if one.values else ""
+        reason(f"Note: {name!r} is told the {', '.join(conditions.columns)} of each row, and takes what it hears for somebody unknown. "
+               f"Say who it is with --condition {one.name}=…{values}.")  # fmt: skip
+    return name
+
+
+def attach_one(recognizer: Recognizer, folder: str | None, *, merge: bool, force: bool = False, condition: Mapping[str, str] | None = None) -> str | None:
     """Load the adapter, if one is named, and fold it into the base's weights if asked for; its name, or None.
 
     Raises: BadInput if nothing is named to fold.
     """
-    name = attach(recognizer, [folder], force=force)[0] if folder else None
+    name = knowing(recognizer, attach(recognizer, [folder], force=force)[0], condition) if folder else None
+    if name is None and condition:
+        raise BadInput("--condition tells an adapter something of the rows; name one with --adapter.")
     if merge:
         if name is None:
             raise BadInput("--merge folds an adapter into the base; name one with --adapter.")

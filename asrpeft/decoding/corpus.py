@@ -153,5 +153,5 @@ def told_language(recognizer: Recognizer, lang: str | None, adapter: str | None,
     """The language itself; or `proxy_lang`, where the base has no token for it and the adapter has no vector of its own for it."""
     if lang is None or lang == AUTO or not recognizer.multilingual or proxy_lang is None:
         return lang
-    taught = adapter is not None and recognizer.adapters[adapter].manifest.language == lang
+    taught = adapter is not None and recognizer.adapters.lead(adapter).manifest.language == lang
     return lang if taught or recognizer.token_for(lang) else proxy_lang

@@ -57,7 +57,7 @@ def check_detection(recognizer: Recognizer, adapters: Iterable[str | None] = ())
     """Raises: BadInput where the base cannot detect languages, or never could an adapter's own."""
     can = languages_of(recognizer)
     for name in adapters:
-        own = None if name is None else recognizer.adapters[name].manifest.language
+        own = None if name is None else recognizer.adapters.lead(name).manifest.language
         if own is not None and canonical(own) not in can:
             raise BadInput(f"The adapter {name!r} is for {own!r}, which the base never learned to detect (it knows {', '.join(sorted(can))}). "
                            f"Leave --lang auto out: the adapter's own language is then used.")  # fmt: skip

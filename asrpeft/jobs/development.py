@@ -20,11 +20,12 @@ DEV_SHARE = 0.1
 GREEDILY = DecodingOptions()
 
 
-def with_dev(data: Corpus, dev: Corpus | None, training: TrainingOptions, progress: Progress) -> tuple[Corpus, Corpus | None]:
-    """(training data, development data), the latter at most `dev_utterances` long; where none are given, a tenth is held out."""
+def with_dev(data: Corpus, dev: Corpus | None, training: TrainingOptions, progress: Progress, *, by: str = "auto") -> tuple[Corpus, Corpus | None]:
+    """(training data, development data), the latter at most `dev_utterances` long; where none are given, a tenth is held out, `by` speaker or
+    sentence."""
     if dev is None:
         try:
-            data, dev = data.split_by_speaker(DEV_SHARE, training.seed)
+            data, dev = data.split_by_speaker(DEV_SHARE, training.seed, by=by)
         except BadCorpus as error:
             progress(Message(f"Training without development data, the last weights are kept: {error}"))
             return data, None

@@ -19,6 +19,7 @@ from asrpeft.audio import conditions as disturbances
 from asrpeft.corpus import AudioRef, Corpus, Utterance
 from asrpeft.decoding import Transcripts, transcribe_corpus, vote_all
 from asrpeft.decoding.corpus import Chosen, Told, by_id, joined
+from asrpeft.decoding.facts import check_columns
 from asrpeft.decoding.joint import for_base
 from asrpeft.decoding.language import Detected, check_detection, detect_corpus, summary
 from asrpeft.errors import BadCorpus, BadInput
@@ -70,8 +71,8 @@ def evaluate(
     named, voices = [one for one in adapters if isinstance(one, str)], next((one for one in adapters if isinstance(one, Heard)), None)
     _check_given(recognizer, corpus, named, voices, scoring, checks)
     every = [*named, *(() if voices is None else voices.adapters)]
-    shared, said = of_an_evaluation(corpus, [recognizer.adapters[name] for name in named], checks)
-    notes = [*said, *([] if voices is None else [voices.summary(corpus)])]
+    shared, said = of_an_evaluation(corpus, [part for name in named for part in recognizer.adapters.parts(name)], checks)
+    notes = [*said, *check_columns(recognizer, corpus, named), *([] if voices is None else [voices.summary(corpus)])]
     names: list[Chosen] = [*([None] if scoring.base else []), *named, *([] if voices is None else [voices])]
     detected: dict[str, Detected] | None = None
     if speech.lang == AUTO:
@@ -367,6 +368,6 @@ def _proxy(recognizer: Recognizer, wanted: set[str | None], adapters: Sequence[s
         return None
     if all(one is None or recognizer.token_for(one) for one in wanted):
         return None
-    slots = [recognizer.adapters[name].manifest.language_slot for name in adapters]
+    slots = [part.manifest.language_slot for name in adapters for part in recognizer.adapters.parts(name)]
     slot = next((slot for slot in slots if slot is not None), None)
     return None if slot is None else slot[2:-2]

@@ -14,6 +14,7 @@ import accelerate
 from asrpeft import destination, interruption
 from asrpeft.adapters import Adapter
 from asrpeft.adapters.adapter import MANIFEST, TENSORS, read
+from asrpeft.adapters.conditions import check_told, columns_named
 from asrpeft.corpus import Corpus, Skipped
 from asrpeft.corpus.doubts import FEW_SILENT, silent
 from asrpeft.errors import BadInput, Failure
@@ -179,6 +180,9 @@ class Finetuning:
         for corpus in (data.guard.data, data.guard.dev):
             if corpus is not None:
                 check_guard(self.recognizer, corpus, data.guard.lang)
+        for corpus in (data.train, data.dev, data.eval):
+            if corpus is not None:
+                check_told(self.adapter_options.conditions, corpus)
         if data.nonspeech is not None and not self.training.nonspeech_share:
             raise BadInput("--nonspeech gives recordings to train on, and --nonspeech-share 0 takes none of them. Leave one out.")
 
@@ -186,7 +190,9 @@ class Finetuning:
         """(the data, each part for what it is for, what is held out where nobody speaks)."""
         silent, held_silent = divide_nonspeech(data.nonspeech, self.training.seed)
         guard = divide(data.guard, seed=self.training.seed, progress=self.progress)
-        train, dev = with_dev(data.train, data.dev, self.training, self.progress)
+        # An adapter that is told who speaks is chosen on sentences of the speakers that it knows.
+        by = "sentence" if "speaker" in columns_named(self.adapter_options.conditions) else "auto"
+        train, dev = with_dev(data.train, data.dev, self.training, self.progress, by=by)
         return replace(data, train=train, dev=dev, nonspeech=silent, guard=guard), held_silent
 
     def _described(self) -> dict[str, Any]:
@@ -196,6 +202,7 @@ class Finetuning:
             "settings": plain(self.settings), "where": self.adapter_options.where,
             "lang": None if self.speech.lang is None else canonical(self.speech.lang), "proxy_lang": self.speech.proxy_lang, "task": self.speech.task,
         }  # fmt: skip
+        asked |= {"conditions": list(self.adapter_options.conditions)} if self.adapter_options.conditions else {}
         described = {
             "asked": asked, "options": self.training.to_json(), "data": describe_corpus(data.train),
             "dev": None if data.dev is None else describe_corpus(data.dev), "init_adapter": None if start is None else str(start),

@@ -52,7 +52,7 @@ def run_of(recognizer: Recognizer, adapters: Iterable[str] = ()) -> dict[str, An
 
     Args:   adapters: the names of those that take part.
     """
-    attached = [recognizer.adapters[name] for name in adapters]
+    attached = [part for name in adapters for part in recognizer.adapters.parts(name)]
     return {
         "date": datetime.now(UTC).isoformat(timespec="seconds"), "command": command.line(),
         "base": {"id": recognizer.info.id, "fingerprint": recognizer.adapters.fingerprint},

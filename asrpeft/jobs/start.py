@@ -8,6 +8,7 @@ import torch
 
 from asrpeft.adapters import Adapter
 from asrpeft.adapters.adapter import read
+from asrpeft.adapters.conditions import AUDIO, fit
 from asrpeft.adapters.ctc import CTCHead
 from asrpeft.adapters.where import split as split_where
 from asrpeft.audio.augment import generator
@@ -29,6 +30,7 @@ def attach(recognizer: Recognizer, name: str, wanted: AdapterOptions, *, speech:
     Raises:  BadInput, CannotAttach.
     """
     task = speech.task or TRANSCRIBE
+    conditions = fit(wanted.conditions, data, n_mels=recognizer.n_mels) if wanted.conditions and wanted.init_adapter is None else None
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(generator(training.seed, "start", wanted.method).initial_seed())
         if wanted.init_adapter is not None:
@@ -39,9 +41,10 @@ def attach(recognizer: Recognizer, name: str, wanted: AdapterOptions, *, speech:
             number = recognizer.language_token(str(speech.proxy_lang))  # which refuses what is unknown
             slot = (str(recognizer.token_for(str(speech.proxy_lang))), number)
             adapter = recognizer.adapters.add(wanted.method, name=name, where=wanted.where, settings=dict(wanted.settings), language_slot=slot,
-                                              language=canonical(str(speech.lang)), task=task, context=training.context)  # fmt: skip
+                                              language=canonical(str(speech.lang)), task=task, context=training.context, conditions=conditions)  # fmt: skip
         else:
-            adapter = recognizer.adapt(wanted.method, name=name, where=wanted.where, lang=speech.lang, task=task, context=training.context, **wanted.settings)
+            adapter = recognizer.adapt(wanted.method, name=name, where=wanted.where, lang=speech.lang, task=task, context=training.context,
+                                       conditions=conditions, **wanted.settings)  # fmt: skip
         _give_head(recognizer, adapter, training, data)
     return adapter
 
@@ -76,7 +79,12 @@ def _start_from(recognizer: Recognizer, name: str, asked: AdapterOptions, lang: 
         raise BadInput(f"The base has no token for {lang!r}, and {folder!r} has learned no vector for it. Start without --init-adapter.")
     if lang is not None and manifest.language_slot is not None and manifest.language != canonical(lang):
         raise BadInput(f"{folder!r} has learned a vector for {manifest.language!r}, which is not {lang!r}. Start without --init-adapter.")
-    return recognizer.adapters.load(folder, name=name)
+    made = recognizer.adapters.load(folder, name=name)
+    if asked.conditions and made.conditions.names != tuple(one.partition(":")[0] if not one.startswith(AUDIO) else one for one in asked.conditions):
+        recognizer.adapters.detach(name)
+        raise BadInput(f"{folder!r} is told {', '.join(made.conditions.names) or 'nothing'} of each row, and cannot be told {', '.join(asked.conditions)} "
+                       f"from now on. Leave --condition out, or start without --init-adapter.")  # fmt: skip
+    return made
 
 
 def prompts(recognizer: Recognizer, name: str, *, lang: str | None, task: str) -> Callable[[Utterance], list[int]]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
-from asrpeft.options.flag import Flag, PythonOnly, pairs
+from asrpeft.options.flag import Flag, PythonOnly, listed, pairs
 
 
 @dataclass(frozen=True)
@@ -18,6 +18,8 @@ class AdapterOptions:
         method: one of `asrpeft methods`.
         where: the layers it acts on; see `asrpeft.adapters.where`. Default: the method's own.
         settings: of the method, `{"rank": 16}`; `asrpeft methods NAME` lists them.
+        conditions: what it is told of each row, for a method that can be told (`film`, `lhuc`, `flix`): columns of the corpus (`speaker`, `age`,
+            `room:category`, `xvector`), or `audio:mel`, the audio's own statistics. See `asrpeft.adapters.conditions`.
         init_adapter: the folder of a trained adapter of the same method and settings to start from.
         name: what to call it. Default: the last part of the folder it is saved in, else the language, else the method.
     """
@@ -42,6 +44,16 @@ class AdapterOptions:
             metavar="NAME=VALUE",
         ),
     ] = field(default_factory=dict)
+    conditions: Annotated[
+        tuple[str, ...],
+        Flag(
+            "What the adapter is told of each row, for methods that can be told (film, lhuc, flix): a column of the corpus (speaker, age, room:category, "
+            "xvector), or audio:mel. Give the option again for more.",
+            "--condition",
+            takes=list[str],
+            value=listed,
+        ),
+    ] = ()
     init_adapter: Annotated[str | Path | None, Flag("Start from a trained adapter of the same method.", takes=str)] = None
     name: Annotated[str | None, PythonOnly("the command line saves adapters, and one that is saved is called as its folder is")] = None
 

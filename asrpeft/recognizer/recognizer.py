@@ -232,10 +232,10 @@ class Recognizer(nn.Module):
             where: which layers, see `asrpeft.adapters.where`.
             lang: its language. One that the base has no token for gets a learned vector in the slot of a token that
                 the base can spare (see `spare_language`).
-            settings: the method's own (`rank=16`), and `task`, `context` for the manifest.
+            settings: the method's own (`rank=16`), and `task`, `context`, `conditions` for the manifest.
         Raises: CannotAttach, BadInput.
         """
-        manifest = {key: settings.pop(key) for key in ("task", "context") if key in settings}
+        manifest = {key: settings.pop(key) for key in ("task", "context", "conditions") if key in settings}
         slot = None
         if lang == AUTO:
             raise BadInput("An adapter is trained for a language that is known: give its code or name in place of --lang auto.")

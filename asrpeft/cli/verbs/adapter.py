@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -14,9 +14,15 @@ from asrpeft.cli.options import Base, Printing
 from asrpeft.cli.output import print_json, show
 from asrpeft.cli.verb import LOOK, kind, verb
 from asrpeft.cli.verbs.methods import MODEL
+from asrpeft.errors import BadInput
 from asrpeft.options.flag import Flag
 
+if TYPE_CHECKING:
+    from asrpeft.recognizer import Recognizer
+
+
 Folder = Annotated[Path, typer.Argument(help="An adapter folder.")]
+Summed = Annotated[str, typer.Argument(help='An adapter folder, or a sum of folders: "adapters/sw + 0.5*adapters/anna".')]
 
 
 @dataclass(frozen=True)
@@ -59,13 +65,24 @@ class Imported:
 kind("adapter", "Look into an adapter, fold it into a checkpoint, exchange it with Hugging Face peft, put it on the hub.", panel=LOOK)
 
 
+@dataclass(frozen=True)
+class Intruding:
+    """Whether to look for intruder dimensions."""
+
+    intruders: Annotated[
+        bool, Flag("Count singular vectors of the adapted weights that are like none of the base's: they go with forgetting. Takes --model.")
+    ] = False
+
+
 @verb("adapter inspect")
 def inspect(
     folder: Folder,
     base: Annotated[Given[Base], Uses(MODEL.without, help={"model": "Its base: shows how far each layer moves, and what the method reports."})],
+    intruding: Given[Intruding],
     printing: Given[Printing],
 ) -> None:
-    """What an adapter is: method, layers, base, sizes, training, scores.
+    """What an adapter is: method, layers, base, sizes, training, scores. --intruders tells where its weights have directions that the base's do
+    not (with --model; "intruders": {"count", "of", "layers"}).
 
     --json: one object with these keys and, per site, {"path", "parameters", "delta_norm", "relative"}; "digest": "agrees" where the
     tensors are those that adapter.json was saved with, "absent" where it has none, "differs: …" where it cannot be loaded.
@@ -76,12 +93,40 @@ def inspect(
     say = shown.teller()
     recognizer = None if model is None else o.load_model(model, device="cpu", dtype="float32", threads=None, say=say)
     found = inspect_adapter(folder, adapters=None if recognizer is None else recognizer.adapters)
-    print_json(found.to_json()) if shown.json else show(found)
+    foreign = _intruders(recognizer, folder) if intruding().intruders else None
+    if shown.json:
+        print_json(found.to_json() | ({} if foreign is None else {"intruders": foreign}))
+        return
+    show(found)
+    if foreign is not None:
+        say(f"Intruder dimensions: {foreign['count']} of {foreign['of']} directions looked at.")
+        for one in foreign["layers"]:
+            if one["count"]:
+                say(f"  {one['path']}: {one['count']}, the strangest alike to {one['least']:.2f}")
+
+
+def _intruders(recognizer: Recognizer | None, folder: Path) -> dict[str, Any]:
+    """Raises: BadInput without a base to hold the adapter against."""
+    from asrpeft.adapters.intruders import intruders
+
+    if recognizer is None:
+        raise BadInput("--intruders holds the adapted weights against the base's: name the base with --model.")
+    layers = [vars(one) for one in intruders(recognizer.adapters.open(folder, force=True))]
+    return {"count": sum(one["count"] for one in layers), "of": sum(one["top"] for one in layers), "layers": layers}
+
+
+@dataclass(frozen=True)
+class MergedFor:
+    """The row that an adapter is merged for, where it is told something of each."""
+
+    condition: Annotated[dict[str, str] | None, o.CONDITION] = None
 
 
 @verb("adapter merge")
-def merge(folder: Folder, written: Given[Written], base: Annotated[Given[Base], Uses(("device", "threads"))], printing: Given[Printing]) -> None:
-    """Fold an adapter into its base: an ordinary Whisper checkpoint that plain transformers loads.
+def merge(folder: Summed, written: Given[Written], row: Given[MergedFor], base: Annotated[Given[Base], Uses(("device", "threads", "base_precision"))],
+          printing: Given[Printing]) -> None:  # fmt: skip
+    """Fold an adapter, or a sum of adapters, into its base: an ordinary Whisper checkpoint that plain transformers loads. One that is told
+    something of each row is folded in for one of them: --condition speaker=anna.
 
     --json: {"checkpoint"}
     """
@@ -90,7 +135,7 @@ def merge(folder: Folder, written: Given[Written], base: Annotated[Given[Base], 
     asked, shown, of = written(), printing(), base()
     say = shown.teller()
     recognizer = o.load_model(of.model, device="cpu", dtype=of.dtype, threads=None, say=say)
-    name = o.attach(recognizer, [str(folder)], force=asked.force)[0]
+    name = o.knowing(recognizer, o.attach(recognizer, [folder], force=asked.force)[0], row().condition, alone=False)
     place = export_merged(recognizer, name, asked.out, overwrite=asked.overwrite)
     print_json({"checkpoint": str(place)}) if shown.json else say(f"A merged checkpoint is in {place}.")
 

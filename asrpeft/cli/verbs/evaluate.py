@@ -41,7 +41,16 @@ class Systems:
 
     PANEL: ClassVar[str] = "The adapters"
 
-    adapters: Annotated[tuple[str, ...], Flag("An adapter folder; give the option again for more.", "--adapter", takes=list[str], value=tuple)] = ()
+    adapters: Annotated[
+        tuple[str, ...],
+        Flag(
+            'An adapter folder, or a sum of folders: "adapters/sw + 0.5*adapters/anna". Give the option again for more.',
+            "--adapter",
+            takes=list[str],
+            value=tuple,
+        ),
+    ] = ()
+    condition: Annotated[dict[str, str] | None, o.CONDITION] = None
     speakers: Annotated[
         str | None,
         Flag("The folder that `asrpeft speakers --out` wrote: enabled adapters hear their own speakers, the pooled one or the base everybody else."),
@@ -52,7 +61,7 @@ class Systems:
         """(names of the adapters, those of the speakers)."""
         from asrpeft.jobs.voices import Voices
 
-        names = o.attach(recognizer, list(self.adapters), force=self.force)
+        names = [o.knowing(recognizer, name, self.condition, alone=False) for name in o.attach(recognizer, list(self.adapters), force=self.force)]
         return names, None if self.speakers is None else Voices.read(self.speakers).attach(recognizer, corpus, force=self.force)
 
 
