@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from asrpeft.adapters.adapter import Adapter, Manifest
     from asrpeft.adapters.container import Adapters
-    from asrpeft.adapters.routing import Route
+    from asrpeft.adapters.routing import Conditioned, Route
 
-_HOME = {"Adapter": "adapter", "Adapters": "container", "Manifest": "adapter", "Route": "routing"}
-__all__ = ["Adapter", "Adapters", "Manifest", "Route"]
+_HOME = {"Adapter": "adapter", "Adapters": "container", "Conditioned": "routing", "Manifest": "adapter", "Route": "routing"}
+__all__ = ["Adapter", "Adapters", "Conditioned", "Manifest", "Route"]
 
 
 if not TYPE_CHECKING:  # else a misspelled name would pass every checker, as Any
