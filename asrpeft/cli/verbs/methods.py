@@ -14,7 +14,7 @@ from asrpeft.cli.output import print_json, show
 from asrpeft.cli.verb import LOOK, verb
 from asrpeft.report.words import count, per_cent
 
-MODEL = Uses(without=("device", "dtype", "threads"))  # nothing is computed that a device would hasten
+MODEL = Uses(without=("device", "dtype", "base_precision", "threads"))  # nothing is computed that a device would hasten
 
 
 @verb("methods", panel=LOOK)
