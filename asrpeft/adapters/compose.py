@@ -163,7 +163,7 @@ def _new(adapters: Adapters, parts: Sequence[Adapter], method_name: str, name: s
     layers = [adapters.layers[path] for path in adapters.layers if path in set(paths)]
     unfit = [layer.path for layer in layers if not cls.fits(layer, config)]
     if unfit:
-        raise BadInput(f"{unfit[0]} cannot be written as {method_name}. Compose it as a full adapter: --as full.")
+        raise BadInput(f"{unfit[0]} cannot be written as {method_name}. Compose it as a full adapter: --form full.")
     sites = [layer.path for layer in layers]
     of_its_own: dict[str, Any] = {"parent": None, "training": {}, "scores": {}, "digest": {}, "language_slot": None, "ctc_vocabulary": None}
     manifest = replace(parts[0].manifest, method=method_name, config=dict(vars(config)), where=sites, sites=sites, **of_its_own)
@@ -204,7 +204,7 @@ def _full(adapters: Adapters, parts: Sequence[Adapter], changes: Changes, name: 
 def _without_biases(changes: Changes, what: str) -> None:
     moved = [path for path, (_, db) in changes.items() if db is not None and bool(db.any())]
     if moved:
-        raise BadInput(f"The sum moves biases ({moved[0]}), and {what} has none. Compose it as a full adapter: --as full.")
+        raise BadInput(f"The sum moves biases ({moved[0]}), and {what} has none. Compose it as a full adapter: --form full.")
 
 
 def _bits(adapters: Adapters, parts: Sequence[Adapter], changes: Changes, name: str) -> tuple[Adapter, dict[str, float]]:
@@ -228,7 +228,7 @@ def _low_rank(adapters: Adapters, parts: Sequence[Adapter], changes: Changes, na
         if thick:
             near = {r: _error(factors, r) for r in (4, 8, 16, 32)}
             raise BadInput(f"The sum is of rank {needed[thick[0]]} at {thick[0]}, so that no LoRA smaller than the layer is exact. Say how near it must be: "
-                           + ", ".join(f"--rank {r} (error {error:.0%})" for r, error in near.items()) + "; or --as full, which is exact.")  # fmt: skip
+                           + ", ".join(f"--rank {r} (error {error:.0%})" for r, error in near.items()) + "; or --form full, which is exact.")  # fmt: skip
     made = _new(adapters, parts, "lora", name, list(changes), {"rank": rank, "alpha": float(rank)})
     errors = {}
     for path, piece in _pieces(made).items():

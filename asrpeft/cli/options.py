@@ -40,7 +40,10 @@ class Base:
     device: Annotated[str, Flag("auto, cpu, cuda, cuda:1 or mps.")] = "auto"
     dtype: Annotated[str, Flag("float32, bfloat16 or float16: the dtype of the base's weights.")] = "float32"
     base_precision: Annotated[
-        str, Flag("full; int8 or nf4 (four bits): less memory for the base. Adapters train and decode on top; nothing can be merged. Takes asrpeft[quantized].")
+        str,
+        Flag(
+            "full; int8 or nf4 (four bits): less memory for the base. Adapters train and decode on top; nothing can be merged. Takes the extra `quantized` (torchao)."
+        ),
     ] = "full"
     threads: Annotated[
         int | None,

@@ -89,7 +89,7 @@ def test_a_sum_of_high_rank_asks_how_near_the_lora_must_be():
     for piece in model.adapters["full"].by_path().values():
         if piece.db is not None:
             piece.db.data.zero_()
-    with pytest.raises(BadInput, match=r"rank 16.*--rank 4 \(error \d+%\).*--as full, which is exact"):
+    with pytest.raises(BadInput, match=r"rank 16.*--rank 4 \(error \d+%\).*--form full, which is exact"):
         compose(model.adapters, summed("full"), name="sum")
 
 
@@ -99,7 +99,7 @@ def test_what_has_no_single_adapter_is_refused_with_the_reason():
         compose(model.adapters, summed("lora+prompt"), name="sum")
     with pytest.raises(CannotMerge, match="'houlsby'"):
         compose(model.adapters, summed("houlsby"), name="sum", form="full")
-    with pytest.raises(BadInput, match="moves biases .* and a LoRA has none.*--as full"):
+    with pytest.raises(BadInput, match="moves biases .* and a LoRA has none.*--form full"):
         compose(model.adapters, summed("lora+bitfit"), name="sum", rank=4)
     perturb(model.adapt("lora", name="apart", where="embedding", rank=2, head=False), 5)
     perturb(model.adapt("lora", name="tied", where="embedding", rank=2), 6)

@@ -220,8 +220,8 @@ def test_a_field_without_a_flag_and_without_a_reason_is_refused():
 EVERY_FLAG = {name for command in PARSED.values() for option in command.params for name in (*option.opts, *option.secondary_opts)}
 SCORES = set(re.findall(r"--[a-z-]+", (ROOT.parent / "scripts" / "wer.py").read_text(encoding="utf-8")))  # a command of its own
 OTHERS = {"--local-dir"}  # of `hf download`
-# Of verbs that will compose and compress adapters, follow runs and push adapters: what is built of them says already how they are asked for.
-TO_COME = {"--drop", "--rank", "--as", "--bits", "--push", "--tracker", "--log-file"}
+# Of verbs that will follow runs and push adapters: what is built of them says already how they are asked for.
+TO_COME = {"--push", "--tracker", "--log-file"}
 OURS = EVERY_FLAG | SCORES | OTHERS | TO_COME | {"--help", "--version", "--install-completion"}
 
 

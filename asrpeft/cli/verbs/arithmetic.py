@@ -30,7 +30,7 @@ class Composition:
     """What is added, and how it is written."""
 
     expr: Annotated[str, Flag('Adapter folders with weights: "adapters/a + 0.5*adapters/b - adapters/c".')]
-    form: Annotated[str, Flag("lora, full (exact, as large as the layers), bits (one bit a weight) or auto: a lora that is exact.", "--as")] = "auto"
+    form: Annotated[str, Flag("lora, full (exact, as large as the layers), bits (one bit a weight) or auto: a lora that is exact.")] = "auto"
     rank: Annotated[int | None, Flag(RANK)] = None
     drop: Annotated[float, Flag("Drop this share of each adapter's change at random and let the rest grow by as much (DARE), 0 to 1.")] = 0.0
     seed: Annotated[int, Flag("Says which are dropped.")] = 0
