@@ -183,7 +183,9 @@ def attach(recognizer: Recognizer, folders: list[str] | None, *, force: bool = F
 
     Raises: BadRoute for what is no sum; BadAdapter for a folder that holds no adapter.
     """
-    return [_attach_sum(recognizer, folder, force=force) if _is_sum(folder) else _attach_folder(recognizer, folder, force=force) for folder in folders or []]
+    given = list(folders or [])
+    alone = {place: _attach_folder(recognizer, folder, force=force) for place, folder in enumerate(given) if not _is_sum(folder)}
+    return [alone[place] if place in alone else _attach_sum(recognizer, folder, force=force) for place, folder in enumerate(given)]
 
 
 def _is_sum(text: str) -> bool:
