@@ -23,7 +23,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from asrpeft.audio.augment import generator
 from asrpeft.errors import BadAudio, BadCorpus, BadInput
 
 KINDS = ("category", "number", "vector")
@@ -273,6 +272,8 @@ class Told:
             features, frames: (mels, n) log-mel features, of which so many hold sound.
             key, epoch, seed: of the row's random numbers; without an epoch nothing is left to chance.
         """
+        from asrpeft.audio.augment import generator  # here: looking into a saved adapter takes no audio library
+
         told = {} if utterance is None else columns_of(self.conditions, utterance)
         told |= {name: SOURCES[name](features, frames) for name in self.conditions.sources}
         if epoch is None or not self.unknown:
