@@ -52,6 +52,8 @@ def sample(field):
     kinds = {one for one in (takes, *get_args(takes)) if one is not NoneType}
     if field.key in SAMPLES:
         return SAMPLES[field.key]
+    if field.takes_settings:
+        return "a.b=1"
     if bool in kinds:
         return field.default is not True
     if int in kinds:
