@@ -21,6 +21,7 @@ REGISTRIES = {
     "corpus formats": ("asrpeft.corpus.formats", "FORMATS", "parquet"),
     "transcript formats": ("asrpeft.scoring.transcripts", "FORMATS", "kaldi"),
     "writers": ("asrpeft.decoding.writers", "WRITERS", "srt"),
+    "optimizers": ("asrpeft.training.optimizers.base", "OPTIMIZERS", "adamw"),
     "schedules": ("asrpeft.training.schedules", "SCHEDULES", "cosine"),
 }
 
