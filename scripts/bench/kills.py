@@ -167,3 +167,7 @@ def main() -> None:
     else:
         print(Table.of("", ("what", ""), list(told.items()), left=2))
     raise SystemExit(1 if found.wrong else 0)
+
+
+if __name__ == "__main__":
+    main()
