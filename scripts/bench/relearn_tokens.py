@@ -55,6 +55,7 @@ from scripts.mini.texts import Texts
 from scripts.synthesis import SynthesisError
 
 SHARD = 200  # utterances in a file of states
+START = 0.02  # deviation of a fresh row: at 0.05 the first logits are so large that the cross-entropy begins at 44 nats, here at 16
 TABLE = "table.safetensors"
 Clip = tuple[np.ndarray, str]  # samples (n,) float32 at 16 kHz, and what is said
 
@@ -162,7 +163,7 @@ class Learner:
         self.missing = recognizer.base.config.vocab_size - len(self.known)
         torch.manual_seed(seed)
         dim = recognizer.base.config.d_model
-        self.table = (torch.randn(len(self.known), dim) * dim**-0.5).requires_grad_()
+        self.table = (torch.randn(len(self.known), dim) * START).requires_grad_()
         self.optimizer = torch.optim.Adam([self.table], betas=(0.9, 0.98))
 
     def targets(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
