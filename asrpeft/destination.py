@@ -184,7 +184,10 @@ def _take(path: Path, out: str, tell: Callable[[str], None]) -> tuple[Path, int]
 
 
 def _lock(file: int) -> None:
-    """Raises: OSError. (`lockf` rather than `flock`: processes that are forked off must not hold it on when this one dies.)"""
+    """Lock the file for this process.
+
+    Raises: OSError. (`lockf` rather than `flock`: processes that are forked off must not hold it on when this one dies.)
+    """
     if fcntl is not None:
         fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         return

@@ -11,9 +11,21 @@ from __future__ import annotations
 import regex
 
 SPACELESS = (
-    "Han", "Hiragana", "Katakana", "Bopomofo", "Thai", "Lao", "Khmer", "Myanmar", "Tibetan",
-    "Javanese", "Balinese", "Tai_Tham", "New_Tai_Lue", "Tai_Le",
-)  # fmt: skip
+    "Han",
+    "Hiragana",
+    "Katakana",
+    "Bopomofo",
+    "Thai",
+    "Lao",
+    "Khmer",
+    "Myanmar",
+    "Tibetan",
+    "Javanese",
+    "Balinese",
+    "Tai_Tham",
+    "New_Tai_Lue",
+    "Tai_Le",
+)
 # Marks and the signs that only Japanese shares between its scripts (ー, 々) belong to the letter before them.
 CHARACTER = "[" + "".join(rf"\p{{Script={name}}}" for name in SPACELESS) + "ー々〆]"  # a pattern
 _CHARACTER = regex.compile(CHARACTER)

@@ -56,8 +56,18 @@ def main() -> int:
 
 def table(rows: list[Outcome]) -> str:
     """What was found, as Markdown."""
-    cells = [(one.surface, f"{one.cases:,}", f"{one.accepted:,}", f"{one.refused:,}", ", ".join(f"{n} {kind}" for kind, n in one.kinds().items()) or "0",
-              f"{one.slowest_s:.1f} s", f"{one.most_mb:.0f} MB") for one in rows]  # fmt: skip
+    cells = [
+        (
+            one.surface,
+            f"{one.cases:,}",
+            f"{one.accepted:,}",
+            f"{one.refused:,}",
+            ", ".join(f"{n} {kind}" for kind, n in one.kinds().items()) or "0",
+            f"{one.slowest_s:.1f} s",
+            f"{one.most_mb:.0f} MB",
+        )
+        for one in rows
+    ]
     return markdown(Table.of("", ("surface", "cases", "accepted", "refused in words", "violations", "slowest", "most memory"), cells))
 
 

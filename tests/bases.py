@@ -12,12 +12,27 @@ def tiny_config(*, n_mels: int = 8, width: int = 16, text: int = 60, layers: int
     """A two-layer Whisper of width 16: ids 0..text-1 are text, then the special tokens in Whisper's order."""
     special = 2 + len(LANGUAGES) + 2 + 4 + 1501
     return WhisperConfig(
-        vocab_size=text + special, num_mel_bins=n_mels, d_model=width, encoder_layers=layers, decoder_layers=layers,
-        encoder_attention_heads=2, decoder_attention_heads=2, encoder_ffn_dim=2 * width, decoder_ffn_dim=2 * width,
-        max_source_positions=source, max_target_positions=64, dropout=0.0, attention_dropout=0.0, activation_dropout=0.0,
-        bos_token_id=text, eos_token_id=text, pad_token_id=text, decoder_start_token_id=text + 1,
-        suppress_tokens=None, begin_suppress_tokens=None,
-    )  # fmt: skip
+        vocab_size=text + special,
+        num_mel_bins=n_mels,
+        d_model=width,
+        encoder_layers=layers,
+        decoder_layers=layers,
+        encoder_attention_heads=2,
+        decoder_attention_heads=2,
+        encoder_ffn_dim=2 * width,
+        decoder_ffn_dim=2 * width,
+        max_source_positions=source,
+        max_target_positions=64,
+        dropout=0.0,
+        attention_dropout=0.0,
+        activation_dropout=0.0,
+        bos_token_id=text,
+        eos_token_id=text,
+        pad_token_id=text,
+        decoder_start_token_id=text + 1,
+        suppress_tokens=None,
+        begin_suppress_tokens=None,
+    )
 
 
 def tiny_base(seed: int = 0, **shape) -> WhisperForConditionalGeneration:
@@ -33,10 +48,19 @@ def tiny_base(seed: int = 0, **shape) -> WhisperForConditionalGeneration:
     languages = {f"<|{code}|>": text + 2 + i for i, code in enumerate(LANGUAGES)}
     after = text + 2 + len(LANGUAGES)
     base.generation_config = GenerationConfig(
-        is_multilingual=True, lang_to_id=languages, task_to_id={"translate": after, "transcribe": after + 1},
-        no_timestamps_token_id=after + 5, decoder_start_token_id=text + 1, eos_token_id=text, bos_token_id=text, pad_token_id=text,
-        max_length=64, begin_suppress_tokens=None, suppress_tokens=None, return_timestamps=False,
-    )  # fmt: skip
+        is_multilingual=True,
+        lang_to_id=languages,
+        task_to_id={"translate": after, "transcribe": after + 1},
+        no_timestamps_token_id=after + 5,
+        decoder_start_token_id=text + 1,
+        eos_token_id=text,
+        bos_token_id=text,
+        pad_token_id=text,
+        max_length=64,
+        begin_suppress_tokens=None,
+        suppress_tokens=None,
+        return_timestamps=False,
+    )
     return base
 
 

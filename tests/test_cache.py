@@ -24,9 +24,12 @@ from asrpeft.corpus.formats import parquet
 from asrpeft.errors import BadAudio, BadInput
 
 ARRAYS = {
-    "float32": np.linspace(-1, 1, 999, dtype=np.float32), "int16": np.arange(-500, 500, dtype=np.int16), "nothing": np.zeros(0, np.float32),
-    "half": np.linspace(-9, 9, 24, dtype=np.float16).reshape(2, 3, 4), "signed zeros and huge": np.array([-0.0, 0.0, 1e38, 1e-40], np.float32),
-}  # fmt: skip
+    "float32": np.linspace(-1, 1, 999, dtype=np.float32),
+    "int16": np.arange(-500, 500, dtype=np.int16),
+    "nothing": np.zeros(0, np.float32),
+    "half": np.linspace(-9, 9, 24, dtype=np.float16).reshape(2, 3, 4),
+    "signed zeros and huge": np.array([-0.0, 0.0, 1e38, 1e-40], np.float32),
+}
 
 
 @pytest.fixture
@@ -211,8 +214,16 @@ def encoded(kind, subtype, rate=16_000):
     return out.getvalue()
 
 
-@pytest.mark.parametrize("kind, subtype, rate, half", [("WAV", "PCM_16", 16_000, True), ("OGG", "VORBIS", 16_000, False), ("WAV", "FLOAT", 16_000, False),
-                                                       ("FLAC", "PCM_24", 16_000, False), ("MP3", "MPEG_LAYER_III", 44_100, False)])  # fmt: skip
+@pytest.mark.parametrize(
+    "kind, subtype, rate, half",
+    [
+        ("WAV", "PCM_16", 16_000, True),
+        ("OGG", "VORBIS", 16_000, False),
+        ("WAV", "FLOAT", 16_000, False),
+        ("FLAC", "PCM_24", 16_000, False),
+        ("MP3", "MPEG_LAYER_III", 44_100, False),
+    ],
+)
 def test_audio_from_the_cache_is_what_decoding_gives_to_the_bit(in_use, monkeypatch, kind, subtype, rate, half):
     audio = AudioRef(encoded(kind, subtype, rate), "a")
     fresh = audio.decoded()

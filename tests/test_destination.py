@@ -54,17 +54,20 @@ def made(name):
     return place
 
 
-@pytest.mark.parametrize(("name", "said"), [
-    ("a file", "is a file"),
-    ("below a file", "which is a file"),
-    ("a broken link", "leads nowhere"),
-    ("a link to itself", "leads nowhere"),
-    ("a folder with strangers", "holds other files (thesis.tex)"),
-    ("the folder one is in", "is the folder you are in"),
-    ("the folder above", "above the one you are in"),
-    ("the root", "above the one you are in"),
-    ("a name of 250 letters", "250 bytes"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("a file", "is a file"),
+        ("below a file", "which is a file"),
+        ("a broken link", "leads nowhere"),
+        ("a link to itself", "leads nowhere"),
+        ("a folder with strangers", "holds other files (thesis.tex)"),
+        ("the folder one is in", "is the folder you are in"),
+        ("the folder above", "above the one you are in"),
+        ("the root", "above the one you are in"),
+        ("a name of 250 letters", "250 bytes"),
+    ],
+)
 @pytest.mark.parametrize("given", [{}, {"overwrite": True}, {"resume": True}])
 def test_a_bad_place_for_an_adapter_is_refused_before_anything_is_read(here, name, said, given):
     out = made(name)

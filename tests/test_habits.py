@@ -55,3 +55,8 @@ def test_every_file_that_a_guide_names_is_there(name):
     """What a guide calls by its path; patterns and names with capitals are examples."""
     named = re.findall(r"`?\b((?:asrpeft|scripts|tests|recipes|data)/[\w./-]+)", (ROOT / name).read_text(encoding="utf-8"))
     assert named and [path for path in named if not (ROOT / path.rstrip("./")).exists() and not (ROOT / path.rstrip(".")).exists()] == []
+
+
+def test_nothing_is_hidden_from_the_formatter():
+    files = [path for folder in ("asrpeft", "scripts", "tests") for path in (ROOT / folder).rglob("*.py")]
+    assert files and [path for path in files if "# fmt:" + " " in path.read_text(encoding="utf-8")] == []

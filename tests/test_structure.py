@@ -16,6 +16,9 @@ AT_MOST = 10  # functions longer than that, in all that git tracks
 LONG = {
     "asrpeft/jobs/evaluate.py:evaluate": "half of it says what is asked and given; the parts of an evaluation follow one another, each a function of its own",
     "scripts/bench/rates.py:main": "a list of the flags of a benchmark",
+    "scripts/bench/training.py:usual": "the usual recipe, as its users write it down, in one place",
+    "tests/attack/runner.py:hostile": "a list of hostile values",
+    "tests/cli/test_as_a_user.py:test_finetune_evaluate_transcribe_and_stream_with_the_adapter": "one user's way from a corpus to a transcript",
 }
 
 

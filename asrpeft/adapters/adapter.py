@@ -57,18 +57,23 @@ class Manifest:
     digest: dict[str, str] = field(default_factory=dict, compare=False)  # as it was read; `save` makes it anew
 
     def __post_init__(self) -> None:
-        """Raises: BadInput for what would be refused on reading, before anything is trained or written under it."""
+        """Check the fields.
+
+        Raises: BadInput for what would be refused on reading, before anything is trained or written under it.
+        """
         for name, allowed in _CHOICES.items():
             if getattr(self, name) not in allowed:
                 raise BadInput(f"There is no {name} {getattr(self, name)!r}; choose {' or '.join(allowed)}.")
 
     @classmethod
     def read(cls, folder: Path) -> Manifest:
-        """Raises: BadAdapter for a folder without a manifest, a broken one, or one of a newer format."""
+        """Read the manifest of an adapter folder.
+
+        Raises: BadAdapter for a folder without a manifest, a broken one, or one of a newer format.
+        """
         path = folder / MANIFEST
         if not path.is_file():
-            raise BadAdapter(f"{str(folder)!r} has no {MANIFEST}, so it is not an adapter folder. "
-                             f"For a Hugging Face peft folder use `asrpeft adapter import`.")  # fmt: skip
+            raise BadAdapter(f"{str(folder)!r} has no {MANIFEST}, so it is not an adapter folder. For a Hugging Face peft folder use `asrpeft adapter import`.")
         try:
             found = read_json(path)
         except ValueError as error:
@@ -138,12 +143,22 @@ def _mapping(value: Any) -> bool:
 
 _CHOICES = {"task": ("transcribe", "translate"), "context": ("full", "auto"), "decode_by": ("attention", "ctc")}
 _CHECKS: dict[str, Callable[[Any], bool]] = {
-    "method": _text, "config": _mapping, "where": _texts, "base_id": _text, "base_fingerprint": readable,
-    "sites": lambda v: _texts(v) and 0 < len(v) == len(set(v)), "parent": _text_or_none, "language": _text_or_none,
-    "language_slot": _text_or_none, "task": _text,
+    "method": _text,
+    "config": _mapping,
+    "where": _texts,
+    "base_id": _text,
+    "base_fingerprint": readable,
+    "sites": lambda v: _texts(v) and 0 < len(v) == len(set(v)),
+    "parent": _text_or_none,
+    "language": _text_or_none,
+    "language_slot": _text_or_none,
+    "task": _text,
     "ctc_vocabulary": lambda v: v is None or (_texts(v) and v[:1] == [BLANK] and len(v) == len(set(v))),
-    "training": _mapping, "scores": _mapping, "conditions": usable, "digest": lambda v: _mapping(v) and _texts(list(v.values())),
-}  # fmt: skip
+    "training": _mapping,
+    "scores": _mapping,
+    "conditions": usable,
+    "digest": lambda v: _mapping(v) and _texts(list(v.values())),
+}
 
 
 class Adapter(nn.Module):
@@ -164,8 +179,10 @@ class Adapter(nn.Module):
         config = configure(cls, manifest.config)
         self.layers = {layer.path: layer for layer in layers if cls.fits(layer, config)}
         if not self.layers:
-            raise CannotAttach(f"{cls.name} has nothing to train at {', '.join(layer.path for layer in layers[:4]) or 'no layer'}. "
-                               f"Widen `where`; its default is {cls.where!r}.")  # fmt: skip
+            raise CannotAttach(
+                f"{cls.name} has nothing to train at {', '.join(layer.path for layer in layers[:4]) or 'no layer'}. "
+                f"Widen `where`; its default is {cls.where!r}."
+            )
         self.pool = Pool(list(self.layers.values()))
         if manifest.conditions:
             self.pool.conditions = Conditions.from_json(manifest.conditions)
@@ -273,8 +290,10 @@ class Adapter(nn.Module):
         config, tensors = self.tensors()
         bad = not_finite(tensors)
         if bad:
-            raise Failure(f"{self.name!r} is not saved: {len(bad)} of its {len(tensors)} tensors hold values that are not finite numbers "
-                          f"({', '.join(bad[:3])}). Its training diverged: train it again with a lower --lr.")  # fmt: skip
+            raise Failure(
+                f"{self.name!r} is not saved: {len(bad)} of its {len(tensors)} tensors hold values that are not finite numbers "
+                f"({', '.join(bad[:3])}). Its training diverged: train it again with a lower --lr."
+            )
         manifest = asdict(replace(self.manifest, **changes)) | {"config": config}
         if self.ctc is not None:
             manifest["ctc_vocabulary"] = list(self.ctc.vocabulary)
@@ -337,7 +356,10 @@ def _amount(n: int) -> str:
 
 
 def check_head(manifest: Manifest, tensors: Mapping[str, Tensor], dim: int, *, source: str) -> None:
-    """Raises: BadAdapter where the file has no CTC head of the manifest's vocabulary: before memory is taken for one."""
+    """Look whether the tensors hold a CTC head that fits the manifest and the base.
+
+    Raises: BadAdapter where the file has no CTC head of the manifest's vocabulary: before memory is taken for one.
+    """
     entries, held = manifest.ctc_vocabulary, tensors.get("ctc.weight")
     if entries is not None and (held is None or tuple(held.shape) != (len(entries), dim)):
         found = "none" if held is None else f"a ctc.weight {tuple(held.shape)}"
@@ -373,7 +395,10 @@ def read(folder: str | Path, *, verify: bool = True) -> tuple[Manifest, dict[str
 
 
 def check_base(manifest: Manifest, fingerprint: str, base_id: str, *, force: bool = False) -> None:
-    """Raises: WrongBase if an adapter with this manifest was trained on another base; `force` lets equal shapes pass."""
+    """Look whether an adapter belongs to this base.
+
+    Raises: WrongBase if an adapter with this manifest was trained on another base; `force` lets equal shapes pass.
+    """
     if same(manifest.base_fingerprint, fingerprint):
         return
     fits = same_shape(manifest.base_fingerprint, fingerprint)
@@ -381,8 +406,9 @@ def check_base(manifest: Manifest, fingerprint: str, base_id: str, *, force: boo
         return
     remedy = "Its shapes fit; --force uses it all the same." if fits else "Its shapes do not fit this base."
     where = f" with --model {manifest.base_id}" if "/" in manifest.base_id or Path(manifest.base_id).exists() else ""
-    raise WrongBase(f"The adapter was trained on {manifest.base_id!r}, and {base_id!r} has other weights. "
-                    f"Load it on the base that it was trained on{where}. {remedy}")  # fmt: skip
+    raise WrongBase(
+        f"The adapter was trained on {manifest.base_id!r}, and {base_id!r} has other weights. Load it on the base that it was trained on{where}. {remedy}"
+    )
 
 
 def plan_sites(layers: Sequence[Layer], name: str, where: str | Sequence[str] | None) -> tuple[list[str], list[Layer]]:
@@ -395,6 +421,8 @@ def plan_sites(layers: Sequence[Layer], name: str, where: str | Sequence[str] | 
     for part in split(where):
         alien = matching(part, layers)
         if alien and not matching(part, able):
-            raise CannotAttach(f"{name} cannot attach to {alien[0].path}, which {part!r} chooses: that is of kind {alien[0].kind}, and {name} "
-                               f"takes {', '.join(cls.kinds)}. Narrow `where`; its default is {cls.where!r}.")  # fmt: skip
+            raise CannotAttach(
+                f"{name} cannot attach to {alien[0].path}, which {part!r} chooses: that is of kind {alien[0].kind}, and {name} "
+                f"takes {', '.join(cls.kinds)}. Narrow `where`; its default is {cls.where!r}."
+            )
     return split(where), select(able, where)

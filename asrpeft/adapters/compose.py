@@ -59,10 +59,14 @@ class Composed:
 
     def to_json(self) -> dict[str, Any]:
         return {
-            "method": self.adapter.manifest.method, "config": self.adapter.manifest.config, "parameters": self.adapter.trained_parameters(),
-            "expression": self.expression, "exact": self.exact, "error": self.error,
+            "method": self.adapter.manifest.method,
+            "config": self.adapter.manifest.config,
+            "parameters": self.adapter.trained_parameters(),
+            "expression": self.expression,
+            "exact": self.exact,
+            "error": self.error,
             "layers": [{"path": path, "error": error} for path, error in self.errors.items()],
-        }  # fmt: skip
+        }
 
 
 Changes = dict[str, tuple[Tensor, Tensor | None]]  # by path: ΔW (out, in·k) and Δb (out,) or None
@@ -121,8 +125,10 @@ def _check(parts: Sequence[Adapter]) -> None:
     for one in parts:
         for layer, piece in one.placed():
             if not (piece.mergeable and piece.changes_weights()):
-                raise CannotMerge(f"{one.name!r} is {one.method.name}, which acts on activations at {layer.path} and has no weight form. "
-                                  f"Route the sum instead (--adapter takes sums, too).")  # fmt: skip
+                raise CannotMerge(
+                    f"{one.name!r} is {one.method.name}, which acts on activations at {layer.path} and has no weight form. "
+                    f"Route the sum instead (--adapter takes sums, too)."
+                )
     heads = {getattr(one.config, "head", True) for one in parts if any(layer.kind == "embedding" for layer in one.layers.values())}
     if len(heads) > 1:
         raise BadInput("Some of the adapters change the output head with the embedding and others (head=False) do not: no single adapter does both.")
@@ -227,8 +233,11 @@ def _low_rank(adapters: Adapters, parts: Sequence[Adapter], changes: Changes, na
         thick = [path for path in needed if 2 * needed[path] > min(changes[path][0].shape)]
         if thick:
             near = {r: _error(factors, r) for r in (4, 8, 16, 32)}
-            raise BadInput(f"The sum is of rank {needed[thick[0]]} at {thick[0]}, so that no LoRA smaller than the layer is exact. Say how near it must be: "
-                           + ", ".join(f"--rank {r} (error {error:.0%})" for r, error in near.items()) + "; or --form full, which is exact.")  # fmt: skip
+            raise BadInput(
+                f"The sum is of rank {needed[thick[0]]} at {thick[0]}, so that no LoRA smaller than the layer is exact. Say how near it must be: "
+                + ", ".join(f"--rank {r} (error {error:.0%})" for r, error in near.items())
+                + "; or --form full, which is exact."
+            )
     made = _new(adapters, parts, "lora", name, list(changes), {"rank": rank, "alpha": float(rank)})
     errors = {}
     for path, piece in _pieces(made).items():
@@ -268,8 +277,10 @@ def _lead(adapters: Adapters, parts: Sequence[Adapter], terms: Sequence[Term], m
     """The first adapter's learned language and CTC head. Raises: BadInput where several languages, or a part of one, were learned."""
     learned = [number for number, one in enumerate(parts) if one.language is not None]
     if learned not in ([], [0]) or (learned and terms[0][1] != 1.0):
-        raise BadInput(f"{parts[learned[0]].name!r} has a learned vector for {parts[learned[0]].manifest.language!r}, of which there can be one, and whole: "
-                       f"put that adapter first, with the weight 1, and no other beside it that has one.")  # fmt: skip
+        raise BadInput(
+            f"{parts[learned[0]].name!r} has a learned vector for {parts[learned[0]].manifest.language!r}, of which there can be one, and whole: "
+            f"put that adapter first, with the weight 1, and no other beside it that has one."
+        )
     lead = parts[0]
     if lead.language is not None:
         slot: Layer = adapters.layers["decoder.embed_tokens"]

@@ -48,7 +48,10 @@ class Condition:
         return 1 + len(self.values if self.kind == "category" else self.mean)
 
     def encode(self, value: Any) -> list[float]:
-        """Raises: BadInput for a value of another kind. What is None, or a category that training did not meet, is not known."""
+        """The numbers of one value.
+
+        Raises: BadInput for a value of another kind. What is None, or a category that training did not meet, is not known.
+        """
         unknown = [1.0, *[0.0] * (self.size - 1)]
         if value is None:
             return unknown
@@ -78,8 +81,10 @@ class Condition:
         if self.kind == "category":
             if text not in self.values:
                 close = get_close_matches(text, self.values, 3) or self.values[:8]
-                raise BadInput(f"The adapter met no {self.name} {text!r}. Of the {len(self.values):,} it knows: {', '.join(close)}. "
-                               f"{self.name}= (nothing) stands for somebody else.")  # fmt: skip
+                raise BadInput(
+                    f"The adapter met no {self.name} {text!r}. Of the {len(self.values):,} it knows: {', '.join(close)}. "
+                    f"{self.name}= (nothing) stands for somebody else."
+                )
             return text
         try:
             found = [float(part) for part in text.replace("/", " ").split()]
@@ -141,7 +146,10 @@ class Conditions:
 
     @classmethod
     def from_json(cls, told: Any) -> Conditions:
-        """Raises: ValueError for what `to_json` would not have written."""
+        """The condition that `to_json` wrote.
+
+        Raises: ValueError for what `to_json` would not have written.
+        """
         return cls([_read(one) for one in told])
 
 
@@ -185,12 +193,17 @@ def columns_named(names: Iterable[str]) -> list[str]:
 
 
 def check_told(names: Iterable[str], corpus: Any) -> None:
-    """Raises: BadCorpus where the corpus lacks a column that an adapter is to be told."""
+    """Look whether a corpus tells what the adapter is conditioned on.
+
+    Raises: BadCorpus where the corpus lacks a column that an adapter is to be told.
+    """
     for name in columns_named(names):
         if all(u.column(name) is None for u in corpus):
             there = sorted({key for u in corpus for key in u.extra} | {key for key in ("speaker", "lang") if any(u.column(key) is not None for u in corpus)})
-            raise BadCorpus(f"The corpus {corpus.name!r} has no column {name!r} to tell the adapter. "
-                            f"{'Its columns: ' + ', '.join(there[:12]) + '.' if there else 'It has no further columns.'}")  # fmt: skip
+            raise BadCorpus(
+                f"The corpus {corpus.name!r} has no column {name!r} to tell the adapter. "
+                f"{'Its columns: ' + ', '.join(there[:12]) + '.' if there else 'It has no further columns.'}"
+            )
 
 
 def _fit_column(named: str, corpus: Any) -> Condition:
@@ -288,7 +301,10 @@ def columns_of(conditions: Conditions, utterance: Any) -> dict[str, Any]:
 
 # -- of the audio itself ----------------------------------------------------------------------------------------------------------
 def check_source(name: str) -> None:
-    """Raises: BadInput for one that the recognizer does not compute."""
+    """Look whether the recognizer computes such an embedding.
+
+    Raises: BadInput for one that the recognizer does not compute.
+    """
     if name not in SOURCES:
         raise BadInput(f"The recognizer computes no {name!r} of the audio; it computes {', '.join(SOURCES)}.")
 

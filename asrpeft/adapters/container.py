@@ -97,7 +97,10 @@ class Adapters(nn.Module):
         return self._base[0]
 
     def __getitem__(self, name: str) -> Adapter:
-        """Raises: BadRoute, naming the adapters there are."""
+        """The attached adapter of that name.
+
+        Raises: BadRoute, naming the adapters there are.
+        """
         if name not in self:
             known = ", ".join(self.names()) or "none is attached"
             raise BadRoute(f"There is no adapter {name!r}. Attached: {known}.{_how_to_load(name)}")
@@ -148,9 +151,15 @@ class Adapters(nn.Module):
         parts, layers = store.plan_sites(list(self.layers.values()), method_name, where)
         layers = [layer for layer in layers if cls.fits(layer, config)] or layers  # none: `Adapter` refuses with a remedy
         described = Manifest(
-            method=method_name, config=dict(vars(config)), where=parts, base_id=self.base_id, base_fingerprint=self.fingerprint,
-            sites=[layer.path for layer in layers], language_slot=None if language_slot is None else language_slot[0], **manifest,
-        )  # fmt: skip
+            method=method_name,
+            config=dict(vars(config)),
+            where=parts,
+            base_id=self.base_id,
+            base_fingerprint=self.fingerprint,
+            sites=[layer.path for layer in layers],
+            language_slot=None if language_slot is None else language_slot[0],
+            **manifest,
+        )
         made = Adapter(name, described, layers)
         if language_slot is not None:
             made.give_language_vector(self.layers["decoder.embed_tokens"], language_slot[1])
@@ -259,7 +268,10 @@ class Adapters(nn.Module):
         return [self[each] for each, _ in self._terms(name)]
 
     def check_rows(self, n_rows: int) -> None:
-        """Raises: BadRoute if the route in force is for another number of rows, wherever its adapters act."""
+        """Look whether the route in force fits the rows of a batch.
+
+        Raises: BadRoute if the route in force is for another number of rows, wherever its adapters act.
+        """
         self.ambient.call.route.groups(n_rows, next(self.base.parameters()).device)
 
     # -- merge ---------------------------------------------------------------------------------------------------------
@@ -278,8 +290,10 @@ class Adapters(nn.Module):
             if not self[each].method.mergeable:
                 raise CannotMerge(f"{self[each].method.name} acts on activations and has no weight form: serve it routed.")
             if (told := self[each].conditions) and not isinstance(name, Conditioned):
-                raise CannotMerge(f"{each!r} does something else for each row, by {', '.join(told.names)}. Serve it routed, or say for which row it is to be "
-                                  f"merged: --condition {told.names[0]}=…, or Conditioned({each!r}, …).")  # fmt: skip
+                raise CannotMerge(
+                    f"{each!r} does something else for each row, by {', '.join(told.names)}. Serve it routed, or say for which row it is to be "
+                    f"merged: --condition {told.names[0]}=…, or Conditioned({each!r}, …)."
+                )
         places = [site for site in self.sites.values() if site.of(terms)]
         self.merged = (name,)
         try:

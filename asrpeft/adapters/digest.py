@@ -49,8 +49,7 @@ def difference(manifest: Mapping[str, Any], tensors: Path) -> str | None:
     """What is not as it was saved: a sentence without its beginning, the adapter; None where all is, or nothing is known."""
     stated = manifest["digest"]
     if "tensors" in stated and stated["tensors"] != (found := of_file(tensors)):
-        return (f"holds a damaged or exchanged {tensors.name}: its digest is {found[:15]}… and adapter.json was written beside one of "
-                f"{stated['tensors'][:15]}…")  # fmt: skip
+        return f"holds a damaged or exchanged {tensors.name}: its digest is {found[:15]}… and adapter.json was written beside one of {stated['tensors'][:15]}…"
     if "meaning" in stated and stated["meaning"] != of_fields(manifest):
         return f"holds an adapter.json whose {', '.join(BOUND)} are not those that its tensors were saved with"
     return None

@@ -15,10 +15,24 @@ from asrpeft.files import replace_folder
 from asrpeft.report.values import as_json
 
 INFO, CTC = "asrpeft.json", "ctc.safetensors"
-FILES = frozenset({
-    "config.json", "generation_config.json", "model.safetensors", "preprocessor_config.json", "processor_config.json", "tokenizer.json",
-    "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.json", "merges.txt", "normalizer.json", INFO, CTC,
-})  # fmt: skip
+FILES = frozenset(
+    {
+        "config.json",
+        "generation_config.json",
+        "model.safetensors",
+        "preprocessor_config.json",
+        "processor_config.json",
+        "tokenizer.json",
+        "tokenizer_config.json",
+        "special_tokens_map.json",
+        "added_tokens.json",
+        "vocab.json",
+        "merges.txt",
+        "normalizer.json",
+        INFO,
+        CTC,
+    }
+)
 
 
 def export_merged(recognizer: Any, name: str, folder: str | Path, *, overwrite: bool = False) -> Path:
@@ -52,7 +66,10 @@ def export_merged(recognizer: Any, name: str, folder: str | Path, *, overwrite: 
 
 
 def _check_finite(recognizer: Any, name: str) -> None:
-    """Raises: CannotMerge where the weights that `name` was merged into, or its CTC head, are not finite numbers."""
+    """Look whether merged weights can be shipped.
+
+    Raises: CannotMerge where the weights that `name` was merged into, or its CTC head, are not finite numbers.
+    """
     places = {
         path: site.layer.tensors()
         for path, site in recognizer.adapters.sites.items()
@@ -78,11 +95,20 @@ def _write(recognizer: Any, name: str, manifest: Any, into: Path) -> None:
     contexts = list(dict.fromkeys([*recognizer.info.contexts, manifest.context]))
     spoken = [manifest.language] if manifest.language is not None and manifest.language_slot is None else []
     info: dict[str, Any] = {
-        "id": f"{recognizer.info.id}+{name}", "contexts": contexts, "languages": list(dict.fromkeys([*recognizer.info.languages, *spoken])),
-        "merged": {"base": recognizer.info.id, "adapter": name, "method": manifest.method, "language": manifest.language or recognizer.info.language,
-                   "task": manifest.task, "context": manifest.context, "decode_by": manifest.decode_by},
+        "id": f"{recognizer.info.id}+{name}",
+        "contexts": contexts,
+        "languages": list(dict.fromkeys([*recognizer.info.languages, *spoken])),
+        "merged": {
+            "base": recognizer.info.id,
+            "adapter": name,
+            "method": manifest.method,
+            "language": manifest.language or recognizer.info.language,
+            "task": manifest.task,
+            "context": manifest.context,
+            "decode_by": manifest.decode_by,
+        },
         "language_slots": recognizer.info.slots | ({} if manifest.language_slot is None else {manifest.language_slot: manifest.language}),
-    }  # fmt: skip
+    }
     head = recognizer.ctc_head(name)
     if head is not None:
         info["ctc_vocabulary"] = list(head.vocabulary)

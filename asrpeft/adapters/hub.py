@@ -79,8 +79,9 @@ def push(folder: str | Path, repo: str, *, private: bool | None = None, message:
         hub.create_commit(repo, files, commit_message=message or f"{manifest.method} adapter for {manifest.base_id}")
     except Exception as error:  # of the hub, of its client, of the network: they have no common ancestor
         reason = (str(error).strip() or type(error).__name__).splitlines()[0][:300]
-        raise Failure(f"The hub did not take the adapter: {reason}. It is in {str(folder)!r} as before; try again with "
-                      f"`asrpeft adapter push {folder} {repo}`.") from None  # fmt: skip
+        raise Failure(
+            f"The hub did not take the adapter: {reason}. It is in {str(folder)!r} as before; try again with `asrpeft adapter push {folder} {repo}`."
+        ) from None
     return f"{_HOME}/{repo}"
 
 
@@ -103,8 +104,10 @@ def pull(repo: str, folder: str | Path, *, revision: str | None = None, overwrit
             return Path(hf_hub_download(repo, name, revision=revision))
         except Exception as error:  # of the hub, of its client, of the network: they have no common ancestor
             reason = (str(error).strip() or type(error).__name__).splitlines()[0][:300]
-            raise Failure(f"The hub did not give {name} of {repo!r}: {reason} An adapter of asrpeft is a repository with {MANIFEST} and {TENSORS}; one of "
-                          f"peft is downloaded and read with `asrpeft adapter import`.") from None  # fmt: skip
+            raise Failure(
+                f"The hub did not give {name} of {repo!r}: {reason} An adapter of asrpeft is a repository with {MANIFEST} and {TENSORS}; one of "
+                f"peft is downloaded and read with `asrpeft adapter import`."
+            ) from None
 
     found = {name: ask(name).read_bytes() for name in (MANIFEST, TENSORS)}
 
@@ -120,21 +123,51 @@ def card(manifest: Manifest, repo: str) -> str:
     """The README of a repository, in Markdown: what the hub's pages sort by, how to use it, what it was measured at."""
     named = [f"base_model: {json.dumps(manifest.base_id)}", "base_model_relation: adapter"] if _on_the_hub(manifest.base_id) else []
     spoken = [f"language: {json.dumps(manifest.language)}"] if manifest.language and 2 <= len(manifest.language) <= 3 else []
-    head = ["---", "library_name: asrpeft", "pipeline_tag: automatic-speech-recognition", *named, *spoken,
-            f"tags: [asrpeft, whisper, adapter, {json.dumps(manifest.method)}]", "---"]  # fmt: skip
+    head = [
+        "---",
+        "library_name: asrpeft",
+        "pipeline_tag: automatic-speech-recognition",
+        *named,
+        *spoken,
+        f"tags: [asrpeft, whisper, adapter, {json.dumps(manifest.method)}]",
+        "---",
+    ]
     settings = ", ".join(f"{key}={value}" for key, value in manifest.config.items())
     # A folder's path says where it lay on the machine that trained, and is nobody else's business.
     base, model = (manifest.base_id, manifest.base_id) if _on_the_hub(manifest.base_id) else (Path(manifest.base_id).name, "FOLDER_OF_THE_BASE")
-    facts = {"base": base, "method": f"{manifest.method} ({settings})", "layers": ", ".join(manifest.where), "language": manifest.language,
-             "task": manifest.task, "audio context": manifest.context, **_scores(manifest)}  # fmt: skip
+    facts = {
+        "base": base,
+        "method": f"{manifest.method} ({settings})",
+        "layers": ", ".join(manifest.where),
+        "language": manifest.language,
+        "task": manifest.task,
+        "audio context": manifest.context,
+        **_scores(manifest),
+    }
     rows = [f"| {key} | {_cell(value)} |" for key, value in facts.items() if value]
     use = [
         "    pip install asrpeft",
         f"    asrpeft adapter pull {repo} --out adapter",
         f"    asrpeft transcribe interview.m4a --model {model} --adapter adapter",
     ]
-    return "\n".join([*head, "", f"# {repo.split('/')[-1]}", "", f"An adapter for the speech recognizer `{base}`, trained with asrpeft.", "",
-                      "| what | value |", "|---|---|", *rows, "", "To use it:", "", *use, ""])  # fmt: skip
+    return "\n".join(
+        [
+            *head,
+            "",
+            f"# {repo.split('/')[-1]}",
+            "",
+            f"An adapter for the speech recognizer `{base}`, trained with asrpeft.",
+            "",
+            "| what | value |",
+            "|---|---|",
+            *rows,
+            "",
+            "To use it:",
+            "",
+            *use,
+            "",
+        ]
+    )
 
 
 def _on_the_hub(base: str) -> bool:

@@ -91,16 +91,27 @@ class Inspection(Result):
         zeros = f", {count(self.zeros)} of them zero" if self.zeros else ""
         slot = f" in the slot {self.language_slot}" if self.language_slot else ""
         rows: list[tuple[str, Any]] = [
-            ("method", f"{self.method} ({', '.join(f'{k}={v}' for k, v in self.config.items())})"), ("where", ", ".join(self.where)),
-            ("base", self.base_id), ("language", f"{self.language}{slot}"), ("audio context", self.context),
+            ("method", f"{self.method} ({', '.join(f'{k}={v}' for k, v in self.config.items())})"),
+            ("where", ", ".join(self.where)),
+            ("base", self.base_id),
+            ("language", f"{self.language}{slot}"),
+            ("audio context", self.context),
             ("parameters", f"{count(self.parameters)}{zeros}; {count(self.shared_parameters)} shared, {count(self.head_parameters)} of a CTC head beside"),
-            ("on disk", size(self.bytes)), ("digest", _DIGESTS.get(self.digest, self.digest)),
-        ]  # fmt: skip
+            ("on disk", size(self.bytes)),
+            ("digest", _DIGESTS.get(self.digest, self.digest)),
+        ]
         rows += [(key.replace("_", " "), value) for key, value in self.report.items() if not isinstance(value, dict)]
         if self.wer("after") is not None:
             rows.append(("WER before → after", f"{per_cent(self.wer('before'))} → {per_cent(self.wer('after'))}"))
-        sites = [(one.path, count(one.parameters), "" if one.delta_norm is None else f"{one.delta_norm:.3g}",
-                  "" if one.relative is None else per_cent(one.relative, 2)) for one in self.sites]  # fmt: skip
+        sites = [
+            (
+                one.path,
+                count(one.parameters),
+                "" if one.delta_norm is None else f"{one.delta_norm:.3g}",
+                "" if one.relative is None else per_cent(one.relative, 2),
+            )
+            for one in self.sites
+        ]
         moved = any(one.relative is not None for one in self.sites)
         return Document(
             self.folder,
@@ -144,14 +155,28 @@ def inspect(folder: str | Path, *, adapters: Adapters | None = None) -> Inspecti
     counts = _by_site(manifest.sites, tensors)
     sites = tuple(SiteReport(path, counts[path], *_change(path, opened)) for path in manifest.sites)
     return Inspection(
-        folder=str(folder), method=manifest.method, config=manifest.config, where=manifest.where, base_id=manifest.base_id,
+        folder=str(folder),
+        method=manifest.method,
+        config=manifest.config,
+        where=manifest.where,
+        base_id=manifest.base_id,
         fits_base=None if adapters is None else same(manifest.base_fingerprint, adapters.fingerprint),
-        parent=manifest.parent, language=manifest.language, language_slot=manifest.language_slot, task=manifest.task, context=manifest.context,
-        parameters=_count(tensors) - _count(tensors, "ctc."), shared_parameters=_count(tensors, "shared."), head_parameters=_count(tensors, "ctc."),
-        zeros=sum(int((tensor == 0).sum()) for tensor in tensors.values()), bytes=sum(p.stat().st_size for p in folder.iterdir() if p.is_file()),
+        parent=manifest.parent,
+        language=manifest.language,
+        language_slot=manifest.language_slot,
+        task=manifest.task,
+        context=manifest.context,
+        parameters=_count(tensors) - _count(tensors, "ctc."),
+        shared_parameters=_count(tensors, "shared."),
+        head_parameters=_count(tensors, "ctc."),
+        zeros=sum(int((tensor == 0).sum()) for tensor in tensors.values()),
+        bytes=sum(p.stat().st_size for p in folder.iterdir() if p.is_file()),
         digest=f"differs: it {wrong}" if wrong else "agrees" if manifest.digest else "absent",
-        sites=sites, report={} if opened is None else opened.method.report(opened.by_path()), training=_brief(manifest.training), scores=manifest.scores,
-    )  # fmt: skip
+        sites=sites,
+        report={} if opened is None else opened.method.report(opened.by_path()),
+        training=_brief(manifest.training),
+        scores=manifest.scores,
+    )
 
 
 def _brief(training: dict[str, Any]) -> dict[str, Any]:

@@ -41,8 +41,17 @@ CARRIED, CARRIED_CTC = "asrpeft_adapter.json", "asrpeft_ctc.safetensors"
 CARRIED_FIELDS = ("language", "task", "context", "parent", "base_id", "base_fingerprint", "ctc_vocabulary", "decode_by", "training", "scores")
 PREFIX = "base_model.model."
 # Settings that change what an adapter computes and have no counterpart here.
-UNSUPPORTED = ("use_dora", "modules_to_save", "layer_replication", "lora_bias", "trainable_token_indices", "target_parameters", "use_qalora",
-               "alora_invocation_tokens", "ensure_weight_tying")  # fmt: skip
+UNSUPPORTED = (
+    "use_dora",
+    "modules_to_save",
+    "layer_replication",
+    "lora_bias",
+    "trainable_token_indices",
+    "target_parameters",
+    "use_qalora",
+    "alora_invocation_tokens",
+    "ensure_weight_tying",
+)
 _PADDED, _SMALL = 16, 10**8  # padding may make that many times the numbers that the file holds, and this many in any case
 _LOHA = {"b1": "hada_w1_a", "a1": "hada_w1_b", "b2": "hada_w2_a", "a2": "hada_w2_b"}
 
@@ -60,9 +69,11 @@ def write_peft(adapter: Adapter, folder: str | Path, *, overwrite: bool = False)
         raise BadInput(f"{adapter.name!r} has a learned vector for {adapter.manifest.language!r}, which a peft folder cannot hold. Export a merged checkpoint.")
     settings, tensors = _WRITERS[name](adapter)
     config = settings | {
-        "base_model_name_or_path": adapter.manifest.base_id, "inference_mode": True, "task_type": None,
+        "base_model_name_or_path": adapter.manifest.base_id,
+        "inference_mode": True,
+        "task_type": None,
         "target_modules": [_module(path) for path in adapter.layers],
-    }  # fmt: skip
+    }
     held = {PREFIX + key: tensor.detach().float().cpu().contiguous() for key, tensor in tensors.items()}
     if bad := not_finite(held):
         raise Failure(f"{adapter.name!r} is not written: it holds values that are not finite numbers ({', '.join(bad[:3])}). Its training diverged.")
@@ -102,8 +113,10 @@ def _write_lora(adapter: Adapter) -> tuple[dict[str, Any], dict[str, Tensor]]:
         b = torch.cat([piece.b, -piece.b0], dim=1) if started else piece.b
         if layer.kind == "embedding":
             if getattr(layer, "head", None) is not None and config.head:
-                raise BadInput(f"{adapter.name!r} changes {path} and the output head tied to it, which peft does not. "
-                               f"Train with head=False, or export a merged checkpoint.")  # fmt: skip
+                raise BadInput(
+                    f"{adapter.name!r} changes {path} and the output head tied to it, which peft does not. "
+                    f"Train with head=False, or export a merged checkpoint."
+                )
             if type(layer.module) is not torch.nn.Embedding:
                 raise BadInput(f"peft cannot run LoRA on {path}, a {type(layer.module).__name__}. Export a merged checkpoint.")
             tensors |= {f"{key}.lora_embedding_A": a, f"{key}.lora_embedding_B": b}
@@ -112,9 +125,15 @@ def _write_lora(adapter: Adapter) -> tuple[dict[str, Any], dict[str, Tensor]]:
             a, b = a.view(len(a), -1, layer.module.kernel_size[0]), b[:, :, None]
         tensors |= {f"{key}.lora_A.weight": a, f"{key}.lora_B.weight": b}
     return {
-        "peft_type": "LORA", "r": rank, "lora_alpha": alpha, "use_rslora": config.scale == "rs", "lora_dropout": config.dropout,
-        "bias": "none", "fan_in_fan_out": False, "init_lora_weights": True,
-    }, tensors  # fmt: skip
+        "peft_type": "LORA",
+        "r": rank,
+        "lora_alpha": alpha,
+        "use_rslora": config.scale == "rs",
+        "lora_dropout": config.dropout,
+        "bias": "none",
+        "fan_in_fan_out": False,
+        "init_lora_weights": True,
+    }, tensors
 
 
 def _write_loha(adapter: Adapter) -> tuple[dict[str, Any], dict[str, Tensor]]:
@@ -122,8 +141,15 @@ def _write_loha(adapter: Adapter) -> tuple[dict[str, Any], dict[str, Tensor]]:
     if strange:
         raise BadInput(f"peft has LoHa on linear and convolution layers only, and {adapter.name!r} is on {strange[0]} too. Export a merged checkpoint.")
     tensors = {f"{_module(path)}.{theirs}": getattr(piece, ours) for path, piece in adapter.by_path().items() for ours, theirs in _LOHA.items()}
-    return {"peft_type": "LOHA", "r": adapter.config.rank, "alpha": adapter.config.alpha, "use_effective_conv2d": False,
-            "rank_dropout": 0.0, "module_dropout": 0.0, "init_weights": True}, tensors  # fmt: skip
+    return {
+        "peft_type": "LOHA",
+        "r": adapter.config.rank,
+        "alpha": adapter.config.alpha,
+        "use_effective_conv2d": False,
+        "rank_dropout": 0.0,
+        "module_dropout": 0.0,
+        "init_weights": True,
+    }, tensors
 
 
 def _write_ia3(adapter: Adapter) -> tuple[dict[str, Any], dict[str, Tensor]]:
@@ -179,9 +205,13 @@ def read_peft(adapters: Adapters, folder: str | Path, *, name: str | None = None
     named = config.get("base_model_name_or_path")
     training = carried.pop("training", {}) | {"imported": "peft", "base_model_name_or_path": named[:500] if isinstance(named, str) else None}
     restored = Manifest(
-        method=method, config=settings, where=paths, sites=paths, training=training,
+        method=method,
+        config=settings,
+        where=paths,
+        sites=paths,
+        training=training,
         **({"base_id": adapters.base_id, "base_fingerprint": adapters.fingerprint} | carried | given),
-    )  # fmt: skip
+    )
     check_base(restored, adapters.fingerprint, adapters.base_id, force=force)
     restored = replace(restored, base_id=adapters.base_id, base_fingerprint=adapters.fingerprint)
     adapter = build(name or folder.resolve().name, restored, layers, own, source=repr(str(folder)))
@@ -306,15 +336,20 @@ class _ByPattern:
 
     def _compiled(self, pattern: str) -> regex.Pattern:
         if len(pattern) > _LENGTH or _STRANGE.search(pattern) or pattern.count("{") > _COUNTS:
-            raise ValueError(f"its {self.name} has the pattern {pattern[:80]!r}, which is longer than {_LENGTH:,} characters, or holds what no pattern of "
-                             f"module names needs (recursion, conditions, counts over 99). Write the names out")  # fmt: skip
+            raise ValueError(
+                f"its {self.name} has the pattern {pattern[:80]!r}, which is longer than {_LENGTH:,} characters, or holds what no pattern of "
+                f"module names needs (recursion, conditions, counts over 99). Write the names out"
+            )
         try:
             return regex.compile(rf"(.*\.)?({pattern})$")
         except (regex.error, RecursionError) as error:
             raise ValueError(f"its {self.name} has the pattern {pattern[:80]!r}, which is no regular expression: {error}") from None
 
     def of(self, path: str) -> float:
-        """Raises: ValueError once the patterns have taken a second: those that people write take microseconds."""
+        """The value for a layer: of the first pattern that matches its name, else the default.
+
+        Raises: ValueError once the patterns have taken a second: those that people write take microseconds.
+        """
         started = time.monotonic()
         try:
             return next((value for pattern, value in self.patterns if pattern.match(_module(path), timeout=self.left)), self.default)
@@ -325,19 +360,26 @@ class _ByPattern:
 
 
 def _number(value: Any, name: str) -> float:
-    """Raises: ValueError for what is no finite number."""
+    """A finite number of a peft configuration.
+
+    Raises: ValueError for what is no finite number.
+    """
     try:
         found = float(value) if isinstance(value, int | float) and not isinstance(value, bool) else math.nan
     except OverflowError:
         found = math.inf
     if not math.isfinite(found):
-        raise ValueError(f"its {name} is {str(value)[:40]!r}, which is no number" if isinstance(value, str) or value is None else
-                         f"its {name} is no finite number")  # fmt: skip
+        raise ValueError(
+            f"its {name} is {str(value)[:40]!r}, which is no number" if isinstance(value, str) or value is None else f"its {name} is no finite number"
+        )
     return found
 
 
 def _flag(config: Mapping[str, Any], key: str) -> bool:
-    """Raises: ValueError for what is neither true nor false."""
+    """A truth value of a peft configuration.
+
+    Raises: ValueError for what is neither true nor false.
+    """
     value = config.get(key) or False
     if not isinstance(value, bool):
         raise ValueError(f"its {key} is neither true nor false")

@@ -49,8 +49,9 @@ class EncoderSite(EditSite):
 
     def _hook(self) -> None:
         encoder: Any = self.layer.module
-        self._hooks = [layer.register_forward_pre_hook(Hook(functools.partial(self._before, number)), with_kwargs=True)
-                       for number, layer in enumerate(encoder.layers)]  # fmt: skip
+        self._hooks = [
+            layer.register_forward_pre_hook(Hook(functools.partial(self._before, number)), with_kwargs=True) for number, layer in enumerate(encoder.layers)
+        ]
         self._hooks.append(encoder.layer_norm.register_forward_pre_hook(Hook(self._strip), prepend=True))
 
     def _frames(self) -> int:
@@ -63,8 +64,10 @@ class EncoderSite(EditSite):
         fresh = x.shape[1] == n  # the first layer, or the first that LayerDrop leaves
         if number == 0:
             x = self._apply(x, x, edit)
-        found = [([piece.rows() for pieces, _ in terms for piece in pieces if piece.n_rows], rows)
-                 for terms, rows in self._here(self.ambient.call.route, len(x), x.device)]  # fmt: skip
+        found = [
+            ([piece.rows() for pieces, _ in terms for piece in pieces if piece.n_rows], rows)
+            for terms, rows in self._here(self.ambient.call.route, len(x), x.device)
+        ]
         extra = max((_length(prompts) for prompts, _ in found), default=0)
         if not extra:
             return (x, *args[1:]), kwargs
@@ -133,8 +136,12 @@ class StackSite(EditSite):
 
 
 _SITES: dict[str, type[Site]] = {
-    "attention": AttentionSite, "decoder": DecoderSite, "encoder": EncoderSite, "feedforward": SpanSite, "stack": StackSite,
-}  # fmt: skip
+    "attention": AttentionSite,
+    "decoder": DecoderSite,
+    "encoder": EncoderSite,
+    "feedforward": SpanSite,
+    "stack": StackSite,
+}
 
 
 def site_for(layer: Layer, ambient: Ambient) -> Site:

@@ -54,8 +54,10 @@ def _term(text: str, part: str, sign: float) -> Term:
     *weights, name = (piece.strip() for piece in part.split("*"))
     how = "write it as sw+0.5*speaker-12, each name once"
     if not name or len(weights) > 1 or "" in weights:
-        raise BadRoute(f"{text!r} is no sum of adapters: {part.strip() or 'nothing'!r} is no adapter with a weight; {how}. "
-                       f"(An adapter whose own name holds + or * can be part of no sum.)")  # fmt: skip
+        raise BadRoute(
+            f"{text!r} is no sum of adapters: {part.strip() or 'nothing'!r} is no adapter with a weight; {how}. "
+            f"(An adapter whose own name holds + or * can be part of no sum.)"
+        )
     try:
         weight = float(weights[0]) if weights else 1.0
     except ValueError:
@@ -107,8 +109,10 @@ class Route:
         if isinstance(self.names, str):
             return [(self.names, None)]
         if len(self.names) != n_rows:
-            raise BadRoute(f"The route names {len(self.names)} rows but the batch has {n_rows}. Give one name a row, or one "
-                           f"name for all rows (beams and `generate` need that).")  # fmt: skip
+            raise BadRoute(
+                f"The route names {len(self.names)} rows but the batch has {n_rows}. Give one name a row, or one "
+                f"name for all rows (beams and `generate` need that)."
+            )
         if device not in self._groups:
             distinct = dict.fromkeys(name for name in self.names if name is not None)
             if len(distinct) == 1 and None not in self.names:

@@ -106,7 +106,10 @@ class Site:
         return [(self.pieces[name], weight) for name, weight in terms if name in self.pieces]
 
     def mergeable(self, name: str) -> None:
-        """Raises: CannotMerge if what `name` has here cannot be folded into a weight."""
+        """Refuse to merge: what acts here is no weight.
+
+        Raises: CannotMerge if what `name` has here cannot be folded into a weight.
+        """
         raise CannotMerge(f"{self.pieces[name][0].name} at {self.layer.path} cannot be merged into a weight: serve it routed.")
 
     def merge(self, name: str, terms: Sequence[Term] = ()) -> None:
@@ -258,11 +261,15 @@ class WeightSite(EditSite):
 
     def mergeable(self, name):
         if not self.layer.writable:
-            raise CannotMerge(f"{self.layer.path} is quantized, and a sum rounded to its few values would lose {name!r}. Serve it routed, or load the "
-                              f"base in full precision to merge.")  # fmt: skip
+            raise CannotMerge(
+                f"{self.layer.path} is quantized, and a sum rounded to its few values would lose {name!r}. Serve it routed, or load the "
+                f"base in full precision to merge."
+            )
         if getattr(self.layer, "head", None) is not None and not all(map(_on_head, self.pieces[name])):
-            raise CannotMerge(f"{name!r} changes {self.layer.path} but, with head=False, not the output head that has the same weight. "
-                              f"Serve it routed, or train it with head=True.")  # fmt: skip
+            raise CannotMerge(
+                f"{name!r} changes {self.layer.path} but, with head=False, not the output head that has the same weight. "
+                f"Serve it routed, or train it with head=True."
+            )
 
     @torch.no_grad()
     def merge(self, name, terms=()):
@@ -334,9 +341,11 @@ class AttentionSite(Site, PrefixSource):
         watch(self.layer.module, self.ambient, None)
 
     def prefixes(self, n_rows, like):
-        found = [(torch.cat([k for k, _ in kv], dim=1), torch.cat([v for _, v in kv], dim=1), rows)
-                 for terms, rows in self._here(self.ambient.call.route, n_rows, like.device)
-                 for kv in [[piece.rows() for pieces, _ in terms for piece in pieces]]]  # fmt: skip
+        found = [
+            (torch.cat([k for k, _ in kv], dim=1), torch.cat([v for _, v in kv], dim=1), rows)
+            for terms, rows in self._here(self.ambient.call.route, n_rows, like.device)
+            for kv in [[piece.rows() for pieces, _ in terms for piece in pieces]]
+        ]
         if not found:
             return None
         length = max(k.shape[1] for k, _, _ in found)
@@ -406,8 +415,10 @@ class DecoderSite(EditSite):
             return args, kwargs
         pads = longest - lengths  # masked rows at the left, (rows,)
         if cached + n_tokens > decoder.max_target_positions:
-            raise BadInput(f"{longest} prompt rows and {cached - longest + n_tokens} tokens exceed the decoder's {decoder.max_target_positions} "
-                           f"positions. Ask for fewer new tokens.")  # fmt: skip
+            raise BadInput(
+                f"{longest} prompt rows and {cached - longest + n_tokens} tokens exceed the decoder's {decoder.max_target_positions} "
+                f"positions. Ask for fewer new tokens."
+            )
         if not cached:
             if longest + n_tokens > decoder.max_target_positions:
                 raise BadInput(f"{longest} prompt rows and {n_tokens} tokens exceed the decoder's {decoder.max_target_positions} positions.")

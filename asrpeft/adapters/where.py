@@ -109,8 +109,10 @@ def select(layers: Sequence[Layer], where: str | Sequence[str]) -> list[Layer]:
         matched = {layer.path for layer in matching(part, layers)}
         if not matched:
             leaves = sorted({layer.leaf for layer in layers if layer.leaf != _POSITIONS and not layer.leaf.isdigit()})
-            raise CannotAttach(f"`where` part {part!r} matches no layer this method can act on. Groups: {', '.join(GROUPS)}; "
-                               f"layers: {', '.join(leaves)}; a glob such as decoder.*.q_proj, or last:2.")  # fmt: skip
+            raise CannotAttach(
+                f"`where` part {part!r} matches no layer this method can act on. Groups: {', '.join(GROUPS)}; "
+                f"layers: {', '.join(leaves)}; a glob such as decoder.*.q_proj, or last:2."
+            )
         chosen = chosen - matched if part.startswith("-") else chosen | matched
     if not chosen:
         raise CannotAttach(f"`where` {where!r} chooses no layer.")

@@ -211,8 +211,9 @@ class Augmentation:
         rng = generator(self.seed, utterance, epoch, "masking")
         if float(torch.rand((), generator=rng)) >= self.masking:
             return features
-        return spec_augment(features, n_frames, rng, time_masks=self.time_masks, time_width=self.time_width,
-                            freq_masks=self.freq_masks, freq_width=self.freq_width)  # fmt: skip
+        return spec_augment(
+            features, n_frames, rng, time_masks=self.time_masks, time_width=self.time_width, freq_masks=self.freq_masks, freq_width=self.freq_width
+        )
 
 
 def augmentation(name: str, *, seed: int = 0) -> Augmentation:

@@ -41,7 +41,7 @@ HELD_S = 600.0  # recordings up to this length are held (38 MB); longer ones are
 # Containers that hold their own sound. Refused so: concat, hls, dash, sdp, rtsp, imf, tedcaptions, image2, vobsub, lavfi, devices, …
 FORMATS = """aa aac ac3 ac4 adx aea aiff amr amrnb amrwb ape asf ast au avi caf dsf dts dtshd dv eac3 flac flv g722 g723_1 g729 gsm gxf
     iamf ilbc iff ircam ivf lc3 loas matroska mlp mov mp3 mpc mpc8 mpeg mpegts mxf nistsphere nsv nut ogg oma osq pva qcp qoa rm rka
-    sbc shn sox spdif tak truehd tta voc vqf w64 wav wsd wtv wv xwma""".split()  # fmt: skip
+    sbc shn sox spdif tak truehd tta voc vqf w64 wav wsd wtv wv xwma""".split()
 
 Source = str | Path | bytes
 
@@ -165,8 +165,7 @@ def _name(source: Source) -> str:
 
 def _checked_rate(rate: int, name: str) -> int:
     if rate not in RATES:
-        raise BadAudio(f"{name}: its header says {rate} samples a second; {RATES.start:,} to {RATES.stop - 1:,} are read. "
-                       "The file is probably damaged.")  # fmt: skip
+        raise BadAudio(f"{name}: its header says {rate} samples a second; {RATES.start:,} to {RATES.stop - 1:,} are read. The file is probably damaged.")
     return rate
 
 
@@ -179,8 +178,9 @@ class _Counted:
     def __iter__(self) -> Iterator[np.ndarray]:
         for block in self.blocks:
             if not np.isfinite(block).all() or (block.size and np.abs(block).max() > LOUDEST):
-                raise BadAudio(f"{self.name}: its samples are not numbers between -1 and 1 (NaN, infinity or over {LOUDEST:.0e}). "
-                               "Write it again as 16-bit PCM.")  # fmt: skip
+                raise BadAudio(
+                    f"{self.name}: its samples are not numbers between -1 and 1 (NaN, infinity or over {LOUDEST:.0e}). Write it again as 16-bit PCM."
+                )
             self.samples += block.size
             yield block
 
@@ -203,8 +203,9 @@ def _memory_for(name: str) -> Iterator[None]:
         yield
     except MemoryError as error:
         if isinstance(error, av.error.FFmpegError):  # FFmpeg says the same of absurd sizes in damaged headers
-            raise BadAudio(f"{name}: FFmpeg asked for more memory than there is. Either the file is damaged, or other programs hold "
-                           "the memory: try again without them.") from error  # fmt: skip
+            raise BadAudio(
+                f"{name}: FFmpeg asked for more memory than there is. Either the file is damaged, or other programs hold the memory: try again without them."
+            ) from error
         raise Failure(f"{name}: there is not enough memory to decode it. Close other programs, or name fewer or shorter recordings.") from error
 
 
@@ -321,8 +322,7 @@ class _Av:
                 said = playlist[0].decode(errors="replace").strip()
                 raise BadAudio(f"{name}: it begins with {said!r}: a playlist, which names other files, is no audio. Name those files.")
             self.file.seek(0)
-            self.container = av.open(self.file, metadata_errors="replace",
-                                     options={"format_whitelist": ",".join(FORMATS), "protocol_whitelist": "none"})  # fmt: skip
+            self.container = av.open(self.file, metadata_errors="replace", options={"format_whitelist": ",".join(FORMATS), "protocol_whitelist": "none"})
         except BaseException as error:
             self.file.close()
             if isinstance(error, MemoryError) or not isinstance(error, _DECODING_ERRORS):

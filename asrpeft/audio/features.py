@@ -36,9 +36,14 @@ def mel_filters(n_mels: int) -> Tensor:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # where there are many filters, the lowest may hold nothing
         bank = mel_filter_bank(
-            num_frequency_bins=N_FFT // 2 + 1, num_mel_filters=n_mels, min_frequency=0.0, max_frequency=8_000.0,
-            sampling_rate=SAMPLE_RATE, norm="slaney", mel_scale="slaney",
-        )  # fmt: skip
+            num_frequency_bins=N_FFT // 2 + 1,
+            num_mel_filters=n_mels,
+            min_frequency=0.0,
+            max_frequency=8_000.0,
+            sampling_rate=SAMPLE_RATE,
+            norm="slaney",
+            mel_scale="slaney",
+        )
     return torch.from_numpy(bank.T.astype("float32"))
 
 

@@ -97,8 +97,7 @@ class SpeechDetector:
         if not 0 < threshold < 1:
             raise BadInput(f"a speech threshold of {threshold} is no probability; give one between 0 and 1, 0.5 by default.")
         if min_speech_s < 0 or pad_s < 0 or min_silence_s < 2 * pad_s:
-            raise BadInput(f"pad_s={pad_s} must be at most half of min_silence_s={min_silence_s}, and no time negative: "
-                           "otherwise segments would overlap.")  # fmt: skip
+            raise BadInput(f"pad_s={pad_s} must be at most half of min_silence_s={min_silence_s}, and no time negative: otherwise segments would overlap.")
         if max_s < 1 + 2 * pad_s:
             raise BadInput(f"max_s={max_s} is too short for speech padded by {pad_s} s; give at least {1 + 2 * pad_s:g}.")
         self.threshold = threshold
@@ -193,7 +192,10 @@ class SpeechDetector:
 
 
 def detector_of(options: VadOptions) -> SpeechDetector:
-    """Raises: BadInput for options that contradict each other."""
+    """The speech detector that the options ask for.
+
+    Raises: BadInput for options that contradict each other.
+    """
     return SpeechDetector(
         threshold=options.threshold,
         min_speech_s=options.min_speech_s,

@@ -70,7 +70,10 @@ class Pushing:
     ] = None
 
     def check(self) -> None:
-        """Raises: BadInput, before anything is trained, where there is no hope of it."""
+        """Look whether what follows the training can work.
+
+        Raises: BadInput, before anything is trained, where there is no hope of it.
+        """
         if self.push is not None:
             from asrpeft.adapters.hub import check
 

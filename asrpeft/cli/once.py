@@ -42,7 +42,10 @@ def hold(command: Any) -> None:
 
 
 def refuse_repeated(command: Any, context: Any, arguments: Sequence[str]) -> None:
-    """Raises: BadInput for an option of one value, or one that switches on and off, that is named more than once."""
+    """Refuse options that are given twice.
+
+    Raises: BadInput for an option of one value, or one that switches on and off, that is named more than once.
+    """
     _, _, order = command.make_parser(context).parse_args(args=list(arguments))
     for place, n in Counter(map(id, order)).items():
         parameter = next(one for one in order if id(one) == place)
@@ -56,7 +59,10 @@ def refuse_repeated(command: Any, context: Any, arguments: Sequence[str]) -> Non
 
 
 def refuse_endless(command: Any, context: Any) -> None:
-    """Raises: BadInput for a number that is none, or is not finite."""
+    """Refuse numbers that are not finite.
+
+    Raises: BadInput for a number that is none, or is not finite.
+    """
     for parameter in command.params:
         value = context.params.get(parameter.name)
         if isinstance(value, float) and not math.isfinite(value):

@@ -278,8 +278,10 @@ def knowing(recognizer: Recognizer, name: str, condition: Mapping[str, str] | No
     if alone and conditions.columns:
         one = next(part for part in conditions if part.name == conditions.columns[0])
         values = f" (one of {', '.join(one.values[:5])}{', …' * (len(one.values) > 5)})" if one.values else ""
-        reason(f"Note: {name!r} is told the {', '.join(conditions.columns)} of each row, and takes what it hears for somebody unknown. "
-               f"Say who it is with --condition {one.name}=…{values}.")  # fmt: skip
+        reason(
+            f"Note: {name!r} is told the {', '.join(conditions.columns)} of each row, and takes what it hears for somebody unknown. "
+            f"Say who it is with --condition {one.name}=…{values}."
+        )
     return name
 
 
@@ -298,8 +300,15 @@ def attach_one(recognizer: Recognizer, folder: str | None, *, merge: bool, force
     return name
 
 
-def read_corpus(data: str | list[str], *, columns: Mapping[str, str] | None = None, strict: bool = False, limit: int | None = None, weights: bool = False,
-                quiet: bool = True) -> Corpus:  # fmt: skip
+def read_corpus(
+    data: str | list[str],
+    *,
+    columns: Mapping[str, str] | None = None,
+    strict: bool = False,
+    limit: int | None = None,
+    weights: bool = False,
+    quiet: bool = True,
+) -> Corpus:
     """One corpus, or several as one; unless `quiet`, with a bar while it is read.
 
     Raises: BadInput for weights where nothing is trained.

@@ -41,8 +41,7 @@ def match(columns: Sequence[str], given: Mapping[str, str] | None = None, *, whe
             found[role] = named
     for role in REQUIRED:
         if role not in found and (role != "text" or need_text):
-            raise BadCorpus(f"{where} has no column for the {role} that I can recognize; it has {_listed(columns)}. "
-                            f"Say which one with --columns {role}=NAME.")  # fmt: skip
+            raise BadCorpus(f"{where} has no column for the {role} that I can recognize; it has {_listed(columns)}. Say which one with --columns {role}=NAME.")
     return found
 
 

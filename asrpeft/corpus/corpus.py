@@ -155,11 +155,15 @@ class Corpus(Sequence[Utterance]):
             unit = "sentence"
             held = _choose([(sentence_key(u.text), u.id) for u in self], fraction, seed, len(self) - 1)
         if not held or len(held) == len(self):
-            raise BadCorpus(f"{self.name or 'the corpus'} ({len(self)} utterances, {len(self.speakers)} speakers) is too small to "
-                            f"hold out {fraction:.0%} by {by}. Give the other part yourself, with --dev-data.")  # fmt: skip
+            raise BadCorpus(
+                f"{self.name or 'the corpus'} ({len(self)} utterances, {len(self.speakers)} speakers) is too small to "
+                f"hold out {fraction:.0%} by {by}. Give the other part yourself, with --dev-data."
+            )
         # The share that it came to: whole speakers seldom make up what was asked for.
-        return (Corpus([u for u in self if u.id not in held], name=self.name, skipped=self.skipped),
-                Corpus([u for u in self if u.id in held], name=f"{self.name} ({100 * len(held) / len(self):.3g} % held out by {unit})"))  # fmt: skip
+        return (
+            Corpus([u for u in self if u.id not in held], name=self.name, skipped=self.skipped),
+            Corpus([u for u in self if u.id in held], name=f"{self.name} ({100 * len(held) / len(self):.3g} % held out by {unit})"),
+        )
 
     def checked(self, *, strict: bool = False, progress: Callable[[int, int], None] | None = None) -> Corpus:
         """Decode everything once and leave out what fails, with the reason; durations become exact.
@@ -211,9 +215,16 @@ class Tally:
 
     def stats(self) -> Stats:
         return Stats(
-            utterances=self.utterances, skipped=self.skipped, speakers=len(self._speakers), hours=self.seconds / 3600, longest_s=self.longest,
-            words=self.words, types=len(self._types), characters=self.characters, sentences=len(self._sentences),
-        )  # fmt: skip
+            utterances=self.utterances,
+            skipped=self.skipped,
+            speakers=len(self._speakers),
+            hours=self.seconds / 3600,
+            longest_s=self.longest,
+            words=self.words,
+            types=len(self._types),
+            characters=self.characters,
+            sentences=len(self._sentences),
+        )
 
 
 def decoded(items: Iterable[Utterance | Skipped], *, strict: bool = False) -> Iterator[tuple[Utterance, np.ndarray] | tuple[Skipped, None]]:

@@ -34,8 +34,24 @@ FEW_SILENT = 0.2  # share of silent recordings that is told before training
 LOOKED_AT = 50
 
 _MARK = re.compile(r"\[[^\]\n]{1,40}\]|<[^>\n]{1,40}>|\{[^}\n]{1,40}\}|\*\w+\*")
-_NO_SCRIPT = {"MODIFIER", "COMBINING", "MICRO", "FEMININE", "MASCULINE", "OHM", "KELVIN", "ANGSTROM", "MATHEMATICAL", "DOUBLE-STRUCK", "SCRIPT",
-              "BLACK-LETTER", "SUPERSCRIPT", "SUBSCRIPT", "PROSGEGRAMMENI", "IDEOGRAPHIC"}  # fmt: skip
+_NO_SCRIPT = {
+    "MODIFIER",
+    "COMBINING",
+    "MICRO",
+    "FEMININE",
+    "MASCULINE",
+    "OHM",
+    "KELVIN",
+    "ANGSTROM",
+    "MATHEMATICAL",
+    "DOUBLE-STRUCK",
+    "SCRIPT",
+    "BLACK-LETTER",
+    "SUPERSCRIPT",
+    "SUBSCRIPT",
+    "PROSGEGRAMMENI",
+    "IDEOGRAPHIC",
+}
 _ONE_SCRIPT = dict.fromkeys(("CJK", "HIRAGANA", "KATAKANA", "KATAKANA-HIRAGANA", "HALFWIDTH", "BOPOMOFO"), "Han and kana")
 
 
@@ -205,8 +221,7 @@ class Inspection:
         fast, slow = min(FASTEST, OUTLIER * median), median / SLOW
         too_fast = [(id_, detail) for rate, id_, detail in sorted(self._fast, reverse=True) if rate > fast]
         too_slow = [(id_, detail) for rate, id_, detail in sorted(self._slow, reverse=True) if -rate < slow]
-        many = (("text too long for its audio", int((rates > fast).sum()), too_fast),
-                ("audio too long for its text", int((long_rates < slow).sum()), too_slow))  # fmt: skip
+        many = (("text too long for its audio", int((rates > fast).sum()), too_fast), ("audio too long for its text", int((long_rates < slow).sum()), too_slow))
         return [Doubt(kind, f"{TOLD[kind]} (its median is {median:.1f})", n, tuple(rows)) for kind, n, rows in many if n]
 
 
@@ -229,9 +244,11 @@ def silent(corpus: Corpus, *, most: int = LOOKED_AT, seed: int = 0) -> tuple[int
         if loud < SILENT_DB:
             ids.append(utterance.id)
     if looked and len(ids) == looked:
-        raise BadCorpus(f"{corpus.name or 'The corpus'} is silent: none of its {looked:,} recordings that can be read is ever louder than "
-                        f"{SILENT_DB:g} dB (the loudest digital sound is 0, speech about -20). There is nothing to learn from; record it again, "
-                        "or convert it anew.")  # fmt: skip
+        raise BadCorpus(
+            f"{corpus.name or 'The corpus'} is silent: none of its {looked:,} recordings that can be read is ever louder than "
+            f"{SILENT_DB:g} dB (the loudest digital sound is 0, speech about -20). There is nothing to learn from; record it again, "
+            "or convert it anew."
+        )
     return looked, tuple(ids)
 
 

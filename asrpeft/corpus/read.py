@@ -164,7 +164,10 @@ def _utterances(table: Table, roles: Mapping[str, str], stem: str, need_text: bo
 
 
 def _check(cells: Mapping[str, object]) -> None:
-    """Raises: BadCorpus where a cell holds half a character, which no report can be written with, or endless nesting."""
+    """Look whether reports can be written with what the cells of a row hold.
+
+    Raises: BadCorpus where a cell holds half a character, which no report can be written with, or endless nesting.
+    """
 
     def walk(value: object, column: str, depth: int) -> None:
         if isinstance(value, str):
@@ -221,8 +224,9 @@ def _part(cells: Mapping[str, object]) -> tuple[float, float | None]:
     """
     start, end, duration = (_number(cells.get(role), role) for role in ("start", "end", "duration"))
     if start is None and end is not None:
-        raise BadAudio(f"its part ends at {end:g} s, and nothing says where it starts. Give it a start, 0 for the beginning, or leave the column "
-                       "out with --columns end=")  # fmt: skip
+        raise BadAudio(
+            f"its part ends at {end:g} s, and nothing says where it starts. Give it a start, 0 for the beginning, or leave the column out with --columns end="
+        )
     if start is None:
         return 0.0, None
     if end is not None:

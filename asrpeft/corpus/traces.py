@@ -150,10 +150,16 @@ class Overlap:
 
     def to_json(self) -> dict[str, Any]:
         return {
-            "part": self.part, "other": self.other, "utterances": self.utterances, "recordings": len(self.recordings), "ids": len(self.ids),
-            "speakers": len(self.speakers), "sentences": len(self.sentences), "whole": self.whole,
+            "part": self.part,
+            "other": self.other,
+            "utterances": self.utterances,
+            "recordings": len(self.recordings),
+            "ids": len(self.ids),
+            "speakers": len(self.speakers),
+            "sentences": len(self.sentences),
+            "whole": self.whole,
             "examples": {"recordings": list(self.recordings[:5]), "speakers": list(self.speakers[:5]), "sentences": list(self.sentences[:5])},
-        }  # fmt: skip
+        }
 
 
 def overlap(part: Corpus, other: Corpus | Record, *, called: Sequence[str]) -> Overlap:

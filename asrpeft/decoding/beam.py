@@ -115,7 +115,10 @@ class _Scores:
 
 
 def _scores(logits: Tensor, rows: Sequence[_Row], rules: Sequence[Rule], joint: JointScores | None, *, owners: Sequence[int], beams: int) -> _Scores:
-    """Args: logits: (beams of all rows, vocabulary). owners: which rows these are."""
+    """What the rules leave of the scores of the next token.
+
+    Args: logits: (beams of all rows, vocabulary). owners: which rows these are.
+    """
     running = [beam for row in rows for beam in row.running]
     scores = _ruled(logits, rules, [beam.tokens for beam in running])
     logprobs = scores - scores.logsumexp(-1, keepdim=True)  # of what the rules left; the choice is made as transformers makes it

@@ -86,8 +86,9 @@ def transcribe_corpus(
         samples = utterance.samples()
         name = told(recognizer, adapter(utterance) if callable(adapter) else adapter, utterance)
         language = language_of(recognizer, utterance, lang, name, proxy_lang)
-        made = make_row(recognizer, samples, adapter=name, task=task, context=options.context, timestamps=options.timestamps, lang=language,
-                        text_prompt=options.prompt)  # fmt: skip
+        made = make_row(
+            recognizer, samples, adapter=name, task=task, context=options.context, timestamps=options.timestamps, lang=language, text_prompt=options.prompt
+        )
         return made, (language or recognizer.language_for(name)) if recognizer.multilingual else None
 
     rows = _readable(corpus, row, None if options.strict else skipped)

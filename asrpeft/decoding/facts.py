@@ -53,10 +53,14 @@ def check_columns(recognizer: Recognizer, corpus: Corpus, adapters: Sequence[str
                 continue
             values = [value for u in corpus if (value := u.column(part.name)) is not None]
             if not values:
-                raise BadCorpus(f"The adapter {name!r} is told the {part.name} of each row, and the corpus {corpus.name!r} has no such column. Map "
-                                f"one (--columns {part.name}=COLUMN), or say what holds for all rows (--condition {part.name}=…; nothing after "
-                                f"the = for unknown).")  # fmt: skip
+                raise BadCorpus(
+                    f"The adapter {name!r} is told the {part.name} of each row, and the corpus {corpus.name!r} has no such column. Map "
+                    f"one (--columns {part.name}=COLUMN), or say what holds for all rows (--condition {part.name}=…; nothing after "
+                    f"the = for unknown)."
+                )
             if part.kind == "category" and (strange := sorted({str(value) for value in values if not part.knows(value)})):
-                said.append(f"{len(strange)} of {len({str(v) for v in values})} values of {part.name!r} are new to {name!r} ({', '.join(strange[:3])}"
-                            f"{', …' * (len(strange) > 3)}): it hears them as somebody unknown.")  # fmt: skip
+                said.append(
+                    f"{len(strange)} of {len({str(v) for v in values})} values of {part.name!r} are new to {name!r} ({', '.join(strange[:3])}"
+                    f"{', …' * (len(strange) > 3)}): it hears them as somebody unknown."
+                )
     return said

@@ -50,8 +50,7 @@ def with_fallback(
     for temperature in TEMPERATURES:
         here = torch.tensor(rows, device=encoded.states.device)
         names = adapters if adapters is None or isinstance(adapters, str) else [adapters[row] for row in rows]
-        changed = replace(options, temperature=temperature, beams=1 if temperature else options.beams,
-                          ctc_weight=0.0 if temperature else options.ctc_weight)  # fmt: skip
+        changed = replace(options, temperature=temperature, beams=1 if temperature else options.beams, ctc_weight=0.0 if temperature else options.ctc_weight)
         found |= dict(zip(rows, once(encoded.take(here), [prompts[row] for row in rows], names, changed)))
         rows = [row for row in rows if wrong(found[row])]
         if not rows:

@@ -92,7 +92,10 @@ class _Written:
         self.loops: dict[int, int] = {}  # row → period
 
     def add(self, live: Sequence[int], index: Tensor, step: int, tokens: Tensor, logprobs: Tensor) -> None:
-        """Args: live, index: the rows that `tokens` and `logprobs` are of."""
+        """Take the next token of every row that is still going on.
+
+        Args: live, index: the rows that `tokens` and `logprobs` are of.
+        """
         self.tokens[index, step], self.logprobs[index, step] = tokens, logprobs
         for row, token in zip(live, tokens.tolist()):
             if not self.ended[row] and token == self.end:

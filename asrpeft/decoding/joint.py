@@ -168,8 +168,7 @@ class JointScores:
         mixed = torch.full_like(scores, float("-inf"), dtype=torch.float64)
         for beam, (row, spelling, found) in enumerate(zip(rows, spellings, after)):
             here, guess = self.prefixes(row, spelling.labels), math.log(len(self.heads[row].vocabulary))
-            by_ctc = {token: self.prefixes(row, one.labels) - here - guess * (one.strange - spelling.strange)
-                      for token, one in found.items() if token != end}  # fmt: skip
+            by_ctc = {token: self.prefixes(row, one.labels) - here - guess * (one.strange - spelling.strange) for token, one in found.items() if token != end}
             by_ctc[end] = self.prefixes.whole(row, spelling.labels) - here
             places = torch.tensor(list(by_ctc), device=scores.device)
             ctc = torch.tensor(list(by_ctc.values()), dtype=torch.float64, device=scores.device)
@@ -200,7 +199,10 @@ def for_base(recognizer: Recognizer, options: DecodingOptions) -> DecodingOption
 
 
 def head_of(recognizer: Recognizer, name: str | None) -> CTCHead:
-    """Raises: BadInput where neither the adapter nor the base has a CTC head."""
+    """The CTC head that judges for an adapter: its own, or the base's.
+
+    Raises: BadInput where neither the adapter nor the base has a CTC head.
+    """
     head = recognizer.ctc_head(name)
     if head is None:
         whose = "The base" if name is None else f"Adapter {name!r}"

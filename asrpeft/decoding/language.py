@@ -54,13 +54,18 @@ def languages_of(recognizer: Recognizer) -> dict[str, int]:
 
 
 def check_detection(recognizer: Recognizer, adapters: Iterable[str | None] = ()) -> None:
-    """Raises: BadInput where the base cannot detect languages, or never could an adapter's own."""
+    """Look whether languages can be detected here.
+
+    Raises: BadInput where the base cannot detect languages, or never could an adapter's own.
+    """
     can = languages_of(recognizer)
     for name in adapters:
         own = None if name is None else recognizer.adapters.lead(name).manifest.language
         if own is not None and canonical(own) not in can:
-            raise BadInput(f"The adapter {name!r} is for {own!r}, which the base never learned to detect (it knows {', '.join(sorted(can))}). "
-                           f"Leave --lang auto out: the adapter's own language is then used.")  # fmt: skip
+            raise BadInput(
+                f"The adapter {name!r} is for {own!r}, which the base never learned to detect (it knows {', '.join(sorted(can))}). "
+                f"Leave --lang auto out: the adapter's own language is then used."
+            )
 
 
 @torch.no_grad()

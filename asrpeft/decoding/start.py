@@ -37,18 +37,24 @@ class Start:
     tokens: Tensor
 
 
-def begin(recognizer: Recognizer, encoded: Encoded, prompts: Sequence[Sequence[int]], adapters: Sequence[str | None] | str | None,
-          options: DecodingOptions) -> Start:  # fmt: skip
-    """Raises: BadInput for prompts or adapters that do not fit the rows, or prompts that leave no room."""
+def begin(
+    recognizer: Recognizer, encoded: Encoded, prompts: Sequence[Sequence[int]], adapters: Sequence[str | None] | str | None, options: DecodingOptions
+) -> Start:
+    """Where a search begins: prompts, adapters, rules and the positions that are left.
+
+    Raises: BadInput for prompts or adapters that do not fit the rows, or prompts that leave no room.
+    """
     n_rows = len(encoded.states)
     check_prompts(recognizer, prompts, n_rows)
     route = as_route(adapters, n_rows)
     return Start(
-        route, names_of(route, n_rows),
+        route,
+        names_of(route, n_rows),
         limit(recognizer, len(prompts[0]), route, options),
         rules_for(recognizer, timestamps=options.timestamps, suppress=options.suppress, prompts=prompts),
-        new_cache(recognizer), torch.tensor([list(p) for p in prompts], device=encoded.states.device),
-    )  # fmt: skip
+        new_cache(recognizer),
+        torch.tensor([list(p) for p in prompts], device=encoded.states.device),
+    )
 
 
 class Steps:
@@ -97,7 +103,10 @@ def new_cache(recognizer: Recognizer) -> EncoderDecoderCache:
 
 
 def as_route(adapters: Sequence[str | None] | str | None, n_rows: int) -> Route:
-    """Raises: BadInput if there is not one name for each row."""
+    """One adapter name for each row.
+
+    Raises: BadInput if there is not one name for each row.
+    """
     if adapters is None or isinstance(adapters, str):
         return Route(adapters)
     if len(adapters) != n_rows:
@@ -120,7 +129,10 @@ def prompt_rows(recognizer: Recognizer, route: Route) -> int:
 
 
 def check_prompts(recognizer: Recognizer, prompts: Sequence[Sequence[int]], n_rows: int) -> None:
-    """Raises: BadInput unless there is a prompt for every row, all of one length."""
+    """Look whether the prompts fit the rows.
+
+    Raises: BadInput unless there is a prompt for every row, all of one length.
+    """
     if len(prompts) != n_rows or len({len(prompt) for prompt in prompts}) != 1 or not prompts[0]:
         raise BadInput(
             f"{n_rows} rows need {n_rows} prompts of one length; got lengths {[len(p) for p in prompts][:8]}. "

@@ -88,7 +88,10 @@ def amounts(
 
 
 def _wanted(fractions: Sequence[float]) -> list[float]:
-    """Raises: BadInput for fractions that are none."""
+    """The fractions of the data asked for, in order.
+
+    Raises: BadInput for fractions that are none.
+    """
     wanted = sorted(set(fractions))
     if not wanted or not all(0 < fraction <= 1 for fraction in wanted):
         raise BadInput(f"--amounts takes fractions of the training data, over 0 and at most 1, such as 0.1,0.5,1; got {list(fractions)}.")

@@ -24,8 +24,13 @@ DEFAULT, POSSIBLE, NOWHERE = "●", "○", "·"
 LEGEND = f"{DEFAULT} acts there by default, {POSSIBLE} where --where asks for it."
 # The parts of a Whisper, in the order in which sound passes through it; the words are those of `where`, in each half of it.
 PLACES = ("conv", "enc-input", "enc-attention", "enc-ff", "dec-input", "embedding", "dec-attention", "cross", "dec-ff", "norm", "block", "stack")
-_OF_PATH = (("encoder.layers", "self_attn", "enc-attention"), ("encoder.layers", "f", "enc-ff"), ("decoder.layers", "encoder_attn", "cross"),
-            ("decoder.layers", "self_attn", "dec-attention"), ("decoder.layers", "f", "dec-ff"))  # fmt: skip
+_OF_PATH = (
+    ("encoder.layers", "self_attn", "enc-attention"),
+    ("encoder.layers", "f", "enc-ff"),
+    ("decoder.layers", "encoder_attn", "cross"),
+    ("decoder.layers", "self_attn", "dec-attention"),
+    ("decoder.layers", "f", "dec-ff"),
+)
 _OF_KIND = {"conv1d": "conv", "embedding": "embedding", "norm": "norm", "decoder": "dec-input", "encoder": "enc-input", "block": "block", "stack": "stack"}
 
 
@@ -59,11 +64,20 @@ class Entry:
     def to_json(self) -> dict[str, Any]:
         own = self.description
         return {
-            "name": own.name, "title": own.title, "family": self.family, "tier": self.tier, "equation": own.equation, "paper": own.paper,
-            "mergeable": own.mergeable, "layers": list(own.kinds), "where": own.where, "settings": own.settings, "parameters": self.parameters,
+            "name": own.name,
+            "title": own.title,
+            "family": self.family,
+            "tier": self.tier,
+            "equation": own.equation,
+            "paper": own.paper,
+            "mergeable": own.mergeable,
+            "layers": list(own.kinds),
+            "where": own.where,
+            "settings": own.settings,
+            "parameters": self.parameters,
             "acts_on": [place for place, default in self.places.items() if default],
             "can_act_on": [place for place, default in self.places.items() if not default],
-        }  # fmt: skip
+        }
 
 
 @dataclass(frozen=True)
@@ -98,11 +112,18 @@ class Catalog(Result):
 
     def _table(self, family: str) -> Table:
         rows = [
-            (one.description.name, UNKNOWN if one.tier is None else one.tier, _formula(one.description), one.description.where,
-             "yes" if one.description.mergeable else "no", UNKNOWN if one.parameters is None else count(one.parameters),
-             UNKNOWN if one.parameters is None else percent(one.parameters / self.total))
-            for one in self.entries if one.family == family
-        ]  # fmt: skip
+            (
+                one.description.name,
+                UNKNOWN if one.tier is None else one.tier,
+                _formula(one.description),
+                one.description.where,
+                "yes" if one.description.mergeable else "no",
+                UNKNOWN if one.parameters is None else count(one.parameters),
+                UNKNOWN if one.parameters is None else percent(one.parameters / self.total),
+            )
+            for one in self.entries
+            if one.family == family
+        ]
         head = ("method", "tier", "equation", "where", "merges", f"trained of {count(self.total)}", "%")
         return Table.of(f"{family}: {about(family)}", head, rows, left=5)
 
@@ -178,8 +199,11 @@ def catalog(
     layers = list(recognizer.adapters.layers.values())
     there = {place_of(layer) for layer in layers}
     places = (*(place for place in PLACES if place in there), *sorted(there - set(PLACES)))
-    known: dict[str, tuple[Any, list[Any]]] = {"--family": (family, sorted({family_of(name) for name in names()})), "--tier": (tier, [1, 2, 3]),
-                                               "--fits": (fits, [*places, *sorted({layer.kind for layer in layers})])}  # fmt: skip
+    known: dict[str, tuple[Any, list[Any]]] = {
+        "--family": (family, sorted({family_of(name) for name in names()})),
+        "--tier": (tier, [1, 2, 3]),
+        "--fits": (fits, [*places, *sorted({layer.kind for layer in layers})]),
+    }
     for flag, (asked, choices) in known.items():
         if asked is not None and asked not in choices:
             raise BadInput(f"{flag} {asked}: choose {listed([str(one) for one in dict.fromkeys(choices)], 'or')}.")

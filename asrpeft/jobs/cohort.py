@@ -85,5 +85,11 @@ class _Counted:
         steps = list(self.steps.values())
         totals = [step.total for step in steps if step.total is not None]
         total = sum(totals) if len(totals) == len(steps) else None
-        return Step(sum(step.step for step in steps), total, last.loss, last.lr, sum(step.utterances_per_second for step in steps),
-                    max(step.remaining_s for step in steps))  # fmt: skip
+        return Step(
+            sum(step.step for step in steps),
+            total,
+            last.loss,
+            last.lr,
+            sum(step.utterances_per_second for step in steps),
+            max(step.remaining_s for step in steps),
+        )

@@ -97,10 +97,15 @@ def evaluate(
     conditions = _under_conditions(listener, corpus, checks, names, systems, replace(scoring, by=()), notes)
     if guard.data is not None:
         found = evaluate(
-            recognizer, guard.data, adapters=named, lang=SpeechOptions(guard.lang, task=speech.task), decoding=decoding,
-            scoring=ScoringOptions(scoring.normalizer, seed=seed), checks=Checks(overlap="ignore"),
+            recognizer,
+            guard.data,
+            adapters=named,
+            lang=SpeechOptions(guard.lang, task=speech.task),
+            decoding=decoding,
+            scoring=ScoringOptions(scoring.normalizer, seed=seed),
+            checks=Checks(overlap="ignore"),
             progress=parts.whole((1 + len(named)) * len(guard.data), "guard"),
-        )  # fmt: skip
+        )
         systems = [_with_guard(one, found, guard.limit, seed) if one.adapter in named else one for one in systems]
     if scoring.vote:
         heard = vote_all([one.transcripts for one in systems if one.adapter in named])
@@ -120,7 +125,10 @@ def evaluate(
 
 
 def _check_given(recognizer: Recognizer, corpus: Corpus, adapters: Sequence[str], voices: Heard | None, scoring: ScoringOptions, checks: Checks) -> None:
-    """Raises: BadInput, before anything is decoded, for what cannot be evaluated."""
+    """Look at what was given.
+
+    Raises: BadInput, before anything is decoded, for what cannot be evaluated.
+    """
     if not scoring.base and not adapters and voices is None:
         raise BadInput("There is nothing to evaluate: name an adapter, or let the base be scored.")
     if doubled := {name for name in adapters if list(adapters).count(name) > 1}:
@@ -159,9 +167,13 @@ class _Listener:
     def _pass(self, name: Chosen, spoken: Corpus, label: str, what: str, **changes: Any) -> Transcripts:
         how: dict[str, Any] = {"lang": self.spoken_in.by(name), "proxy_lang": self.speech.proxy_lang, "task": self.speech.task} | changes
         return transcribe_corpus(
-            self.recognizer, spoken, adapter=name, options=self.base_decoding if name is None else self.decoding,
-            progress=self.parts.part(len(spoken), f"{label}, {what}" if what else label), **how,
-        )  # fmt: skip
+            self.recognizer,
+            spoken,
+            adapter=name,
+            options=self.base_decoding if name is None else self.decoding,
+            progress=self.parts.part(len(spoken), f"{label}, {what}" if what else label),
+            **how,
+        )
 
 
 def _without_speech(listener: _Listener, silence: Corpus, names: Sequence[Chosen], systems: Sequence[System], normalizer: str | Normalizer) -> list[System]:
@@ -211,7 +223,10 @@ class _Spoken:
 
 
 def _languages(recognizer: Recognizer, corpus: Corpus, names: Sequence[Chosen], lang: str | None, heard: dict[str, Detected] | None) -> _Spoken:
-    """Raises: BadInput where only the adapters know the language, and the base cannot be told what they disagree on."""
+    """In which language each utterance is decoded, and the languages there are.
+
+    Raises: BadInput where only the adapters know the language, and the base cannot be told what they disagree on.
+    """
     if heard is not None:
         most = Counter(one.language for one in heard.values()).most_common(1)
         return _Spoken(lambda _: by_id(heard), {one.language for one in heard.values()}, most[0][0] if most else None)
@@ -226,8 +241,10 @@ def _languages(recognizer: Recognizer, corpus: Corpus, names: Sequence[Chosen], 
 
     taught = {canonical(one) for name in names for u in corpus if not u.lang and (one := own(name, u)) is not None}
     if len(taught) > 1 and any(u.lang is None and own(name, u) is None for name in names for u in corpus):
-        raise BadInput(f"{corpus.name or 'The corpus'} does not say which language is spoken, and the adapters were trained for {', '.join(sorted(taught))}. "
-                       f"Choose with --lang, or let the base find out with --lang auto.")  # fmt: skip
+        raise BadInput(
+            f"{corpus.name or 'The corpus'} does not say which language is spoken, and the adapters were trained for {', '.join(sorted(taught))}. "
+            f"Choose with --lang, or let the base find out with --lang auto."
+        )
     common = next(iter(taught)) if len(taught) == 1 else None
 
     def by(name: Chosen) -> Told:
@@ -312,7 +329,10 @@ class _Parts:
 
 
 def check_guard(recognizer: Recognizer, guard: Corpus, lang: str | None, adapters: Sequence[str] = ()) -> None:
-    """Raises: BadInput where nobody says which language the guard data are in: an adapter would be told its own."""
+    """Look whether the guard data can be decoded.
+
+    Raises: BadInput where nobody says which language the guard data are in: an adapter would be told its own.
+    """
     if recognizer.multilingual and lang is None and any(u.lang is None for u in guard):
         raise BadInput(f"Say which language the guard data {guard.name!r} are in, with --guard-lang (for example en).")
     for code in {lang} if lang is not None else {u.lang for u in guard}:

@@ -100,7 +100,10 @@ class Finetuning:
     """One call of `finetune`: what can be refused is looked at first, then the data are divided, then the parts are done one by one."""
 
     def __init__(self, recognizer: Recognizer, asked: Asked, progress: Progress):
-        """Raises: BadInput, BadCorpus."""
+        """Look at everything that can be looked at before training.
+
+        Raises: BadInput, BadCorpus.
+        """
         self.recognizer, self.progress = recognizer, progress
         self.adapter_options, self.training, self.decoding, self.out = asked.adapter, asked.training, asked.decoding, asked.out
         self.speech = asked.speech if asked.speech.task else replace(asked.speech, task=TRANSCRIBE)
@@ -121,8 +124,16 @@ class Finetuning:
         try:
             task = next(parts)
             try:
-                trained = train(self.recognizer, self.name, task.data, options=self.training, choice=task.choice, checkpoint=task.checkpoint,
-                                resume=self.out.resume, progress=self.progress)  # fmt: skip
+                trained = train(
+                    self.recognizer,
+                    self.name,
+                    task.data,
+                    options=self.training,
+                    choice=task.choice,
+                    checkpoint=task.checkpoint,
+                    resume=self.out.resume,
+                    progress=self.progress,
+                )
             except BaseException as error:
                 parts.throw(error)
                 raise
@@ -149,10 +160,19 @@ class Finetuning:
         if self.checkpoint is not None and accelerate.PartialState().is_main_process:
             self.checkpoint.unlink(missing_ok=True)
         return Finetuned(
-            self.name, self.out.path, adapter.manifest.method, adapter.trained_parameters(), adapter.head_parameters(),
-            sum(p.numel() for p in self.recognizer.base.parameters()), trained, evaluation, kept, tuple(one for one in shared if one),
-            self.beside if self.beside is not None and self.beside.is_dir() else None, unspoken,
-        )  # fmt: skip
+            self.name,
+            self.out.path,
+            adapter.manifest.method,
+            adapter.trained_parameters(),
+            adapter.head_parameters(),
+            sum(p.numel() for p in self.recognizer.base.parameters()),
+            trained,
+            evaluation,
+            kept,
+            tuple(one for one in shared if one),
+            self.beside if self.beside is not None and self.beside.is_dir() else None,
+            unspoken,
+        )
 
     # -- before anything is read ---------------------------------------------------------------------------------------
     def _called(self) -> str:
@@ -161,7 +181,10 @@ class Finetuning:
         return canonical(self.speech.lang) if self.speech.lang else self.adapter_options.method
 
     def _look_at_places(self) -> None:
-        """Raises: BadInput where something is in the way."""
+        """Look whether everything can be written where it is to go.
+
+        Raises: BadInput where something is in the way.
+        """
         out = self.out.path
         if out is not None:
             recover(out)
@@ -176,7 +199,10 @@ class Finetuning:
             )
 
     def _look_at_data(self, data: Data) -> None:
-        """Raises: BadInput for data that contradict the other options."""
+        """Look whether the data fit the other options.
+
+        Raises: BadInput for data that contradict the other options.
+        """
         for corpus in (data.guard.data, data.guard.dev):
             if corpus is not None:
                 check_guard(self.recognizer, corpus, data.guard.lang)
@@ -199,14 +225,20 @@ class Finetuning:
         """What the manifest says of the run, by which a resumption knows it again."""
         data, start = self.data, self.adapter_options.init_adapter
         asked = {
-            "settings": plain(self.settings), "where": self.adapter_options.where,
-            "lang": None if self.speech.lang is None else canonical(self.speech.lang), "proxy_lang": self.speech.proxy_lang, "task": self.speech.task,
-        }  # fmt: skip
+            "settings": plain(self.settings),
+            "where": self.adapter_options.where,
+            "lang": None if self.speech.lang is None else canonical(self.speech.lang),
+            "proxy_lang": self.speech.proxy_lang,
+            "task": self.speech.task,
+        }
         asked |= {"conditions": list(self.adapter_options.conditions)} if self.adapter_options.conditions else {}
         described = {
-            "asked": asked, "options": self.training.to_json(), "data": describe_corpus(data.train),
-            "dev": None if data.dev is None else describe_corpus(data.dev), "init_adapter": None if start is None else str(start),
-        }  # fmt: skip
+            "asked": asked,
+            "options": self.training.to_json(),
+            "data": describe_corpus(data.train),
+            "dev": None if data.dev is None else describe_corpus(data.dev),
+            "init_adapter": None if start is None else str(start),
+        }
         if self.out.keep == "last":
             described["keep"] = self.out.keep
         if data.nonspeech is not None:
@@ -264,8 +296,16 @@ class Finetuning:
         """Base and adapter where nobody speaks."""
         if self.data.check_nonspeech is False or not self.training.nonspeech_share:
             return None
-        found = listen(self.recognizer, self.name, self.held_silent, spoken=self.data.train, speech=self.speech, share=self.training.nonspeech_share,
-                       decoding=self.decoding, progress=self.progress)  # fmt: skip
+        found = listen(
+            self.recognizer,
+            self.name,
+            self.held_silent,
+            spoken=self.data.train,
+            speech=self.speech,
+            share=self.training.nonspeech_share,
+            decoding=self.decoding,
+            progress=self.progress,
+        )
         self.progress(Message(found.sentence()))
         return found
 
@@ -273,18 +313,31 @@ class Finetuning:
         """Base and adapter on what the base could already do."""
         if self.data.guard.data is None and self.data.guard.dev is None:
             return None
-        return keep(self.recognizer, self.name, self.data.guard, trained, task=str(self.speech.task), seed=self.training.seed, decoding=self.decoding,
-                    progress=self.progress)  # fmt: skip
+        return keep(
+            self.recognizer,
+            self.name,
+            self.data.guard,
+            trained,
+            task=str(self.speech.task),
+            seed=self.training.seed,
+            decoding=self.decoding,
+            progress=self.progress,
+        )
 
     def _evaluation(self, remarks: Sequence[str]) -> Evaluation | None:
         """Base and adapter on the evaluation data."""
         if self.data.eval is None:
             return None
         found = evaluate(
-            self.recognizer, _in_language(self.data.eval, self.lang), adapters=[self.name], lang=self.speech, decoding=self.decoding,
-            scoring=ScoringOptions(by=("corpus",) if len(self.data.eval.parts) > 1 else (), seed=self.training.seed), checks=Checks(overlap="ignore"),
+            self.recognizer,
+            _in_language(self.data.eval, self.lang),
+            adapters=[self.name],
+            lang=self.speech,
+            decoding=self.decoding,
+            scoring=ScoringOptions(by=("corpus",) if len(self.data.eval.parts) > 1 else (), seed=self.training.seed),
+            checks=Checks(overlap="ignore"),
             progress=lambda done, total, what: self.progress(Scoring(done, total, what)),
-        )  # fmt: skip
+        )
         return replace(found, notes=(*found.notes, *remarks))
 
     def _keep_scores(self, adapter: Adapter, unspoken: Quiet | None, kept: GuardResult | None, evaluation: Evaluation | None) -> None:
@@ -369,8 +422,10 @@ def quiet(data: Corpus, *, seed: int) -> str | None:
     looked, ids = silent(data, seed=seed)
     if len(ids) <= FEW_SILENT * looked:
         return None
-    return (f"Warning: {len(ids)} of {looked} recordings of the training data that were looked at hold no sound ({', '.join(ids[:3])}, …): "
-            "the adapter learns to write words where nobody speaks. `asrpeft data check` names them all.")  # fmt: skip
+    return (
+        f"Warning: {len(ids)} of {looked} recordings of the training data that were looked at hold no sound ({', '.join(ids[:3])}, …): "
+        "the adapter learns to write words where nobody speaks. `asrpeft data check` names them all."
+    )
 
 
 def _finished(recognizer: Recognizer, out: Path, name: str, method: str, described: Mapping[str, Any], options: TrainingOptions) -> tuple[Adapter, Trained]:
@@ -393,16 +448,25 @@ def _finished(recognizer: Recognizer, out: Path, name: str, method: str, describ
     try:
         trained = _trained(record["finished"])
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise BadInput(f"The record of the training in {str(out / MANIFEST)!r} is damaged ({type(error).__name__} {error}). "
-                       f"Train it anew with --overwrite.") from None  # fmt: skip
+        raise BadInput(
+            f"The record of the training in {str(out / MANIFEST)!r} is damaged ({type(error).__name__} {error}). Train it anew with --overwrite."
+        ) from None
     return recognizer.adapters.load(out, name=name), trained
 
 
 def _trained(did: Mapping[str, Any]) -> Trained:
     return Trained(
-        steps=did["steps"], rows=did["rows"], seconds=did["seconds"], peak_memory_bytes=did["peak_memory_bytes"], kind=did["kind"],
-        best=None if did["best"] is None else tuple(did["best"]), evaluations=tuple(known(tuple(one)) for one in did["evaluations"]), dropped=did["dropped"],
+        steps=did["steps"],
+        rows=did["rows"],
+        seconds=did["seconds"],
+        peak_memory_bytes=did["peak_memory_bytes"],
+        kind=did["kind"],
+        best=None if did["best"] is None else tuple(did["best"]),
+        evaluations=tuple(known(tuple(one)) for one in did["evaluations"]),
+        dropped=did["dropped"],
         variants=did.get("variants", 0),
-        chosen_by=did.get("chosen_by"), measures=tuple(tuple(one) for one in did.get("measures", ())),
-        skipped=tuple(Skipped(**s) for s in did["skipped"]), guard_evaluations=tuple(known(tuple(one)) for one in did.get("guard_evaluations", ())),
-    )  # fmt: skip
+        chosen_by=did.get("chosen_by"),
+        measures=tuple(tuple(one) for one in did.get("measures", ())),
+        skipped=tuple(Skipped(**s) for s in did["skipped"]),
+        guard_evaluations=tuple(known(tuple(one)) for one in did.get("guard_evaluations", ())),
+    )

@@ -102,8 +102,16 @@ def keep(
     def tell(done: int, total: int, what: str) -> None:
         progress(Scoring(done, total, f"{what} on the guard data"))
 
-    found = evaluate(recognizer, guard.data, adapters=[name], lang=SpeechOptions(guard.lang, task=task), decoding=decoding,
-                     scoring=ScoringOptions(seed=seed), checks=Checks(overlap="ignore"), progress=tell)  # fmt: skip
+    found = evaluate(
+        recognizer,
+        guard.data,
+        adapters=[name],
+        lang=SpeechOptions(guard.lang, task=task),
+        decoding=decoding,
+        scoring=ScoringOptions(seed=seed),
+        checks=Checks(overlap="ignore"),
+        progress=tell,
+    )
     before, after = (system.score for system in found.systems)
     both = Guarded.of(before, after, max_loss=guard.limit, seed=seed)
     return GuardResult(both, guard.data, guard.dev, trained.guard_evaluations)

@@ -30,7 +30,10 @@ class SharedRecordings(UserWarning):
 
 
 def check_how(how: str) -> None:
-    """Raises: BadInput for another word."""
+    """Look whether `how` is one of the words there are.
+
+    Raises: BadInput for another word.
+    """
     if how not in get_args(Overlapping):
         raise BadInput(f"overlap={how!r}: choose {', '.join(get_args(Overlapping))}.")
 
@@ -44,14 +47,20 @@ def sentences(found: Overlap) -> list[str]:
         if not found.whole:
             said[-1] += " (Of a large corpus a part is on record: there may be more.)"
     if found.ids:
-        said.append(f"{len(found.ids)} of the {n} ids of {part} {_are(found.ids)} in {other}, of other recordings{_some(found.ids)}: "
-                    f"are they the same ones, encoded anew?")  # fmt: skip
+        said.append(
+            f"{len(found.ids)} of the {n} ids of {part} {_are(found.ids)} in {other}, of other recordings{_some(found.ids)}: "
+            f"are they the same ones, encoded anew?"
+        )
     if found.speakers:
-        said.append(f"{len(found.speakers)} of the {found.n_speakers} speakers of {part} {_are(found.speakers)} in {other}{_some(found.speakers)}: "
-                    f"the scores hold for speakers that were heard before.")  # fmt: skip
+        said.append(
+            f"{len(found.speakers)} of the {found.n_speakers} speakers of {part} {_are(found.speakers)} in {other}{_some(found.speakers)}: "
+            f"the scores hold for speakers that were heard before."
+        )
     if found.sentences:
-        said.append(f"{len(found.sentences)} of the {n} sentences of {part} {_are(found.sentences)} in {other}{_some(found.sentences)}: "
-                    f"the scores hold for sentences that were met before.")  # fmt: skip
+        said.append(
+            f"{len(found.sentences)} of the {n} sentences of {part} {_are(found.sentences)} in {other}{_some(found.sentences)}: "
+            f"the scores hold for sentences that were met before."
+        )
     return said
 
 
@@ -72,8 +81,10 @@ def refuse(found: Iterable[Overlap], how: Overlapping, *, above: int = 4) -> lis
     found = list(found)
     shared = [one for one in found if one.recordings]
     if shared and how == "refuse":
-        raise BadInput(f"{sentences(shared[0])[0]} A score on what was trained or chosen on says nothing about new speech. Take them out of one of the "
-                       f"two (`asrpeft data split` divides a corpus), or go on knowingly with --allow-overlap.")  # fmt: skip
+        raise BadInput(
+            f"{sentences(shared[0])[0]} A score on what was trained or chosen on says nothing about new speech. Take them out of one of the "
+            f"two (`asrpeft data split` divides a corpus), or go on knowingly with --allow-overlap."
+        )
     said = [sentence for one in found for sentence in sentences(one)]
     if shared and how == "warn":
         warnings.warn(sentences(shared[0])[0], SharedRecordings, stacklevel=above)
@@ -93,8 +104,9 @@ def parts_of_a_run(data: Data, *, dev_given: bool = True, parent: Any = None, sp
     check_how(data.overlap)
     if data.overlap == "ignore":
         return [], []
-    training, evaluation, development = (f"the {what} data {c.name!r}" if c is not None else ""
-                                         for what, c in (("training", data.train), ("evaluation", data.eval), ("development", data.dev)))  # fmt: skip
+    training, evaluation, development = (
+        f"the {what} data {c.name!r}" if c is not None else "" for what, c in (("training", data.train), ("evaluation", data.eval), ("development", data.dev))
+    )
     found = []
     if data.eval is not None:
         found.append(overlap(data.eval, data.train, called=(evaluation, training)))

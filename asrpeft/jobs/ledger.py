@@ -51,9 +51,13 @@ class Ledger:
             self._same(name, kept, own)
             rows = iter(corpus)  # both are in one order; of several corpora, two may use the same ids
             heard = Transcripts(
-                tuple(next(u for u in rows if u.id == one["id"]) for one in kept["heard"]), tuple(_hypothesis(one) for one in kept["heard"]),
-                tuple(Skipped(**one) for one in kept["skipped"]), kept["audio_seconds"], kept["seconds"], tuple(kept["languages"]),
-            )  # fmt: skip
+                tuple(next(u for u in rows if u.id == one["id"]) for one in kept["heard"]),
+                tuple(_hypothesis(one) for one in kept["heard"]),
+                tuple(Skipped(**one) for one in kept["skipped"]),
+                kept["audio_seconds"],
+                kept["seconds"],
+                tuple(kept["languages"]),
+            )
             return heard, kept["facts"]
         except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError) as error:
             raise BadInput(f"{str(self.path(name))!r} cannot be read ({type(error).__name__}: {error}). Remove it: {name} is then run again.") from None
@@ -63,11 +67,16 @@ class Ledger:
         if self.folder is None:
             return
         kept = {
-            "name": name, "asked": {**self.asked, **own}, "options": self.options.to_json(), "facts": facts,
-            "audio_seconds": heard.audio_seconds, "seconds": heard.seconds, "languages": heard.languages,
+            "name": name,
+            "asked": {**self.asked, **own},
+            "options": self.options.to_json(),
+            "facts": facts,
+            "audio_seconds": heard.audio_seconds,
+            "seconds": heard.seconds,
+            "languages": heard.languages,
             "skipped": [{"id": s.id, "reason": s.reason} for s in heard.skipped],
             "heard": [{"id": u.id, **asdict(one)} for u, one in zip(heard.utterances, heard.hypotheses, strict=True)],
-        }  # fmt: skip
+        }
         replace_file(self.path(name), as_json(kept, indent=None))
 
     def _same(self, name: str, kept: Mapping[str, Any], own: Mapping[str, Any]) -> None:
@@ -88,7 +97,10 @@ def keep(found: Result, files: Sequence[str], out: Path, progress: Progress) -> 
 
 
 def refuse_taken(out: str | Path, names: Iterable[str], *, resume: bool, overwrite: bool) -> None:
-    """Raises: BadInput, before anything is trained, where a folder or a transcript of one of these runs is there."""
+    """Look whether the places of all runs are free.
+
+    Raises: BadInput, before anything is trained, where a folder or a transcript of one of these runs is there.
+    """
     if resume or overwrite:
         return
     for name in names:

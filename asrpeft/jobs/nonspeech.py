@@ -59,8 +59,10 @@ class Quiet:
         if not self.more:
             return f"Where nobody speaks: {counted}."
         words = ", ".join(repr(text) for text, _ in self.after.frequent[:3])
-        return (f"WARNING: where nobody speaks, the adapter writes {counted} ({words}). Train against it with a larger --nonspeech-share "
-                f"(now {self.share:g}), or on recordings like those it will meet: --nonspeech.")  # fmt: skip
+        return (
+            f"WARNING: where nobody speaks, the adapter writes {counted} ({words}). Train against it with a larger --nonspeech-share "
+            f"(now {self.share:g}), or on recordings like those it will meet: --nonspeech."
+        )
 
 
 def listen(
@@ -91,9 +93,15 @@ def listen(
             progress(Scoring(before + done, 2 * len(clips), f"{what} where nobody speaks"))
 
         heard = transcribe_corpus(
-            recognizer, clips, adapter=adapter, lang=lang, proxy_lang=speech.proxy_lang or (None if slot is None else slot[2:-2]), task=speech.task,
-            options=for_base(recognizer, decoding) if adapter is None else decoding, progress=tell,
-        )  # fmt: skip
+            recognizer,
+            clips,
+            adapter=adapter,
+            lang=lang,
+            proxy_lang=speech.proxy_lang or (None if slot is None else slot[2:-2]),
+            task=speech.task,
+            options=for_base(recognizer, decoding) if adapter is None else decoding,
+            progress=tell,
+        )
         if not heard.utterances:
             raise BadCorpus(f"No recording of {clips.name} could be read: {heard.skipped[0].reason}")
         found.append(score(heard.texts, seconds=heard.audio_seconds))

@@ -54,27 +54,44 @@ def run_of(recognizer: Recognizer, adapters: Iterable[str] = ()) -> dict[str, An
     """
     attached = [part for name in adapters for part in recognizer.adapters.parts(name)]
     return {
-        "date": datetime.now(UTC).isoformat(timespec="seconds"), "command": command.line(),
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "command": command.line(),
         "base": {"id": recognizer.info.id, "fingerprint": recognizer.adapters.fingerprint},
-        "adapters": [{"name": one.name, "folder": None if one.folder is None else str(one.folder), "method": one.manifest.method,
-                      "language": one.manifest.language, "trained": one.manifest.training.get("date")} for one in attached],
+        "adapters": [
+            {
+                "name": one.name,
+                "folder": None if one.folder is None else str(one.folder),
+                "method": one.manifest.method,
+                "language": one.manifest.language,
+                "trained": one.manifest.training.get("date"),
+            }
+            for one in attached
+        ],
         "versions": versions(),
-    }  # fmt: skip
+    }
 
 
 def provenance(trained: Trained) -> dict[str, Any]:
     return {
         "finished": {
-            "steps": trained.steps, "rows": trained.rows, "seconds": trained.seconds, "peak_memory_bytes": trained.peak_memory_bytes,
-            "kind": trained.kind, "best": None if trained.best is None else list(trained.best), "evaluations": [list(one) for one in trained.evaluations],
-            "chosen_by": trained.chosen_by, "measures": [list(one) for one in trained.measures],
+            "steps": trained.steps,
+            "rows": trained.rows,
+            "seconds": trained.seconds,
+            "peak_memory_bytes": trained.peak_memory_bytes,
+            "kind": trained.kind,
+            "best": None if trained.best is None else list(trained.best),
+            "evaluations": [list(one) for one in trained.evaluations],
+            "chosen_by": trained.chosen_by,
+            "measures": [list(one) for one in trained.measures],
             "guard_evaluations": [list(one) for one in trained.guard_evaluations],
-            "variants": trained.variants, "dropped": trained.dropped, "n_skipped": len(trained.skipped),
+            "variants": trained.variants,
+            "dropped": trained.dropped,
+            "n_skipped": len(trained.skipped),
             "skipped": [{"id": without_paths(s.id), "reason": without_paths(s.reason)} for s in trained.skipped[:SKIPPED]],
         },
         "versions": versions(),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
-    }  # fmt: skip
+    }
 
 
 def summary(found: Evaluation, corpus: Corpus) -> dict[str, Any]:

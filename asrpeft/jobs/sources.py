@@ -11,8 +11,27 @@ from pathlib import Path
 from asrpeft.corpus.formats import AUDIO
 from asrpeft.errors import BadInput
 
-SUFFIXES = AUDIO | {".mkv", ".mov", ".avi", ".m4b", ".m4v", ".3gp", ".mpg", ".mpeg", ".ts", ".asf", ".wmv", ".flv",
-                    ".caf", ".w64", ".wv", ".ape", ".au", ".ac3", ".spx"}  # fmt: skip
+SUFFIXES = AUDIO | {
+    ".mkv",
+    ".mov",
+    ".avi",
+    ".m4b",
+    ".m4v",
+    ".3gp",
+    ".mpg",
+    ".mpeg",
+    ".ts",
+    ".asf",
+    ".wmv",
+    ".flv",
+    ".caf",
+    ".w64",
+    ".wv",
+    ".ape",
+    ".au",
+    ".ac3",
+    ".spx",
+}
 STDIN = "/dev/stdin"
 
 
@@ -59,8 +78,10 @@ def _below(folder: Path, *, strict: bool = True) -> list[str]:
     ]
     if not found and strict:
         what = "is empty" if not any(folder.iterdir()) else "holds no audio file, and neither do the folders in it"
-        raise BadInput(f"The folder {str(folder)!r} {what}. Recordings are known by their suffixes: {', '.join(sorted(SUFFIXES))}. "
-                       "A file of another name can be named itself.")  # fmt: skip
+        raise BadInput(
+            f"The folder {str(folder)!r} {what}. Recordings are known by their suffixes: {', '.join(sorted(SUFFIXES))}. "
+            "A file of another name can be named itself."
+        )
     return sorted(found)
 
 

@@ -98,9 +98,20 @@ def speakers(
 class _Speakers:
     """One call of `speakers`: who is divided how, who is done, and who was left out."""
 
-    def __init__(self, recognizer: Recognizer, data: SpeakerData, speech: SpeechOptions, training: TrainingOptions, decoding: DecodingOptions,
-                 place: OutputOptions, progress: Progress):  # fmt: skip
-        """Raises: BadInput if the folder cannot be written, or is taken."""
+    def __init__(
+        self,
+        recognizer: Recognizer,
+        data: SpeakerData,
+        speech: SpeechOptions,
+        training: TrainingOptions,
+        decoding: DecodingOptions,
+        place: OutputOptions,
+        progress: Progress,
+    ):
+        """Prepare the folder.
+
+        Raises: BadInput if the folder cannot be written, or is taken.
+        """
         if place.path is None:
             raise BadInput("Adapters for speakers are written to a folder: say which, with --out.")
         self.recognizer, self.data, self.training, self.decoding, self.progress = recognizer, data, training, decoding, progress
@@ -118,8 +129,9 @@ class _Speakers:
         """Everybody's sentences, and what they share."""
         data = self.data
         self.parts, self.skipped = divide(data.corpus, by=data.by, split=data.split, seed=self.training.seed)
-        train, dev, test = (Corpus([u for mine in self.parts.values() for u in getattr(mine, part)], name=f"all speakers, {part}")
-                            for part in ("train", "dev", "test"))  # fmt: skip
+        train, dev, test = (
+            Corpus([u for mine in self.parts.values() for u in getattr(mine, part)], name=f"all speakers, {part}") for part in ("train", "dev", "test")
+        )
         parent = None if adapter.init_adapter is None else read(adapter.init_adapter)[0].training
         _, remarks = parts_of_a_run(Data(train, dev, test, overlap=data.overlap), parent=parent, speakers=False, above=6)
         for sentence in remarks:
@@ -180,7 +192,10 @@ class _Speakers:
         return Speakers(tuple(self.results), tuple(self.skipped), together, self.data.by, self.run)
 
     def report(self, together: Finetuned | None) -> Speakers:
-        """Raises: BadCorpus where nobody could be adapted to."""
+        """The result, written beside the adapters.
+
+        Raises: BadCorpus where nobody could be adapted to.
+        """
         if not self.results:
             reasons = "; ".join(f"{speaker}: {reason}" for speaker, reason in self.skipped[:3])
             raise BadCorpus(f"No speaker of {self.data.corpus.name or 'the corpus'} could be adapted to ({reasons or 'there is none'}).")
@@ -265,8 +280,13 @@ def _together(parts: Mapping[str, Parts]) -> tuple[Corpus, Corpus]:
 def _measured(job: _Speakers, speaker: str, parts: Parts, own: Finetuned, together: Finetuned | None) -> SpeakerResult:
     """Scores of one speaker; from the adapter's manifest if it was measured before on the same."""
     adapter = job.recognizer.adapters[own.name]
-    key = {"test": corpus_key(parts.test), "dev": corpus_key(parts.dev), "pooled": together is not None, "cap": None,
-           "decoding": [job.decoding.beams, job.decoding.ctc_weight]}  # fmt: skip
+    key = {
+        "test": corpus_key(parts.test),
+        "dev": corpus_key(parts.dev),
+        "pooled": together is not None,
+        "cap": None,
+        "decoding": [job.decoding.beams, job.decoding.ctc_weight],
+    }
     record = adapter.manifest.scores.get("speaker")
     if not isinstance(record, dict) or record.get("key") != key:
         record = {"key": key, **_scores(job, parts, own, together)}
@@ -289,14 +309,23 @@ def _scores(job: _Speakers, parts: Parts, own: Finetuned, together: Finetuned | 
     of_base = speech.proxy_lang or (speech.lang if manifest.language_slot is None else manifest.language_slot)
     spoken = {"base": replace(speech, lang=of_base)} | {name: speech for name in names}
     dev = {name: dev_wer(job.recognizer, of, parts.dev, speech=spoken[name], training=job.training, decoding=job.decoding) for name, of in systems.items()}
-    found = evaluate(job.recognizer, parts.test, adapters=list(names.values()), lang=speech, decoding=job.decoding,
-                     scoring=ScoringOptions(seed=job.training.seed), checks=Checks(overlap="ignore"))  # fmt: skip
+    found = evaluate(
+        job.recognizer,
+        parts.test,
+        adapters=list(names.values()),
+        lang=speech,
+        decoding=job.decoding,
+        scoring=ScoringOptions(seed=job.training.seed),
+        checks=Checks(overlap="ignore"),
+    )
     # Own against base alone, whatever else was scored beside them: each speaker's is a question of its own.
     test = compare(found.systems[0].score, found.systems[-1].score, seed=job.training.seed)
     return {
-        "dev": dev, "enabled": dev["own"] < min(wer for name, wer in dev.items() if name != "own"),
-        **{name: system.to_json() for name, system in zip(systems, found.systems)}, "test": test.to_json(),
-    }  # fmt: skip
+        "dev": dev,
+        "enabled": dev["own"] < min(wer for name, wer in dev.items() if name != "own"),
+        **{name: system.to_json() for name, system in zip(systems, found.systems)},
+        "test": test.to_json(),
+    }
 
 
 def dev_wer(recognizer: Recognizer, name: str | None, dev: Corpus, *, speech: SpeechOptions, training: TrainingOptions, decoding: DecodingOptions) -> float:

@@ -40,11 +40,21 @@ def attach(recognizer: Recognizer, name: str, wanted: AdapterOptions, *, speech:
         elif _in_place_of(recognizer, speech):
             number = recognizer.language_token(str(speech.proxy_lang))  # which refuses what is unknown
             slot = (str(recognizer.token_for(str(speech.proxy_lang))), number)
-            adapter = recognizer.adapters.add(wanted.method, name=name, where=wanted.where, settings=dict(wanted.settings), language_slot=slot,
-                                              language=canonical(str(speech.lang)), task=task, context=training.context, conditions=conditions)  # fmt: skip
+            adapter = recognizer.adapters.add(
+                wanted.method,
+                name=name,
+                where=wanted.where,
+                settings=dict(wanted.settings),
+                language_slot=slot,
+                language=canonical(str(speech.lang)),
+                task=task,
+                context=training.context,
+                conditions=conditions,
+            )
         else:
-            adapter = recognizer.adapt(wanted.method, name=name, where=wanted.where, lang=speech.lang, task=task, context=training.context,
-                                       conditions=conditions, **wanted.settings)  # fmt: skip
+            adapter = recognizer.adapt(
+                wanted.method, name=name, where=wanted.where, lang=speech.lang, task=task, context=training.context, conditions=conditions, **wanted.settings
+            )
         _give_head(recognizer, adapter, training, data)
     return adapter
 
@@ -66,15 +76,20 @@ def _give_head(recognizer: Recognizer, adapter: Adapter, training: TrainingOptio
 
 
 def _start_from(recognizer: Recognizer, name: str, asked: AdapterOptions, lang: str | None) -> Adapter:
-    """Raises: BadInput if the saved adapter is not what was asked for."""
+    """Load a saved adapter to go on from.
+
+    Raises: BadInput if the saved adapter is not what was asked for.
+    """
     folder, method, where = str(asked.init_adapter), asked.method, asked.where
     manifest, _ = read(folder)
     cls = method_named(manifest.method)
     wanted = configure(method_named(method), asked.settings)
     differ = [key for key in asked.settings if manifest.method == method and getattr(configure(cls, manifest.config), key) != getattr(wanted, key)]
     if manifest.method != method or differ or (where is not None and split_where(where) != manifest.where):
-        raise BadInput(f"{folder!r} is {manifest.method} with {manifest.config} at {','.join(manifest.where)}; one cannot start from it with "
-                       f"other settings. Give --method {manifest.method} and leave --set and --where out.")  # fmt: skip
+        raise BadInput(
+            f"{folder!r} is {manifest.method} with {manifest.config} at {','.join(manifest.where)}; one cannot start from it with "
+            f"other settings. Give --method {manifest.method} and leave --set and --where out."
+        )
     if lang is not None and recognizer.multilingual and recognizer.token_for(lang) is None and manifest.language != canonical(lang):
         raise BadInput(f"The base has no token for {lang!r}, and {folder!r} has learned no vector for it. Start without --init-adapter.")
     if lang is not None and manifest.language_slot is not None and manifest.language != canonical(lang):
@@ -82,8 +97,10 @@ def _start_from(recognizer: Recognizer, name: str, asked: AdapterOptions, lang: 
     made = recognizer.adapters.load(folder, name=name)
     if asked.conditions and made.conditions.names != tuple(one.partition(":")[0] if not one.startswith(AUDIO) else one for one in asked.conditions):
         recognizer.adapters.detach(name)
-        raise BadInput(f"{folder!r} is told {', '.join(made.conditions.names) or 'nothing'} of each row, and cannot be told {', '.join(asked.conditions)} "
-                       f"from now on. Leave --condition out, or start without --init-adapter.")  # fmt: skip
+        raise BadInput(
+            f"{folder!r} is told {', '.join(made.conditions.names) or 'nothing'} of each row, and cannot be told {', '.join(asked.conditions)} "
+            f"from now on. Leave --condition out, or start without --init-adapter."
+        )
     return made
 
 

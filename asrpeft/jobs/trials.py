@@ -67,8 +67,16 @@ def divided(data: Data, out: OutputOptions, training: TrainingOptions, progress:
 class Runs:
     """The runs of one comparison: what they share, and what each is asked to do."""
 
-    def __init__(self, recognizer: Recognizer, data: Data, speech: SpeechOptions, training: TrainingOptions, decoding: DecodingOptions, out: OutputOptions,
-                 progress: Progress):  # fmt: skip
+    def __init__(
+        self,
+        recognizer: Recognizer,
+        data: Data,
+        speech: SpeechOptions,
+        training: TrainingOptions,
+        decoding: DecodingOptions,
+        out: OutputOptions,
+        progress: Progress,
+    ):
         self.recognizer, self.data, self.speech, self.training, self.out, self.progress = recognizer, data, speech, training, out, progress
         self.decoding, self.tested = decoding, cast(Corpus, data.eval)
 
@@ -77,9 +85,12 @@ class Runs:
         """What must be the same for what another sitting left to count."""
         keys = {"data": self.data.train, "dev": self.data.dev, "eval_data": self.data.eval, "nonspeech": self.data.nonspeech, "guard_dev": self.data.guard.dev}
         return {
-            "base": self.recognizer.adapters.fingerprint, **{key: None if corpus is None else corpus_key(corpus) for key, corpus in keys.items()},
-            **asdict(self.speech), "max_loss": self.data.guard.max_loss, "decoding": asdict(self.decoding),
-        }  # fmt: skip
+            "base": self.recognizer.adapters.fingerprint,
+            **{key: None if corpus is None else corpus_key(corpus) for key, corpus in keys.items()},
+            **asdict(self.speech),
+            "max_loss": self.data.guard.max_loss,
+            "decoding": asdict(self.decoding),
+        }
 
     def ledger(self, seed: int) -> Ledger:
         return Ledger(self.out.path, self.asked, options=replace(self.training, seed=seed), resume=self.out.resume)
@@ -105,9 +116,15 @@ class Runs:
         guard = replace(self.data.guard, data=None) if self.data.guard.dev is not None else TrainingGuard()
         data = replace(self.data, train=train, eval=None, guard=guard, check_nonspeech=bool(self.data.check_nonspeech), overlap="ignore")
         return finetune(
-            self.recognizer, data, lang=self.speech, method=replace(adapter, name=name), training=replace(self.training, seed=seed),
-            decoding=self.decoding, out=replace(self.out, folder=folder, keep="best"), progress=self.progress,
-        )  # fmt: skip
+            self.recognizer,
+            data,
+            lang=self.speech,
+            method=replace(adapter, name=name),
+            training=replace(self.training, seed=seed),
+            decoding=self.decoding,
+            out=replace(self.out, folder=folder, keep="best"),
+            progress=self.progress,
+        )
 
     def heard(self, name: str | None, seed: int, own: Mapping[str, Any], *, use: bool = True, **facts: Any) -> tuple[System, dict[str, Any]]:
         """What the base or an adapter makes of the evaluation data, and what was noted beside it; `use`: what another sitting left."""
@@ -141,11 +158,15 @@ class Runs:
     def scored(self, name: str | None, corpus: Corpus, speech: SpeechOptions) -> System:
         """The base, or an adapter, on a corpus."""
         found = evaluate(
-            self.recognizer, corpus, adapters=[] if name is None else [name], lang=speech,
+            self.recognizer,
+            corpus,
+            adapters=[] if name is None else [name],
+            lang=speech,
             decoding=for_base(self.recognizer, self.decoding) if name is None else self.decoding,
-            scoring=ScoringOptions(base=name is None, seed=self.training.seed), checks=Checks(overlap="ignore"),
+            scoring=ScoringOptions(base=name is None, seed=self.training.seed),
+            checks=Checks(overlap="ignore"),
             progress=lambda done, total, what: self.progress(Scoring(done, total, what)),
-        )  # fmt: skip
+        )
         return found.systems[0]
 
 

@@ -49,8 +49,13 @@ class Voices:
             speakers = {str(one["speaker"]): one for one in report["speakers"]}
             own = {name: _place(file.parent, one["adapter"]) for name, one in speakers.items() if one["enabled"] is True}
             pooled = report.get("pooled")
-            return cls(file.parent, str(report.get("by", "speaker")), own, frozenset(speakers.keys() - own.keys()),
-                       None if pooled is None else _place(file.parent, pooled["adapter"]))  # fmt: skip
+            return cls(
+                file.parent,
+                str(report.get("by", "speaker")),
+                own,
+                frozenset(speakers.keys() - own.keys()),
+                None if pooled is None else _place(file.parent, pooled["adapter"]),
+            )
         except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise BadInput(f"{str(file)!r} cannot be used: {type(error).__name__} {error}. Run `asrpeft speakers --resume` to write it again.") from None
 
@@ -72,8 +77,10 @@ class Voices:
         """
         speaking = dict.fromkeys(_speaker(u, self.by) for u in corpus)
         if not any(one is not None for one in speaking):
-            raise BadInput(f"The corpus {corpus.name!r} has no column {self.by!r}, by which {str(self.folder)!r} tells speakers apart. "
-                           f"{'Map it: --columns speaker=NAME.' if self.by == 'speaker' else 'Add it to the corpus.'}")  # fmt: skip
+            raise BadInput(
+                f"The corpus {corpus.name!r} has no column {self.by!r}, by which {str(self.folder)!r} tells speakers apart. "
+                f"{'Map it: --columns speaker=NAME.' if self.by == 'speaker' else 'Add it to the corpus.'}"
+            )
         taken = set(recognizer.adapters.names())
 
         def load(folder: Path, name: str) -> str:

@@ -26,9 +26,24 @@ from asrpeft.methods.step_changes import StepChanges
 from asrpeft.registry import Registry
 
 __all__ = [
-    "METHODS", "WEIGHTS", "Facts", "Inputs", "LayerAdapter", "Plan", "Pool", "WeightConfig",
-    "configure", "gaussian", "method", "names", "one_of", "positive", "register", "within", "zeros",
-]  # fmt: skip
+    "METHODS",
+    "WEIGHTS",
+    "Facts",
+    "Inputs",
+    "LayerAdapter",
+    "Plan",
+    "Pool",
+    "WeightConfig",
+    "configure",
+    "gaussian",
+    "method",
+    "names",
+    "one_of",
+    "positive",
+    "register",
+    "within",
+    "zeros",
+]
 
 WEIGHTS = ("linear", "conv1d", "embedding")
 

@@ -333,16 +333,24 @@ class Stack(_Span):
 
 POSITIONS = "embed_positions"
 _KINDS: tuple[tuple[type[nn.Module], type[Layer]], ...] = (
-    (nn.Linear, LinearLayer), (nn.Conv1d, Conv1dLayer), (nn.Embedding, EmbeddingLayer), (nn.LayerNorm, NormLayer),
-)  # fmt: skip
+    (nn.Linear, LinearLayer),
+    (nn.Conv1d, Conv1dLayer),
+    (nn.Embedding, EmbeddingLayer),
+    (nn.LayerNorm, NormLayer),
+)
 _WHISPER_KINDS: tuple[tuple[str, type[Layer]], ...] = (
-    ("WhisperAttention", Attention), ("WhisperDecoder", DecoderInput), ("WhisperEncoder", EncoderInput),
-    ("WhisperEncoderLayer", Block), ("WhisperDecoderLayer", Block),
-)  # fmt: skip
+    ("WhisperAttention", Attention),
+    ("WhisperDecoder", DecoderInput),
+    ("WhisperEncoder", EncoderInput),
+    ("WhisperEncoderLayer", Block),
+    ("WhisperDecoderLayer", Block),
+)
 # Places of a second kind at a module, by the kind of the first: what their paths end with.
 _WITHIN: dict[type[Layer], tuple[str, type[Layer]]] = {
-    DecoderInput: ("layers", Stack), EncoderInput: ("layers", Stack), Block: ("feedforward", FeedForward),
-}  # fmt: skip
+    DecoderInput: ("layers", Stack),
+    EncoderInput: ("layers", Stack),
+    Block: ("feedforward", FeedForward),
+}
 _INSIDE = re.compile(r"\w+\.layers\.(\d+)(?:\.|$)")
 
 
@@ -367,8 +375,9 @@ def layer_of(path: str, module: nn.Module, *, head: nn.Linear | None = None) -> 
     if kind in _WITHIN and path.endswith("." + _WITHIN[kind][0]):
         kind = _WITHIN[kind][1]
     if kind is None:
-        raise CannotAttach(f"{path!r} is a {type(module).__name__}; methods act on Linear, Conv1d, Embedding, LayerNorm, "
-                           f"attention blocks and the decoder. Narrow `where`.")  # fmt: skip
+        raise CannotAttach(
+            f"{path!r} is a {type(module).__name__}; methods act on Linear, Conv1d, Embedding, LayerNorm, attention blocks and the decoder. Narrow `where`."
+        )
     if kind is EmbeddingLayer:
         return PositionLayer(path, module) if path.rsplit(".", 1)[-1] == POSITIONS else EmbeddingLayer(path, module, head)
     return kind(path, module)

@@ -79,9 +79,11 @@ def _pairs(label: str, value: Any) -> dict[str, Any]:
     """`q_proj:4,fc1:8` as a dictionary."""
     if isinstance(value, str):
         try:
-            value = json.loads(value) if value.lstrip().startswith("{") else dict(
-                [part.strip() for part in pair.rsplit(":", 1)] for pair in value.split(",") if pair.strip()
-            )  # fmt: skip
+            value = (
+                json.loads(value)
+                if value.lstrip().startswith("{")
+                else dict([part.strip() for part in pair.rsplit(":", 1)] for pair in value.split(",") if pair.strip())
+            )
         except ValueError:
             pass
     if not isinstance(value, dict):
@@ -90,14 +92,20 @@ def _pairs(label: str, value: Any) -> dict[str, Any]:
 
 
 def positive(name: str, **values: float) -> None:
-    """Raises: BadInput unless every value is above zero and finite."""
+    """Check that settings are above zero.
+
+    Raises: BadInput unless every value is above zero and finite.
+    """
     for key, value in values.items():
         if not (value > 0 and math.isfinite(value)):
             raise BadInput(f"{name}: {key} must be a number above 0, got {value}.")
 
 
 def one_of(name: str, choices: tuple[str, ...], **values: str) -> None:
-    """Raises: BadInput unless every value is one of `choices`."""
+    """Check that settings are among the choices.
+
+    Raises: BadInput unless every value is one of `choices`.
+    """
     for key, value in values.items():
         if value not in choices:
             listed = f"neither {choices[0]!r} nor {choices[1]!r}" if len(choices) == 2 else f"none of {', '.join(map(repr, choices))}"
@@ -105,7 +113,10 @@ def one_of(name: str, choices: tuple[str, ...], **values: str) -> None:
 
 
 def within(name: str, low: float, high: float, **values: float) -> None:
-    """Raises: BadInput unless every value is at least `low` and below `high`."""
+    """Check that settings lie in a range.
+
+    Raises: BadInput unless every value is at least `low` and below `high`.
+    """
     for key, value in values.items():
         if not low <= value < high:
             raise BadInput(f"{name}: {key}={value} is not in [{low:g}, {high:g}).")

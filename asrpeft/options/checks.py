@@ -96,8 +96,10 @@ def phrases(given: str) -> tuple[str, ...]:
         is_file = False
     if not is_file and "," not in given and ("/" in given or "\\" in given or Path(given).suffix.lower() in TEXT_SUFFIXES):
         what = "a folder" if Path(given).is_dir() else "no such file"
-        raise BadInput(f"--hotwords {given!r} looks like a path, and there is {what}. Name a file with one word or phrase a line; "
-                       f"a word that is written so is given with a comma behind it: {given + ','!r}.")  # fmt: skip
+        raise BadInput(
+            f"--hotwords {given!r} looks like a path, and there is {what}. Name a file with one word or phrase a line; "
+            f"a word that is written so is given with a comma behind it: {given + ','!r}."
+        )
     try:
         lines = Path(given).read_text(encoding="utf-8-sig").splitlines() if is_file else given.split(",")
     except (OSError, UnicodeDecodeError) as error:

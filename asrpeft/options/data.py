@@ -226,7 +226,10 @@ class SpeakerData:
 
 
 def numbers(flag: str, typed: list[str]) -> tuple[float, ...]:
-    """Raises: BadInput for what is no number."""
+    """The numbers of a text with commas.
+
+    Raises: BadInput for what is no number.
+    """
     try:
         return tuple(float(part) for part in listed(typed))
     except ValueError:

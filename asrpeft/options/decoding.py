@@ -88,7 +88,10 @@ class DecodingOptions:
 
 
 def tokens(flag: str, typed: list[str]) -> tuple[int, ...]:
-    """Raises: BadInput for what is no number of a token."""
+    """The token numbers that were typed.
+
+    Raises: BadInput for what is no number of a token.
+    """
     try:
         return tuple(int(part) for part in listed(typed))
     except ValueError:

@@ -156,8 +156,10 @@ class TrainingOptions:
                 raise BadInput(f"{_flag(name)} must be above 0, got {value}.")
         for name in ("lr", "head_lr"):
             if (getattr(self, name) or 0.0) > HIGHEST_RATE:
-                raise BadInput(f"{_flag(name)} {getattr(self, name):g} is no learning rate: a step moves each number by about as much, "
-                               f"so at most {HIGHEST_RATE:g}. Methods learn well at 1e-4 to 2e-2.")  # fmt: skip
+                raise BadInput(
+                    f"{_flag(name)} {getattr(self, name):g} is no learning rate: a step moves each number by about as much, "
+                    f"so at most {HIGHEST_RATE:g}. Methods learn well at 1e-4 to 2e-2."
+                )
         if (self.workers or 0) > MOST_WORKERS:
             raise BadInput(f"--workers {self.workers}: at most {MOST_WORKERS} processes read; one keeps up with most bases.")
         for name in ("weight_decay", "clip", "checkpoint_s", "workers", "cache_mb", "variants"):

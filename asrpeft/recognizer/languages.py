@@ -50,8 +50,10 @@ def foreign(adapter: str, trained: str | None, asked: str | None) -> str | None:
     """
     if trained is None or asked is None or asked == AUTO or canonical(asked) == canonical(trained):
         return None
-    return (f"The adapter {adapter!r} was trained for {canonical(trained)!r} and is told {canonical(asked)!r}, which it never learned: "
-            f"its transcripts may be worse than the base's. Leave --lang out to use it in its own language.")  # fmt: skip
+    return (
+        f"The adapter {adapter!r} was trained for {canonical(trained)!r} and is told {canonical(asked)!r}, which it never learned: "
+        f"its transcripts may be worse than the base's. Leave --lang out to use it in its own language."
+    )
 
 
 def unknown(language: str, lang_to_id: Mapping[str, int]) -> BadInput:
@@ -59,6 +61,8 @@ def unknown(language: str, lang_to_id: Mapping[str, int]) -> BadInput:
     names = [*TO_LANGUAGE_CODE, *LANGUAGES]
     close = get_close_matches(language.lower(), names, 3)
     hint = f" Did you mean {', '.join(close)}?" if close else ""
-    return BadInput(f"This base has no token for the language {language!r}.{hint} It has {len(lang_to_id)}: "
-                    f"{', '.join(sorted(t[2:-2] for t in lang_to_id))}. "
-                    f"A language without a token can be fine-tuned (it gets a learned vector) and then used with that adapter.")  # fmt: skip
+    return BadInput(
+        f"This base has no token for the language {language!r}.{hint} It has {len(lang_to_id)}: "
+        f"{', '.join(sorted(t[2:-2] for t in lang_to_id))}. "
+        f"A language without a token can be fine-tuned (it gets a learned vector) and then used with that adapter."
+    )

@@ -59,8 +59,9 @@ def pick_device(device: str) -> torch.device:
     return found
 
 
-def load(model: str | Path | None = None, *, device: str = "auto", dtype: str = "float32", threads: int | None = None,
-         base_precision: str = "full") -> Recognizer:  # fmt: skip
+def load(
+    model: str | Path | None = None, *, device: str = "auto", dtype: str = "float32", threads: int | None = None, base_precision: str = "full"
+) -> Recognizer:
     """Load any Whisper checkpoint.
 
     Args:
@@ -103,7 +104,10 @@ def load(model: str | Path | None = None, *, device: str = "auto", dtype: str = 
 
 
 def _pretrained(model: str, dtype: torch.dtype) -> tuple[WhisperForConditionalGeneration, WhisperTokenizer]:
-    """Raises: BadInput; also where `transformers` would make up what a checkpoint lacks and go on."""
+    """The checkpoint, loaded by `transformers`.
+
+    Raises: BadInput; also where `transformers` would make up what a checkpoint lacks and go on.
+    """
     # Whisper's own classes and a kind of attention of transformers' own, whatever the files name: code that comes with a
     # checkpoint (`auto_map`) is neither run nor asked about, kernels that it names are not fetched.
     plain = {"trust_remote_code": False}
@@ -129,7 +133,10 @@ def _pretrained(model: str, dtype: torch.dtype) -> tuple[WhisperForConditionalGe
 
 
 def _check_tables(base: WhisperForConditionalGeneration, model: str) -> None:
-    """Raises: BadInput for a generation config whose tables of tokens are none."""
+    """Look whether the tables of tokens can be used.
+
+    Raises: BadInput for a generation config whose tables of tokens are none.
+    """
     generation = base.generation_config
 
     def is_token(value: object) -> bool:

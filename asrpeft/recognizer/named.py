@@ -23,8 +23,7 @@ def check_name(model: str | Path) -> str:
         if (place / "adapter.json").is_file() or (place / "adapter_config.json").is_file():
             raise BadInput(f"{name!r} is an adapter, with no config.json of a base. Give it with --adapter, and its base with --model.")
         if not (place / "config.json").is_file():
-            raise BadInput(f"{name!r} has no config.json, so it is not a Whisper checkpoint folder. "
-                           f"An adapter is given with --adapter, its base with --model.")  # fmt: skip
+            raise BadInput(f"{name!r} has no config.json, so it is not a Whisper checkpoint folder. An adapter is given with --adapter, its base with --model.")
         return name
     hub = "A model of the Hugging Face hub is named OWNER/NAME, such as openai/whisper-small."
     if _PATH.match(name):

@@ -22,9 +22,14 @@ CHUNK = 1 << 23  # logits that exist at a time: 32 MB of float32
 def fits(head: nn.Module) -> bool:
     """Whether `head` is a frozen matrix and nothing else: no adapter acts on it, and it is not quantized."""
     return (
-        type(head) is nn.Linear and head.bias is None and not head.weight.requires_grad and type(head.weight.data) is Tensor
-        and head.weight.is_floating_point() and not head._forward_hooks and not head._forward_pre_hooks
-    )  # fmt: skip
+        type(head) is nn.Linear
+        and head.bias is None
+        and not head.weight.requires_grad
+        and type(head.weight.data) is Tensor
+        and head.weight.is_floating_point()
+        and not head._forward_hooks
+        and not head._forward_pre_hooks
+    )
 
 
 def cross_entropy(hidden: Tensor, head: nn.Linear, labels: Tensor, *, label_smoothing: float = 0.0) -> Tensor:

@@ -166,7 +166,10 @@ class Recognizer(nn.Module):
         return taken.get(canonical(language)) or (None if own in self.info.slots else own)
 
     def language_token(self, language: str) -> int:
-        """Raises: BadInput if the base has no token for the language."""
+        """The token of a language.
+
+        Raises: BadInput if the base has no token for the language.
+        """
         token = self.token_for(language)
         if token is None:
             raise unknown(language, self.languages)
@@ -285,14 +288,18 @@ class Recognizer(nn.Module):
         return self.info.decode_by if adapter is None else self.adapters.lead(adapter).manifest.decode_by
 
     def check_context(self, context: str, adapter: str | None) -> None:
-        """Raises: BadInput where a model would be run on a context it was never trained for."""
+        """Look whether model and adapter were trained for an audio context.
+
+        Raises: BadInput where a model would be run on a context it was never trained for.
+        """
         if context not in CONTEXTS:
             raise BadInput(f"There is no audio context {context!r}; choose 'full' or 'auto'.")
         trained = self.info.contexts if adapter is None else (*self.info.contexts, self.adapters.lead(adapter).manifest.context)
         if context == "auto" and "auto" not in trained:
             who = f"The adapter {adapter!r}" if adapter else f"The base {self.info.id}"
-            raise BadInput(f"{who} was never trained on short audio contexts and would repeat itself endlessly. Use --context full, "
-                           f"or fine-tune with --context auto.")  # fmt: skip
+            raise BadInput(
+                f"{who} was never trained on short audio contexts and would repeat itself endlessly. Use --context full, or fine-tune with --context auto."
+            )
 
     def gradient_checkpointing(self, on: bool = True) -> None:
         """Recompute layers in the backward pass instead of keeping their activations."""
@@ -324,13 +331,17 @@ class Recognizer(nn.Module):
         about = Inputs.plain(len(states), states.shape[1], states.device, encoded.mask)
         with self.adapters.ambient.set(cross_mask=encoded.cross_mask, frames=about):
             out = self.base.model.decoder(
-                input_ids=tokens, encoder_hidden_states=states, attention_mask=attention_mask,
-                past_key_values=cache, use_cache=cache is not None,
-            )  # fmt: skip
+                input_ids=tokens,
+                encoder_hidden_states=states,
+                attention_mask=attention_mask,
+                past_key_values=cache,
+                use_cache=cache is not None,
+            )
         return out.last_hidden_state
 
-    def forward(self, features: Tensor, frames: Tensor, tokens: Tensor | None = None, *, route: Sequence[str | None] | str | None = None,
-                encoded: Encoded | None = None) -> Output:  # fmt: skip
+    def forward(
+        self, features: Tensor, frames: Tensor, tokens: Tensor | None = None, *, route: Sequence[str | None] | str | None = None, encoded: Encoded | None = None
+    ) -> Output:
         """One training pass: encode, and decode `tokens` (rows, n) under teacher forcing, under `route` if one is given.
 
         Args:   encoded: the states of `features`, where they are known.

@@ -93,9 +93,12 @@ class Result(ABC):
         if path.suffix == ".csv" and not self.rows():
             raise BadInput(f"A {type(self).__name__} has no table for a spreadsheet; save it as .json, .md or .html.")
         made = {
-            ".html": self.html, ".md": self.markdown, ".txt": lambda: self.text() + "\n",
-            ".json": lambda: as_json(self.to_json()), ".csv": lambda: as_csv(self.rows()),
-        }  # fmt: skip
+            ".html": self.html,
+            ".md": self.markdown,
+            ".txt": lambda: self.text() + "\n",
+            ".json": lambda: as_json(self.to_json()),
+            ".csv": lambda: as_csv(self.rows()),
+        }
         if path.suffix in made:
             return replace_file(path, made[path.suffix]())
         if path.suffix in (".svg", ".png", ".pdf"):

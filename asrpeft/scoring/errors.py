@@ -314,7 +314,10 @@ class _Given:
 
 
 def _checked(references: Sequence[str], hypotheses: Sequence[str], ids: Sequence[str] | None, speakers: Sequence[str | None] | None) -> _Given:
-    """Raises: BadInput for what `score` refuses."""
+    """The references and hypotheses, in pairs.
+
+    Raises: BadInput for what `score` refuses.
+    """
     if isinstance(references, str) or isinstance(hypotheses, str):
         raise BadInput("references and hypotheses are lists of texts, and a single text was given: write [text].")
     references, hypotheses = list(references), list(hypotheses)

@@ -143,7 +143,7 @@ def compare(a: Score, b: Score, *, metric: Metric = "wer", cap: float | None = N
     return noted(looked_at(a, b, metric=metric, cap=cap, seed=seed, resamples=resamples))
 
 
-def looked_at(a: Score, b: Score, *, metric: Metric = "wer", cap: float | None = None, seed: int = 0, resamples: int = RESAMPLES) -> Comparison:  # fmt: skip
+def looked_at(a: Score, b: Score, *, metric: Metric = "wer", cap: float | None = None, seed: int = 0, resamples: int = RESAMPLES) -> Comparison:
     """As `compare`, without the notes on what `also` says otherwise."""
     made = _compared(a, b, metric, cap, seed, resamples)
     other = _compared(a, b, "cer" if metric == "wer" else "wer", None, seed, resamples)

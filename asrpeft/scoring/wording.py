@@ -77,12 +77,18 @@ def disagreements(made: Comparison) -> list[str]:
             signs = {points(one.difference)[0] for one in (made, other) if points(one.difference)[1:] != "0.00"}
             apart = len(signs) == 2 or {made.verdict, other.verdict} == {"better", "worse"}
             if apart or made.verdict != other.verdict:
-                found.append(f"{made.metric.upper()} and {other.metric.upper()} {'point different ways' if apart else 'do not agree'} for {made.b} "
-                             f"against {made.a}: {_rate(made)} ({made.verdict}), {_rate(other)} ({other.verdict}, {_sure(other)}).")  # fmt: skip
+                found.append(
+                    f"{made.metric.upper()} and {other.metric.upper()} {'point different ways' if apart else 'do not agree'} for {made.b} "
+                    f"against {made.a}: {_rate(made)} ({made.verdict}), {_rate(other)} ({other.verdict}, {_sure(other)})."
+                )
         elif made.cap is not None:
-            found.append(f"With every error counted, as in the rates, {made.b} is {verdict(other)} ({points(other.difference)} points, {_sure(other)}); "
-                         f"the verdict has {counted(made.cap)}.")  # fmt: skip
+            found.append(
+                f"With every error counted, as in the rates, {made.b} is {verdict(other)} ({points(other.difference)} points, {_sure(other)}); "
+                f"the verdict has {counted(made.cap)}."
+            )
         elif made.verdict != other.verdict:
-            found.append(f"With {counted(other.cap)}, so that a loop of invented words is one lost utterance and no more, {made.b} is "
-                         f"{verdict(other)} ({points(other.difference)} points, {_sure(other)}): invented words decide between the two.")  # fmt: skip
+            found.append(
+                f"With {counted(other.cap)}, so that a loop of invented words is one lost utterance and no more, {made.b} is "
+                f"{verdict(other)} ({points(other.difference)} points, {_sure(other)}): invented words decide between the two."
+            )
     return found

@@ -19,10 +19,35 @@ import regex
 from asrpeft.spaceless import CHARACTER, SPACELESS
 
 MARKED = (
-    "Devanagari", "Bengali", "Gurmukhi", "Gujarati", "Oriya", "Tamil", "Telugu", "Kannada", "Malayalam", "Sinhala",
-    "Thai", "Lao", "Khmer", "Myanmar", "Tibetan", "Arabic", "Hebrew", "Syriac", "Thaana", "Nko", "Ethiopic",
-    "Javanese", "Balinese", "Latin", "Cyrillic", "Greek", "Hiragana", "Katakana",
-)  # fmt: skip
+    "Devanagari",
+    "Bengali",
+    "Gurmukhi",
+    "Gujarati",
+    "Oriya",
+    "Tamil",
+    "Telugu",
+    "Kannada",
+    "Malayalam",
+    "Sinhala",
+    "Thai",
+    "Lao",
+    "Khmer",
+    "Myanmar",
+    "Tibetan",
+    "Arabic",
+    "Hebrew",
+    "Syriac",
+    "Thaana",
+    "Nko",
+    "Ethiopic",
+    "Javanese",
+    "Balinese",
+    "Latin",
+    "Cyrillic",
+    "Greek",
+    "Hiragana",
+    "Katakana",
+)
 
 _SPACELESS_LETTER = regex.compile(rf"(?=\p{{L}}){CHARACTER}")
 _LETTER = regex.compile(r"\p{L}")

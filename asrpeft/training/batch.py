@@ -93,11 +93,18 @@ def collate(examples: Sequence[Example], *, end: int, skipped: Sequence[Skipped]
         tokens[row, : len(example.inputs)] = torch.tensor(example.inputs)
         labels[row, : len(example.labels)] = torch.tensor(example.labels)
     return Batch(
-        ids=tuple(e.id for e in examples), texts=tuple(e.text for e in examples), features=features,
-        frames=torch.tensor([e.context for e in examples]), speech=torch.tensor([e.speech for e in examples]),
-        tokens=tokens, labels=labels, skipped=tuple(skipped), keys=tuple(e.key for e in examples), states=tuple(e.states for e in examples),
+        ids=tuple(e.id for e in examples),
+        texts=tuple(e.text for e in examples),
+        features=features,
+        frames=torch.tensor([e.context for e in examples]),
+        speech=torch.tensor([e.speech for e in examples]),
+        tokens=tokens,
+        labels=labels,
+        skipped=tuple(skipped),
+        keys=tuple(e.key for e in examples),
+        states=tuple(e.states for e in examples),
         facts=tuple(e.facts for e in examples),
-    )  # fmt: skip
+    )
 
 
 @dataclass(frozen=True)

@@ -62,8 +62,17 @@ class Budget:
         generous: bytes that a frame takes at most, or more: where even so a batch fits, nothing is tried.
     """
 
-    def __init__(self, state: State, options: TrainingOptions, processes: Processes, device: torch.device, *, trial: Callable[[Batch], None],
-                 generous: float, progress: Progress):  # fmt: skip
+    def __init__(
+        self,
+        state: State,
+        options: TrainingOptions,
+        processes: Processes,
+        device: torch.device,
+        *,
+        trial: Callable[[Batch], None],
+        generous: float,
+        progress: Progress,
+    ):
         self.state, self.options, self.processes, self.device = state, options, processes, device
         self.trial, self.generous, self.progress = trial, generous, progress
 
@@ -81,11 +90,18 @@ class Budget:
         surely = self.device.type != "cuda" and self.generous * wanted * ENCODER_FRAMES_PER_SECOND < SAFETY * self.may_take()
         self.state.budget_s = found = self.processes.least(wanted if surely else self._measured(largest_row(examples), wanted))
         if found < wanted:
-            self.progress(Message(f"About {found:,.0f} seconds of audio fit in memory at once, and a batch has {wanted:,.0f}: it is computed in parts, with "
-                                  f"the gradient of the whole."))  # fmt: skip
+            self.progress(
+                Message(
+                    f"About {found:,.0f} seconds of audio fit in memory at once, and a batch has {wanted:,.0f}: it is computed in parts, with "
+                    f"the gradient of the whole."
+                )
+            )
         elif self.device.type == "cuda" and found > ROOMY * wanted:
-            self.progress(Message(f"About {found:,.0f} seconds of audio fit in memory at once: with a --batch-seconds nearer to that, steps are fewer "
-                                  f"and the GPU is busier."))  # fmt: skip
+            self.progress(
+                Message(
+                    f"About {found:,.0f} seconds of audio fit in memory at once: with a --batch-seconds nearer to that, steps are fewer and the GPU is busier."
+                )
+            )
 
     def _measured(self, row: Batch, wanted: float) -> float:
         """Seconds of audio that fit, by what the costliest row takes."""
@@ -125,12 +141,18 @@ class Budget:
         tried, smallest = (max(some, default=0) / ENCODER_FRAMES_PER_SECOND for some in (at_once, alone))
         # In frames: in one process at least the largest part was of several rows, or nothing can become smaller.
         if not self.processes.totals([float(tried > smallest)])[0]:
-            raise Failure(f"Memory ran out with a single utterance of {smallest:.0f} s of audio context. Use --gradient-checkpointing, --precision bf16, a "
-                          f"smaller base, or fewer layers (--where); or leave longer recordings out.")  # fmt: skip
+            raise Failure(
+                f"Memory ran out with a single utterance of {smallest:.0f} s of audio context. Use --gradient-checkpointing, --precision bf16, a "
+                f"smaller base, or fewer layers (--where); or leave longer recordings out."
+            )
         largest = -self.processes.least(-tried)
         self.state.budget_s = LOWER * min(largest, self.seconds or largest)
-        self.progress(Message(f"Memory ran out. The step is taken again, and from now on at most {self.state.budget_s:,.0f} seconds of audio are computed at "
-                              f"once; what is learned stays the same."))  # fmt: skip
+        self.progress(
+            Message(
+                f"Memory ran out. The step is taken again, and from now on at most {self.state.budget_s:,.0f} seconds of audio are computed at "
+                f"once; what is learned stays the same."
+            )
+        )
 
 
 def generous_bytes(config: Any) -> float:
@@ -176,7 +198,14 @@ def part(batch: Batch, rows: list[int]) -> Batch:
     wanted = (batch.labels[index] != IGNORED).any(0).nonzero()
     n = int(wanted.max()) + 1 if len(wanted) else batch.labels.shape[1]
     return replace(
-        batch, ids=tuple(batch.ids[i] for i in rows), texts=tuple(batch.texts[i] for i in rows), features=batch.features[index, :, : 2 * longest],
-        frames=batch.frames[index], speech=batch.speech[index], tokens=batch.tokens[index, :n], labels=batch.labels[index, :n],
-        keys=tuple(batch.keys[i] for i in rows) if batch.keys else (), states=tuple(batch.states[i] for i in rows) if batch.states else (),
-    )  # fmt: skip
+        batch,
+        ids=tuple(batch.ids[i] for i in rows),
+        texts=tuple(batch.texts[i] for i in rows),
+        features=batch.features[index, :, : 2 * longest],
+        frames=batch.frames[index],
+        speech=batch.speech[index],
+        tokens=batch.tokens[index, :n],
+        labels=batch.labels[index, :n],
+        keys=tuple(batch.keys[i] for i in rows) if batch.keys else (),
+        states=tuple(batch.states[i] for i in rows) if batch.states else (),
+    )

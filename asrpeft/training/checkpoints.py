@@ -98,10 +98,16 @@ def identity(adapter: Adapter, data: TrainingData, choice: Choice) -> dict[str, 
     """What must be the same for a run to be the one that was interrupted, beside its options."""
     manifest, guard = adapter.manifest, choice.guard
     known: dict[str, Any] = {
-        "method": manifest.method, "settings": asdict(adapter.config), "where": manifest.where, "sites": manifest.sites,
-        "language": manifest.language, "task": manifest.task, "base": manifest.base_fingerprint,
-        "data": corpus_key(data.corpus), "dev": corpus_key(choice.dev),
-    }  # fmt: skip
+        "method": manifest.method,
+        "settings": asdict(adapter.config),
+        "where": manifest.where,
+        "sites": manifest.sites,
+        "language": manifest.language,
+        "task": manifest.task,
+        "base": manifest.base_fingerprint,
+        "data": corpus_key(data.corpus),
+        "dev": corpus_key(choice.dev),
+    }
     if guard is not None:
         known |= {"guard data": guard.key, "limits on what may be lost": guard.max_loss}
     if choice.keep == "last":
@@ -111,8 +117,16 @@ def identity(adapter: Adapter, data: TrainingData, choice: Choice) -> dict[str, 
     return known
 
 
-def write(path: Path, state: State, *, adapter: Adapter, optimizer: torch.optim.Optimizer, parts: Mapping[str, Mapping[str, Tensor] | None],
-          options: Mapping[str, Any], identity: Mapping[str, Any]) -> None:  # fmt: skip
+def write(
+    path: Path,
+    state: State,
+    *,
+    adapter: Adapter,
+    optimizer: torch.optim.Optimizer,
+    parts: Mapping[str, Mapping[str, Tensor] | None],
+    options: Mapping[str, Any],
+    identity: Mapping[str, Any],
+) -> None:
     """Write the checkpoint. What was there stays until the new one is complete.
 
     Args:    parts: further weights of the adapter by what they are, such as the best so far; None where there are none.
@@ -172,7 +186,10 @@ class Checkpoint:
 
 
 def read(path: Path) -> Checkpoint:
-    """Raises: BadInput if the file is no checkpoint, a damaged one, or one of another format."""
+    """Read a checkpoint.
+
+    Raises: BadInput if the file is no checkpoint, a damaged one, or one of another format.
+    """
     try:
         with safe_open(path, "pt") as file:
             metadata = file.metadata() or {}
@@ -193,7 +210,10 @@ def read(path: Path) -> Checkpoint:
 
 
 def _state(content: Mapping[str, Any]) -> State:
-    """Raises: KeyError, TypeError, ValueError where that is not what `write` writes."""
+    """The state that `write` wrote.
+
+    Raises: KeyError, TypeError, ValueError where that is not what `write` writes.
+    """
     state = State(**content)
     for name in ("step", "epoch", "position", "rows", "since_best", "dropped", "fine_steps"):
         if type(getattr(state, name)) is not int or getattr(state, name) < 0:
@@ -219,12 +239,17 @@ def _state(content: Mapping[str, Any]) -> State:
 
 
 def check(found: Checkpoint, path: Path, *, changed_options: list[str], identity: Mapping[str, Any]) -> None:
-    """Raises: BadInput if the run that wrote the checkpoint was another one."""
+    """Look whether the checkpoint is of this run.
+
+    Raises: BadInput if the run that wrote the checkpoint was another one.
+    """
     now = json.loads(json.dumps(dict(identity)))
     changed = [
         *changed_options,
         *(f"the {name} differ" for name in (now | found.identity) if found.identity.get(name) != now.get(name)),
     ]
     if changed:
-        raise BadInput(f"{str(path)!r} was written by another run: {'; '.join(changed[:4])}. "
-                       f"Resume with the command that was interrupted, or remove the file to start anew.")  # fmt: skip
+        raise BadInput(
+            f"{str(path)!r} was written by another run: {'; '.join(changed[:4])}. "
+            f"Resume with the command that was interrupted, or remove the file to start anew."
+        )

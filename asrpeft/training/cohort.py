@@ -90,8 +90,13 @@ class Cohort:
         first = self.runs[self._active[0]]
         memory.reset_peak(first.recognizer.device)
         self._start_clocks()
-        rounds = reading.read(_Steps([run.examples for run in self.runs]), self._keys, workers=first.workers,
-                              pin_memory=first.recognizer.device.type == "cuda", tell=lambda text: first.progress(Message(text)))  # fmt: skip
+        rounds = reading.read(
+            _Steps([run.examples for run in self.runs]),
+            self._keys,
+            workers=first.workers,
+            pin_memory=first.recognizer.device.type == "cuda",
+            tell=lambda text: first.progress(Message(text)),
+        )
         try:
             with closing(rounds):
                 for steps in rounds:
@@ -244,9 +249,11 @@ def shares(run: Run) -> bool:
 def _tried(run: Run, batch: Batch) -> bool:
     devices = [run.recognizer.device] if run.recognizer.device.type == "cuda" else []
     with (
-        torch.random.fork_rng(devices=devices), torch.no_grad(), collected() as added,
+        torch.random.fork_rng(devices=devices),
+        torch.no_grad(),
+        collected() as added,
         training_mode(run.recognizer, run.adapter.name, dropout=0.0, checkpointing=False),
-    ):  # fmt: skip
+    ):
         before = _random_state(devices)
         with torch.enable_grad(), autocast(run.options.precision, run.recognizer.device, run.recognizer.dtype):
             tokens = batch.tokens if run.loss.needs_decoder else None
@@ -321,14 +328,16 @@ def joined(batches: Sequence[Batch]) -> Batch:
     frames, n = max(batch.features.shape[-1] for batch in batches), max(batch.tokens.shape[1] for batch in batches)
     states = any(batch.states for batch in batches)
     return Batch(
-        ids=tuple(id_ for batch in batches for id_ in batch.ids), texts=tuple(text for batch in batches for text in batch.texts),
+        ids=tuple(id_ for batch in batches for id_ in batch.ids),
+        texts=tuple(text for batch in batches for text in batch.texts),
         features=torch.cat([pad(batch.features, (0, frames - batch.features.shape[-1])) for batch in batches]),
-        frames=torch.cat([batch.frames for batch in batches]), speech=torch.cat([batch.speech for batch in batches]),
+        frames=torch.cat([batch.frames for batch in batches]),
+        speech=torch.cat([batch.speech for batch in batches]),
         tokens=torch.cat([pad(batch.tokens, (0, n - batch.tokens.shape[1])) for batch in batches]),
         labels=torch.cat([pad(batch.labels, (0, n - batch.labels.shape[1]), value=IGNORED) for batch in batches]),
         keys=tuple(key for batch in batches for key in batch.keys) if states else (),
         states=tuple(state for batch in batches for state in batch.states) if states else (),
-    )  # fmt: skip
+    )
 
 
 def _rows(batch: Batch, rows: slice) -> Batch:

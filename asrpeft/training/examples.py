@@ -62,10 +62,22 @@ class Examples(Dataset[StepData]):
     states: EncoderStates | None = None
     told: Told | None = None
 
-    def __init__(self, corpus: Corpus, recognizer: Recognizer, *, prompt: Prompt, context: str, reserved: int = 0,
-                 seed: int = 0, augmentation: Augmentation | None = None, cache_mb: int = 1024,
-                 nonspeech_share: float = 0.0, recordings: Corpus | None = None):  # fmt: skip
-        """
+    def __init__(
+        self,
+        corpus: Corpus,
+        recognizer: Recognizer,
+        *,
+        prompt: Prompt,
+        context: str,
+        reserved: int = 0,
+        seed: int = 0,
+        augmentation: Augmentation | None = None,
+        cache_mb: int = 1024,
+        nonspeech_share: float = 0.0,
+        recordings: Corpus | None = None,
+    ):
+        """Prepare the texts and prompts of a corpus.
+
         Args:
             prompt: the tokens before every transcript (see `Recognizer.prompt`), or a function from the utterance to them.
             context: `auto` or `full`.
@@ -82,8 +94,11 @@ class Examples(Dataset[StepData]):
         texts = [tuple(recognizer.encode_text(" " + " ".join(u.text.split()))) for u in corpus]
         prompts = [tuple(prompt(u) if callable(prompt) else prompt) for u in corpus]
         fits = [len(p) + len(t) <= room for p, t in zip(prompts, texts)]
-        self.skipped = tuple(Skipped(u.id, f"its transcript has {len(t)} tokens; {room - len(p)} fit the decoder")
-                             for u, p, t, fit in zip(corpus, prompts, texts, fits) if not fit)  # fmt: skip
+        self.skipped = tuple(
+            Skipped(u.id, f"its transcript has {len(t)} tokens; {room - len(p)} fit the decoder")
+            for u, p, t, fit in zip(corpus, prompts, texts, fits)
+            if not fit
+        )
         self.corpus = Corpus([u for u, fit in zip(corpus, fits) if fit], name=corpus.name, skipped=(*corpus.skipped, *self.skipped))
         self.prompts = [p for p, fit in zip(prompts, fits) if fit]
         self.texts = [t for t, fit in zip(texts, fits) if fit]
@@ -91,12 +106,19 @@ class Examples(Dataset[StepData]):
         self._room = cache_mb * 1_000_000
 
     @classmethod
-    def for_training(
-        cls, data: TrainingData, recognizer: Recognizer, *, options: TrainingOptions, reserved: int = 0
-    ) -> Examples:  # fmt: skip
-        return cls(data.corpus, recognizer, prompt=data.prompt, context=options.context, reserved=reserved, seed=options.seed,
-                   augmentation=options.augmentation(), cache_mb=options.cache_mb,
-                   nonspeech_share=options.nonspeech_share, recordings=data.nonspeech)  # fmt: skip
+    def for_training(cls, data: TrainingData, recognizer: Recognizer, *, options: TrainingOptions, reserved: int = 0) -> Examples:
+        return cls(
+            data.corpus,
+            recognizer,
+            prompt=data.prompt,
+            context=options.context,
+            reserved=reserved,
+            seed=options.seed,
+            augmentation=options.augmentation(),
+            cache_mb=options.cache_mb,
+            nonspeech_share=options.nonspeech_share,
+            recordings=data.nonspeech,
+        )
 
     def __len__(self) -> int:
         return len(self.corpus)
@@ -192,7 +214,10 @@ class Examples(Dataset[StepData]):
         return nonspeech.length(self.corpus[self._beside(row, epoch)].duration, self.seed, row, epoch)
 
     def _silent(self, row: int, epoch: int | None) -> Example:
-        """Raises: BadAudio if it is a recording that cannot be read."""
+        """A row in which nobody speaks.
+
+        Raises: BadAudio if it is a recording that cannot be read.
+        """
         seconds = self._silent_seconds(row, epoch)
         if self.recordings is not None and row % 2:
             samples = nonspeech.cut(self.recordings, seconds, self.seed, row, epoch)

@@ -19,8 +19,10 @@ def trained_parameters(recognizer: Recognizer, name: str) -> dict[str, nn.Parame
     adapters = {id(p) for item in recognizer.adapters.names() for p in recognizer.adapters[item].parameters()}
     intruders = [n for n, p in recognizer.named_parameters() if p.requires_grad and id(p) not in adapters]
     if intruders:
-        raise UnexpectedTraining(f"{len(intruders)} tensors of the base would train ({', '.join(intruders[:3])}). Freeze them with "
-                                 f"requires_grad_(False); to train all weights use the method `full`.")  # fmt: skip
+        raise UnexpectedTraining(
+            f"{len(intruders)} tensors of the base would train ({', '.join(intruders[:3])}). Freeze them with "
+            f"requires_grad_(False); to train all weights use the method `full`."
+        )
     found = {n: p for n, p in recognizer.adapters[name].named_parameters() if p.requires_grad}
     if not found:
         raise UnexpectedTraining(f"Nothing of the adapter {name!r} would train: all of its tensors are frozen.")

@@ -33,16 +33,25 @@ class Gradient:
     Args:   states: of an encoder in which it does not act, see `asrpeft.training.frozen_encoder`.
     """
 
-    def __init__(self, recognizer: Recognizer, adapter: Adapter, trained: Mapping[str, nn.Parameter], loss: Loss, options: TrainingOptions,
-                 processes: Processes, states: EncoderStates | None = None):  # fmt: skip
+    def __init__(
+        self,
+        recognizer: Recognizer,
+        adapter: Adapter,
+        trained: Mapping[str, nn.Parameter],
+        loss: Loss,
+        options: TrainingOptions,
+        processes: Processes,
+        states: EncoderStates | None = None,
+    ):
         self.recognizer, self.adapter, self.trained = recognizer, adapter, list(trained.values())
         self.loss, self.options, self.processes = loss, options, processes
         self.states = states
         self._not_finite = 0
         self.dense: dict[str, Tensor] = {}  # gradients of frozen weights in the last step, where they were asked for
 
-    def of(self, data: StepData, counts: Sequence[float], rows: int, *, step: int, dense: bool = False, at_once_s: float | None = None,
-           scale: float = 1.0) -> float:  # fmt: skip
+    def of(
+        self, data: StepData, counts: Sequence[float], rows: int, *, step: int, dense: bool = False, at_once_s: float | None = None, scale: float = 1.0
+    ) -> float:
         """Leave the gradient of the whole step, over all processes; returns the loss per target.
 
         Args:
@@ -77,7 +86,9 @@ class Gradient:
 
     @contextmanager
     def _memory_watched(self) -> Iterator[None]:
-        """Raises: OutOfMemory where memory runs out within the block, here or in another process: all of them must hear of it before
+        """A block in which running out of memory is told from other errors.
+
+        Raises: OutOfMemory where memory runs out within the block, here or in another process: all of them must hear of it before
         they wait for each other's gradients."""
         failed = False
         try:
@@ -100,8 +111,10 @@ class Gradient:
         before = {name: tensor.detach().clone() for name, tensor in self.adapter.state_dict().items()}
         options = self.options
         try:
-            with torch.random.fork_rng(devices=[]), training_mode(self.recognizer, self.adapter.name, dropout=options.dropout,
-                                                                  checkpointing=options.gradient_checkpointing):  # fmt: skip
+            with (
+                torch.random.fork_rng(devices=[]),
+                training_mode(self.recognizer, self.adapter.name, dropout=options.dropout, checkpointing=options.gradient_checkpointing),
+            ):
                 self._backward(batch.to(self.recognizer.device), [1.0] * len(self.loss.terms), len(batch))
         finally:
             self.adapter.load_state_dict(before)
@@ -129,6 +142,8 @@ class Gradient:
         finite = norm == norm and abs(norm) != float("inf")
         self._not_finite = 0 if finite or scale > 1.0 else self._not_finite + 1
         if self._not_finite >= NOT_FINITE_IN_A_ROW:
-            raise Failure(f"The gradient was not finite in {self._not_finite} steps in a row (loss {loss:.3g}, step {step}). "
-                          f"Lower --lr (it is {lr:g}), or use --precision no.")  # fmt: skip
+            raise Failure(
+                f"The gradient was not finite in {self._not_finite} steps in a row (loss {loss:.3g}, step {step}). "
+                f"Lower --lr (it is {lr:g}), or use --precision no."
+            )
         return finite

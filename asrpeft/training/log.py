@@ -20,8 +20,14 @@ from asrpeft.report.values import as_json
 from asrpeft.training.events import DevScore, Event, GuardScore, Interim, Message, Progress, Scoring, Skipped, Step, ignore
 
 KINDS: dict[type, str] = {
-    Step: "step", DevScore: "evaluation", GuardScore: "guard", Scoring: "scoring", Skipped: "skipped", Message: "message", Interim: "interim",
-}  # fmt: skip
+    Step: "step",
+    DevScore: "evaluation",
+    GuardScore: "guard",
+    Scoring: "scoring",
+    Skipped: "skipped",
+    Message: "message",
+    Interim: "interim",
+}
 
 
 def both(*sinks: Progress | None) -> Progress:
@@ -110,7 +116,10 @@ class Trackers:
 
 
 def _check(names: list[str]) -> list[str]:
-    """Raises: BadInput where one is unknown or not installed; accelerate would go on without it in silence."""
+    """Look whether the trackers asked for can be used.
+
+    Raises: BadInput where one is unknown or not installed; accelerate would go on without it in silence.
+    """
     from accelerate.tracking import LOGGER_TYPE_TO_CLASS, get_available_trackers
 
     installed = {str(getattr(one, "value", one)) for one in get_available_trackers()}

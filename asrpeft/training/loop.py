@@ -96,8 +96,9 @@ class Counts:
 class Run:
     """A run of `train`: its parts, and the `state` that a checkpoint holds."""
 
-    def __init__(self, recognizer: Recognizer, name: str, data: TrainingData, *, options: TrainingOptions, choice: Choice, checkpoint: Path | None,
-                 progress: Progress):  # fmt: skip
+    def __init__(
+        self, recognizer: Recognizer, name: str, data: TrainingData, *, options: TrainingOptions, choice: Choice, checkpoint: Path | None, progress: Progress
+    ):
         self.recognizer, self.options = recognizer, options
         self.adapter = recognizer.adapters[name]
         self.trained = trained_parameters(recognizer, name)
@@ -127,8 +128,15 @@ class Run:
         self.plan = self.adapter.plan()
         if self.plan is not None:
             self.plan.optimizer = self.optimizer
-        self.budget = Budget(self.state, options, self.processes, recognizer.device, trial=self.gradient.trial,
-                             generous=generous_bytes(recognizer.base.config), progress=self.progress)  # fmt: skip
+        self.budget = Budget(
+            self.state,
+            options,
+            self.processes,
+            recognizer.device,
+            trial=self.gradient.trial,
+            generous=generous_bytes(recognizer.base.config),
+            progress=self.progress,
+        )
         self.scale = LossScale(self.state, forward_dtype(options.precision, recognizer.device, recognizer.dtype))
         self.average = Average(Averaging.parse(options.average), self.adapter, self.state)
         self.checkpoint, self.identity = checkpoint, checkpoints.identity(self.adapter, data, choice)
@@ -161,8 +169,9 @@ class Run:
     def save(self) -> None:
         if self.checkpoint is not None and self.processes.first:
             parts = {"best": self.selection.best, "last": self.last, **self.average.parts()}
-            checkpoints.write(self.checkpoint, self.state, adapter=self.adapter, optimizer=self.optimizer, parts=parts,
-                              options=self.options.to_json(), identity=self.identity)  # fmt: skip
+            checkpoints.write(
+                self.checkpoint, self.state, adapter=self.adapter, optimizer=self.optimizer, parts=parts, options=self.options.to_json(), identity=self.identity
+            )
         self.saved, self._kept = time.monotonic(), self.state.step
 
     # -- the loop ------------------------------------------------------------------------------------------------------
@@ -213,8 +222,9 @@ class Run:
             self.evaluate()
         if state.step and (self.clock.ended() or self.selection.out_of_patience()):
             return
-        steps = reading.read(self.examples, self.keys, workers=self.workers, pin_memory=self.recognizer.device.type == "cuda",
-                             tell=lambda text: self.progress(Message(text)))  # fmt: skip
+        steps = reading.read(
+            self.examples, self.keys, workers=self.workers, pin_memory=self.recognizer.device.type == "cuda", tell=lambda text: self.progress(Message(text))
+        )
         with closing(steps):
             for data in steps:
                 with interruption.deferred(KEEPING):
@@ -318,8 +328,9 @@ class Run:
         """The loss on the development data."""
         if self.dev is None:
             raise BadInput("There are no development data.")
-        return loss_on(self.dev, self.recognizer, self.adapter, self.loss, self.options,
-                       skip=lambda skipped: record.note_skipped(self.state, skipped, self.progress))  # fmt: skip
+        return loss_on(
+            self.dev, self.recognizer, self.adapter, self.loss, self.options, skip=lambda skipped: record.note_skipped(self.state, skipped, self.progress)
+        )
 
     # -- the end -------------------------------------------------------------------------------------------------------
     def finish(self) -> None:

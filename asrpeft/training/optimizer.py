@@ -36,7 +36,8 @@ def head_rate(options: TrainingOptions, *, lr: float) -> float:
 def optimizer_for(
     trained: Mapping[str, nn.Parameter], options: TrainingOptions, *, lr: float, facts: Callable[[str], Facts] = lambda name: Facts()
 ) -> torch.optim.Optimizer:
-    """
+    """The optimizer of a run, with each parameter's own rate and decay.
+
     Args:   trained: by name in the adapter; those below `ctc.` are the head's.
             facts: what the method says of a parameter, by that name (see `Adapter.facts`).
     Note:   no decay on vectors unless the method says otherwise: s2lora's coefficients have a penalty of their own, ia3's

@@ -25,8 +25,7 @@ MOST = 8  # processes, unless more are asked for: each holds decoded audio of it
 PATIENCE_S = 300.0  # a step's audio is read in seconds
 
 
-def read(examples: Dataset[Step], keys: Callable[[], Iterable[Any]], *, workers: int, pin_memory: bool,
-         tell: Callable[[str], None]) -> Generator[Step]:  # fmt: skip
+def read(examples: Dataset[Step], keys: Callable[[], Iterable[Any]], *, workers: int, pin_memory: bool, tell: Callable[[str], None]) -> Generator[Step]:
     """Close it when done with it: its processes end then.
 
     Args:

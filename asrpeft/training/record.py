@@ -63,8 +63,23 @@ def skipped_so_far(state: State) -> tuple[Skipped, ...]:
 
 
 def result(state: State, *, kind: str, peak_memory_bytes: int, last: Mapping[str, Tensor] | None, variants: int = 0) -> Trained:
-    """Args: kind: `wer` or `loss`. last: the weights after the last step, where those that were kept are others."""
-    return Trained(steps=state.step, rows=state.rows, seconds=state.seconds, peak_memory_bytes=peak_memory_bytes, best=state.best,
-                   evaluations=tuple(state.evaluations), kind=kind, dropped=state.dropped, skipped=skipped_so_far(state),
-                   guard_evaluations=tuple(state.guard_evaluations), chosen_by=state.chosen_by, measures=tuple(state.measures), last=last,
-                   variants=variants)  # fmt: skip
+    """What the run has done.
+
+    Args: kind: `wer` or `loss`. last: the weights after the last step, where those that were kept are others.
+    """
+    return Trained(
+        steps=state.step,
+        rows=state.rows,
+        seconds=state.seconds,
+        peak_memory_bytes=peak_memory_bytes,
+        best=state.best,
+        evaluations=tuple(state.evaluations),
+        kind=kind,
+        dropped=state.dropped,
+        skipped=skipped_so_far(state),
+        guard_evaluations=tuple(state.guard_evaluations),
+        chosen_by=state.chosen_by,
+        measures=tuple(state.measures),
+        last=last,
+        variants=variants,
+    )

@@ -67,7 +67,10 @@ class Selection:
         return loss <= limit
 
     def check_guard(self) -> None:
-        """Raises: Failure where no evaluation gave weights that pass: an adapter that forgets too much is none."""
+        """Look whether any weights passed the guard.
+
+        Raises: Failure where no evaluation gave weights that pass: an adapter that forgets too much is none.
+        """
         guard = self.choice.guard
         if guard is None or self.state.best is not None:
             return

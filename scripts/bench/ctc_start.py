@@ -218,8 +218,22 @@ def main() -> None:
     recognizer = load(given.base)
     task = TASKS[given.task]
     lang = task.lang if recognizer.multilingual else "en"
-    print(json.dumps(start(recognizer, part(task, given.speech, "train"), given.out, lang=lang, copies=given.copies, steps=given.steps,
-                           lr=given.lr, batch=given.batch, seed=given.seed), indent=1))  # fmt: skip
+    print(
+        json.dumps(
+            start(
+                recognizer,
+                part(task, given.speech, "train"),
+                given.out,
+                lang=lang,
+                copies=given.copies,
+                steps=given.steps,
+                lr=given.lr,
+                batch=given.batch,
+                seed=given.seed,
+            ),
+            indent=1,
+        )
+    )
 
 
 if __name__ == "__main__":

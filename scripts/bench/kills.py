@@ -51,8 +51,15 @@ class Outcome:
 
     def to_json(self) -> dict[str, Any]:
         lost = self.steps_lost or [0]
-        return {"kills": self.kills, "runs": self.runs, "moments": dict(self.moments), "steps_lost_mean": sum(lost) / len(lost), "steps_lost_most": max(lost),
-                "wrong": self.wrong, "seconds": round(self.seconds, 1)}  # fmt: skip
+        return {
+            "kills": self.kills,
+            "runs": self.runs,
+            "moments": dict(self.moments),
+            "steps_lost_mean": sum(lost) / len(lost),
+            "steps_lost_most": max(lost),
+            "wrong": self.wrong,
+            "seconds": round(self.seconds, 1),
+        }
 
 
 def attempt(run: Run, out: Path, *, resume: bool, kill: tuple[int, float] | None) -> tuple[bool, bytes]:

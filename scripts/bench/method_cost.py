@@ -25,9 +25,15 @@ from typing import Any
 TOKENS = 8  # decoded in a turn
 BATCHES = 4
 COLUMNS = {
-    "plain": "decode, no adapter", "anew": "decode, ΔW anew", "kept": "decode, ΔW kept", "one": "train, 1 batch", "four": f"train, {BATCHES} batches",
-    "four once": f"train, {BATCHES}, ΔW once", "checkpointing": "train, checkpointing", "checkpointing once": "train, checkpointing, ΔW once",
-}  # fmt: skip
+    "plain": "decode, no adapter",
+    "anew": "decode, ΔW anew",
+    "kept": "decode, ΔW kept",
+    "one": "train, 1 batch",
+    "four": f"train, {BATCHES} batches",
+    "four once": f"train, {BATCHES}, ΔW once",
+    "checkpointing": "train, checkpointing",
+    "checkpointing once": "train, checkpointing, ΔW once",
+}
 
 
 class Bench:
@@ -41,9 +47,16 @@ class Bench:
 
         torch.manual_seed(0)
         config = WhisperConfig(
-            vocab_size=51_865, d_model=width, encoder_layers=2, decoder_layers=2, encoder_ffn_dim=4 * width, decoder_ffn_dim=4 * width,
-            encoder_attention_heads=width // 64, decoder_attention_heads=width // 64, dropout=0.0,
-        )  # fmt: skip
+            vocab_size=51_865,
+            d_model=width,
+            encoder_layers=2,
+            decoder_layers=2,
+            encoder_ffn_dim=4 * width,
+            decoder_ffn_dim=4 * width,
+            encoder_attention_heads=width // 64,
+            decoder_attention_heads=width // 64,
+            dropout=0.0,
+        )
         made = WhisperForConditionalGeneration(config).eval()
         made.generation_config = GenerationConfig(no_timestamps_token_id=50_363, lang_to_id={"<|en|>": 50_259}, decoder_start_token_id=50_258)
         self.model = Recognizer(made, None, BaseInfo(id=f"random-{width}"))
@@ -148,8 +161,9 @@ def work() -> None:
 class Worker:
     def __init__(self, checkout: Path):
         paths = os.pathsep.join(filter(None, [str(checkout), os.environ.get("PYTHONPATH")]))
-        self.process = subprocess.Popen([sys.executable, __file__, "--work"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-                                        cwd=checkout, env=os.environ | {"PYTHONPATH": paths})  # fmt: skip
+        self.process = subprocess.Popen(
+            [sys.executable, __file__, "--work"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=checkout, env=os.environ | {"PYTHONPATH": paths}
+        )
 
     def ask(self, **question: Any) -> Any:
         self.process.stdin.write(json.dumps(question) + "\n")

@@ -92,9 +92,17 @@ class Sweep:
         where = f"{method(name).where},-decoder" if self.loss == "ctc" else None
         steps = 1 if lr == 0.0 else self.steps
         options = TrainingOptions(
-            steps=steps, lr=lr or 1e-12, head_lr=self.head_lr if lr else 1e-12, loss=self.loss, seed=self.seed, batch_seconds=self.batch_seconds,
-            dev_every=steps, dev_utterances=len(self.dev), nonspeech_share=0.0, workers=0,
-        )  # fmt: skip
+            steps=steps,
+            lr=lr or 1e-12,
+            head_lr=self.head_lr if lr else 1e-12,
+            loss=self.loss,
+            seed=self.seed,
+            batch_seconds=self.batch_seconds,
+            dev_every=steps,
+            dev_utterances=len(self.dev),
+            nonspeech_share=0.0,
+            workers=0,
+        )
         torch.manual_seed(self.seed)
         adapter = self.recognizer.adapt(name, name="tried", where=where, lang=self.lang, context="auto")
         if options.terms().needs_head:
@@ -140,8 +148,11 @@ def search(run: Run, about: dict[str, Any], rows: list[dict[str, Any]], keep: Ca
         return
     default = default_rate(name, about["width"])
     while True:
-        found = {nearest(row["lr"]): math.inf if row["dev_loss"] is None else row["dev_loss"]
-                 for row in rows if all(row.get(key) == value for key, value in about.items())}  # fmt: skip
+        found = {
+            nearest(row["lr"]): math.inf if row["dev_loss"] is None else row["dev_loss"]
+            for row in rows
+            if all(row.get(key) == value for key, value in about.items())
+        }
         place = next_rate(found, nearest(default))
         if place is None:
             return
@@ -151,8 +162,10 @@ def search(run: Run, about: dict[str, Any], rows: list[dict[str, Any]], keep: Ca
 def table(rows: list[dict[str, Any]]) -> str:
     """A row a method, a column a base: all rates with their dev losses, the best one in bold."""
     bases = list(dict.fromkeys((row["base"], row["width"], row["loss"]) for row in rows))
-    lines = ["| method | " + " | ".join(f"`{base}`, width {width}, {loss}: best rate | dev loss by rate" for base, width, loss in bases) + " |",
-             "|" + "---|" * (1 + 2 * len(bases))]  # fmt: skip
+    lines = [
+        "| method | " + " | ".join(f"`{base}`, width {width}, {loss}: best rate | dev loss by rate" for base, width, loss in bases) + " |",
+        "|" + "---|" * (1 + 2 * len(bases)),
+    ]
     for name in sorted({row["method"] for row in rows}, key=lambda name: (name != NOTHING, name)):
         cells = []
         for base, width, loss in bases:
@@ -160,8 +173,10 @@ def table(rows: list[dict[str, Any]]) -> str:
             own.sort(key=lambda row: row["lr"])
             best = min((r for r in own if r["dev_loss"] is not None), key=lambda row: row["dev_loss"], default=None)
             told = [" ".join([f"{row['lr']:g}"] * bool(row["lr"]) + ["diverges" if row["dev_loss"] is None else f"{row['dev_loss']:.3f}"]) for row in own]
-            cells += ["–" if best is None or not best["lr"] else f"{best['lr']:g}",
-                      ", ".join(f"**{text}**" if row is best and row["lr"] else text for row, text in zip(own, told)) or "–"]  # fmt: skip
+            cells += [
+                "–" if best is None or not best["lr"] else f"{best['lr']:g}",
+                ", ".join(f"**{text}**" if row is best and row["lr"] else text for row, text in zip(own, told)) or "–",
+            ]
         lines.append(f"| `{name}` | {' | '.join(cells)} |")
     return "\n".join(lines)
 
@@ -213,14 +228,33 @@ def main() -> None:
     if given.upper:
         upper = Upper(recognizer, given.upper)
         folder = given.cache or given.init_head.parent
-        states = [upper.heard(corpus, epochs, seed=given.seed, path=folder / f"upper{given.upper}-{what}")
-                  for what, corpus, epochs in (("train", learning, (0, 1)), (f"dev{len(dev)}", dev, (None,)))]  # fmt: skip
+        states = [
+            upper.heard(corpus, epochs, seed=given.seed, path=folder / f"upper{given.upper}-{what}")
+            for what, corpus, epochs in (("train", learning, (0, 1)), (f"dev{len(dev)}", dev, (None,)))
+        ]
         run = upper_run(UpperTask(upper, *states, None, head), given)
     else:
-        run = Sweep(recognizer, learning, dev, head, given.lang or (task.lang if recognizer.multilingual else "en"),
-                    given.loss, given.steps, given.head_lr, given.batch_seconds, given.seed).run  # fmt: skip
-    about = {"base": Path(recognizer.info.id).name, "width": recognizer.base.config.d_model, "task": given.task, "loss": given.loss, "steps": given.steps,
-             "upper": given.upper, "seed": given.seed}  # fmt: skip
+        run = Sweep(
+            recognizer,
+            learning,
+            dev,
+            head,
+            given.lang or (task.lang if recognizer.multilingual else "en"),
+            given.loss,
+            given.steps,
+            given.head_lr,
+            given.batch_seconds,
+            given.seed,
+        ).run
+    about = {
+        "base": Path(recognizer.info.id).name,
+        "width": recognizer.base.config.d_model,
+        "task": given.task,
+        "loss": given.loss,
+        "steps": given.steps,
+        "upper": given.upper,
+        "seed": given.seed,
+    }
     for name in [NOTHING, *(names() if given.methods == "all" else given.methods.split(","))]:
         try:
             search(run, about | {"method": name}, rows, keep)

@@ -108,8 +108,16 @@ def run(given: Measured, name: str, seed: int, lr: float | None) -> dict[str, An
     began, about = time.monotonic(), {"trained": 0, "head": 0, "steps": 0}
     frozen = name == HEAD
     if not (frozen and given.init_head is not None):
-        options = TrainingOptions(**given.length, loss="ctc", seed=seed, lr=1e-12 if frozen else lr, head_lr=given.head_lr, precision=given.precision,
-                                  dev_every=given.dev_every, dev_utterances=given.dev_utterances)  # fmt: skip
+        options = TrainingOptions(
+            **given.length,
+            loss="ctc",
+            seed=seed,
+            lr=1e-12 if frozen else lr,
+            head_lr=given.head_lr,
+            precision=given.precision,
+            dev_every=given.dev_every,
+            dev_utterances=given.dev_utterances,
+        )
         kind = "lora" if frozen else name
         done = finetune(
             recognizer,
@@ -124,11 +132,23 @@ def run(given: Measured, name: str, seed: int, lr: float | None) -> dict[str, An
         about = {"trained": 0 if frozen else done["trained_parameters"], "head": done["head_parameters"], "steps": done["steps"]}
         about |= {"seconds_a_step": done["seconds"] / done["steps"], "utterances_per_second": done["utterances_per_second"]}
         about |= {"dev": done["dev"] and done["dev"]["measures"]}
-    return score_of(given, recognizer, test, None if not about["steps"] else "measured", lang=lang, seed=seed) | about | {
-        "task": given.task, "base": Path(recognizer.info.id).name, "method": name, "seed": seed, "used_lr": lr, "head_lr": given.head_lr, "where": given.where,
-        "init_head": given.init_head is not None, "minutes": (time.monotonic() - began) / 60, "threads": torch.get_num_threads(),
-        "date": datetime.now(UTC).date().isoformat(),
-    }  # fmt: skip
+    return (
+        score_of(given, recognizer, test, None if not about["steps"] else "measured", lang=lang, seed=seed)
+        | about
+        | {
+            "task": given.task,
+            "base": Path(recognizer.info.id).name,
+            "method": name,
+            "seed": seed,
+            "used_lr": lr,
+            "head_lr": given.head_lr,
+            "where": given.where,
+            "init_head": given.init_head is not None,
+            "minutes": (time.monotonic() - began) / 60,
+            "threads": torch.get_num_threads(),
+            "date": datetime.now(UTC).date().isoformat(),
+        }
+    )
 
 
 def some_speakers(corpus: Corpus, count: int | None) -> Corpus:
@@ -149,21 +169,39 @@ def upper_task(given: Measured, count: int) -> Any:
     test = some_speakers(part(task, given.speech, "test"), given.test_speakers)
     wanted = ("train", learning, (0, 1)), ("dev60", dev.shuffle(0)[:60], (None,)), (f"test{given.test_speakers or ''}", test, (None,))
     upper, folder = Upper(recognizer, count), Path(given.init_head).parent
-    return UpperTask(upper, *(upper.heard(corpus, epochs, seed=0, path=folder / f"upper{count}-{what}") for what, corpus, epochs in wanted),
-                     read_head(given.init_head))  # fmt: skip
+    return UpperTask(
+        upper, *(upper.heard(corpus, epochs, seed=0, path=folder / f"upper{count}-{what}") for what, corpus, epochs in wanted), read_head(given.init_head)
+    )
 
 
 def upper_run(given: Measured, task: Any, name: str, seed: int, lr: float | None, *, batch: int) -> dict[str, Any]:
     """As `run`, in the upper layers alone."""
     frozen, began = name == HEAD, time.monotonic()
-    found = task.measured("bitfit" if frozen else name, lr=lr, seed=seed, steps=0 if frozen else given.length["steps"], batch=batch, head_lr=given.head_lr,
-                          where=given.where, settings=given.settings.get(name))  # fmt: skip
+    found = task.measured(
+        "bitfit" if frozen else name,
+        lr=lr,
+        seed=seed,
+        steps=0 if frozen else given.length["steps"],
+        batch=batch,
+        head_lr=given.head_lr,
+        where=given.where,
+        settings=given.settings.get(name),
+    )
     found |= {"trained": 0} if frozen else {}
     return found | {
-        "task": given.task, "base": Path(given.base).name, "method": name, "seed": seed, "head_lr": given.head_lr, "where": given.where, "init_head": True,
-        "upper": task.upper.count, "batch": batch, "minutes": (time.monotonic() - began) / 60, "threads": torch.get_num_threads(),
+        "task": given.task,
+        "base": Path(given.base).name,
+        "method": name,
+        "seed": seed,
+        "head_lr": given.head_lr,
+        "where": given.where,
+        "init_head": True,
+        "upper": task.upper.count,
+        "batch": batch,
+        "minutes": (time.monotonic() - began) / 60,
+        "threads": torch.get_num_threads(),
         "date": datetime.now(UTC).date().isoformat(),
-    }  # fmt: skip
+    }
 
 
 def rate_used(recognizer: Recognizer, options: TrainingOptions) -> float:
@@ -231,8 +269,21 @@ def main() -> None:
     if args.threads:
         torch.set_num_threads(args.threads)
     length = {"steps": args.steps} if args.steps else {"epochs": args.epochs}
-    given = Measured(args.base, args.task, args.speech, args.where, json.loads(args.settings), args.init_head, length, args.head_lr, args.beams, args.precision,
-                     args.test_speakers, args.dev_every, args.dev_utterances)  # fmt: skip
+    given = Measured(
+        args.base,
+        args.task,
+        args.speech,
+        args.where,
+        json.loads(args.settings),
+        args.init_head,
+        length,
+        args.head_lr,
+        args.beams,
+        args.precision,
+        args.test_speakers,
+        args.dev_every,
+        args.dev_utterances,
+    )
     rows = [json.loads(line) for line in args.out.read_text().splitlines()] if args.out and args.out.exists() else []
     done = {row.get("key") for row in rows}
     upper = None

@@ -56,8 +56,10 @@ def adapted(given: argparse.Namespace, name: str, train: Corpus, tests: dict[str
     out |= {key: done[key] for key in ("trained_parameters", "head_parameters", "steps", "utterances_per_second")} | {"seconds": round(done["seconds"])}
     searches = {"greedy": DecodingOptions(), "joint": JOINT}
     for group, test in tests.items():
-        out[group] = {how: summary(evaluate(recognizer, test, adapters=[name], lang='en', decoding=options, scoring=ScoringOptions(seed=given.seed)))
-                      for how, options in searches.items()}  # fmt: skip
+        out[group] = {
+            how: summary(evaluate(recognizer, test, adapters=[name], lang="en", decoding=options, scoring=ScoringOptions(seed=given.seed)))
+            for how, options in searches.items()
+        }
     return out
 
 

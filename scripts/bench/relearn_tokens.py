@@ -65,8 +65,10 @@ def english(style: Sequence[str]) -> Texts:
     """What the synthesizers say: sentences of the system's texts, and made ones in the style (and with the words) of `style`."""
     texts = Texts(0, style)
     if "en" in texts.missing():
-        print("The system has no English texts: only generated sentences are said, with few words. On Debian: apt-get install fortunes fortune-mod.",
-              file=sys.stderr)  # fmt: skip
+        print(
+            "The system has no English texts: only generated sentences are said, with few words. On Debian: apt-get install fortunes fortune-mod.",
+            file=sys.stderr,
+        )
     return texts
 
 
@@ -245,8 +247,9 @@ class Learner:
             weight[self.known] = self.table.detach().to(weight.dtype)
 
 
-def learn(learner: Learner, data: Shards, held: Shards, path: Path, *, steps: int, batch: int, lr: float, save: int,
-          tell: Callable[[dict[str, Any]], None]) -> None:  # fmt: skip
+def learn(
+    learner: Learner, data: Shards, held: Shards, path: Path, *, steps: int, batch: int, lr: float, save: int, tell: Callable[[dict[str, Any]], None]
+) -> None:
     """Take the steps that are left of `steps`, and save after every `save` of them."""
     learner.resume(path)
     began = time.monotonic()
@@ -262,8 +265,9 @@ def speech(recognizer: Recognizer, given: argparse.Namespace) -> tuple[Shards, S
     states, task = given.out / "states", TASKS["adults"]
     train, dev = part(task, given.speech, "train").split_by_speaker(DEV_SHARE, given.seed)
     texts = english([u.text for u in train])
-    paths = [write_states(recognizer, synthesized(SHARD, 1000 * given.seed + n, texts), states / f"synthesized-{n:03}.npy")
-             for n in range(given.utterances // SHARD)]  # fmt: skip
+    paths = [
+        write_states(recognizer, synthesized(SHARD, 1000 * given.seed + n, texts), states / f"synthesized-{n:03}.npy") for n in range(given.utterances // SHARD)
+    ]
     paths += [write_states(recognizer, recorded(recognizer, train, epoch, given.seed), states / f"recorded-{epoch}.npy") for epoch in range(given.copies)]
     held = write_states(recognizer, recorded(recognizer, dev, None, given.seed), states / "held-out.npy")
     return Shards.read(paths), Shards.read([held])
@@ -290,8 +294,17 @@ def main() -> None:
     data, held = speech(recognizer, given)
     learner = Learner(recognizer, [text for *_, text in data.rows], seed=given.seed)
     print(json.dumps({"utterances": len(data), "held_out": len(held), "tokens": len(learner.known)}), flush=True)
-    learn(learner, data, held, given.out / TABLE, steps=given.steps, batch=given.batch, lr=given.lr, save=given.save,
-          tell=lambda row: print(json.dumps(row), flush=True))  # fmt: skip
+    learn(
+        learner,
+        data,
+        held,
+        given.out / TABLE,
+        steps=given.steps,
+        batch=given.batch,
+        lr=given.lr,
+        save=given.save,
+        tell=lambda row: print(json.dumps(row), flush=True),
+    )
     if given.test:
         learner.give(recognizer)
         recognizer.info = replace(recognizer.info, contexts=("full", "auto"))  # the table was learned on short contexts

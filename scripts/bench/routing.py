@@ -44,9 +44,13 @@ def main() -> None:
     contexts, tokens = torch.full((asked.rows,), frames), torch.randint(0, 200, (asked.rows, asked.tokens), device=model.device)
     spread = [names[i % 4] for i in range(asked.rows)]
     ways = {
-        "base": (plain, None), "attached, not routed": (model, None), "merged": (merged, "a"), "routed, one for all rows": (model, "a"),
-        "routed, four by row": (model, spread), "routed, half without": (model, [n if i % 2 else None for i, n in enumerate(spread)]),
-    }  # fmt: skip
+        "base": (plain, None),
+        "attached, not routed": (model, None),
+        "merged": (merged, "a"),
+        "routed, one for all rows": (model, "a"),
+        "routed, four by row": (model, spread),
+        "routed, half without": (model, [n if i % 2 else None for i, n in enumerate(spread)]),
+    }
     seconds: dict[str, list[float]] = {way: [] for way in ways}
     with torch.no_grad():
         for turn in range(asked.repeats + 2):
@@ -61,7 +65,7 @@ def main() -> None:
     sides = {
         way: {"milliseconds": 1000 * statistics.median(own), "ratio": statistics.median(a / b for a, b in zip(own, seconds["base"]))}
         for way, own in seconds.items()
-    }  # fmt: skip
+    }
     if asked.json:
         print(json.dumps({"ways": sides, **vars(asked)}))
         return

@@ -99,10 +99,15 @@ def coverage(world: World, *, speakers: int, corpora: int, seed: int, resamples:
         )
     wer, cer = held.mean(axis=0)
     return {
-        "speakers": speakers, "resampled": made.interval_unit, "method": method, "true_wer": round(true.wer, 4),
-        "wer_coverage": float(wer), "cer_coverage": float(cer), "mean_width": round(float(width.mean()), 4),
+        "speakers": speakers,
+        "resampled": made.interval_unit,
+        "method": method,
+        "true_wer": round(true.wer, 4),
+        "wer_coverage": float(wer),
+        "cer_coverage": float(cer),
+        "mean_width": round(float(width.mean()), 4),
         "corpora": corpora,
-    }  # fmt: skip
+    }
 
 
 def false_alarms(world: World, *, speakers: int, corpora: int, seed: int, resamples: int) -> dict:
@@ -171,10 +176,15 @@ def main() -> None:
     common = {"corpora": given.corpora, "seed": given.seed, "resamples": given.resamples}
     if given.what == "coverage":
         for wer, speakers, method, by_speaker in (
-            (0.2, 30, "studentised", True), (0.2, 60, "studentised", True), (0.05, 30, "studentised", True),
-            (0.6, 30, "studentised", True), (0.2, 12, "studentised", True), (0.2, 30, "bca", True),
-            (0.2, 30, "percentile", True), (0.2, 30, "studentised", False),
-        ):  # fmt: skip
+            (0.2, 30, "studentised", True),
+            (0.2, 60, "studentised", True),
+            (0.05, 30, "studentised", True),
+            (0.6, 30, "studentised", True),
+            (0.2, 12, "studentised", True),
+            (0.2, 30, "bca", True),
+            (0.2, 30, "percentile", True),
+            (0.2, 30, "studentised", False),
+        ):
             made = coverage(World(wer=wer), speakers=speakers, method=method, by_speaker=by_speaker, **common)
             print(json.dumps(made), flush=True)
     else:

@@ -35,21 +35,29 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[2]
 RANK, ROWS, EPOCHS = 32, 8, 3
 SIDES: dict[str, dict[str, Any]] = {
-    "usual": {"by": "usual", "precision": "no"}, "usual-bf16": {"by": "usual", "precision": "bf16"},
-    "ours": {"by": "ours", "precision": "no"}, "ours-bf16": {"by": "ours", "precision": "bf16"},
-    "ours-same": {"by": "ours", "same": True}, "usual-same": {"by": "usual"},
-    "cohort": {"by": "speakers", "together": True}, "one-by-one": {"by": "speakers", "together": False},
+    "usual": {"by": "usual", "precision": "no"},
+    "usual-bf16": {"by": "usual", "precision": "bf16"},
+    "ours": {"by": "ours", "precision": "no"},
+    "ours-bf16": {"by": "ours", "precision": "bf16"},
+    "ours-same": {"by": "ours", "same": True},
+    "usual-same": {"by": "usual"},
+    "cohort": {"by": "speakers", "together": True},
+    "one-by-one": {"by": "speakers", "together": False},
     "ours-decoder": {"by": "ours", "variants": 1, "where": "decoder.*.q_proj,decoder.*.v_proj"},
-}  # fmt: skip
+}
 # (what, faster, than, of which speed)
 RATIOS = (
-    ("a", "first epoch, both bf16", "ours-bf16", "usual-bf16", "cold"), ("a", "steady, both bf16", "ours-bf16", "usual-bf16", "steady"),
-    ("a", "first epoch, bf16 against float32", "ours-bf16", "usual", "cold"), ("a", "steady, bf16 against float32", "ours-bf16", "usual", "steady"),
-    ("a", "steady, both float32", "ours", "usual", "steady"), ("a", "memory, both bf16", "ours-bf16", "usual-bf16", "memory"),
-    ("b", "same geometry, steady", "ours-same", "usual-same", "steady"), ("b", "same geometry, memory", "ours-same", "usual-same", "memory"),
+    ("a", "first epoch, both bf16", "ours-bf16", "usual-bf16", "cold"),
+    ("a", "steady, both bf16", "ours-bf16", "usual-bf16", "steady"),
+    ("a", "first epoch, bf16 against float32", "ours-bf16", "usual", "cold"),
+    ("a", "steady, bf16 against float32", "ours-bf16", "usual", "steady"),
+    ("a", "steady, both float32", "ours", "usual", "steady"),
+    ("a", "memory, both bf16", "ours-bf16", "usual-bf16", "memory"),
+    ("b", "same geometry, steady", "ours-same", "usual-same", "steady"),
+    ("b", "same geometry, memory", "ours-same", "usual-same", "memory"),
     ("c", "sites in the decoder alone, steady", "ours-decoder", "ours-bf16", "steady"),
     ("d", "a cohort, one after another", "cohort", "one-by-one", "cold"),
-)  # fmt: skip
+)
 
 
 # -- one side, in a process of its own -------------------------------------------------------------------------------------
@@ -97,8 +105,13 @@ def ours(told: dict[str, Any]) -> dict[str, float]:
     recognizer.adapt("lora", name="x", where=told.get("where", "q_proj,v_proj"), lang="sw", rank=RANK, alpha=2.0 * RANK, context=options.context)
     ticks: list[float] = []
     before, started = held(), time.perf_counter()
-    done = train(recognizer, "x", TrainingData(data, recognizer.prompt(lang="sw", adapter="x")), options=options,
-                 progress=lambda event: ticks.append(time.perf_counter() - started) if isinstance(event, Step) else None)  # fmt: skip
+    done = train(
+        recognizer,
+        "x",
+        TrainingData(data, recognizer.prompt(lang="sw", adapter="x")),
+        options=options,
+        progress=lambda event: ticks.append(time.perf_counter() - started) if isinstance(event, Step) else None,
+    )
     first = ticks[round(len(ticks) / EPOCHS) - 1]
     return {"cold": done.rows / EPOCHS / first, "steady": done.rows * (EPOCHS - 1) / EPOCHS / (ticks[-1] - first), "memory": grown(before)}
 
@@ -122,8 +135,10 @@ def speakers(told: dict[str, Any]) -> dict[str, float]:
         data[name] = TrainingData(mine, recognizer.prompt(lang="en", adapter=name))
     before, started = held(), time.perf_counter()
     if told["together"]:
-        runs = {name: lambda name=name: Run(recognizer, name, data[name], options=options, choice=Choice(), checkpoint=None, progress=lambda event: None)
-                for name in data}  # fmt: skip
+        runs = {
+            name: lambda name=name: Run(recognizer, name, data[name], options=options, choice=Choice(), checkpoint=None, progress=lambda event: None)
+            for name in data
+        }
         done = list(train_together(runs, recognizer).values())
     else:
         done = [train(recognizer, name, given, options=options) for name, given in data.items()]
@@ -176,9 +191,19 @@ def usual(told: dict[str, Any]) -> dict[str, float]:
     with tempfile.TemporaryDirectory() as folder:
         data = datasets.Dataset.from_list(rows).map(prepare, remove_columns=["audio", "text"], cache_file_name=f"{folder}/features.arrow")
         arguments = Seq2SeqTrainingArguments(
-            output_dir=folder, per_device_train_batch_size=ROWS, learning_rate=1e-4, num_train_epochs=EPOCHS, bf16=told["precision"] == "bf16", use_cpu=True,
-            remove_unused_columns=False, label_names=["labels"], save_strategy="no", report_to=[], disable_tqdm=True, logging_strategy="no",
-        )  # fmt: skip
+            output_dir=folder,
+            per_device_train_batch_size=ROWS,
+            learning_rate=1e-4,
+            num_train_epochs=EPOCHS,
+            bf16=told["precision"] == "bf16",
+            use_cpu=True,
+            remove_unused_columns=False,
+            label_names=["labels"],
+            save_strategy="no",
+            report_to=[],
+            disable_tqdm=True,
+            logging_strategy="no",
+        )
         torch.set_num_threads(told["threads"])
         Seq2SeqTrainer(model=model, args=arguments, train_dataset=data, data_collator=collate, callbacks=[Clock()]).train()
     n = len(rows)
@@ -199,10 +224,20 @@ def tiny(folder: Path) -> Path:
     torch.manual_seed(0)
     known = WhisperConfig.from_pretrained(mini)
     config = WhisperConfig(
-        d_model=384, encoder_layers=4, decoder_layers=4, encoder_attention_heads=6, decoder_attention_heads=6, encoder_ffn_dim=1536, decoder_ffn_dim=1536,
-        vocab_size=51_865, dropout=0.0, bos_token_id=known.bos_token_id, eos_token_id=known.eos_token_id, pad_token_id=known.pad_token_id,
+        d_model=384,
+        encoder_layers=4,
+        decoder_layers=4,
+        encoder_attention_heads=6,
+        decoder_attention_heads=6,
+        encoder_ffn_dim=1536,
+        decoder_ffn_dim=1536,
+        vocab_size=51_865,
+        dropout=0.0,
+        bos_token_id=known.bos_token_id,
+        eos_token_id=known.eos_token_id,
+        pad_token_id=known.pad_token_id,
         decoder_start_token_id=known.decoder_start_token_id,
-    )  # fmt: skip
+    )
     WhisperForConditionalGeneration(config).save_pretrained(folder)
     shutil.copy(mini / "generation_config.json", folder)
     return folder
@@ -212,8 +247,15 @@ def run(name: str, common: dict[str, Any]) -> dict[str, float]:
     told = {"precision": "bf16"} | common | SIDES[name]
     with tempfile.TemporaryDirectory() as cache:
         threads = str(told["threads"])
-        env = os.environ | {"ASRPEFT_CACHE": cache, "OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads, "TOKENIZERS_PARALLELISM": "false",
-                            "HF_DATASETS_CACHE": cache, "PYTHONPATH": str(ROOT), "OMP_WAIT_POLICY": "PASSIVE"}  # fmt: skip
+        env = os.environ | {
+            "ASRPEFT_CACHE": cache,
+            "OMP_NUM_THREADS": threads,
+            "MKL_NUM_THREADS": threads,
+            "TOKENIZERS_PARALLELISM": "false",
+            "HF_DATASETS_CACHE": cache,
+            "PYTHONPATH": str(ROOT),
+            "OMP_WAIT_POLICY": "PASSIVE",
+        }
         ended = subprocess.run([sys.executable, __file__, "--side", json.dumps(told)], env=env, capture_output=True, text=True)
     if ended.returncode:
         raise SystemExit(f"{name} failed:\n{ended.stderr[-2000:]}")
@@ -250,9 +292,17 @@ def main() -> None:
     parts = asked.only.split(",")
     names = list(dict.fromkeys(name for part, _, one, other, _ in RATIOS if part in parts for name in (other, one)))
     with tempfile.TemporaryDirectory() as folder:
-        common = {"data": asked.data, "utterances": asked.utterances, "threads": asked.threads, "workers": asked.workers, "precision": asked.precision,
-                  "speakers": asked.speakers, "each": asked.each, "speakers_data": str(ROOT / "data/demo/speakers.parquet"),
-                  "model": str(ROOT / "data/mini" if asked.shape == "mini" else tiny(Path(folder)))}  # fmt: skip
+        common = {
+            "data": asked.data,
+            "utterances": asked.utterances,
+            "threads": asked.threads,
+            "workers": asked.workers,
+            "precision": asked.precision,
+            "speakers": asked.speakers,
+            "each": asked.each,
+            "speakers_data": str(ROOT / "data/demo/speakers.parquet"),
+            "model": str(ROOT / "data/mini" if asked.shape == "mini" else tiny(Path(folder))),
+        }
         found = []
         for turn in range(asked.turns):
             found.append({name: run(name, common) for name in (names if turn % 2 == 0 else reversed(names))})

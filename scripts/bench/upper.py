@@ -137,8 +137,19 @@ class Task:
     test: States | None
     head: CTCHead
 
-    def measured(self, name: str, *, lr: float | None, seed: int, steps: int, batch: int, head_lr: float, where: str | None = None,
-                 settings: dict[str, Any] | None = None, only_loss: bool = False) -> dict[str, Any]:  # fmt: skip
+    def measured(
+        self,
+        name: str,
+        *,
+        lr: float | None,
+        seed: int,
+        steps: int,
+        batch: int,
+        head_lr: float,
+        where: str | None = None,
+        settings: dict[str, Any] | None = None,
+        only_loss: bool = False,
+    ) -> dict[str, Any]:
         """One run of a fresh adapter, which is taken off again; `name` None: the head alone, as it is."""
         with self._attached(name, where or method(name).where, settings or {}, seed) as adapter:
             options = TrainingOptions(steps=max(1, steps), lr=lr, head_lr=head_lr, loss="ctc", seed=seed)

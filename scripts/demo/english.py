@@ -53,9 +53,16 @@ PATTERNS = (
     "thank you for {the flowers|your letter|the lovely dinner|helping my [FAMILY]}",
 )
 LISTS = {
-    "FAMILY": FAMILY, "ROOM": ROOM, "TIME": TIME, "NUMBER": NUMBER, "ITEM": ITEM, "PLACE": PLACE, "BODY": BODY,
-    "WHEN": "tomorrow|on sunday|every day", "LAST": "last night|last week|yesterday|on saturday",
-}  # fmt: skip
+    "FAMILY": FAMILY,
+    "ROOM": ROOM,
+    "TIME": TIME,
+    "NUMBER": NUMBER,
+    "ITEM": ITEM,
+    "PLACE": PLACE,
+    "BODY": BODY,
+    "WHEN": "tomorrow|on sunday|every day",
+    "LAST": "last night|last week|yesterday|on saturday",
+}
 
 
 def fill(pattern: str, rng: random.Random) -> str:

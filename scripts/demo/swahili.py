@@ -493,12 +493,30 @@ def joining(s: Speaker) -> str:
 
 
 DONE_TO = {  # what is commonly done to a thing, as a passive
-    "door": "fungwa", "clothes": "fuliwa", "food": "pikwa", "machine": "haribika", "building": "jengwa", "dish": "oshwa"
-}  # fmt: skip
+    "door": "fungwa",
+    "clothes": "fuliwa",
+    "food": "pikwa",
+    "machine": "haribika",
+    "building": "jengwa",
+    "dish": "oshwa",
+}
 PATTERNS: dict[Callable[[Speaker], str], int] = {
-    plain: 26, with_object: 5, going: 6, wanting: 8, being: 8, where: 6, having: 6, weather: 5, health: 6, market: 5,
-    greeting: 5, travel: 6, asking: 9, telling: 2, joining: 8,
-}  # fmt: skip
+    plain: 26,
+    with_object: 5,
+    going: 6,
+    wanting: 8,
+    being: 8,
+    where: 6,
+    having: 6,
+    weather: 5,
+    health: 6,
+    market: 5,
+    greeting: 5,
+    travel: 6,
+    asking: 9,
+    telling: 2,
+    joining: 8,
+}
 
 
 def generate(count: int, *, part: str, seed: int, avoid: frozenset[str] = frozenset()) -> list[str]:

@@ -91,9 +91,23 @@ def write(folder: Path, *, table: str, log: Path, verdict: str, real: str, dista
     size = (folder / "model.safetensors").stat().st_size / 2e6
     training, shape = about["training"], json.loads((folder / "config.json").read_text(encoding="utf-8"))
     text = TEXT.format(
-        id=about["id"], date=time.strftime("%Y-%m-%d"), parameters=size, encoder=shape["encoder_layers"],
-        decoder=shape["decoder_layers"], languages=", ".join(about["languages"]), table=table, curve=curve(log),
-        verdict=verdict, real=real, steps=f"{training['steps']:,}", utterances=f"{training['utterances']:,}", minutes=training["minutes"],
-        machine=machine(), seed=seed, minutes_asked=f"{minutes_asked:g}", heads=heads, distance=distance,
-    )  # fmt: skip
+        id=about["id"],
+        date=time.strftime("%Y-%m-%d"),
+        parameters=size,
+        encoder=shape["encoder_layers"],
+        decoder=shape["decoder_layers"],
+        languages=", ".join(about["languages"]),
+        table=table,
+        curve=curve(log),
+        verdict=verdict,
+        real=real,
+        steps=f"{training['steps']:,}",
+        utterances=f"{training['utterances']:,}",
+        minutes=training["minutes"],
+        machine=machine(),
+        seed=seed,
+        minutes_asked=f"{minutes_asked:g}",
+        heads=heads,
+        distance=distance,
+    )
     (folder / "README.md").write_text(text, encoding="utf-8")

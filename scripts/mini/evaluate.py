@@ -212,8 +212,12 @@ def evaluate(folder: Path, *, train: str | None, test: str | None, demo: Path, n
     tell("silence, noise, tones", len(quiet), f"{100 * empty:.0f} % empty; {100 * silent:.0f} % have P(no speech) > 0.5")
     if (demo / "sw-test.parquet").exists():
         swahili = demonstration(demo / "sw-test.parquet")
-        add("held-out language (Swahili, data/demo)", evaluation.transcripts(swahili, lang="sw"), "told `sw`, before adaptation",
-            joint=evaluation.jointly(swahili, lang="sw"))  # fmt: skip
+        add(
+            "held-out language (Swahili, data/demo)",
+            evaluation.transcripts(swahili, lang="sw"),
+            "told `sw`, before adaptation",
+            joint=evaluation.jointly(swahili, lang="sw"),
+        )
     return "\n".join(lines)
 
 

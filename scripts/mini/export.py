@@ -37,13 +37,22 @@ def recognizer(work: Path) -> tuple[Recognizer, vocabulary.Tokens, list[str], di
 def generation_config(tokens: vocabulary.Tokens, heads: list[list[int]]) -> GenerationConfig:
     """What transformers' `generate` must know: languages, tasks, timestamps, and the heads that follow the speech."""
     return GenerationConfig(
-        is_multilingual=True, lang_to_id=tokens.languages,
+        is_multilingual=True,
+        lang_to_id=tokens.languages,
         task_to_id={"transcribe": tokens.transcribe, "translate": tokens.id("<|translate|>")},
-        no_timestamps_token_id=tokens.no_timestamps, prev_sot_token_id=tokens.previous, alignment_heads=heads,
-        max_initial_timestamp_index=100, max_length=448, return_timestamps=False,
-        suppress_tokens=[], begin_suppress_tokens=None,
-        bos_token_id=tokens.eot, eos_token_id=tokens.eot, pad_token_id=tokens.eot, decoder_start_token_id=tokens.sot,
-    )  # fmt: skip
+        no_timestamps_token_id=tokens.no_timestamps,
+        prev_sot_token_id=tokens.previous,
+        alignment_heads=heads,
+        max_initial_timestamp_index=100,
+        max_length=448,
+        return_timestamps=False,
+        suppress_tokens=[],
+        begin_suppress_tokens=None,
+        bos_token_id=tokens.eot,
+        eos_token_id=tokens.eot,
+        pad_token_id=tokens.eot,
+        decoder_start_token_id=tokens.sot,
+    )
 
 
 def export(work: Path, out: Path, *, heads: list[list[int]] | None = None, **facts: object) -> None:
@@ -67,11 +76,15 @@ def export(work: Path, out: Path, *, heads: list[list[int]] | None = None, **fac
     for file in part.iterdir():
         file.chmod(0o644)  # safetensors writes files that only their owner may read
     about = {
-        "id": BASE_ID, "contexts": ["full", "auto"], "languages": list(LANGUAGES),
-        "context_margin_s": {"trained": [0.05, 6.0], "recommended": 0.5}, "text_begins_with_space": True,
+        "id": BASE_ID,
+        "contexts": ["full", "auto"],
+        "languages": list(LANGUAGES),
+        "context_margin_s": {"trained": [0.05, 6.0], "recommended": 0.5},
+        "text_begins_with_space": True,
         "normalization": "lower case, no punctuation but apostrophes, no digits, NFC",
-        "ctc_vocabulary": [BLANK, *characters[1:]], "training": counts | facts,
-    }  # fmt: skip
+        "ctc_vocabulary": [BLANK, *characters[1:]],
+        "training": counts | facts,
+    }
     (part / "asrpeft.json").write_text(json.dumps(about, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     for kept in ("README.md",):
         if (out / kept).exists():

@@ -21,8 +21,7 @@ from scripts.mini.shards import Shard
 from scripts.mini.tokens import Tokens
 
 
-def token_times(model: Recognizer, encoded: torch.Tensor, frames: int, text: str, ids: list[int], tokens: Tokens,
-                index: dict[str, int]) -> np.ndarray:  # fmt: skip
+def token_times(model: Recognizer, encoded: torch.Tensor, frames: int, text: str, ids: list[int], tokens: Tokens, index: dict[str, int]) -> np.ndarray:
     """The middle of each token in seconds, from the CTC head's best path through `text`."""
     scores = model.ctc(encoded[:frames]).log_softmax(-1)[None]
     path, _ = forced_align(scores, torch.tensor([[index[c] for c in text]]), blank=0)
@@ -52,8 +51,7 @@ def distances(folder: Path, shard: Shard, limit: int = 150) -> np.ndarray:
         encoded = model.encode(features)
         ids = tokens.text(row.text)
         head = [tokens.sot, tokens.languages[f"<|{row.lang}|>"], tokens.transcribe, tokens.no_timestamps]
-        out = model.whisper.model.decoder(input_ids=torch.tensor([head + ids]), encoder_hidden_states=encoded,
-                                          output_attentions=True, use_cache=False)  # fmt: skip
+        out = model.whisper.model.decoder(input_ids=torch.tensor([head + ids]), encoder_hidden_states=encoded, output_attentions=True, use_cache=False)
         try:
             times = token_times(model, encoded[0], (row.frames + 1) // 2, row.text, ids, tokens, index)
         except RuntimeError:  # more characters than frames

@@ -80,8 +80,7 @@ class Recognizer(nn.Module):
         return self.whisper.proj_out(hidden)
 
     @torch.inference_mode()
-    def greedy(self, encoded: Tensor, prefix: list[int], end: int, limit: int = 60,
-               times_from: int | None = None) -> list[list[int]]:  # fmt: skip
+    def greedy(self, encoded: Tensor, prefix: list[int], end: int, limit: int = 60, times_from: int | None = None) -> list[list[int]]:
         """Tokens of each row after `prefix`, by the most likely token until `end`, with key-value caches.
 
         `times_from`: the id of <|0.00|> where timestamps are wanted: then the first token is one, and <|notimestamps|>, which

@@ -41,8 +41,11 @@ def prepare(work: Path, speech: str | None, seed: int = 1) -> None:
     train, dev = real.split(real.read(speech)) if speech else ([], [])
     texts = Texts(seed, [u.text for u in train])
     if missing := texts.missing():
-        print(f"The system has no texts in {', '.join(missing)}: sentences there are generated only, which are few and alike. "
-              "On Debian: apt-get install 'fortunes-*' fortune-mod.", file=sys.stderr)  # fmt: skip
+        print(
+            f"The system has no texts in {', '.join(missing)}: sentences there are generated only, which are few and alike. "
+            "On Debian: apt-get install 'fortunes-*' fortune-mod.",
+            file=sys.stderr,
+        )
     tokens.train(work / "tokenizer", texts)
     characters = tokens.characters([*ALPHABETS.values(), " '"])
     (work / "characters.json").write_text(json.dumps(characters, ensure_ascii=False), encoding="utf-8")

@@ -74,8 +74,9 @@ class Shard:
 
     def padded(self, rows: Sequence[Row], context: int) -> np.ndarray:
         """(rows, 100·context, 80) float32: rows of at most `context` seconds, each with its silence after it."""
-        return np.stack([np.pad(np.asarray(self.features(row), np.float32), ((0, context * 100 - row.frames), (0, 0)),
-                                constant_values=row.pad) for row in rows])  # fmt: skip
+        return np.stack(
+            [np.pad(np.asarray(self.features(row), np.float32), ((0, context * 100 - row.frames), (0, 0)), constant_values=row.pad) for row in rows]
+        )
 
 
 def complete(root: Path) -> list[Path]:

@@ -108,10 +108,16 @@ def test_what_has_no_single_adapter_is_refused_with_the_reason():
     assert compose(model.adapters, summed("apart+lora"), name="sum").adapter.config.head is False
 
 
-@pytest.mark.parametrize("how, match", [
-    ({"form": "zip"}, "no form 'zip'"), ({"drop": 1.0}, "--drop"), ({"drop": -0.1}, "--drop"), ({"rank": 0}, "at least 1"),
-    ({"form": "full", "rank": 2}, "has none"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "how, match",
+    [
+        ({"form": "zip"}, "no form 'zip'"),
+        ({"drop": 1.0}, "--drop"),
+        ({"drop": -0.1}, "--drop"),
+        ({"rank": 0}, "at least 1"),
+        ({"form": "full", "rank": 2}, "has none"),
+    ],
+)
 def test_what_cannot_be_asked_is_refused(how, match):
     model = adapted("lora")
     with pytest.raises(BadInput, match=match):

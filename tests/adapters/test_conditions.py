@@ -135,10 +135,17 @@ def test_a_method_that_is_the_same_for_all_rows_cannot_be_told_anything():
         recognizer().adapters.add("lora", name="a", conditions=SPOKEN)
 
 
-@pytest.mark.parametrize("facts, numbers", [
-    ({}, [1, 0, 0, 1, 0]), ({"speaker": "anna"}, [0, 1, 0, 1, 0]), ({"speaker": "ben", "age": 45}, [0, 0, 1, 0, 1.5]),
-    ({"speaker": "carl", "age": "20"}, [1, 0, 0, 0, -1]), ({"age": 10_000}, [1, 0, 0, 0, 10]), ({"age": float("nan"), "room": 3}, [1, 0, 0, 1, 0]),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "facts, numbers",
+    [
+        ({}, [1, 0, 0, 1, 0]),
+        ({"speaker": "anna"}, [0, 1, 0, 1, 0]),
+        ({"speaker": "ben", "age": 45}, [0, 0, 1, 0, 1.5]),
+        ({"speaker": "carl", "age": "20"}, [1, 0, 0, 0, -1]),
+        ({"age": 10_000}, [1, 0, 0, 0, 10]),
+        ({"age": float("nan"), "room": 3}, [1, 0, 0, 1, 0]),
+    ],
+)
 def test_facts_become_numbers(facts, numbers):
     assert SPOKEN.encode(facts) == numbers and SPOKEN.size == 5
 
@@ -155,10 +162,16 @@ def test_conditions_are_fitted_to_the_columns_of_a_corpus():
     )
 
 
-@pytest.mark.parametrize("named, match", [
-    ("dialect", "no column 'dialect'.*Its columns: age, room, speaker"), ("age:colour", "no kind 'colour'"), ("audio:iq", "computes no 'audio:iq'.*audio:mel"),
-    ("room:number", "'hall' is not a number.*--condition room:category"), ("x", "not a vector as long as the first"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "named, match",
+    [
+        ("dialect", "no column 'dialect'.*Its columns: age, room, speaker"),
+        ("age:colour", "no kind 'colour'"),
+        ("audio:iq", "computes no 'audio:iq'.*audio:mel"),
+        ("room:number", "'hall' is not a number.*--condition room:category"),
+        ("x", "not a vector as long as the first"),
+    ],
+)
 def test_what_a_corpus_cannot_tell_is_refused_with_what_it_can(named, match):
     corpus = Corpus([utterance(0, age=1, room="hall", x=[1.0, 2.0]), utterance(1, age=2, room="hall", x=[1.0])], name="c")
     with pytest.raises((BadCorpus, BadInput), match=match):

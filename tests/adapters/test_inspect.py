@@ -81,10 +81,18 @@ def test_whether_the_digest_agrees_is_told(tmp_path):
         inspect(folder, adapters=recognizer().adapters)
 
 
-@pytest.mark.parametrize("scores", [
-    {"after": {"wer": 0.5}}, {"after": [1]}, {"after": {}, "before": 3}, {"before": {}, "after": {"wer": "low"}}, {"after": {"wer": 10**400}},
-    {"after": {"wer": float("nan")}, "before": {"wer": float("inf")}}, {"after": {"wer": True}},
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "scores",
+    [
+        {"after": {"wer": 0.5}},
+        {"after": [1]},
+        {"after": {}, "before": 3},
+        {"before": {}, "after": {"wer": "low"}},
+        {"after": {"wer": 10**400}},
+        {"after": {"wer": float("nan")}, "before": {"wer": float("inf")}},
+        {"after": {"wer": True}},
+    ],
+)
 def test_odd_scores_are_shown_as_far_as_they_can_be(scores, tmp_path, capsys):
     folder = recognizer().adapt("lora", name="a").save(tmp_path / "a")
     report = json.loads((folder / MANIFEST).read_text())

@@ -48,11 +48,19 @@ def test_a_manifest_comes_back_as_it_was(tmp_path):
     folder = adapter.save(tmp_path / "ä b", scores={"wer": 0.25})
     result, _ = read(folder)
     assert result == Manifest(
-        method="lora", config=dict(vars(configure(method("lora"), {"rank": 3}))), where=["encoder.layers.{0..1}.fc1", "conv"],
-        base_id="tiny", base_fingerprint=model.adapters.fingerprint,
-        sites=["encoder.conv1", "encoder.conv2", "encoder.layers.0.fc1", "encoder.layers.1.fc1"], format=FORMAT, language="sw", task="translate",
-        context="auto", training={"steps": 7, "seconds": 1.5}, scores={"wer": 0.25},
-    )  # fmt: skip
+        method="lora",
+        config=dict(vars(configure(method("lora"), {"rank": 3}))),
+        where=["encoder.layers.{0..1}.fc1", "conv"],
+        base_id="tiny",
+        base_fingerprint=model.adapters.fingerprint,
+        sites=["encoder.conv1", "encoder.conv2", "encoder.layers.0.fc1", "encoder.layers.1.fc1"],
+        format=FORMAT,
+        language="sw",
+        task="translate",
+        context="auto",
+        training={"steps": 7, "seconds": 1.5},
+        scores={"wer": 0.25},
+    )
     assert recognizer().adapters.load(folder).name == "ä b"
     assert sorted(p.name for p in folder.iterdir()) == [MANIFEST, TENSORS]
 
@@ -298,11 +306,17 @@ def test_the_tensors_of_another_adapter_of_the_same_form_are_refused(tmp_path):
         recognizer().adapters.load(folder)
 
 
-@pytest.mark.parametrize("change", [
-    lambda values: {"config": values["config"] | {"alpha": 17.0}}, lambda values: {"sites": values["sites"][::-1]},
-    lambda values: {"ctc_vocabulary": [values["ctc_vocabulary"][0], *values["ctc_vocabulary"][:0:-1]]},
-    lambda values: {"base_fingerprint": recognizer(1).adapters.fingerprint}, lambda values: {"digest": values["digest"] | {"meaning": "sha256:0"}},
-], ids=["alpha", "sites", "vocabulary", "base", "digest"])  # fmt: skip
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda values: {"config": values["config"] | {"alpha": 17.0}},
+        lambda values: {"sites": values["sites"][::-1]},
+        lambda values: {"ctc_vocabulary": [values["ctc_vocabulary"][0], *values["ctc_vocabulary"][:0:-1]]},
+        lambda values: {"base_fingerprint": recognizer(1).adapters.fingerprint},
+        lambda values: {"digest": values["digest"] | {"meaning": "sha256:0"}},
+    ],
+    ids=["alpha", "sites", "vocabulary", "base", "digest"],
+)
 def test_what_says_how_the_tensors_are_used_cannot_be_changed_beside_them(change, tmp_path):
     model = recognizer()
     adapter = perturb(model.adapt("lora", name="a", rank=1))
@@ -317,8 +331,16 @@ def test_what_says_how_the_tensors_are_used_cannot_be_changed_beside_them(change
 
 def test_everything_else_may_be_edited_by_hand_and_the_file_laid_out_anew(tmp_path):
     _, _, folder = saved(tmp_path)
-    report = manifest_of(folder) | {"base_id": "x", "parent": "p", "language": "de", "task": "translate", "context": "auto", "training": {"by": "me"},
-                                  "scores": {"wer": 0.1}, "notes": "mine"}  # fmt: skip
+    report = manifest_of(folder) | {
+        "base_id": "x",
+        "parent": "p",
+        "language": "de",
+        "task": "translate",
+        "context": "auto",
+        "training": {"by": "me"},
+        "scores": {"wer": 0.1},
+        "notes": "mine",
+    }
     report["config"]["alpha"] = int(report["config"]["alpha"])  # as some programs write 16.0
     (folder / MANIFEST).write_text(json.dumps(dict(reversed(report.items()))), encoding="utf-8")
     assert recognizer().adapters.load(folder).manifest.scores == {"wer": 0.1}

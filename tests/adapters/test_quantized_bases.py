@@ -47,8 +47,10 @@ def quantize(base: nn.Module) -> None:
             module.weight = nn.Parameter(Int8((w / scale).round().to(torch.int8), scale), requires_grad=False)
 
 
-@pytest.mark.parametrize("method, settings", [("lora", {}), ("loha", {}), ("dora", {}), ("oft", {"block": 4}), ("lora", {"start": "pissa"}), ("houlsby", {}),
-                                              ("parallel", {}), ("lst", {"width": 4})])  # fmt: skip
+@pytest.mark.parametrize(
+    "method, settings",
+    [("lora", {}), ("loha", {}), ("dora", {}), ("oft", {"block": 4}), ("lora", {"start": "pissa"}), ("houlsby", {}), ("parallel", {}), ("lst", {"width": 4})],
+)
 def test_an_adapter_on_a_quantized_base_is_the_adapter_on_the_weights_that_it_stands_for(method, settings):
     model = recognizer()
     of = model.adapters.fingerprint

@@ -96,10 +96,15 @@ def test_a_gradient_reaches_every_adapter_of_a_sum():
     assert all(p.grad is not None and bool(p.grad.abs().sum() > 0) for name in ("lora", "ia3", "oft") for p in model.adapters[name].parameters())
 
 
-@pytest.mark.parametrize("text, terms", [
-    ("a+b", (("a", 1.0), ("b", 1.0))), ("sw+0.5*speaker-12", (("sw", 1.0), ("speaker-12", 0.5))), (" a + -2 * b", (("a", 1.0), ("b", -2.0))),
-    (".5*a", (("a", 0.5),)),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "text, terms",
+    [
+        ("a+b", (("a", 1.0), ("b", 1.0))),
+        ("sw+0.5*speaker-12", (("sw", 1.0), ("speaker-12", 0.5))),
+        (" a + -2 * b", (("a", 1.0), ("b", -2.0))),
+        (".5*a", (("a", 0.5),)),
+    ],
+)
 def test_a_sum_is_read(text, terms):
     assert summed(text) == terms
 

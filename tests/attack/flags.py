@@ -18,11 +18,18 @@ from tests.training.tones import tones
 
 NUMBERS = ["0", "1", "2", "-1", "0.5", "1e-3", "nan", "inf", "-inf", "1e400", "9" * 50, "x", "", "0x10", "１"]
 VALUES = {  # values that keep a run short, and odd ones
-    "--epochs": ["1", "0", "x", "nan"], "--steps": ["1", "2", "0", "-1"], "--minutes": ["0.01", "nan", "0", "-1"],
-    "--threads": ["1", "0", "-1", "100000"], "--workers": ["0", "1", "-1"], "--beams": ["1", "2", "0", "-3", "9999"],
-    "--resamples": ["0", "10", "-1"], "--device": ["cpu", "xpu", "cuda:99", "", "x"], "--checkpoint-minutes": ["0", "1", "nan"],
-    "--amounts": ["0.5,1", "x", "0", ""], "--batch-size": ["1", "2", "0", "-1", "x"],
-}  # fmt: skip
+    "--epochs": ["1", "0", "x", "nan"],
+    "--steps": ["1", "2", "0", "-1"],
+    "--minutes": ["0.01", "nan", "0", "-1"],
+    "--threads": ["1", "0", "-1", "100000"],
+    "--workers": ["0", "1", "-1"],
+    "--beams": ["1", "2", "0", "-3", "9999"],
+    "--resamples": ["0", "10", "-1"],
+    "--device": ["cpu", "xpu", "cuda:99", "", "x"],
+    "--checkpoint-minutes": ["0", "1", "nan"],
+    "--amounts": ["0.5,1", "x", "0", ""],
+    "--batch-size": ["1", "2", "0", "-1", "x"],
+}
 WORDS = (
     """en auto sw xx full lora s2lora attention conv decoder.*.q_proj { ( ce+ctc 0.1,1 text=text rank=2 all none speaker a,b [/b] 0 1 nan json srt
     standard standard,noise=nan bf16 cosine noise""".split()

@@ -13,19 +13,35 @@ from tests.attack.runner import Surface, Wrong, spoil_bytes
 from tests.audio.sounds import encoded, muxed
 
 PLAYLISTS = (
-    "ffconcat version 1.0\nfile {path}\n", "#EXTM3U\n#EXT-X-TARGETDURATION:9\n#EXTINF:9,\n{path}\n#EXT-X-ENDLIST\n", "#EXTM3U\n{path}\n",
-    "v=0\no=- 0 0 IN IP4 127.0.0.1\ns=x\nc=IN IP4 127.0.0.1\nm=audio 9 RTP/AVP 0\n", "[playlist]\nFile1={path}\nNumberOfEntries=1\n",
+    "ffconcat version 1.0\nfile {path}\n",
+    "#EXTM3U\n#EXT-X-TARGETDURATION:9\n#EXTINF:9,\n{path}\n#EXT-X-ENDLIST\n",
+    "#EXTM3U\n{path}\n",
+    "v=0\no=- 0 0 IN IP4 127.0.0.1\ns=x\nc=IN IP4 127.0.0.1\nm=audio 9 RTP/AVP 0\n",
+    "[playlist]\nFile1={path}\nNumberOfEntries=1\n",
     '<?xml version="1.0"?><MPD xmlns="urn:mpeg:dash:schema:mpd:2011"><Period><BaseURL>{path}</BaseURL></Period></MPD>',
-    "ffconcat version 1.0\n" + "file {path}\n" * 2000, "#EXTM3U\n#EXT-X-TARGETDURATION:9\n" + "#EXTINF:9,\n{path}\n" * 500,
-)  # fmt: skip
+    "ffconcat version 1.0\n" + "file {path}\n" * 2000,
+    "#EXTM3U\n#EXT-X-TARGETDURATION:9\n" + "#EXTINF:9,\n{path}\n" * 500,
+)
 SUFFIXES = (".wav", ".flac", ".mp3", ".ogg", ".m4a", ".webm", ".m3u8", ".txt", ".bin", "")
 
 
 def prepare(folder: Path):
     samples = 0.3 * np.sin(np.arange(12_000) / 8).astype(np.float32)
     held = []
-    for kind, subtype in (("WAV", "PCM_16"), ("WAV", "FLOAT"), ("WAV", "IMA_ADPCM"), ("FLAC", "PCM_16"), ("OGG", "VORBIS"), ("OGG", "OPUS"),
-                          ("MP3", "MPEG_LAYER_III"), ("AIFF", "PCM_16"), ("AU", "ULAW"), ("CAF", "PCM_16"), ("W64", "PCM_16"), ("RF64", "PCM_16")):  # fmt: skip
+    for kind, subtype in (
+        ("WAV", "PCM_16"),
+        ("WAV", "FLOAT"),
+        ("WAV", "IMA_ADPCM"),
+        ("FLAC", "PCM_16"),
+        ("OGG", "VORBIS"),
+        ("OGG", "OPUS"),
+        ("MP3", "MPEG_LAYER_III"),
+        ("AIFF", "PCM_16"),
+        ("AU", "ULAW"),
+        ("CAF", "PCM_16"),
+        ("W64", "PCM_16"),
+        ("RF64", "PCM_16"),
+    ):
         held.append(encoded(samples, kind=kind, subtype=subtype))
     for container, codec in (
         ("mp4", "aac"),

@@ -58,8 +58,17 @@ def case(rng: random.Random, shared, own: Path) -> None:
     reference = _file(texts, rng, own / "ref")
     rng.setstate(state)  # both files of one kind, spoilt alike or not
     hypothesis = _file(heard, rng, own / "hyp")
-    extra = rng.choice([[], ["--json"], ["--by-order"], ["--cap", rng.choice(["0", "nan", "1", "-1"])], ["--format", rng.choice(list(FORMATS))],
-                           ["--normalizer", rng.choice(["none", "marks", "whisper", "nothing"])], ["--html", str(own / "x.html")]])  # fmt: skip
+    extra = rng.choice(
+        [
+            [],
+            ["--json"],
+            ["--by-order"],
+            ["--cap", rng.choice(["0", "nan", "1", "-1"])],
+            ["--format", rng.choice(list(FORMATS))],
+            ["--normalizer", rng.choice(["none", "marks", "whisper", "nothing"])],
+            ["--html", str(own / "x.html")],
+        ]
+    )
     before, sys.argv = sys.argv, ["wer.py", str(reference), str(hypothesis), "--resamples", "50", *extra]
     try:
         runpy.run_path(str(SCRIPT), run_name="__main__")

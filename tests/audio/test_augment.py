@@ -117,8 +117,11 @@ def test_spec_augment_masks_at_most_its_share_of_a_short_utterance():
 
 
 def test_bands_scale_with_the_number_of_mel_channels():
-    widest = max(masked_rows_and_columns(f, spec_augment(f, 300, generator(s), time_masks=0, freq_masks=1))[0]
-                 for s in range(200) for f in [torch.randn(128, 300, generator=generator(s))])  # fmt: skip
+    widest = max(
+        masked_rows_and_columns(f, spec_augment(f, 300, generator(s), time_masks=0, freq_masks=1))[0]
+        for s in range(200)
+        for f in [torch.randn(128, 300, generator=generator(s))]
+    )
     assert 27 < widest <= 43
 
 
@@ -175,8 +178,10 @@ def test_a_slow_speed_never_makes_an_utterance_longer_than_thirty_seconds():
     assert slow.samples(torch.zeros(16_000), "a", 0).numel() > 17_000
 
 
-@pytest.mark.parametrize("wrong", [{"noise": 1.5}, {"masking": -0.1}, {"speeds": ()}, {"speeds": (0.01,)}, {"snr_db": (10.0,)},
-                                   {"rt60_s": (0.1, 0.2, 0.3)}, {"gain_db": (6.0, -12.0)}])  # fmt: skip
+@pytest.mark.parametrize(
+    "wrong",
+    [{"noise": 1.5}, {"masking": -0.1}, {"speeds": ()}, {"speeds": (0.01,)}, {"snr_db": (10.0,)}, {"rt60_s": (0.1, 0.2, 0.3)}, {"gain_db": (6.0, -12.0)}],
+)
 def test_impossible_settings_are_refused(wrong):
     with pytest.raises(BadInput, match="augmentation"):
         Augmentation(**wrong)

@@ -21,10 +21,19 @@ from tests.audio.sounds import chirp, encoded, muxed
 module = sys.modules["asrpeft.audio.decode"]  # the package gives the function of that name
 
 LIBSNDFILE = [
-    ("WAV", "PCM_16", 16_000), ("WAV", "PCM_24", 48_000), ("WAV", "PCM_U8", 8_000), ("WAV", "FLOAT", 44_100), ("WAV", "ULAW", 8_000),
-    ("FLAC", "PCM_16", 22_050), ("FLAC", "PCM_24", 96_000), ("OGG", "VORBIS", 44_100), ("OGG", "OPUS", 16_000), ("MP3", None, 44_100),
-    ("AIFF", "PCM_16", 11_025), ("CAF", "PCM_16", 32_000),
-]  # fmt: skip
+    ("WAV", "PCM_16", 16_000),
+    ("WAV", "PCM_24", 48_000),
+    ("WAV", "PCM_U8", 8_000),
+    ("WAV", "FLOAT", 44_100),
+    ("WAV", "ULAW", 8_000),
+    ("FLAC", "PCM_16", 22_050),
+    ("FLAC", "PCM_24", 96_000),
+    ("OGG", "VORBIS", 44_100),
+    ("OGG", "OPUS", 16_000),
+    ("MP3", None, 44_100),
+    ("AIFF", "PCM_16", 11_025),
+    ("CAF", "PCM_16", 32_000),
+]
 FFMPEG = [("ipod", "aac", 44_100), ("mp4", "aac", 16_000), ("adts", "aac", 32_000), ("webm", "libopus", 48_000), ("matroska", "aac", 8_000)]
 
 

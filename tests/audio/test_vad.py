@@ -97,14 +97,17 @@ def probabilities(monkeypatch, values):
 W = 0.032
 
 
-@pytest.mark.parametrize("heard, want", [
-    ([0, 0, 1, 1, 1, 1, 1, 0, 0, 0, 0, 0, 0, 0], [("start", W), ("end", 8 * W)]),
-    ([0, 0, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0], []),  # a click
-    ([1, 1, 1, 1, 1, 0, 0, 1, 1, 0, 0, 0, 0, 0, 0, 0], [("start", 0.0), ("end", 10 * W)]),  # a short pause
-    ([0, 1, 1, 1, 1, 1, 0.4, 0.4, 0.4, 0.4, 0.4, 0.4, 0.4], [("start", 0.0), ("end", 13 * W)]),  # between the thresholds
-    ([0, 1, 1, 1, 1, 1], [("start", 0.0), ("end", 6 * W)]),  # cut off by the end of the stream
-    ([0, 0, 0, 0, 1], []),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "heard, want",
+    [
+        ([0, 0, 1, 1, 1, 1, 1, 0, 0, 0, 0, 0, 0, 0], [("start", W), ("end", 8 * W)]),
+        ([0, 0, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0], []),  # a click
+        ([1, 1, 1, 1, 1, 0, 0, 1, 1, 0, 0, 0, 0, 0, 0, 0], [("start", 0.0), ("end", 10 * W)]),  # a short pause
+        ([0, 1, 1, 1, 1, 1, 0.4, 0.4, 0.4, 0.4, 0.4, 0.4, 0.4], [("start", 0.0), ("end", 13 * W)]),  # between the thresholds
+        ([0, 1, 1, 1, 1, 1], [("start", 0.0), ("end", 6 * W)]),  # cut off by the end of the stream
+        ([0, 0, 0, 0, 1], []),
+    ],
+)
 def test_the_rule_on_given_probabilities(monkeypatch, heard, want):
     events = probabilities(monkeypatch, heard)
     assert [kind for kind, _ in events] == [kind for kind, _ in want]
@@ -127,8 +130,9 @@ def test_real_speech_gives_the_segments_of_the_packages_own_function():
     corpus = read(real_speech("speechocean762/test.parquet"), limit=12)
     samples = np.concatenate([part for u in corpus for part in (u.samples(), silence(0.8))])
     threads = torch.get_num_threads()
-    want = silero_vad.get_speech_timestamps(torch.from_numpy(samples), silero_vad.load_silero_vad(), min_silence_duration_ms=500,
-                                            speech_pad_ms=200, return_seconds=True, time_resolution=6)  # fmt: skip
+    want = silero_vad.get_speech_timestamps(
+        torch.from_numpy(samples), silero_vad.load_silero_vad(), min_silence_duration_ms=500, speech_pad_ms=200, return_seconds=True, time_resolution=6
+    )
     torch.set_num_threads(threads)
     np.testing.assert_allclose(speech_segments(samples), [(w["start"], w["end"]) for w in want], atol=1e-4)
 

@@ -52,16 +52,47 @@ def speech(tmp_path_factory) -> Path:
 
 def test_finetune_evaluate_transcribe_and_stream_with_the_adapter(speech, tmp_path):
     adapter, joint = tmp_path / "sw", ("--beams", "2", "--ctc-weight", "0.3")
-    made = asrpeft("finetune", "--data", f"{speech}/train.parquet", "--eval-data", f"{speech}/test.parquet", "--lang", "swahili", "--where", "attention,conv",
-                   "--set", "rank=4", "alpha=8", "--steps", "4", "--loss", "ce+0.3*ctc", *joint, "--out", str(adapter), "--json")  # fmt: skip
+    made = asrpeft(
+        "finetune",
+        "--data",
+        f"{speech}/train.parquet",
+        "--eval-data",
+        f"{speech}/test.parquet",
+        "--lang",
+        "swahili",
+        "--where",
+        "attention,conv",
+        "--set",
+        "rank=4",
+        "alpha=8",
+        "--steps",
+        "4",
+        "--loss",
+        "ce+0.3*ctc",
+        *joint,
+        "--out",
+        str(adapter),
+        "--json",
+    )
     report = json.loads(made.stdout)
-    assert {"adapter", "method", "trained_parameters", "head_parameters", "total_parameters", "utterances_per_second", "peak_memory_bytes", "seconds",
-            "steps", "eval"} <= report.keys()  # fmt: skip
+    assert {
+        "adapter",
+        "method",
+        "trained_parameters",
+        "head_parameters",
+        "total_parameters",
+        "utterances_per_second",
+        "peak_memory_bytes",
+        "seconds",
+        "steps",
+        "eval",
+    } <= report.keys()
     assert report["steps"] == 4 and report["method"] == "lora" and report["eval"]["test"]["verdict"]
     assert sorted(p.name for p in adapter.iterdir()) == ["adapter.json", "adapter.safetensors"]
 
-    scored = asrpeft("evaluate", "--data", f"{speech}/test.parquet", "--adapter", str(adapter), "--by", "speaker", *joint,
-                     "--out", f"{tmp_path}/report", "--json")  # fmt: skip
+    scored = asrpeft(
+        "evaluate", "--data", f"{speech}/test.parquet", "--adapter", str(adapter), "--by", "speaker", *joint, "--out", f"{tmp_path}/report", "--json"
+    )
     found = json.loads(scored.stdout)
     base, adapted = found["systems"]
     assert base["name"] == "base" and adapted["name"] == "sw" and adapted["utterances"] == 12
@@ -249,8 +280,27 @@ def test_several_corpora_are_named_by_giving_the_option_again(speech, tmp_path):
     paths = {name: str(tmp_path / f"{name}.parquet") for name in ("more", "dev", "one", "two")}
     for number, path in enumerate(paths.values()):
         parquet.write_table(rows.slice(20 + 6 * number, 6), path)
-    made = asrpeft("finetune", "--data", f"{speech}/train.parquet:0.5", "--data", paths["more"], "--dev-data", paths["dev"], "--lang", "sw",
-                   "--eval-data", paths["one"], "--eval-data", paths["two"], "--method", "bitfit", "--steps", "1", "--out", str(tmp_path / "a"))  # fmt: skip
+    made = asrpeft(
+        "finetune",
+        "--data",
+        f"{speech}/train.parquet:0.5",
+        "--data",
+        paths["more"],
+        "--dev-data",
+        paths["dev"],
+        "--lang",
+        "sw",
+        "--eval-data",
+        paths["one"],
+        "--eval-data",
+        paths["two"],
+        "--method",
+        "bitfit",
+        "--steps",
+        "1",
+        "--out",
+        str(tmp_path / "a"),
+    )
     assert "Drawn in an epoch: 20 of train.parquet (40 utterances, weight 0.5), 6 of more.parquet." in made.stdout
     assert "one.parquet" in made.stdout and "two.parquet" in made.stdout
     parts = json.loads((tmp_path / "a" / "adapter.json").read_text())["training"]["data"]["corpora"]

@@ -31,12 +31,24 @@ OPTIONS = [
 
 
 @pytest.mark.parametrize("value", ["nan", "inf", "-inf"])
-@pytest.mark.parametrize("line", [
-    "finetune --data x --lr", "finetune --data x --minutes", "finetune --data x --batch-seconds", "finetune --data x --max-loss",
-    "finetune --data x --ctc-weight", "finetune --data x --checkpoint-minutes", "speakers --data x --out y --lr",
-    "compare --data x --eval-data x --lr", "evaluate --data x --cap", "evaluate --data x --max-loss", "transcribe x --temperature",
-    "stream x --chunk", "data split x --out y --fraction",
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "line",
+    [
+        "finetune --data x --lr",
+        "finetune --data x --minutes",
+        "finetune --data x --batch-seconds",
+        "finetune --data x --max-loss",
+        "finetune --data x --ctc-weight",
+        "finetune --data x --checkpoint-minutes",
+        "speakers --data x --out y --lr",
+        "compare --data x --eval-data x --lr",
+        "evaluate --data x --cap",
+        "evaluate --data x --max-loss",
+        "transcribe x --temperature",
+        "stream x --chunk",
+        "data split x --out y --fraction",
+    ],
+)
 def test_what_is_no_number_is_refused_where_a_number_belongs(line, value):
     with pytest.raises(BadInput, match=f"{line.split()[-1]} takes a number, got {value}"):
         COMMAND.main(args=[*line.split(), value], prog_name="asrpeft", standalone_mode=False)

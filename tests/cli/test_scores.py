@@ -64,10 +64,31 @@ def test_finetune_guards_and_evaluate_looks_at_everything(base, speech, tmp_path
     assert {"before", "after", "loss", "passed"} <= guard.keys() and guard["max_loss"] == 9.0 and guard["chosen_by"]["separate"]
 
     out, _ = asrpeft(
-        "evaluate", "--data", speech / "test.jsonl", "--adapter", tmp_path / "sw", "--by", "age", "--train-data", speech / "guard.jsonl", "--rare", "2",
-        "--hotwords", "habari,mombasa", "--nonspeech", speech / "noise", "--conditions", "telephone", "--guard", speech / "guard.jsonl",
-        "--max-loss", "5", "--out", tmp_path / "report", "--json",
-    )  # fmt: skip
+        "evaluate",
+        "--data",
+        speech / "test.jsonl",
+        "--adapter",
+        tmp_path / "sw",
+        "--by",
+        "age",
+        "--train-data",
+        speech / "guard.jsonl",
+        "--rare",
+        "2",
+        "--hotwords",
+        "habari,mombasa",
+        "--nonspeech",
+        speech / "noise",
+        "--conditions",
+        "telephone",
+        "--guard",
+        speech / "guard.jsonl",
+        "--max-loss",
+        "5",
+        "--out",
+        tmp_path / "report",
+        "--json",
+    )
     report = json.loads(out)
     system = report["systems"][1]
     assert {"by", "rare_words", "hot_words", "nonspeech", "guard", "calibration", "real_time_factor", "hallucination"} <= system.keys()
@@ -86,8 +107,23 @@ def test_a_limit_that_nothing_meets_ends_with_status_1_and_no_adapter(base, spee
     from asrpeft.training.choice import Rates
 
     monkeypatch.setattr(job, "dev_rates", lambda recognizer, name, dev, **how: Rates(0.9 if name else 0.1, 0.5))
-    _, said = asrpeft("finetune", "--data", speech / "train.jsonl", "--dev-data", speech / "dev.jsonl", "--steps", "1", "--guard", speech / "guard.jsonl",
-                      "--max-loss", "3", "--out", tmp_path / "sw", "--quiet", status=1)  # fmt: skip
+    _, said = asrpeft(
+        "finetune",
+        "--data",
+        speech / "train.jsonl",
+        "--dev-data",
+        speech / "dev.jsonl",
+        "--steps",
+        "1",
+        "--guard",
+        speech / "guard.jsonl",
+        "--max-loss",
+        "3",
+        "--out",
+        tmp_path / "sw",
+        "--quiet",
+        status=1,
+    )
     assert "80.0 points" in said and "--max-loss" in said and not (tmp_path / "sw").exists()
 
 

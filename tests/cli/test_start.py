@@ -99,9 +99,16 @@ def test_threads_that_wait_sleep_unless_told_otherwise():
     assert not loaded(code.replace(".pop('OMP_WAIT_POLICY', None)", "['OMP_WAIT_POLICY'] = 'ACTIVE'").replace("'PASSIVE'", "'ACTIVE'")) & HEAVY
 
 
-@pytest.mark.parametrize("line", [
-    "finetune --data x", "speakers --data x", "compare --data x --eval-data x", "evaluate --data x", "transcribe x",
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "line",
+    [
+        "finetune --data x",
+        "speakers --data x",
+        "compare --data x --eval-data x",
+        "evaluate --data x",
+        "transcribe x",
+    ],
+)
 def test_a_bad_out_is_told_before_the_recognizer_is_imported(line):
     lines = [(*line.split(), "--out", "README.md"), (*line.split(), "--out", "README.md/below")]
     assert not loaded(ran(*lines)) & HEAVY

@@ -41,10 +41,16 @@ def test_a_sum_of_folders_is_the_sum_of_their_adapters_each_loaded_once(folders)
     assert (one - two).abs().max() > 1e-3 and (two - plain).abs().max() > 1e-3
 
 
-@pytest.mark.parametrize("typed, error, match", [
-    ("{0}/sw + {0}/nobody", BadAdapter, "In the sum .*no adapter folder.*another name"), ("{0}/sw + x*{0}/speaker-12", BadRoute, "weight 'x' is no number"),
-    ("{0}/sw +", BadRoute, "'nothing' is no adapter"), ("{0}/sw + {0}/sw", BadRoute, "named twice"), ("2*3*{0}/sw", BadRoute, "is no adapter with a weight"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "typed, error, match",
+    [
+        ("{0}/sw + {0}/nobody", BadAdapter, "In the sum .*no adapter folder.*another name"),
+        ("{0}/sw + x*{0}/speaker-12", BadRoute, "weight 'x' is no number"),
+        ("{0}/sw +", BadRoute, "'nothing' is no adapter"),
+        ("{0}/sw + {0}/sw", BadRoute, "named twice"),
+        ("2*3*{0}/sw", BadRoute, "is no adapter with a weight"),
+    ],
+)
 def test_what_is_no_sum_of_folders_says_what_is_wrong(folders, typed, error, match):
     with pytest.raises(error, match=match):
         o.attach(tiny_recognizer(source=40), [typed.format(folders)])
@@ -84,8 +90,13 @@ def test_finetune_keeps_who_spoke_and_chooses_on_sentences_of_speakers_that_it_k
     assert [part.values for part in adapter.conditions] == [("s0", "s1")] and adapter.config.inputs == 3
     again = tiny_recognizer()
     with pytest.raises(BadInput, match="told speaker of each row, and cannot be told audio:mel"):
-        finetune(again, tones(20, speakers=2), lang="en", method=AdapterOptions("film", settings={"hidden": 2}, conditions=("audio:mel",), init_adapter=out),
-                 training=options(steps=1))  # fmt: skip
+        finetune(
+            again,
+            tones(20, speakers=2),
+            lang="en",
+            method=AdapterOptions("film", settings={"hidden": 2}, conditions=("audio:mel",), init_adapter=out),
+            training=options(steps=1),
+        )
 
 
 def test_data_that_cannot_tell_are_refused_before_anything_trains_and_strangers_are_noted(told):

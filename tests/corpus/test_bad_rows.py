@@ -174,10 +174,17 @@ def test_lines_may_end_as_on_any_system(tmp_path, ends):
     assert [u.text for u in read(tmp_path / "x.csv")] == ["one", "two, three"]
 
 
-@pytest.mark.parametrize("name, line, reason", [
-    ("text", b"b caf\xe9", "not UTF-8"), ("utt2spk", b"b \xff", "not UTF-8"), ("segments", b"b a x 1", "its start is 'x'"),
-    ("segments", b"b a 0.02 -0.5", "its end is '-0.5'"), ("segments", b"b a nan 1", "its start is 'nan'"), ("wav.scp", b"\xff a.wav", "not UTF-8"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "name, line, reason",
+    [
+        ("text", b"b caf\xe9", "not UTF-8"),
+        ("utt2spk", b"b \xff", "not UTF-8"),
+        ("segments", b"b a x 1", "its start is 'x'"),
+        ("segments", b"b a 0.02 -0.5", "its end is '-0.5'"),
+        ("segments", b"b a nan 1", "its start is 'nan'"),
+        ("wav.scp", b"\xff a.wav", "not UTF-8"),
+    ],
+)
 def test_a_bad_line_of_a_kaldi_table_costs_no_other(tmp_path, name, line, reason):
     sound(tmp_path)
     files = {"wav.scp": b"a a.wav\nc a.wav\n", "text": b"a yes\nb no\nc yes\n", "utt2spk": b"a s\nc s\n", "segments": b"a a 0 0.05\nc c 0 -1\n"}
@@ -250,8 +257,42 @@ def test_a_manifest_of_numbers_that_json_has_no_name_for_is_written_without_them
 
 # -- drawn by chance -------------------------------------------------------------------------------------------------------
 
-CELLS = ["", " ", "x", "\u200b", "\ud800", "\udcff", "\x00", "\x1b[31m", "[/b]", "=1+1", "a.wav", "../a.wav", "/", "nul\0", "y" * 5_000, "9" * 400,
-         "9" * 5_000, "-1", "nan", "inf", "1e999", "0.01", "é" * 300, "\u202e", '"', '""', "'", ",", "\t", "\n", "\r", "|", "a.wav |", "x.ark:3"]  # fmt: skip
+CELLS = [
+    "",
+    " ",
+    "x",
+    "\u200b",
+    "\ud800",
+    "\udcff",
+    "\x00",
+    "\x1b[31m",
+    "[/b]",
+    "=1+1",
+    "a.wav",
+    "../a.wav",
+    "/",
+    "nul\0",
+    "y" * 5_000,
+    "9" * 400,
+    "9" * 5_000,
+    "-1",
+    "nan",
+    "inf",
+    "1e999",
+    "0.01",
+    "é" * 300,
+    "\u202e",
+    '"',
+    '""',
+    "'",
+    ",",
+    "\t",
+    "\n",
+    "\r",
+    "|",
+    "a.wav |",
+    "x.ark:3",
+]
 VALUES = [None, True, 0, -1, 10**400, 1e308, float("nan"), float("inf"), [], [[]], {}, {"bytes": None, "path": None}, {"path": 5}, {"bytes": "x"}, [1, [2]]]
 
 
@@ -308,8 +349,10 @@ def make_kaldi(root: Path, dice: random.Random) -> tuple[Path, int]:
 def make_parquet(root: Path, dice: random.Random) -> tuple[Path, int]:
     rows, odd = make_rows(dice, [c for c in CELLS if c.isascii() or c.isprintable()] + [None])
     columns = {name: [None if one[name] is None else str(one[name]) for one in rows] for name in rows[0]}
-    columns = {name: pyarrow.array([c if c is None else c.encode("utf-8", "surrogatepass") for c in cells]).cast(pyarrow.string(), safe=False)
-               for name, cells in columns.items()}  # fmt: skip
+    columns = {
+        name: pyarrow.array([c if c is None else c.encode("utf-8", "surrogatepass") for c in cells]).cast(pyarrow.string(), safe=False)
+        for name, cells in columns.items()
+    }
     pyarrow.parquet.write_table(pyarrow.table(columns), root / "x.parquet", row_group_size=dice.choice([1, 3, 9]))
     return root / "x.parquet", odd
 

@@ -94,13 +94,17 @@ def test_a_name_in_another_unicode_form_is_found(tmp_path):
     assert len(read(manifest(tmp_path, [{"audio": unicodedata.normalize("NFC", "é.wav"), "text": "x"}]))) == 1
 
 
-@pytest.mark.parametrize("data", [
-    encoded(np.stack([chirp(1.0, 44_100)] * 2, axis=1), 44_100),
-    encoded(chirp(1.0, 8_000), 8_000),
-    encoded(chirp(1.0, 48_000), 48_000, "WAV", "PCM_24"),
-    muxed(chirp(1.0, 44_100), 44_100, "ipod", "aac"),
-    muxed(chirp(1.0, 48_000), 48_000, "webm", "libopus"),
-], ids=["stereo 44.1 kHz", "8 kHz", "24 bits", "m4a", "webm"])  # fmt: skip
+@pytest.mark.parametrize(
+    "data",
+    [
+        encoded(np.stack([chirp(1.0, 44_100)] * 2, axis=1), 44_100),
+        encoded(chirp(1.0, 8_000), 8_000),
+        encoded(chirp(1.0, 48_000), 48_000, "WAV", "PCM_24"),
+        muxed(chirp(1.0, 44_100), 44_100, "ipod", "aac"),
+        muxed(chirp(1.0, 48_000), 48_000, "webm", "libopus"),
+    ],
+    ids=["stereo 44.1 kHz", "8 kHz", "24 bits", "m4a", "webm"],
+)
 def test_any_rate_channels_and_container_become_sixteen_kilohertz(tmp_path, data):
     (tmp_path / "a.bin").write_bytes(data)
     utterance = read(manifest(tmp_path, [{"audio": "a.bin", "text": "x"}]))[0]
@@ -154,13 +158,16 @@ def test_a_recording_is_known_by_its_bytes_and_its_part_whatever_it_is_called(tm
         AudioRef(tmp_path / "gone.wav", "gone.wav").key()
 
 
-@pytest.mark.parametrize("columns, want", [
-    (["path", "sentence", "client_id"], {"audio": "path", "text": "sentence", "speaker": "client_id"}),
-    (["audio", "path", "transcription", "raw_transcription", "id"], {"audio": "audio", "text": "transcription", "id": "id"}),
-    (["audio_filepath", "duration", "text"], {"audio": "audio_filepath", "duration": "duration", "text": "text"}),
-    (["Audio", "TEXT", "Speaker_ID"], {"audio": "Audio", "text": "TEXT", "speaker": "Speaker_ID"}),
-    (["file", "text", "speaker_id", "chapter_id", "id"], {"audio": "file", "text": "text", "speaker": "speaker_id", "id": "id"}),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "columns, want",
+    [
+        (["path", "sentence", "client_id"], {"audio": "path", "text": "sentence", "speaker": "client_id"}),
+        (["audio", "path", "transcription", "raw_transcription", "id"], {"audio": "audio", "text": "transcription", "id": "id"}),
+        (["audio_filepath", "duration", "text"], {"audio": "audio_filepath", "duration": "duration", "text": "text"}),
+        (["Audio", "TEXT", "Speaker_ID"], {"audio": "Audio", "text": "TEXT", "speaker": "Speaker_ID"}),
+        (["file", "text", "speaker_id", "chapter_id", "id"], {"audio": "file", "text": "text", "speaker": "speaker_id", "id": "id"}),
+    ],
+)
 def test_columns_are_guessed_by_common_names(columns, want):
     assert match(columns, where="x") == want
 

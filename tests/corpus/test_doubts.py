@@ -86,10 +86,21 @@ def test_each_language_has_a_script_of_its_own():
     assert doubts["another script"].examples == (("odd", "zdravstvujte"),) and "of 6 rows in ru are in Cyrillic" in doubts["another script"].message
 
 
-@pytest.mark.parametrize("text, want", [
-    ("naïve ɛkɔ́ Ŋkà ʼa", {"Latin"}), ("日本のカタカナ", {"Han and kana"}), ("አማርኛ", {"Ethiopic"}), ("हिन्दी", {"Devanagari"}), ("עברית 12", {"Hebrew"}),
-    ("ߒߞߏ", {"Nko"}), ("123 …", set()), ("µ ª ʰ", set()), ("ⵜⴰⵎⴰⵣⵉⵖⵜ", {"Tifinagh"}), ("العربية", {"Arabic"}),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "text, want",
+    [
+        ("naïve ɛkɔ́ Ŋkà ʼa", {"Latin"}),
+        ("日本のカタカナ", {"Han and kana"}),
+        ("አማርኛ", {"Ethiopic"}),
+        ("हिन्दी", {"Devanagari"}),
+        ("עברית 12", {"Hebrew"}),
+        ("ߒߞߏ", {"Nko"}),
+        ("123 …", set()),
+        ("µ ª ʰ", set()),
+        ("ⵜⴰⵎⴰⵣⵉⵖⵜ", {"Tifinagh"}),
+        ("العربية", {"Arabic"}),
+    ],
+)
 def test_letters_have_the_script_that_people_call_them_by(text, want):
     assert set(scripts(text)) == want and script(" ") is None
 

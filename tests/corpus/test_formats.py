@@ -23,8 +23,10 @@ def wavs(folder, names=None):
 
 def make_parquet(root):
     cells = [{"bytes": encoded(chirp(s)), "path": f"{i}.wav"} for i, s, *_ in ROWS]
-    pyarrow.parquet.write_table(pyarrow.table({"id": [r[0] for r in ROWS], "audio": cells, "text": [r[2] for r in ROWS],
-                                               "speaker": [r[3] for r in ROWS], "age": [5, 6, 7]}), root / "x.parquet")  # fmt: skip
+    pyarrow.parquet.write_table(
+        pyarrow.table({"id": [r[0] for r in ROWS], "audio": cells, "text": [r[2] for r in ROWS], "speaker": [r[3] for r in ROWS], "age": [5, 6, 7]}),
+        root / "x.parquet",
+    )
     return root / "x.parquet"
 
 
@@ -110,10 +112,23 @@ def make_saved_dataset(root):
     return root / "d"
 
 
-MAKERS = {f.__name__.removeprefix("make_"): f for f in (
-    make_parquet, make_jsonl, make_json, make_csv, make_excel_csv, make_common_voice, make_metadata_folder, make_text_beside,
-    make_librispeech, make_ljspeech, make_kaldi, make_saved_dataset,
-)}  # fmt: skip
+MAKERS = {
+    f.__name__.removeprefix("make_"): f
+    for f in (
+        make_parquet,
+        make_jsonl,
+        make_json,
+        make_csv,
+        make_excel_csv,
+        make_common_voice,
+        make_metadata_folder,
+        make_text_beside,
+        make_librispeech,
+        make_ljspeech,
+        make_kaldi,
+        make_saved_dataset,
+    )
+}
 
 
 @pytest.mark.parametrize("kind", MAKERS)
@@ -227,15 +242,18 @@ def test_lines_with_missing_fields_are_named_by_number(tmp_path):
     assert len(corpus) == 2 and [s.id for s in corpus.skipped] == ["x.csv:3"] and "2 fields" in corpus.skipped[0].reason
 
 
-@pytest.mark.parametrize("content, message", [
-    (b"", "empty"),
-    (b"audio,text,text\na.wav,b,c\n", "more than once"),
-    (b'audio,text\na.wav,"never closed\n', "not CSV"),
-    ("audio,text\na.wav,caf\xe9\n".encode("latin-1"), "not UTF-8"),
-    (b"sound,words spoken\na.wav,x\n", "--columns audio="),
-    (b"audio,wrods\na.wav,x\n", "--columns text="),
-    (b"audio,text\n", "no usable utterance among 0 rows"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "content, message",
+    [
+        (b"", "empty"),
+        (b"audio,text,text\na.wav,b,c\n", "more than once"),
+        (b'audio,text\na.wav,"never closed\n', "not CSV"),
+        ("audio,text\na.wav,caf\xe9\n".encode("latin-1"), "not UTF-8"),
+        (b"sound,words spoken\na.wav,x\n", "--columns audio="),
+        (b"audio,wrods\na.wav,x\n", "--columns text="),
+        (b"audio,text\n", "no usable utterance among 0 rows"),
+    ],
+)
 def test_a_table_that_cannot_be_read_says_why(tmp_path, content, message):
     (tmp_path / "x.csv").write_bytes(content)
     with pytest.raises(BadCorpus, match=message):
@@ -290,8 +308,7 @@ def test_kaldi_segments_are_parts_of_recordings(tmp_path):
     assert sorted(reasons) == ["u3", "u4", "u5", "u6", "u7"] and "not in wav.scp" in reasons["u3"] and "not in segments" in reasons["u7"]
 
 
-@pytest.mark.parametrize("where, message", [("sox a.mp3 -t wav - |", "commands in data are not run"), ("touch ran|", "command"),
-                                            ("raw.ark:4217", "archive")])  # fmt: skip
+@pytest.mark.parametrize("where, message", [("sox a.mp3 -t wav - |", "commands in data are not run"), ("touch ran|", "command"), ("raw.ark:4217", "archive")])
 @pytest.mark.parametrize("segments", [False, True])
 def test_kaldi_commands_and_archives_are_left_out_and_never_run(tmp_path, monkeypatch, where, message, segments):
     monkeypatch.chdir(tmp_path)
@@ -334,12 +351,23 @@ def test_a_folder_of_audio_alone_says_what_is_missing(tmp_path):
         read(tmp_path / "d")
 
 
-@pytest.mark.parametrize("spec, what", [
-    ("nowhere.jsonl", "no such file or folder"), ("tain.jsonl", "no such file or folder. Did you mean '.*/train.jsonl'"), ("x" * 5_000, "no such file"),
-    ("nul\0", "no such file"), ("empty folder", "the folder is empty"), ("notes.docx", r"I know \(\.docx\)"), ("notes", r"no suffix"),
-    ("a.wav", "a recording, and"), ("/dev/null", "a device or a pipe"), ("nothing.bin", "the file is empty"),
-    ("papers", "neither a recording nor a manifest.*a.pdf, b.pdf"), ("lists", "one of its manifests.*train.jsonl"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "spec, what",
+    [
+        ("nowhere.jsonl", "no such file or folder"),
+        ("tain.jsonl", "no such file or folder. Did you mean '.*/train.jsonl'"),
+        ("x" * 5_000, "no such file"),
+        ("nul\0", "no such file"),
+        ("empty folder", "the folder is empty"),
+        ("notes.docx", r"I know \(\.docx\)"),
+        ("notes", r"no suffix"),
+        ("a.wav", "a recording, and"),
+        ("/dev/null", "a device or a pipe"),
+        ("nothing.bin", "the file is empty"),
+        ("papers", "neither a recording nor a manifest.*a.pdf, b.pdf"),
+        ("lists", "one of its manifests.*train.jsonl"),
+    ],
+)
 def test_what_is_no_corpus_is_called_what_it_is(tmp_path, spec, what):
     (tmp_path / "empty folder").mkdir()
     wavs(tmp_path)
@@ -371,12 +399,15 @@ def hub(tmp_path, monkeypatch):
     return asked
 
 
-@pytest.mark.parametrize("spec, want", [
-    ("hub:google/fleurs:sw_ke:train", ("google/fleurs", "sw_ke", "train")),
-    ("hub:someone/corpus:validation", ("someone/corpus", None, "validation")),
-    ("hub:someone/corpus:train[:10%]", ("someone/corpus", None, "train[:10%]")),
-    ("hub:someone/corpus:cfg:train[100:200]", ("someone/corpus", "cfg", "train[100:200]")),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "spec, want",
+    [
+        ("hub:google/fleurs:sw_ke:train", ("google/fleurs", "sw_ke", "train")),
+        ("hub:someone/corpus:validation", ("someone/corpus", None, "validation")),
+        ("hub:someone/corpus:train[:10%]", ("someone/corpus", None, "train[:10%]")),
+        ("hub:someone/corpus:cfg:train[100:200]", ("someone/corpus", "cfg", "train[100:200]")),
+    ],
+)
 def test_hub_ids_name_repository_configuration_and_split(hub, spec, want):
     corpus = read(spec)
     assert hub == [(*want, False)]

@@ -19,17 +19,30 @@ def manifest(path, rows):
     return str(path)
 
 
-@pytest.mark.parametrize("given, want", [
-    ("sw.jsonl:2", ("sw.jsonl", 2.0)), ("sw.jsonl:0.5", ("sw.jsonl", 0.5)), ("sw.jsonl:.25", ("sw.jsonl", 0.25)), ("sw.jsonl", ("sw.jsonl", 1.0)),
-    ("sw.jsonl:1e2", ("sw.jsonl", 100.0)), ("sw.jsonl:x2", ("sw.jsonl:x2", 1.0)), ("sw.jsonl:", ("sw.jsonl:", 1.0)),
-    (r"C:\data\sw.jsonl", (r"C:\data\sw.jsonl", 1.0)), (r"C:\data\sw.jsonl:2", (r"C:\data\sw.jsonl", 2.0)), ("C:/2:3", ("C:/2", 3.0)),
-    ("hub:google/fleurs:sw_ke:train", ("hub:google/fleurs:sw_ke:train", 1.0)),
-    ("hub:google/fleurs:sw_ke:train:2", ("hub:google/fleurs:sw_ke:train", 2.0)),
-    ("hub:me/corpus:train:0.3", ("hub:me/corpus:train", 0.3)), ("hub:me/corpus:2", ("hub:me/corpus:2", 1.0)),
-    ("hub:me/corpus:2:1", ("hub:me/corpus:2", 1.0)), ("hub:me/corpus:train[:10%]", ("hub:me/corpus:train[:10%]", 1.0)),
-    ("hub:me/corpus:train[100:200]:2", ("hub:me/corpus:train[100:200]", 2.0)), ("hub:me/corpus:train[100:200]", ("hub:me/corpus:train[100:200]", 1.0)),
-    ("data/train-*.parquet:2", ("data/train-*.parquet", 2.0)),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "given, want",
+    [
+        ("sw.jsonl:2", ("sw.jsonl", 2.0)),
+        ("sw.jsonl:0.5", ("sw.jsonl", 0.5)),
+        ("sw.jsonl:.25", ("sw.jsonl", 0.25)),
+        ("sw.jsonl", ("sw.jsonl", 1.0)),
+        ("sw.jsonl:1e2", ("sw.jsonl", 100.0)),
+        ("sw.jsonl:x2", ("sw.jsonl:x2", 1.0)),
+        ("sw.jsonl:", ("sw.jsonl:", 1.0)),
+        (r"C:\data\sw.jsonl", (r"C:\data\sw.jsonl", 1.0)),
+        (r"C:\data\sw.jsonl:2", (r"C:\data\sw.jsonl", 2.0)),
+        ("C:/2:3", ("C:/2", 3.0)),
+        ("hub:google/fleurs:sw_ke:train", ("hub:google/fleurs:sw_ke:train", 1.0)),
+        ("hub:google/fleurs:sw_ke:train:2", ("hub:google/fleurs:sw_ke:train", 2.0)),
+        ("hub:me/corpus:train:0.3", ("hub:me/corpus:train", 0.3)),
+        ("hub:me/corpus:2", ("hub:me/corpus:2", 1.0)),
+        ("hub:me/corpus:2:1", ("hub:me/corpus:2", 1.0)),
+        ("hub:me/corpus:train[:10%]", ("hub:me/corpus:train[:10%]", 1.0)),
+        ("hub:me/corpus:train[100:200]:2", ("hub:me/corpus:train[100:200]", 2.0)),
+        ("hub:me/corpus:train[100:200]", ("hub:me/corpus:train[100:200]", 1.0)),
+        ("data/train-*.parquet:2", ("data/train-*.parquet", 2.0)),
+    ],
+)
 def test_a_weight_is_the_last_number_and_nothing_else_is(given, want):
     assert weighted(given) == want
 
@@ -75,7 +88,10 @@ def test_several_corpora_are_read_as_one(tmp_path):
     b = manifest(tmp_path / "b" / "m.jsonl", [{"id": "x", "text": "one", "lang": "en", "speaker": "1"}, {"id": "z", "text": None}])
     corpus = read([f"{a}:2", b])
     assert [(u.id, u.text, u.lang, u.corpus, u.weight) for u in corpus] == [
-        ("x", "moja", "sw", "a/m.jsonl", 2.0), ("y", "mbili", "sw", "a/m.jsonl", 2.0), ("x#2", "one", "en", "b/m.jsonl", 1.0)]  # fmt: skip
+        ("x", "moja", "sw", "a/m.jsonl", 2.0),
+        ("y", "mbili", "sw", "a/m.jsonl", 2.0),
+        ("x#2", "one", "en", "b/m.jsonl", 1.0),
+    ]
     assert corpus.name == "2·a/m.jsonl + b/m.jsonl" and [s.id for s in corpus.skipped] == ["z"] and corpus.speakers == ("1",)
     assert [(p.name, p.weight, p.utterances, p.drawn) for p in corpus.parts] == [("a/m.jsonl", 2.0, 2, 4.0), ("b/m.jsonl", 1.0, 1, 1.0)]
     assert corpus[0].column("corpus") == "a/m.jsonl" and [u.id for u in corpus] == [u.id for u in read({a: 2, b: 1})]

@@ -35,10 +35,18 @@ def test_verbs_carry_subject_tense_relative_and_object_in_order(word, expected):
 
 @pytest.mark.parametrize(
     ("stem", "noun_class", "expected"),
-    [("zuri", "1", "mzuri"), ("zuri", "5", "zuri"), ("zuri", "10", "nzuri"), ("pya", "5", "jipya"),
-     ("eusi", "8", "vyeusi"), ("refu", "9", "ndefu"), ("kubwa", "9", "kubwa"),
-     ("ingine", "6", "mengine"), ("ingi", "2", "wengi")],
-)  # fmt: skip
+    [
+        ("zuri", "1", "mzuri"),
+        ("zuri", "5", "zuri"),
+        ("zuri", "10", "nzuri"),
+        ("pya", "5", "jipya"),
+        ("eusi", "8", "vyeusi"),
+        ("refu", "9", "ndefu"),
+        ("kubwa", "9", "kubwa"),
+        ("ingine", "6", "mengine"),
+        ("ingi", "2", "wengi"),
+    ],
+)
 def test_adjectives_agree_with_the_class_of_their_noun(stem, noun_class, expected):
     assert adjective(stem, noun_class) == expected
 

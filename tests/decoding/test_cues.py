@@ -47,11 +47,21 @@ STYLES = [
 
 
 @pytest.mark.parametrize("style", STYLES, ids=str)
-@pytest.mark.parametrize("segments", [
-    [spoken(PROSE)], [spoken(PLAIN)], [spoken(PROSE, 0, 5), spoken(PLAIN, 5, 25), spoken("yes", 25.0, 25.1)], [spoken(CHINESE)], [spoken(THAI)],
-    [spoken("https://example.org/" + "x" * 90 + " is an address")], [Segment(0.0, 40.0, PROSE)], [spoken("a b c", 1.0, 1.0)],
-    [spoken("one", 3.0, 3.5), spoken("two", 3.0, 3.5), spoken("three", 3.0, 3.5)], [spoken("å" * 30 + " e\u0301" * 30)],
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "segments",
+    [
+        [spoken(PROSE)],
+        [spoken(PLAIN)],
+        [spoken(PROSE, 0, 5), spoken(PLAIN, 5, 25), spoken("yes", 25.0, 25.1)],
+        [spoken(CHINESE)],
+        [spoken(THAI)],
+        [spoken("https://example.org/" + "x" * 90 + " is an address")],
+        [Segment(0.0, 40.0, PROSE)],
+        [spoken("a b c", 1.0, 1.0)],
+        [spoken("one", 3.0, 3.5), spoken("two", 3.0, 3.5), spoken("three", 3.0, 3.5)],
+        [spoken("å" * 30 + " e\u0301" * 30)],
+    ],
+)
 def test_every_cue_keeps_the_limits_and_nothing_is_lost(segments, style):
     cues = cues_of(segments, style)
     shown = texts(cues)
@@ -136,10 +146,19 @@ def test_no_text_is_no_cue():
     assert cues_of([], SubtitleOptions()) == [] and write([], "srt") == "" and cues_of([Segment(0.0, 1.0, "")], SubtitleOptions()) == []
 
 
-@pytest.mark.parametrize("wrong", [
-    {"line_width": 3}, {"lines": 0}, {"line_words": 0}, {"longest_s": 0.0}, {"longest_s": float("nan")}, {"longest_s": float("inf")},
-    {"reading_speed": 0.0}, {"reading_speed": float("nan")},
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"line_width": 3},
+        {"lines": 0},
+        {"line_words": 0},
+        {"longest_s": 0.0},
+        {"longest_s": float("nan")},
+        {"longest_s": float("inf")},
+        {"reading_speed": 0.0},
+        {"reading_speed": float("nan")},
+    ],
+)
 def test_a_style_in_which_nothing_could_be_shown_is_refused(wrong):
     with pytest.raises(BadInput):
         SubtitleOptions(**wrong)

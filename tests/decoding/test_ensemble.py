@@ -16,11 +16,16 @@ def said(text: str, logprob: float = -1.0) -> Hypothesis:
     return Hypothesis((), text, logprob, (), 0.0, 1.0, True)
 
 
-@pytest.mark.parametrize("texts, logprobs, want", [
-    (["a b", "a c", "a b"], [-1, 0, -1], "a b"),  # the majority, however sure the other is
-    (["a b c", "a x c", "a b d"], [-1, -1, -1], "a b c"),  # one word from either, and they are two from each other
-    (["a", "b"], [-2, -1], "b"), (["a"], [-1], "a"), (["", "", "a"], [-1, -1, 0], ""),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "texts, logprobs, want",
+    [
+        (["a b", "a c", "a b"], [-1, 0, -1], "a b"),  # the majority, however sure the other is
+        (["a b c", "a x c", "a b d"], [-1, -1, -1], "a b c"),  # one word from either, and they are two from each other
+        (["a", "b"], [-2, -1], "b"),
+        (["a"], [-1], "a"),
+        (["", "", "a"], [-1, -1, 0], ""),
+    ],
+)
 def test_the_text_in_the_middle_wins_and_of_equals_the_likelier(texts, logprobs, want):
     assert vote([said(text, p) for text, p in zip(texts, logprobs)]).text == want
 
@@ -34,8 +39,10 @@ def test_every_member_hears_what_it_would_hear_alone_and_the_winner_says_whose_i
     options = DecodingOptions(max_new_tokens=8, stop_loops=False)
     found = decode_ensemble(recognizer, rows, ["p", "q", "r", None], options=options)
     for row, one in zip(rows, found):
-        members = [decode_rows(recognizer, [make_row(recognizer, row.samples, adapter=name, lang="sw", context="auto")], options=options)[0]
-                   for name in ("p", "q", "r", None)]  # fmt: skip
+        members = [
+            decode_rows(recognizer, [make_row(recognizer, row.samples, adapter=name, lang="sw", context="auto")], options=options)[0]
+            for name in ("p", "q", "r", None)
+        ]
         assert one.tokens == vote(members).tokens and one.tokens == members[["p", "q", "r", None].index(one.adapter)].tokens
     with pytest.raises(BadRoute, match="no adapter 'z'"):
         decode_ensemble(recognizer, rows, ["p", "z"])

@@ -105,8 +105,9 @@ def lively():
 def search(recognizer, x, frames, adapters=None, **result):
     with recognizer.route(adapters), torch.no_grad():
         encoded = recognizer.encode(x, frames)
-    return beam_search(recognizer, encoded, [recognizer.prompt(lang="sw")] * len(x), adapters=adapters,
-                       options=DecodingOptions(stop_loops=False, max_new_tokens=12, **result))  # fmt: skip
+    return beam_search(
+        recognizer, encoded, [recognizer.prompt(lang="sw")] * len(x), adapters=adapters, options=DecodingOptions(stop_loops=False, max_new_tokens=12, **result)
+    )
 
 
 def test_hardly_any_weight_is_beam_search(lively):
@@ -142,8 +143,9 @@ def test_weight_makes_transcripts_that_the_head_finds_likelier(lively):
         total = 0.0
         for row, one in enumerate(found):
             labels = recognizer.ctc.labels(one.text.lower().strip())
-            total += -float(ctc_loss(table[row, : frames[row]][:, None], torch.tensor([labels]), [int(frames[row])], [len(labels)],
-                                     reduction="sum", zero_infinity=True))  # fmt: skip
+            total += -float(
+                ctc_loss(table[row, : frames[row]][:, None], torch.tensor([labels]), [int(frames[row])], [len(labels)], reduction="sum", zero_infinity=True)
+            )
         return total
 
     assert opinion(search(*lively, beams=4, ctc_weight=0.7)) > opinion(search(*lively, beams=4)) + 1

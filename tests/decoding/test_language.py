@@ -82,8 +82,11 @@ def test_a_base_that_cannot_detect_the_language_says_so(recognizer, monkeypatch)
     monkeypatch.setattr(recognizer, "info", BaseInfo("tiny", contexts=("full", "auto"), languages=("en", "de")))
     with pytest.raises(BadInput, match="'p' is for 'sw', which the base never learned to detect"):
         check_detection(recognizer, [None, "p"])
-    for run in (lambda: list(transcribe(recognizer, noise(0.5), adapter="p", lang="auto")), lambda: stream_decoder(recognizer, adapter="p", lang="auto"),
-                lambda: evaluate(recognizer, corpus(SECONDS), adapters=["p"], lang="auto")):  # fmt: skip
+    for run in (
+        lambda: list(transcribe(recognizer, noise(0.5), adapter="p", lang="auto")),
+        lambda: stream_decoder(recognizer, adapter="p", lang="auto"),
+        lambda: evaluate(recognizer, corpus(SECONDS), adapters=["p"], lang="auto"),
+    ):
         with pytest.raises(BadInput, match="Leave --lang auto out"):
             run()
     monkeypatch.setattr(recognizer.generation, "is_multilingual", False)

@@ -167,9 +167,12 @@ def test_a_finished_run_is_loaded_on_resumption_and_another_is_not(tmp_path):
     assert all(torch.equal(t, recognizer.adapters["a"].tensors()[1][n]) for n, t in trained.items())
     recognizer.adapters.detach("a")
     for changed in (
-        {"training": options(steps=5)}, {"method": AdapterOptions(settings={"rank": 3})}, {"method": AdapterOptions(where="ff")}, {"lang": "de"},
+        {"training": options(steps=5)},
+        {"method": AdapterOptions(settings={"rank": 3})},
+        {"method": AdapterOptions(where="ff")},
+        {"lang": "de"},
         {"lang": SpeechOptions("en", task="translate")},
-    ):  # fmt: skip
+    ):
         with pytest.raises(BadInput, match="another run"):
             finetune(recognizer, tones(6), **({"training": options(), "lang": "en", "out": OutputOptions(tmp_path / "a", resume=True)} | changed))
     finetune(recognizer, tones(6), lang="en", out=OutputOptions(tmp_path / "a", resume=True), training=options(cache_mb=1))  # changes no result
@@ -308,17 +311,31 @@ def test_no_path_of_this_machine_goes_with_an_adapter_and_no_more_reasons_than_f
     assert str(tmp_path) not in json.dumps(done.to_json()["skipped"])
 
 
-@pytest.mark.parametrize("reason, wanted", [
-    ("/home/me/a.wav: it is empty", "a.wav: it is empty"), ("'/mnt/x y/b.wav'", "'x y/b.wav'"), ("see C:\\data\\me\\c.wav", "see c.wav"),
-    ("1/2 of it, and/or more", "1/2 of it, and/or more"), ("clips/d.wav is cut", "clips/d.wav is cut"), ("~/me/e.wav", "e.wav"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "reason, wanted",
+    [
+        ("/home/me/a.wav: it is empty", "a.wav: it is empty"),
+        ("'/mnt/x y/b.wav'", "'x y/b.wav'"),
+        ("see C:\\data\\me\\c.wav", "see c.wav"),
+        ("1/2 of it, and/or more", "1/2 of it, and/or more"),
+        ("clips/d.wav is cut", "clips/d.wav is cut"),
+        ("~/me/e.wav", "e.wav"),
+    ],
+)
 def test_absolute_paths_in_reasons_are_cut_to_names(reason, wanted):
     assert without_paths(reason) == wanted
 
 
-@pytest.mark.parametrize("change", [
-    {"finished": {}}, {"finished": 3}, {"options": 3}, {"options": None}, {"finished": {"steps": 1, "skipped": [3]}},
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"finished": {}},
+        {"finished": 3},
+        {"options": 3},
+        {"options": None},
+        {"finished": {"steps": 1, "skipped": [3]}},
+    ],
+)
 def test_a_damaged_record_of_a_finished_run_is_told_on_resumption(tmp_path, change):
     asked = dict(training=options(steps=1), lang="en")
     finetune(tiny_recognizer(), Data(tones(4), dev=tones(2)), out=tmp_path / "a", **asked)

@@ -33,8 +33,11 @@ def folder(tmp_path_factory):
         made.adapt("lora", name=name, lang="sw", context="auto")
         perturb(made, name, number)
         made.adapters[name].save(out / name)
-    report = {"speakers": [{"speaker": "s0", "adapter": "s0", "enabled": True}, {"speaker": "s1", "adapter": "s1", "enabled": False}],
-            "pooled": {"adapter": "_pooled"}, "by": "speaker"}  # fmt: skip
+    report = {
+        "speakers": [{"speaker": "s0", "adapter": "s0", "enabled": True}, {"speaker": "s1", "adapter": "s1", "enabled": False}],
+        "pooled": {"adapter": "_pooled"},
+        "by": "speaker",
+    }
     (out / "speakers.json").write_text(json.dumps(report))
     return out
 
@@ -103,14 +106,28 @@ def test_one_who_speaks_is_named_and_gets_what_would_be_used_for_them(folder, tm
     assert voice_of(str(folder), "s1", None, say=said.append) == str(folder / "_pooled") and "the pooled adapter is used" in said[0]
     assert voice_of(str(change(folder, tmp_path / "none", pooled=None)), "s1", None, say=said.append) is None and "the base is used" in said[1]
     assert voice_of(None, None, "a", say=said.append) == "a" and voice_of(None, None, None, say=said.append) is None
-    for given, why in (((str(folder), None, None), "whose voice of s0, s1"), ((None, "s0", None), "belong together"),
-                       ((str(folder), "s0", "a"), "Keep one"), ((str(folder), "s9", None), "no speaker 's9'.*s0, s1")):  # fmt: skip
+    for given, why in (
+        ((str(folder), None, None), "whose voice of s0, s1"),
+        ((None, "s0", None), "belong together"),
+        ((str(folder), "s0", "a"), "Keep one"),
+        ((str(folder), "s9", None), "no speaker 's9'.*s0, s1"),
+    ):
         with pytest.raises(BadInput, match=why):
             voice_of(*given, say=said.append)
 
 
-@pytest.mark.parametrize("text", ["[", "[]", "{}", '{"speakers": 3}', '{"speakers": [{"speaker": "a"}]}', '{"speakers": [], "pooled": "x"}',
-                                  '{"speakers": [{"speaker": "a", "adapter": 3, "enabled": true}]}'])  # fmt: skip
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[",
+        "[]",
+        "{}",
+        '{"speakers": 3}',
+        '{"speakers": [{"speaker": "a"}]}',
+        '{"speakers": [], "pooled": "x"}',
+        '{"speakers": [{"speaker": "a", "adapter": 3, "enabled": true}]}',
+    ],
+)
 def test_a_file_that_says_nothing_of_use_is_refused(text, tmp_path):
     (tmp_path / "speakers.json").write_text(text)
     with pytest.raises(BadInput, match="cannot be used"):

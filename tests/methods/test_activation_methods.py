@@ -99,8 +99,16 @@ def test_the_kinds_of_special_tokens_are_told_by_the_order_of_the_vocabulary():
     from asrpeft.methods.activation.special_token import kinds_of
 
     model = recognizer()
-    ids = {"start": model.start, "language": model.languages["<|sw|>"], "task": model.tasks["transcribe"], "end": model.end,
-           "no timestamps": model.no_timestamps, "earlier": model.no_timestamps - 2, "time": model.no_timestamps + 7, "text": 3}  # fmt: skip
+    ids = {
+        "start": model.start,
+        "language": model.languages["<|sw|>"],
+        "task": model.tasks["transcribe"],
+        "end": model.end,
+        "no timestamps": model.no_timestamps,
+        "earlier": model.no_timestamps - 2,
+        "time": model.no_timestamps + 7,
+        "text": 3,
+    }
     kinds = dict(zip(ids, kinds_of(torch.tensor([list(ids.values())]), model.base.config)[0].tolist()))
     assert kinds == {"start": 0, "language": 1, "task": 2, "end": -1, "no timestamps": 4, "earlier": 3, "time": -1, "text": -1}
 

@@ -176,10 +176,15 @@ def test_an_adapter_that_changes_the_tied_head_is_not_written_as_if_peft_could_h
     assert not (tmp_path / "a").exists()
 
 
-@pytest.mark.parametrize("method, settings, why", [
-    ("s2lora", {}, "not for s2lora"), ("ia3", {"where": "conv"}, "linear layers only"), ("loha", {"where": "embedding"}, "linear and convolution"),
-    ("lora", {"where": "embed_positions"}, "peft cannot run|not for"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "method, settings, why",
+    [
+        ("s2lora", {}, "not for s2lora"),
+        ("ia3", {"where": "conv"}, "linear layers only"),
+        ("loha", {"where": "embedding"}, "linear and convolution"),
+        ("lora", {"where": "embed_positions"}, "peft cannot run|not for"),
+    ],
+)
 def test_what_peft_has_not_is_refused(method, settings, why, tmp_path):
     _, adapter = ours(method, settings)
     with pytest.raises(BadInput, match=why):

@@ -268,9 +268,17 @@ def test_transformers_own_generate_scores_tokens_as_a_pass_without_a_cache_does(
     start = torch.tensor([model.prompt(lang="en")] * 2)
     with model.route("p"):
         made = GenerationMixin.generate(
-            model.base, features, decoder_input_ids=start, attention_mask=torch.ones_like(features[:, 0]), max_length=start.shape[1] + 6,
-            num_beams=beams, do_sample=False, length_penalty=0.0, return_dict_in_generate=True, output_scores=True,
-        )  # fmt: skip
+            model.base,
+            features,
+            decoder_input_ids=start,
+            attention_mask=torch.ones_like(features[:, 0]),
+            max_length=start.shape[1] + 6,
+            num_beams=beams,
+            do_sample=False,
+            length_penalty=0.0,
+            return_dict_in_generate=True,
+            output_scores=True,
+        )
     tokens = made.sequences
     assert tokens.shape[1] > start.shape[1] and torch.equal(tokens[:, : start.shape[1]], start)
     logp = pass_through(model, "p", features, torch.tensor([40, 40]), tokens)[1].log_softmax(-1)[:, start.shape[1] - 1 : -1]

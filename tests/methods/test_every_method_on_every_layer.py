@@ -201,8 +201,7 @@ def test_taking_the_adapters_away_leaves_no_hook(name, kind, tried):
     b = bench(name, kind, tried).perturb()
     before = b.run()
     b.site.remove("p")
-    close(b.run("-q-"), [torch.where(torch.tensor([False, True, False]).view(3, *[1] * (y.dim() - 1)), q, y)
-                         for y, q in zip(before, b.run("qqq"))])  # fmt: skip
+    close(b.run("-q-"), [torch.where(torch.tensor([False, True, False]).view(3, *[1] * (y.dim() - 1)), q, y) for y, q in zip(before, b.run("qqq"))])
     b.site.remove("q")
     if isinstance(b.site, DecoderSite):
         b.site.ask(False)  # as the container does when nobody asks any more

@@ -122,13 +122,13 @@ CASES = {
         started,
         {"rank": 3, "alpha": 5.0, "start": "pissa"},
         lambda: peft.LoraConfig(r=3, lora_alpha=5, init_lora_weights="pissa", target_modules=WHERE),
-    ),  # fmt: skip
+    ),
     "olora": (
         "lora",
         started,
         {"rank": 3, "alpha": 5.0, "start": "olora"},
         lambda: peft.LoraConfig(r=3, lora_alpha=5, init_lora_weights="olora", target_modules=WHERE),
-    ),  # fmt: skip
+    ),
 }
 
 

@@ -45,8 +45,11 @@ def layer_by_hand(layer, x, feedforward=None):
 
 
 # -- the encoder's frames ------------------------------------------------------------------------------------------------
-PROMPTS = {"shallow": ({"tokens": 3, "deep": False}, {"tokens": 5, "deep": False}), "deep": ({"tokens": 3}, {"tokens": 5}),
-           "deep and shallow": ({"tokens": 3}, {"tokens": 5, "deep": False})}  # fmt: skip
+PROMPTS = {
+    "shallow": ({"tokens": 3, "deep": False}, {"tokens": 5, "deep": False}),
+    "deep": ({"tokens": 3}, {"tokens": 5}),
+    "deep and shallow": ({"tokens": 3}, {"tokens": 5, "deep": False}),
+}
 
 
 def encoder_by_hand(model, name, features):

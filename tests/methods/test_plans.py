@@ -120,8 +120,15 @@ def test_a_resumed_run_makes_no_second_start(probe, tmp_path):
     found = checkpoints.read(tmp_path / "a")
     found.state.finished = False
     values = {n: t for n, t in adapter.state_dict().items()}
-    checkpoints.write(tmp_path / "a", found.state, adapter=adapter, optimizer=torch.optim.AdamW(adapter.parameters()), parts={},
-                      options=found.options, identity=found.identity)  # fmt: skip
+    checkpoints.write(
+        tmp_path / "a",
+        found.state,
+        adapter=adapter,
+        optimizer=torch.optim.AdamW(adapter.parameters()),
+        parts={},
+        options=found.options,
+        identity=found.identity,
+    )
     run(model, steps=2, checkpoint=tmp_path / "a", resume=True)
     assert Probe.seen["calls"] == 1 and all(torch.equal(t, values[n]) for n, t in adapter.state_dict().items())
 

@@ -135,20 +135,39 @@ class Odd(LayerAdapter):
     Config = Kinds
 
 
-@pytest.mark.parametrize("key, given, value", [
-    ("blocks", "2,8", (2, 8)), ("blocks", [3], (3,)), ("scales", "0.5, 1e-2", (0.5, 0.01)), ("scales", "", ()), ("names", "fc1,fc2", ("fc1", "fc2")),
-    ("ranks", "q_proj:4, fc1:8", {"q_proj": 4, "fc1": 8}), ("ranks", '{"decoder.*.fc1": 2}', {"decoder.*.fc1": 2}), ("ranks", {"a": 1}, {"a": 1}),
-    ("limit", "none", None), ("limit", None, None), ("limit", "0.5", 0.5),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "key, given, value",
+    [
+        ("blocks", "2,8", (2, 8)),
+        ("blocks", [3], (3,)),
+        ("scales", "0.5, 1e-2", (0.5, 0.01)),
+        ("scales", "", ()),
+        ("names", "fc1,fc2", ("fc1", "fc2")),
+        ("ranks", "q_proj:4, fc1:8", {"q_proj": 4, "fc1": 8}),
+        ("ranks", '{"decoder.*.fc1": 2}', {"decoder.*.fc1": 2}),
+        ("ranks", {"a": 1}, {"a": 1}),
+        ("limit", "none", None),
+        ("limit", None, None),
+        ("limit", "0.5", 0.5),
+    ],
+)
 def test_settings_may_be_lists_of_numbers_numbers_by_name_or_nothing(key, given, value):
     assert getattr(configure(Odd, {key: given}), key) == value
 
 
-@pytest.mark.parametrize("key, given, why", [
-    ("blocks", "2,x", "'2,x' is not a whole number"), ("blocks", [1.5], "whole number"), ("blocks", 3, "not a list of whole numbers"),
-    ("scales", "a", "not a number"), ("ranks", "q_proj", "NAME:VALUE"), ("ranks", "q:2.5", "whole number"), ("ranks", 3, "NAME:VALUE"),
-    ("limit", "x", "a number"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "key, given, why",
+    [
+        ("blocks", "2,x", "'2,x' is not a whole number"),
+        ("blocks", [1.5], "whole number"),
+        ("blocks", 3, "not a list of whole numbers"),
+        ("scales", "a", "not a number"),
+        ("ranks", "q_proj", "NAME:VALUE"),
+        ("ranks", "q:2.5", "whole number"),
+        ("ranks", 3, "NAME:VALUE"),
+        ("limit", "x", "a number"),
+    ],
+)
 def test_a_list_of_something_else_is_refused(key, given, why):
     with pytest.raises(BadInput, match=f"odd: {key}=.*{why}"):
         configure(Odd, {key: given})

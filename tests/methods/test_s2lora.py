@@ -22,10 +22,13 @@ def shared(adapter) -> dict[str, tuple[int, ...]]:
 def test_one_pair_for_each_shape_whatever_the_layer():
     adapter = recognizer().adapt("s2lora", name="a", where="attention,ff", rank=RANK)
     assert shared(adapter) == {
-        "a_linear_16x16": (RANK, WIDTH), "b_linear_16x16": (WIDTH, RANK),
-        "a_linear_32x16": (RANK, WIDTH), "b_linear_32x16": (FF, RANK),
-        "a_linear_16x32": (RANK, FF), "b_linear_16x32": (WIDTH, RANK),
-    }  # fmt: skip
+        "a_linear_16x16": (RANK, WIDTH),
+        "b_linear_16x16": (WIDTH, RANK),
+        "a_linear_32x16": (RANK, WIDTH),
+        "b_linear_32x16": (FF, RANK),
+        "a_linear_16x32": (RANK, FF),
+        "b_linear_16x32": (WIDTH, RANK),
+    }
     layers = 2 * 4 + 2 * 8 + 4 * 2
     assert len(adapter.pieces) == layers
     assert adapter.trained_parameters() == adapter.formula_size() == RANK * (2 * WIDTH + 2 * (WIDTH + FF)) + layers * RANK

@@ -30,10 +30,17 @@ def test_a_prompt_starts_as_sampled_embeddings_as_uniform_numbers_or_as_words_ag
     assert model.adapters["a"].manifest.config["ids"] == tuple(ids)
 
 
-@pytest.mark.parametrize("settings, why", [
-    ({"start": "words"}, "words="), ({"words": "ab"}, "start=words"), ({"start": "words", "ids": (10**6,)}, "tokenizer"),
-    ({"rank": 5, "tokens": 4}, "between 0"), ({"start": "zeros"}, "none of 'vocabulary'"), ({"ids": (-1,), "start": "words"}, "from 0"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "settings, why",
+    [
+        ({"start": "words"}, "words="),
+        ({"words": "ab"}, "start=words"),
+        ({"start": "words", "ids": (10**6,)}, "tokenizer"),
+        ({"rank": 5, "tokens": 4}, "between 0"),
+        ({"start": "zeros"}, "none of 'vocabulary'"),
+        ({"ids": (-1,), "start": "words"}, "from 0"),
+    ],
+)
 def test_a_start_that_cannot_be_made_is_refused(settings, why):
     with pytest.raises(BadInput, match=why):
         recognizer().adapt("prompt", name="a", **settings)
@@ -57,9 +64,15 @@ def test_p_tunings_network_is_that_of_peft(encoder):
     model = recognizer()
     piece = perturb(model.adapt("ptuning", name="a", tokens=3, hidden=6, encoder=encoder)).by_path()["decoder"]
     config = peft.PromptEncoderConfig(
-        task_type="SEQ_2_SEQ_LM", num_virtual_tokens=3, token_dim=16, num_transformer_submodules=1, encoder_hidden_size=6,
-        encoder_reparameterization_type=encoder.upper(), encoder_num_layers=1 if encoder == "lstm" else 2, encoder_dropout=0.0,
-    )  # fmt: skip
+        task_type="SEQ_2_SEQ_LM",
+        num_virtual_tokens=3,
+        token_dim=16,
+        num_transformer_submodules=1,
+        encoder_hidden_size=6,
+        encoder_reparameterization_type=encoder.upper(),
+        encoder_num_layers=1 if encoder == "lstm" else 2,
+        encoder_dropout=0.0,
+    )
     other = peft.PromptEncoder(config)
     other.embedding.weight.data.copy_(piece.table)
     other.mlp_head.load_state_dict(piece.net.state_dict())

@@ -81,9 +81,12 @@ def chunks(model, encoded, tokens, sizes):
 
 
 KINDS = {
-    "prompt": ("prompt", {}), "random prompt": ("prompt", {"start": "random"}), "prefix": ("prefix", {}), "prefix through a perceptron": ("prefix", {"mlp": 6}),
+    "prompt": ("prompt", {}),
+    "random prompt": ("prompt", {"start": "random"}),
+    "prefix": ("prefix", {}),
+    "prefix through a perceptron": ("prefix", {"mlp": 6}),
     "prefix in self and cross attention": ("prefix", {"where": "decoder.*.self_attn,encoder_attn"}),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("contexts", [(40,) * 4, (40, 22, 31, 40)], ids=["one context", "mixed contexts"])

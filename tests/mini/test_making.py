@@ -111,8 +111,7 @@ def test_a_shard_returns_what_was_written_and_an_unfinished_one_is_not_seen(tmp_
 def test_the_encoder_equals_that_of_transformers_at_full_context(recognizer):
     features = torch.randn(1, 80, 3_000)
     with torch.inference_mode():
-        torch.testing.assert_close(recognizer.encode(features), recognizer.whisper.model.encoder(features).last_hidden_state,
-                                   atol=1e-5, rtol=1e-4)  # fmt: skip
+        torch.testing.assert_close(recognizer.encode(features), recognizer.whisper.model.encoder(features).last_hidden_state, atol=1e-5, rtol=1e-4)
 
 
 def test_cached_greedy_search_equals_the_most_likely_tokens_one_by_one(recognizer, tokens):

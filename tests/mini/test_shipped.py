@@ -36,8 +36,19 @@ def test_its_half_precision_tensors_load_as_float32(model):
 
 def test_special_tokens_stand_in_whispers_order(processor):
     ids = processor.tokenizer.convert_tokens_to_ids
-    order = ["<|endoftext|>", "<|startoftranscript|>", *(f"<|{code}|>" for code in LANGUAGES), "<|translate|>", "<|transcribe|>",
-             "<|startoflm|>", "<|startofprev|>", "<|nospeech|>", "<|notimestamps|>", "<|0.00|>", "<|0.02|>"]  # fmt: skip
+    order = [
+        "<|endoftext|>",
+        "<|startoftranscript|>",
+        *(f"<|{code}|>" for code in LANGUAGES),
+        "<|translate|>",
+        "<|transcribe|>",
+        "<|startoflm|>",
+        "<|startofprev|>",
+        "<|nospeech|>",
+        "<|notimestamps|>",
+        "<|0.00|>",
+        "<|0.02|>",
+    ]
     assert [ids(token) for token in order] == list(range(ids("<|endoftext|>"), ids("<|endoftext|>") + len(order)))
     assert ids("<|30.00|>") == ids("<|0.00|>") + 1_500 == len(processor.tokenizer) - 1
 
@@ -53,8 +64,10 @@ def test_generate_knows_languages_tasks_and_timestamps(model, processor):
     assert config.is_multilingual and config.lang_to_id["<|sw|>"] == tokenizer.convert_tokens_to_ids("<|sw|>")
     assert config.task_to_id["translate"] == tokenizer.convert_tokens_to_ids("<|translate|>")
     assert config.no_timestamps_token_id == tokenizer.convert_tokens_to_ids("<|notimestamps|>")
-    assert all(layer < model.config.decoder_layers and head < model.config.decoder_attention_heads
-               for layer, head in config.alignment_heads) and config.alignment_heads  # fmt: skip
+    assert (
+        all(layer < model.config.decoder_layers and head < model.config.decoder_attention_heads for layer, head in config.alignment_heads)
+        and config.alignment_heads
+    )
 
 
 @torch.inference_mode()

@@ -104,11 +104,19 @@ def test_a_folder_that_is_no_whisper_checkpoint_is_refused_with_the_reason(folde
         load(folder, device="cpu")
 
 
-@pytest.mark.parametrize("asked, why", [
-    ({"dtype": "int8"}, "float32, bfloat16, float16"), ({"device": "gpu"}, "choose auto, cpu"), ({"device": "cuda:99"}, "CUDA device"),
-    ({"device": "meta"}, "does not run on"), ({"threads": 0}, "at least 1"), ({"threads": 100_000}, "--threads 100000: this machine has"),
-    ({"device": "xpu"}, "no Intel GPU"), ({"device": "xpu:3"}, "no Intel GPU|Intel GPUs, counted"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "asked, why",
+    [
+        ({"dtype": "int8"}, "float32, bfloat16, float16"),
+        ({"device": "gpu"}, "choose auto, cpu"),
+        ({"device": "cuda:99"}, "CUDA device"),
+        ({"device": "meta"}, "does not run on"),
+        ({"threads": 0}, "at least 1"),
+        ({"threads": 100_000}, "--threads 100000: this machine has"),
+        ({"device": "xpu"}, "no Intel GPU"),
+        ({"device": "xpu:3"}, "no Intel GPU|Intel GPUs, counted"),
+    ],
+)
 def test_options_that_cannot_be_are_refused(folder, asked, why):
     with pytest.raises(BadInput, match=why):
         load(folder, **({"device": "cpu"} | asked))
@@ -142,21 +150,43 @@ def test_code_that_comes_with_a_base_is_neither_run_nor_asked_about(folder, monk
     assert not marker.exists()
 
 
-@pytest.mark.parametrize("change", [
-    {"attn_implementation": "someone/kernel"}, {"_attn_implementation": "someone/kernel"}, {"attn_implementation": "flash_attention_2"},
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"attn_implementation": "someone/kernel"},
+        {"_attn_implementation": "someone/kernel"},
+        {"attn_implementation": "flash_attention_2"},
+    ],
+)
 def test_no_kernel_that_a_base_names_is_fetched(folder, change):
     (folder / "config.json").write_text(json.dumps(json.loads((folder / "config.json").read_text()) | change))
     assert load(folder, device="cpu").encode(torch.randn(1, 8, 80), torch.tensor([40])).states.isfinite().all()
 
 
 HOSTILE = [
-    {"quantization_config": {"quant_method": "bitsandbytes", "load_in_8bit": True}}, {"quantization_config": {"quant_method": "strange"}},
-    {"quantization_config": 3}, {"d_model": "sixteen"}, {"d_model": -16}, {"d_model": 0}, {"encoder_attention_heads": 0}, {"encoder_layers": -1},
-    {"activation_function": "strange"}, {"vocab_size": None}, {"pad_token_id": 10**9}, {"dtype": "strange"}, {"architectures": 7}, {"id2label": [1]},
-    {"num_mel_bins": 10**400}, {"max_source_positions": float("nan")}, {"model_type": ["whisper"]}, {"model_type": None}, {"init_std": "x"},
-    {"decoder_start_token_id": {"a": 1}}, {"transformers_version": 5}, {"d_model": 10**6},
-]  # fmt: skip
+    {"quantization_config": {"quant_method": "bitsandbytes", "load_in_8bit": True}},
+    {"quantization_config": {"quant_method": "strange"}},
+    {"quantization_config": 3},
+    {"d_model": "sixteen"},
+    {"d_model": -16},
+    {"d_model": 0},
+    {"encoder_attention_heads": 0},
+    {"encoder_layers": -1},
+    {"activation_function": "strange"},
+    {"vocab_size": None},
+    {"pad_token_id": 10**9},
+    {"dtype": "strange"},
+    {"architectures": 7},
+    {"id2label": [1]},
+    {"num_mel_bins": 10**400},
+    {"max_source_positions": float("nan")},
+    {"model_type": ["whisper"]},
+    {"model_type": None},
+    {"init_std": "x"},
+    {"decoder_start_token_id": {"a": 1}},
+    {"transformers_version": 5},
+    {"d_model": 10**6},
+]
 
 
 @pytest.mark.parametrize("change", HOSTILE, ids=str)
@@ -171,9 +201,16 @@ def test_whatever_a_config_says_is_refused_with_a_reason_or_does_not_matter(fold
 
 
 TABLES = [
-    {"lang_to_id": "("}, {"lang_to_id": 1}, {"lang_to_id": {"<|en|>": "258"}}, {"lang_to_id": ["<|en|>"]}, {"lang_to_id": {"<|en|>": 10**9}},
-    {"task_to_id": 10**18}, {"task_to_id": {"translate": -1}}, {"no_timestamps_token_id": [267]}, {"no_timestamps_token_id": 10**400},
-]  # fmt: skip
+    {"lang_to_id": "("},
+    {"lang_to_id": 1},
+    {"lang_to_id": {"<|en|>": "258"}},
+    {"lang_to_id": ["<|en|>"]},
+    {"lang_to_id": {"<|en|>": 10**9}},
+    {"task_to_id": 10**18},
+    {"task_to_id": {"translate": -1}},
+    {"no_timestamps_token_id": [267]},
+    {"no_timestamps_token_id": 10**400},
+]
 
 
 @pytest.mark.parametrize("change", TABLES, ids=lambda change: str(change)[:40])

@@ -22,16 +22,27 @@ def here(tmp_path, monkeypatch):
     return tmp_path
 
 
-@pytest.mark.parametrize("model, said", [
-    ("./models/whisper-sv", "There is no folder './models/whisper-sv'. Did you mean 'models/whisper-sw'?"),
-    ("/nowhere/at/all", "There is no folder '/nowhere/at/all'. A model of the Hugging Face hub is named OWNER/NAME"),
-    ("models/whisper-sw/last", "There is no folder"), ("C:\\models\\sw", "There is no folder"), ("models/", "has no config.json"),
-    ("gone/", "There is no folder"), ("~/bas", "home/bas'. Did you mean"), ("whisper-small", "Did you mean openai/whisper-small?"),
-    ("small", "There is no folder 'small' here. .*Did you mean openai/whisper-small"), ("a b/c", "There is no folder 'a b/c' here"),
-    ("x" * 9_000, "There is no folder"), ("nul\0/x", "There is no folder"), ("adapters/sw", "is an adapter.*--adapter"),
-    ("peft/sw", "is an adapter.*--adapter"),
-    ("empty", "has no config.json"), ("weights.safetensors", "is a file; --model takes the folder"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "model, said",
+    [
+        ("./models/whisper-sv", "There is no folder './models/whisper-sv'. Did you mean 'models/whisper-sw'?"),
+        ("/nowhere/at/all", "There is no folder '/nowhere/at/all'. A model of the Hugging Face hub is named OWNER/NAME"),
+        ("models/whisper-sw/last", "There is no folder"),
+        ("C:\\models\\sw", "There is no folder"),
+        ("models/", "has no config.json"),
+        ("gone/", "There is no folder"),
+        ("~/bas", "home/bas'. Did you mean"),
+        ("whisper-small", "Did you mean openai/whisper-small?"),
+        ("small", "There is no folder 'small' here. .*Did you mean openai/whisper-small"),
+        ("a b/c", "There is no folder 'a b/c' here"),
+        ("x" * 9_000, "There is no folder"),
+        ("nul\0/x", "There is no folder"),
+        ("adapters/sw", "is an adapter.*--adapter"),
+        ("peft/sw", "is an adapter.*--adapter"),
+        ("empty", "has no config.json"),
+        ("weights.safetensors", "is a file; --model takes the folder"),
+    ],
+)
 def test_what_is_no_base_is_called_what_it_is_before_anything_is_asked_of_the_hub(here, monkeypatch, model, said):
     monkeypatch.setattr(sys.modules["asrpeft.recognizer.load"], "_pretrained", pytest.fail)
     with pytest.raises(BadInput, match=said):

@@ -44,10 +44,17 @@ def test_rows_of_different_contexts_equal_themselves_alone():
     assert_close(model.decode(taken, tokens[[2, 2, 0]])[0], out.logits[[2, 2, 0]], atol=1e-10, rtol=1e-8)
 
 
-@pytest.mark.parametrize("shape, frames, why", [
-    ((1, 9, 100), [50], "Features are"), ((1, 8, 101), [50], "even number"), ((8, 100), [50], "Features are|Contexts"),
-    ((1, 8, 100), [51], "do not fit"), ((2, 8, 100), [50], "do not fit"), ((1, 8, 3002), [1501], "at most 1500"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "shape, frames, why",
+    [
+        ((1, 9, 100), [50], "Features are"),
+        ((1, 8, 101), [50], "even number"),
+        ((8, 100), [50], "Features are|Contexts"),
+        ((1, 8, 100), [51], "do not fit"),
+        ((2, 8, 100), [50], "do not fit"),
+        ((1, 8, 3002), [1501], "at most 1500"),
+    ],
+)
 def test_features_that_do_not_fit_are_refused(shape, frames, why):
     with pytest.raises(BadInput, match=why):
         tiny_recognizer().encode(torch.randn(*shape), torch.tensor(frames))
@@ -65,9 +72,21 @@ def test_dropped_layers_and_dropout_act_in_training_only():
 
 
 # -- contexts ----------------------------------------------------------------------------------------------------------
-@pytest.mark.parametrize("seconds, want", [
-    (0.1, 50), (0.5, 50), (0.51, 100), (1.0, 100), (1.5, 100), (1.6, 150), (9.4, 500), (29.0, 1500), (29.6, 1500), (30.0, 1500),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "seconds, want",
+    [
+        (0.1, 50),
+        (0.5, 50),
+        (0.51, 100),
+        (1.0, 100),
+        (1.5, 100),
+        (1.6, 150),
+        (9.4, 500),
+        (29.0, 1500),
+        (29.6, 1500),
+        (30.0, 1500),
+    ],
+)
 def test_the_automatic_context_is_the_speech_and_half_a_second_on_a_grid_of_seconds(seconds, want):
     n = int(seconds * 16_000)
     assert context_frames(n, "auto") == want
@@ -110,9 +129,19 @@ def test_a_base_never_tuned_to_short_contexts_is_not_run_on_them():
 
 
 # -- languages ---------------------------------------------------------------------------------------------------------
-@pytest.mark.parametrize("written, code", [
-    ("sw", "sw"), ("Swahili", "sw"), ("SWAHILI", "sw"), ("<|sw|>", "sw"), (" swahili ", "sw"), ("german", "de"), ("yoruba", "yo"), ("English", "en"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "written, code",
+    [
+        ("sw", "sw"),
+        ("Swahili", "sw"),
+        ("SWAHILI", "sw"),
+        ("<|sw|>", "sw"),
+        (" swahili ", "sw"),
+        ("german", "de"),
+        ("yoruba", "yo"),
+        ("English", "en"),
+    ],
+)
 def test_a_language_is_known_by_code_name_and_token(written, code):
     model = tiny_recognizer()
     assert model.language_token(written) == model.languages[f"<|{code}|>"]

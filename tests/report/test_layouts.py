@@ -44,8 +44,15 @@ class Found(Result):
     def document(self) -> Document:
         table = Table.of("Systems", ("system", "WER %", "none"), [(self.name, 12.5, None), ("क्ष 語", 3, None)], below="Of 2 utterances.")
         more = Table.of("More", ("what",), [("x_y",)])
-        return Document("A & B", (table, more), (Finding("It is better.", "better"),), ("Mind *this*.",), ("Saved.",),
-                        (Picture("line", "A line", drawn), Picture("again", "Once more", drawn)), made_by={"command": "x", "adapters": []})  # fmt: skip
+        return Document(
+            "A & B",
+            (table, more),
+            (Finding("It is better.", "better"),),
+            ("Mind *this*.",),
+            ("Saved.",),
+            (Picture("line", "A line", drawn), Picture("again", "Once more", drawn)),
+            made_by={"command": "x", "adapters": []},
+        )
 
 
 @dataclass(frozen=True)

@@ -205,8 +205,12 @@ def test_no_p_is_zero_however_large_the_difference():
     assert made.tests[-1].p >= 1 / 2_001 and 0 < made.also[0].p and 0 < sign_flip_p(np.ones(5_000)) < 1e-300
     assert "p < 0.0001" in made.to_json()["sentence"]
     nearly_alike = np.array([-1.0] * 59 + [-2.0])  # a spread that is almost none: z is over 50
-    assert mapsswe(*(score([r] * 60, texts, name=n, resamples=0) for n, r, texts in (
-        ("a", "a b c", ["x y c"] + ["x b c"] * 59), ("b", "a b c", ["a b c"] * 60)))).p >= 2.0**-59  # fmt: skip
+    assert (
+        mapsswe(
+            *(score([r] * 60, texts, name=n, resamples=0) for n, r, texts in (("a", "a b c", ["x y c"] + ["x b c"] * 59), ("b", "a b c", ["a b c"] * 60)))
+        ).p
+        >= 2.0**-59
+    )
     assert sign_flip_p(nearly_alike) >= 2.0**-59
 
 

@@ -125,9 +125,24 @@ def test_tables_for_people_name_speakers_groups_and_files(tmp_path):
     (tmp_path / "hot.txt").write_text("ba\n\nka mi\n")
     (tmp_path / "train.txt").write_text("ba be bi\n" * 20)
     done = run(
-        "ref.tsv", "hyp.trn", "--by", "age,speaker", "--hotwords", "hot.txt", "--train-text", "train.txt",
-        "--html", "out/page.html", "--md", "out/page.md", "--sclite", "out/nist", "--resamples", "300", cwd=tmp_path,
-    )  # fmt: skip
+        "ref.tsv",
+        "hyp.trn",
+        "--by",
+        "age,speaker",
+        "--hotwords",
+        "hot.txt",
+        "--train-text",
+        "train.txt",
+        "--html",
+        "out/page.html",
+        "--md",
+        "out/page.md",
+        "--sclite",
+        "out/nist",
+        "--resamples",
+        "300",
+        cwd=tmp_path,
+    )
     assert done.returncode == 0, done.stderr
     for words in ("12 speakers", "By age", "By speaker", "Hot words", "unseen", "Most frequent mistakes"):
         assert words in done.stdout

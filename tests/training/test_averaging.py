@@ -37,8 +37,15 @@ def run(*, seen=None, dev=True, stop_after=None, checkpoint=None, resume=False, 
 
     checkpoints.write = write
     try:
-        done = train(recognizer, "x", TrainingData(tones(8), recognizer.prompt(lang="en")), options=given, checkpoint=checkpoint, resume=resume,
-                     choice=Choice(tones(3), score, keep=keep) if dev else Choice())  # fmt: skip
+        done = train(
+            recognizer,
+            "x",
+            TrainingData(tones(8), recognizer.prompt(lang="en")),
+            options=given,
+            checkpoint=checkpoint,
+            resume=resume,
+            choice=Choice(tones(3), score, keep=keep) if dev else Choice(),
+        )
     finally:
         checkpoints.write = real
     return copy(adapter), done
@@ -102,8 +109,16 @@ def test_a_killed_run_goes_on_to_the_same_average(tmp_path, average, after):
     assert whole.keys() == again.keys() and all(torch.equal(whole[n], again[n]) for n in whole)
 
 
-@pytest.mark.parametrize("text, kind", [("none", Averaging()), ("ema", Averaging("ema", decay=EMA)), ("ema=0.5", Averaging("ema", decay=0.5)),
-                                        ("last", Averaging("last", count=LAST)), ("last = 7", Averaging("last", count=7))])  # fmt: skip
+@pytest.mark.parametrize(
+    "text, kind",
+    [
+        ("none", Averaging()),
+        ("ema", Averaging("ema", decay=EMA)),
+        ("ema=0.5", Averaging("ema", decay=0.5)),
+        ("last", Averaging("last", count=LAST)),
+        ("last = 7", Averaging("last", count=7)),
+    ],
+)
 def test_how_weights_are_averaged_is_read(text, kind):
     assert Averaging.parse(text) == kind
 

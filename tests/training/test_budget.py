@@ -38,9 +38,16 @@ def run(*, corpus=None, events=None, checkpoint=None, resume=False, stop_after=N
 
     Gradient.of, checkpoints.write = of, write
     try:
-        train(recognizer, "x", TrainingData(corpus or tones(12), recognizer.prompt(lang="en")), choice=Choice(), checkpoint=checkpoint, resume=resume,
-              options=options(**(dict(steps=2, batch_seconds=60.0, lr=0.01, checkpoint_s=0.0) | changes)),
-              progress=events.append if events is not None else lambda event: None)  # fmt: skip
+        train(
+            recognizer,
+            "x",
+            TrainingData(corpus or tones(12), recognizer.prompt(lang="en")),
+            choice=Choice(),
+            checkpoint=checkpoint,
+            resume=resume,
+            options=options(**(dict(steps=2, batch_seconds=60.0, lr=0.01, checkpoint_s=0.0) | changes)),
+            progress=events.append if events is not None else lambda event: None,
+        )
     finally:
         Gradient.of, checkpoints.write = real, real_write
     return {n: t.detach().clone() for n, t in adapter.state_dict().items()}, gradients
@@ -70,8 +77,14 @@ def test_a_batch_computed_in_parts_has_the_gradient_of_the_whole(seconds):
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-6)
 
 
-@pytest.mark.parametrize("error", [torch.OutOfMemoryError("CUDA out of memory."), RuntimeError("[enforce fail at alloc_cpu.cpp:117] . DefaultCPUAllocator: "
-                         "can't allocate memory: you tried to allocate 80000 bytes."), MemoryError()])  # fmt: skip
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory."),
+        RuntimeError("[enforce fail at alloc_cpu.cpp:117] . DefaultCPUAllocator: can't allocate memory: you tried to allocate 80000 bytes."),
+        MemoryError(),
+    ],
+)
 def test_after_memory_ran_out_the_step_is_taken_again_with_less_at_once(small, error):
     expected, whole = run(budget_seconds=60.0)
     small(20.0, error)

@@ -44,11 +44,15 @@ def run(rates, *, losses=(), checkpoint=None, resume=False, keep="best", events=
     loop.Run.dev_loss = lambda self: next(lost)
     try:
         done = train(
-            recognizer, "x", TrainingData(tones(8), recognizer.prompt(lang="en")),
+            recognizer,
+            "x",
+            TrainingData(tones(8), recognizer.prompt(lang="en")),
             options=options(steps=steps or len(rates), dev_every=1, checkpoint_s=0.0, lr=0.01),
-            choice=Choice(tones(3), score, keep=keep, **more), checkpoint=checkpoint, resume=resume,
+            choice=Choice(tones(3), score, keep=keep, **more),
+            checkpoint=checkpoint,
+            resume=resume,
             progress=events.append if events is not None else lambda event: None,
-        )  # fmt: skip
+        )
     finally:
         loop.Run.dev_loss = real
     return done, weights, adapter.state_dict()

@@ -55,8 +55,15 @@ def together(names=tuple(SIZES), *, changes=None, data=None, checkpoint=None, re
 
     def making(name):
         given = TrainingData((data or DATA)[name], recognizer.prompt(lang="en"))
-        return lambda: Run(recognizer, name, given, options=how(**changes or {}), choice=Choice(DEV[name]), progress=([] if told is None else told).append,
-                           checkpoint=None if checkpoint is None else checkpoint / name)  # fmt: skip
+        return lambda: Run(
+            recognizer,
+            name,
+            given,
+            options=how(**changes or {}),
+            choice=Choice(DEV[name]),
+            progress=([] if told is None else told).append,
+            checkpoint=None if checkpoint is None else checkpoint / name,
+        )
 
     done = train_together({name: making(name) for name in names}, recognizer, resume=resume)
     return {name: weights(recognizer, name) for name in names}, done
@@ -76,13 +83,26 @@ def shared(monkeypatch):
     return runs
 
 
-@pytest.mark.parametrize("case", [
-    {"method": "lora"}, {"method": "lora", "where": "encoder.conv1,encoder.conv2,decoder.embed_tokens"}, {"method": "ia3"}, {"method": "s2lora"},
-    {"method": "adalora"}, {"method": "prefix"}, {"method": "prompt"}, {"method": "houlsby"}, {"method": "full", "where": "decoder.layers.1"},
-    {"method": "lora", "head": True, "changes": {"loss": "ce+0.3*ctc"}}, {"method": "lora", "changes": {"workers": 1}},
-    {"method": "lora", "changes": {"patience": 1}}, {"method": "lora", "changes": {"batch_seconds": 4.0}},
-    {"method": "lora", "changes": {"gradient_checkpointing": True}},
-], ids=str)  # fmt: skip
+@pytest.mark.parametrize(
+    "case",
+    [
+        {"method": "lora"},
+        {"method": "lora", "where": "encoder.conv1,encoder.conv2,decoder.embed_tokens"},
+        {"method": "ia3"},
+        {"method": "s2lora"},
+        {"method": "adalora"},
+        {"method": "prefix"},
+        {"method": "prompt"},
+        {"method": "houlsby"},
+        {"method": "full", "where": "decoder.layers.1"},
+        {"method": "lora", "head": True, "changes": {"loss": "ce+0.3*ctc"}},
+        {"method": "lora", "changes": {"workers": 1}},
+        {"method": "lora", "changes": {"patience": 1}},
+        {"method": "lora", "changes": {"batch_seconds": 4.0}},
+        {"method": "lora", "changes": {"gradient_checkpointing": True}},
+    ],
+    ids=str,
+)
 def test_an_adapter_trained_in_a_cohort_is_the_one_trained_alone(shared, case):
     found, done = together(**case)
     assert max(shared) > 1
@@ -95,8 +115,16 @@ def test_an_adapter_trained_in_a_cohort_is_the_one_trained_alone(shared, case):
             assert one == pytest.approx(other, rel=1e-3)
 
 
-@pytest.mark.parametrize("case", [{"method": "lora", "dropout": 0.3}, {"method": "lora", "changes": {"dropout": 0.1}}, {"method": "mix_lora", "balance": 0.1},
-                                  {"method": "lora", "changes": {"epochs": None, "minutes": 0.005}}], ids=str)  # fmt: skip
+@pytest.mark.parametrize(
+    "case",
+    [
+        {"method": "lora", "dropout": 0.3},
+        {"method": "lora", "changes": {"dropout": 0.1}},
+        {"method": "mix_lora", "balance": 0.1},
+        {"method": "lora", "changes": {"epochs": None, "minutes": 0.005}},
+    ],
+    ids=str,
+)
 def test_what_rows_would_share_is_not_shared_and_the_runs_take_turns(shared, case):
     found, done = together(**case)
     assert not shared and all(one.steps for one in done.values())
@@ -116,8 +144,18 @@ def test_anothers_data_move_nothing():
 def test_the_base_stays_bit_identical_and_others_are_left_alone():
     recognizer = recognizer_for(["a", "b", "other"])
     kept = {n: t.clone() for n, t in recognizer.base.state_dict().items()} | weights(recognizer, "other")
-    runs = {name: lambda name=name: Run(recognizer, name, TrainingData(DATA[name], recognizer.prompt(lang="en")), options=how(), choice=Choice(DEV[name]),
-                                        checkpoint=None, progress=lambda event: None) for name in ("a", "b")}  # fmt: skip
+    runs = {
+        name: lambda name=name: Run(
+            recognizer,
+            name,
+            TrainingData(DATA[name], recognizer.prompt(lang="en")),
+            options=how(),
+            choice=Choice(DEV[name]),
+            checkpoint=None,
+            progress=lambda event: None,
+        )
+        for name in ("a", "b")
+    }
     train_together(runs, recognizer)
     after = recognizer.base.state_dict() | weights(recognizer, "other")
     assert all(torch.equal(kept[n], after[n]) for n in kept) and not recognizer.training
@@ -202,8 +240,9 @@ def test_two_runs_of_one_adapter_or_of_other_options_are_refused():
 
 def test_batches_are_packed_by_length_within_the_budget_and_a_run_once_in_each():
     recognizer = recognizer_for(["a"])
-    made = Run(recognizer, "a", TrainingData(DATA["a"], recognizer.prompt(lang="en")), options=how(), choice=Choice(), checkpoint=None,
-               progress=lambda event: None).examples  # fmt: skip
+    made = Run(
+        recognizer, "a", TrainingData(DATA["a"], recognizer.prompt(lang="en")), options=how(), choice=Choice(), checkpoint=None, progress=lambda event: None
+    ).examples
     batches = [(number, made.batch(rows, 0)[0]) for number, rows in ((0, [0]), (1, [1, 2]), (0, [3, 4]), (2, [5]), (3, [6]))]
     parts = packed(batches, budget=300)
     assert sorted(id(batch) for part in parts for _, batch in part) == sorted(id(batch) for _, batch in batches)

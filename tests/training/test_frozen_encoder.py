@@ -41,8 +41,14 @@ def run(*, where=DECODER, method="lora", corpus=None, seed=0, checkpoint=None, r
     corpus = corpus or tones(6)
     if head:
         adapter.ctc = CTCHead.for_texts(16, [u.text for u in corpus])
-    done = train(recognizer, "x", TrainingData(corpus, recognizer.prompt(lang="en")), checkpoint=checkpoint, resume=resume,
-                 options=options(**{"lr": 0.01, "epochs": 7, "augment": "standard", "batch_seconds": 4.0, "seed": seed} | changes))  # fmt: skip
+    done = train(
+        recognizer,
+        "x",
+        TrainingData(corpus, recognizer.prompt(lang="en")),
+        checkpoint=checkpoint,
+        resume=resume,
+        options=options(**{"lr": 0.01, "epochs": 7, "augment": "standard", "batch_seconds": 4.0, "seed": seed} | changes),
+    )
     return {name: tensor.clone() for name, tensor in adapter.state_dict().items()}, done
 
 
@@ -52,8 +58,16 @@ def close(one, other):
         torch.testing.assert_close(one[name], other[name], rtol=1e-3, atol=1e-5)
 
 
-@pytest.mark.parametrize("method, where, changes", [("lora", DECODER, {}), ("prompt", None, {}), ("full", "decoder.layers.1.fc1", {}),
-                                                    ("lora", DECODER, {"loss": "ce+0.3*ctc", "head": True}), ("lora", "decoder", {"workers": 1})])  # fmt: skip
+@pytest.mark.parametrize(
+    "method, where, changes",
+    [
+        ("lora", DECODER, {}),
+        ("prompt", None, {}),
+        ("full", "decoder.layers.1.fc1", {}),
+        ("lora", DECODER, {"loss": "ce+0.3*ctc", "head": True}),
+        ("lora", "decoder", {"workers": 1}),
+    ],
+)
 def test_an_adapter_is_what_it_would_be_without_a_cache(disk, monkeypatch, method, where, changes):
     found, done = run(method=method, where=where, **changes)
     assert disk.usage().files == {"states": 6 * frozen_encoder.VARIANTS}

@@ -20,10 +20,15 @@ def run(dev, losses, *, checkpoint=None, resume=False, events=None, max_loss=0.0
         return next(scores)
 
     done = train(
-        recognizer, "x", TrainingData(tones(12), recognizer.prompt(lang="en")), options=options(steps=steps, dev_every=1, checkpoint_s=0.0, **changes),
-        choice=Choice(tones(3), score, Guard(lambda: next(guards), max_loss, key)), checkpoint=checkpoint, resume=resume,
+        recognizer,
+        "x",
+        TrainingData(tones(12), recognizer.prompt(lang="en")),
+        options=options(steps=steps, dev_every=1, checkpoint_s=0.0, **changes),
+        choice=Choice(tones(3), score, Guard(lambda: next(guards), max_loss, key)),
+        checkpoint=checkpoint,
+        resume=resume,
         progress=events.append if events is not None else lambda event: None,
-    )  # fmt: skip
+    )
     return done, weights, recognizer.adapters["x"].state_dict()
 
 

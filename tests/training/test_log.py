@@ -21,9 +21,16 @@ class Found:
 
 
 EVENTS = [
-    Message("Training 1 of 2."), Step(1, 10, 2.5, 1e-3, 40.0, 9.0), Step(2, None, math.nan, 1e-3, 40.0, 8.0), Skipped("u1", "no sound"),
-    DevScore(2, 0.5, "wer", True, cer=0.2, by="wer"), DevScore(2, 1.5, "loss", False), GuardScore(2, 0.01, 0.03, True), Scoring(3, 9, "base"), Interim(Found()),
-]  # fmt: skip
+    Message("Training 1 of 2."),
+    Step(1, 10, 2.5, 1e-3, 40.0, 9.0),
+    Step(2, None, math.nan, 1e-3, 40.0, 8.0),
+    Skipped("u1", "no sound"),
+    DevScore(2, 0.5, "wer", True, cer=0.2, by="wer"),
+    DevScore(2, 1.5, "loss", False),
+    GuardScore(2, 0.01, 0.03, True),
+    Scoring(3, 9, "base"),
+    Interim(Found()),
+]
 
 
 def test_every_event_is_a_line_of_json_with_its_time(tmp_path):
@@ -33,8 +40,16 @@ def test_every_event_is_a_line_of_json_with_its_time(tmp_path):
     lines = [json.loads(line, parse_constant=pytest.fail) for line in log.path.read_text(encoding="utf-8").splitlines()]
     assert [line["event"] for line in lines] == ["message", "step", "step", "skipped", "evaluation", "evaluation", "guard", "scoring", "interim"]
     assert {type(event) for event in EVENTS} == set(KINDS)
-    assert lines[1] | {"time": ""} == {"time": "", "event": "step", "step": 1, "total": 10, "loss": 2.5, "lr": 1e-3, "utterances_per_second": 40.0,
-                                       "remaining_s": 9.0}  # fmt: skip
+    assert lines[1] | {"time": ""} == {
+        "time": "",
+        "event": "step",
+        "step": 1,
+        "total": 10,
+        "loss": 2.5,
+        "lr": 1e-3,
+        "utterances_per_second": 40.0,
+        "remaining_s": 9.0,
+    }
     assert lines[-1]["found"] == {"wer": None, "speakers": ["s1"]} and lines[2]["loss"] is None and lines[4]["cer"] == 0.2
     assert all(line["time"].startswith("20") and line["time"].endswith("+00:00") for line in lines)
 

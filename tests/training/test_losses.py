@@ -45,10 +45,15 @@ def test_ctc_is_torchs_on_each_rows_own_frames(setting):
     long = [i for i, text in enumerate(batch.texts) if len(text) <= int(batch.speech[i])]
     assert len(long) == len(batch)
     one_by_one = sum(
-        F.ctc_loss(adapter.ctc(output.encoded.states[i : i + 1, : int(batch.speech[i])]).transpose(0, 1), torch.tensor([adapter.ctc.labels(batch.texts[i])]),
-                   batch.speech[i : i + 1], torch.tensor([len(batch.texts[i])]), reduction="sum")
+        F.ctc_loss(
+            adapter.ctc(output.encoded.states[i : i + 1, : int(batch.speech[i])]).transpose(0, 1),
+            torch.tensor([adapter.ctc.labels(batch.texts[i])]),
+            batch.speech[i : i + 1],
+            torch.tensor([len(batch.texts[i])]),
+            reduction="sum",
+        )
         for i in long
-    )  # fmt: skip
+    )
     torch.testing.assert_close(LOSSES["ctc"]().total(output, batch, adapter), one_by_one)
 
 

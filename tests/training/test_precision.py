@@ -16,11 +16,19 @@ from tests.training.tones import options, tones
 CPU, GPU = torch.device("cpu"), torch.device("cuda")
 
 
-@pytest.mark.parametrize("asked, device, bf16, tensor_cores, expected", [
-    ("auto", CPU, True, False, torch.bfloat16), ("auto", CPU, False, False, None), ("auto", GPU, True, True, torch.bfloat16),
-    ("auto", GPU, False, True, torch.float16), ("auto", GPU, False, False, None), ("no", GPU, True, True, None),
-    ("bf16", CPU, False, False, torch.bfloat16), ("fp16", GPU, True, True, torch.float16),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "asked, device, bf16, tensor_cores, expected",
+    [
+        ("auto", CPU, True, False, torch.bfloat16),
+        ("auto", CPU, False, False, None),
+        ("auto", GPU, True, True, torch.bfloat16),
+        ("auto", GPU, False, True, torch.float16),
+        ("auto", GPU, False, False, None),
+        ("no", GPU, True, True, None),
+        ("bf16", CPU, False, False, torch.bfloat16),
+        ("fp16", GPU, True, True, torch.float16),
+    ],
+)
 def test_the_format_is_chosen_by_hardware_unless_told(monkeypatch, asked, device, bf16, tensor_cores, expected):
     monkeypatch.setattr(precision, "has_bf16", lambda device: bf16)
     monkeypatch.setattr(precision, "has_fp16", lambda device: tensor_cores)
@@ -54,9 +62,16 @@ def run(*, checkpoint=None, resume=False, stop_after=None, events=None, **change
 
     checkpoints.write = write
     try:
-        train(recognizer, "x", TrainingData(tones(8), recognizer.prompt(lang="en")), choice=Choice(), checkpoint=checkpoint, resume=resume,
-              options=options(**(dict(steps=6, lr=0.01, checkpoint_s=0.0, precision="fp16") | changes)),
-              progress=events.append if events is not None else lambda event: None)  # fmt: skip
+        train(
+            recognizer,
+            "x",
+            TrainingData(tones(8), recognizer.prompt(lang="en")),
+            choice=Choice(),
+            checkpoint=checkpoint,
+            resume=resume,
+            options=options(**(dict(steps=6, lr=0.01, checkpoint_s=0.0, precision="fp16") | changes)),
+            progress=events.append if events is not None else lambda event: None,
+        )
     finally:
         checkpoints.write = real
     return {n: t.detach().clone() for n, t in adapter.state_dict().items()}

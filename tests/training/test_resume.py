@@ -122,17 +122,26 @@ def rewritten(path, *, tensors=lambda t: t, **changes):
 
 
 DAMAGED = {
-    "counts are a list": {"state": [1]}, "no options": {"options": None}, "identity is text": {"identity": "x"}, "a format of a list": {"format": [1]},
-    "step is text": {"state": {"step": "5"}}, "step is below zero": {"state": {"step": -1}}, "an unknown count": {"state": {"color": 1}},
-    "best is a number": {"state": {"best": 0.5}}, "evaluations are text": {"state": {"evaluations": "abc"}},
+    "counts are a list": {"state": [1]},
+    "no options": {"options": None},
+    "identity is text": {"identity": "x"},
+    "a format of a list": {"format": [1]},
+    "step is text": {"state": {"step": "5"}},
+    "step is below zero": {"state": {"step": -1}},
+    "an unknown count": {"state": {"color": 1}},
+    "best is a number": {"state": {"best": 0.5}},
+    "evaluations are text": {"state": {"evaluations": "abc"}},
     "an evaluation of three": {"state": {"evaluations": [[1, 2, 3]]}},
-    "rank is a number": {"state": {"rank": 1}}, "measures are numbers": {"state": {"measures": [1]}},
-    "skipped is a list": {"state": {"skipped": ["u1"]}}, "seconds are text": {"state": {"seconds": "1"}}, "finished is a number": {"state": {"finished": 2}},
+    "rank is a number": {"state": {"rank": 1}},
+    "measures are numbers": {"state": {"measures": [1]}},
+    "skipped is a list": {"state": {"skipped": ["u1"]}},
+    "seconds are text": {"state": {"seconds": "1"}},
+    "finished is a number": {"state": {"finished": 2}},
     "a tensor is missing": {"tensors": lambda t: dict(list(t.items())[1:])},
     "a tensor has another shape": {"tensors": lambda t: {n: x[None] for n, x in t.items()}},
     "moments of nothing": {"tensors": lambda t: t | {"optimizer.nothing/exp_avg": torch.zeros(2)}},
     "one more best weight": {"tensors": lambda t: t | {"best.nothing": torch.zeros(2)}},
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("case", DAMAGED)

@@ -106,7 +106,10 @@ def inspect(
 
 
 def _intruders(recognizer: Recognizer | None, folder: Path) -> dict[str, Any]:
-    """Raises: BadInput without a base to hold the adapter against."""
+    """The intruder dimensions of an adapter.
+
+    Raises: BadInput without a base to hold the adapter against.
+    """
     from asrpeft.adapters.intruders import intruders
 
     if recognizer is None:
@@ -123,8 +126,13 @@ class MergedFor:
 
 
 @verb("adapter merge")
-def merge(folder: Summed, written: Given[Written], row: Given[MergedFor], base: Annotated[Given[Base], Uses(("device", "threads", "base_precision"))],
-          printing: Given[Printing]) -> None:  # fmt: skip
+def merge(
+    folder: Summed,
+    written: Given[Written],
+    row: Given[MergedFor],
+    base: Annotated[Given[Base], Uses(("device", "threads", "base_precision"))],
+    printing: Given[Printing],
+) -> None:
     """Fold an adapter, or a sum of adapters, into its base: an ordinary Whisper checkpoint that plain transformers loads. One that is told
     something of each row is folded in for one of them: --condition speaker=anna.
 

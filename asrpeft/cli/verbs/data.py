@@ -86,8 +86,12 @@ def split(
     train, held = read_corpus(data, columns=reading().columns, quiet=shown.quiet).split_by_speaker(fraction, seed, by=by)
     written = write_manifests({out / "train.jsonl": train, out / "held.jsonl": held}, overwrite=overwrite)
     if shown.json:
-        print_json({name: {"manifest": str(path), "utterances": len(part), "speakers": len(part.speakers)}
-                    for name, part, path in (("train", train, written[0]), ("held", held, written[1]))})  # fmt: skip
+        print_json(
+            {
+                name: {"manifest": str(path), "utterances": len(part), "speakers": len(part.speakers)}
+                for name, part, path in (("train", train, written[0]), ("held", held, written[1]))
+            }
+        )
     else:
         say = teller(quiet=shown.quiet, as_json=False)
         say(f"{written[0]}: {count(len(train))} utterances, {len(train.speakers)} speakers")
@@ -99,8 +103,10 @@ def cache(
     printing: Annotated[Given[Printing], Uses(without=("quiet",))],
     clear: Annotated[bool, typer.Option("--clear", help="Remove all that is kept.")] = False,
     shrink: Annotated[float | None, typer.Option("--shrink", metavar="GB", help="Remove what was used least recently, until at most so much is kept.")] = None,
-    folder: Annotated[str | None, typer.Option("--cache", metavar="DIR", help="The cache to look at. Default: ASRPEFT_CACHE, else the one in your cache folder.")] = None,
-) -> None:  # fmt: skip
+    folder: Annotated[
+        str | None, typer.Option("--cache", metavar="DIR", help="The cache to look at. Default: ASRPEFT_CACHE, else the one in your cache folder.")
+    ] = None,
+) -> None:
     """Say what is kept of decoded audio and of frozen encoders' states, and where; remove it.
 
     Training, evaluation and transcription of corpora keep there what is slow to make, and find it again; results are the same to the

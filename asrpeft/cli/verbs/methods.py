@@ -63,8 +63,10 @@ def methods(
             if one.parameters is None
             else f": {count(one.parameters)} parameters of {found.base}'s {count(found.total)} ({per_cent(one.parameters / found.total, 2)})"
         )
-        say(f"Acts on {', '.join(one.description.kinds)}; by default --where {where or one.description.where}{share}. "
-            f"{'Merges into the weights.' if one.description.mergeable else 'Cannot be merged: it is served routed.'}")  # fmt: skip
+        say(
+            f"Acts on {', '.join(one.description.kinds)}; by default --where {where or one.description.where}{share}. "
+            f"{'Merges into the weights.' if one.description.mergeable else 'Cannot be merged: it is served routed.'}"
+        )
     show(found)
     if not name:
         say("asrpeft methods NAME describes one in full; --search, --family, --tier and --fits narrow the list; --out methods.svg draws it.")

@@ -93,7 +93,10 @@ def transcribe(
 
 
 def checked(vad: VadOptions) -> VadOptions:
-    """Raises: BadInput for what contradicts itself, before a model is loaded."""
+    """The options, if they go together.
+
+    Raises: BadInput for what contradicts itself, before a model is loaded.
+    """
     from asrpeft.audio.vad import detector_of
 
     if vad.look is False and vad != VadOptions(look=False):
@@ -116,7 +119,10 @@ class _Transcripts:
     skipped: list[dict[str, Any]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        """Raises: BadInput for formats and options that do not go together."""
+        """Check the values together.
+
+        Raises: BadInput for formats and options that do not go together.
+        """
         from asrpeft.decoding.writers import WRITERS
 
         out = self.asked.folder
@@ -190,7 +196,10 @@ class _Transcripts:
             write_text(write(segments, self.kinds[0], style=self.style))
 
     def end(self, total: int) -> None:
-        """Raises: Exit with status 1 where something could not be read."""
+        """Say what was done, and end.
+
+        Raises: Exit with status 1 where something could not be read.
+        """
         if self.shown.json:
             print_json({"transcripts": self.told, "skipped": self.skipped, "existing": self.existing})
         if self.skipped:
@@ -246,6 +255,8 @@ def targets(audio: list[str], out: Path, kinds: list[str], *, overwrite: bool, s
         raise BadInput(f"Two recordings would be written to {doubled[0]}. Give them different names, or run them into different --out folders.")
     there = [place for own in places.values() for place in own.values() if place.exists()]
     if there and not (overwrite or skip_existing):
-        raise BadInput(f"{str(there[0])!r} exists already{f' (and {len(there) - 1} more)' if len(there) > 1 else ''}. "
-                       "Choose another --out, --skip-existing or --overwrite.")  # fmt: skip
+        raise BadInput(
+            f"{str(there[0])!r} exists already{f' (and {len(there) - 1} more)' if len(there) > 1 else ''}. "
+            "Choose another --out, --skip-existing or --overwrite."
+        )
     return {source: {kind: place for kind, place in own.items() if not skip_existing or not place.exists()} for source, own in places.items()}

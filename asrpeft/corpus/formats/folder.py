@@ -25,8 +25,7 @@ def _claims(spec: str) -> bool:
     return folder.is_dir() and (_metadata(folder) is not None or any(p.suffix.lower() in AUDIO for p in folder.rglob("*")))
 
 
-@register("folder", "a folder of audio with metadata.csv (or .tsv, .jsonl), or with a .txt beside each recording",
-          claims=_claims, broad=True)  # fmt: skip
+@register("folder", "a folder of audio with metadata.csv (or .tsv, .jsonl), or with a .txt beside each recording", claims=_claims, broad=True)
 def table(spec: str, limit: int | None) -> Table:
     folder = Path(spec)
     metadata = _metadata(folder)
@@ -62,8 +61,10 @@ def _beside(folder: Path) -> Iterator[Row | Bad]:
         else:
             listed.setdefault(*item)
     if not listed and not any(path.with_suffix(".txt").is_file() for path in audio):
-        raise BadCorpus(f"{folder}: {len(audio)} recordings and no transcripts. Put metadata.csv (file_name,text) in the folder, "
-                        "or a .txt of the same name beside each recording.")  # fmt: skip
+        raise BadCorpus(
+            f"{folder}: {len(audio)} recordings and no transcripts. Put metadata.csv (file_name,text) in the folder, "
+            "or a .txt of the same name beside each recording."
+        )
     yield from bad
     inside = [path.relative_to(folder) for path in audio]
     named = all(len(path.parts) > 1 for path in inside) and len({path.parts[0] for path in inside}) > 1

@@ -20,8 +20,11 @@ from asrpeft.errors import BadCorpus, BadInput, Failure
 _SPEC = re.compile(r"hub:(?P<repo>[^:\[\]]+)(?::(?P<config>[^:\[\]]+))?:(?P<split>[^:\[\]]+(?:\[[^\]]*\])?)")
 
 
-@register("hub", "hub:REPO[:CONFIG]:SPLIT, a dataset of the Hugging Face hub, or a folder that Dataset.save_to_disk wrote",
-          claims=lambda spec: spec.startswith("hub:") or _is_saved(Path(spec)))  # fmt: skip
+@register(
+    "hub",
+    "hub:REPO[:CONFIG]:SPLIT, a dataset of the Hugging Face hub, or a folder that Dataset.save_to_disk wrote",
+    claims=lambda spec: spec.startswith("hub:") or _is_saved(Path(spec)),
+)
 def table(spec: str, limit: int | None) -> Table:
     data = _from_hub(spec, limit) if spec.startswith("hub:") else _from_disk(spec)
     if data.column_names is None:  # a stream without declared features: look at its first row
@@ -52,13 +55,14 @@ def _from_hub(spec: str, limit: int | None) -> Any:
     if found is None:
         raise BadInput(f"{spec!r} is not hub:REPO[:CONFIG]:SPLIT; write for instance hub:google/fleurs:sw_ke:train.")
     try:
-        return datasets.load_dataset(found["repo"], found["config"], split=found["split"],
-                                     streaming=limit is not None and "[" not in found["split"])  # fmt: skip
+        return datasets.load_dataset(found["repo"], found["config"], split=found["split"], streaming=limit is not None and "[" not in found["split"])
     except (ConnectionError, TimeoutError) as error:
         raise Failure(f"{spec}: the hub cannot be reached ({_short(error)}). Try again, or give a local file.") from error
     except Exception as error:  # its errors have no common ancestor: unknown repository, config or split, gated, a script
-        raise BadCorpus(f"{spec}: `datasets` cannot load it ({_short(error)}). Check the name, the configuration and the split at "
-                        f"https://huggingface.co/datasets/{found['repo']}; gated ones need `hf auth login`.") from error  # fmt: skip
+        raise BadCorpus(
+            f"{spec}: `datasets` cannot load it ({_short(error)}). Check the name, the configuration and the split at "
+            f"https://huggingface.co/datasets/{found['repo']}; gated ones need `hf auth login`."
+        ) from error
 
 
 def _encoded(data: Any) -> Any:

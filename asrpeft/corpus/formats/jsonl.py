@@ -19,8 +19,7 @@ CHUNK = 1 << 16  # characters of an array that are looked at together
 _OUTSIDE, _IN_STRING = re.compile(r'["\[\]{},]'), re.compile(r'["\\]')
 
 
-@register("jsonl", "a .jsonl (or .json) manifest, one object per utterance",
-          claims=lambda spec: Path(spec).suffix.lower() in SUFFIXES and Path(spec).is_file())  # fmt: skip
+@register("jsonl", "a .jsonl (or .json) manifest, one object per utterance", claims=lambda spec: Path(spec).suffix.lower() in SUFFIXES and Path(spec).is_file())
 def table(spec: str, limit: int | None) -> Table:
     path = Path(spec)
     columns: dict[str, None] = {}
@@ -45,7 +44,10 @@ def _rows(path: Path) -> Iterator[Row | Bad]:
 
 
 def _row(place: str, text: str) -> Row | Bad:
-    """Raises nothing: whatever is wrong with one row is said of that row."""
+    """The row of one line.
+
+    Raises nothing: whatever is wrong with one row is said of that row.
+    """
     if wrong := not_text(text) if len(text) <= LONGEST else f"a value of over {LONGEST:,} characters":
         return Bad(place, wrong)
     try:

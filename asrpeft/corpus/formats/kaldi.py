@@ -12,8 +12,7 @@ from asrpeft.corpus.formats import Bad, Row, Table, register
 from asrpeft.corpus.lines import count, lines
 
 
-@register("kaldi", "a Kaldi data directory (wav.scp, text; segments, utt2spk)",
-          claims=lambda spec: (Path(spec) / "wav.scp").is_file())  # fmt: skip
+@register("kaldi", "a Kaldi data directory (wav.scp, text; segments, utt2spk)", claims=lambda spec: (Path(spec) / "wav.scp").is_file())
 def table(spec: str, limit: int | None) -> Table:
     folder = Path(spec)
     # Kaldi's own paths are relative to where its scripts run, commonly two folders up from data/train.
@@ -38,8 +37,18 @@ def _rows(folder: Path) -> Iterator[Row | Bad]:
             yield Bad(id_, reason)
         else:
             start, end = times or (None, None)
-            yield Row(listing, {"id": id_, "audio": recordings[recording], "text": texts.get(id_), "speaker": speakers.get(id_),
-                                "lang": langs.get(id_), "start": start, "end": None if end in ("-1", "-1.0", "-1.00") else end})  # fmt: skip
+            yield Row(
+                listing,
+                {
+                    "id": id_,
+                    "audio": recordings[recording],
+                    "text": texts.get(id_),
+                    "speaker": speakers.get(id_),
+                    "lang": langs.get(id_),
+                    "start": start,
+                    "end": None if end in ("-1", "-1.0", "-1.00") else end,
+                },
+            )
     for id_ in texts:
         if id_ not in segments:
             yield Bad(id_, f"text without audio: not in {listing}")

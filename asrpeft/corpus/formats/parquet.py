@@ -43,8 +43,11 @@ def _files(spec: str) -> list[Path]:
     return sorted(path.glob("*.parquet")) if path.is_dir() else [path] if path.suffix.lower() == ".parquet" else []
 
 
-@register("parquet", "a .parquet file, a folder of them, or a pattern such as 'data/train-*.parquet'",
-          claims=lambda spec: not spec.startswith("hub:") and ("*" in spec or bool(_files(spec))))  # fmt: skip
+@register(
+    "parquet",
+    "a .parquet file, a folder of them, or a pattern such as 'data/train-*.parquet'",
+    claims=lambda spec: not spec.startswith("hub:") and ("*" in spec or bool(_files(spec))),
+)
 def table(spec: str, limit: int | None) -> Table:
     paths = _files(spec)
     if not paths:
@@ -94,8 +97,7 @@ def _rows(paths: list[Path], files: list[Any], lazily: set[str], held: bool) -> 
             for index, row in enumerate(_group(file, group, names)):
                 place = f"{path.name}:{first + index + 1}"
                 if isinstance(row, Exception):
-                    yield Bad(f"{place} to {first + size}" if isinstance(row, _Lost) else place,
-                              f"it cannot be read ({_short(row)}). Fetch the file again")  # fmt: skip
+                    yield Bad(f"{place} to {first + size}" if isinstance(row, _Lost) else place, f"it cannot be read ({_short(row)}). Fetch the file again")
                 else:
                     if not held:
                         row |= {name: AudioRef(Cell(str(path), group, name, index), place) for name in lazily}

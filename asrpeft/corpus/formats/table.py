@@ -19,8 +19,11 @@ _QUOTED = re.compile(r'"((?:[^"]|"")*)"')
 Record = tuple[int, "list[str] | Bad"]  # with the number of its first line
 
 
-@register("table", "a .csv or .tsv manifest with a header line (Common Voice's among them)",
-          claims=lambda spec: Path(spec).suffix.lower() in SUFFIXES and Path(spec).is_file())  # fmt: skip
+@register(
+    "table",
+    "a .csv or .tsv manifest with a header line (Common Voice's among them)",
+    claims=lambda spec: Path(spec).suffix.lower() in SUFFIXES and Path(spec).is_file(),
+)
 def table(spec: str, limit: int | None) -> Table:
     return read_table(Path(spec))
 

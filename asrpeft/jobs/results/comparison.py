@@ -51,10 +51,13 @@ class Trial:
         content = self.trained.to_json()
         keys = ("adapter", "utterances_per_second", "peak_memory_bytes", "steps")
         return {"seed": self.seed, **{key: content[key] for key in keys}} | {
-            "seconds": self.seconds, "seconds_per_step": self.seconds_per_step, "adapter_bytes": self.adapter_bytes,
-            "score": self.system.to_json(), "merged_equal": self.merged_equal,
+            "seconds": self.seconds,
+            "seconds_per_step": self.seconds_per_step,
+            "adapter_bytes": self.adapter_bytes,
+            "score": self.system.to_json(),
+            "merged_equal": self.merged_equal,
             **({} if self.guarded is None else {"guard": self.guarded.to_json()}),
-        }  # fmt: skip
+        }
 
 
 @dataclass(frozen=True)
@@ -103,29 +106,58 @@ class Entry:
         """The first seed's run under the keys that one run has; `seeds` lists all of them."""
         run = self.trained
         content = {
-            "method": run.method, "trained_parameters": run.trained_parameters, "head_parameters": run.head_parameters,
-            "total_parameters": run.total_parameters, **self.trials[0].to_json(), "wer": self.rate.wer,
-            "wer_interval": self.rate.interval.to_json(), "test": self.test.to_json(), "merged_equal": self.merged_equal,
-            "forgotten": self.forgotten, "to_best": None if self.to_best is None else self.to_best.to_json(),
-        }  # fmt: skip
+            "method": run.method,
+            "trained_parameters": run.trained_parameters,
+            "head_parameters": run.head_parameters,
+            "total_parameters": run.total_parameters,
+            **self.trials[0].to_json(),
+            "wer": self.rate.wer,
+            "wer_interval": self.rate.interval.to_json(),
+            "test": self.test.to_json(),
+            "merged_equal": self.merged_equal,
+            "forgotten": self.forgotten,
+            "to_best": None if self.to_best is None else self.to_best.to_json(),
+        }
         return content | ({"seeds": [one.to_json() for one in self.trials]} if len(self.trials) > 1 else {})
 
     def row(self) -> Row:
         run, best = self.trained, self.to_best
-        of = {"method": run.method, "trained_parameters": run.trained_parameters, "head_parameters": run.head_parameters,
-              "total_parameters": run.total_parameters}  # fmt: skip
+        of = {
+            "method": run.method,
+            "trained_parameters": run.trained_parameters,
+            "head_parameters": run.head_parameters,
+            "total_parameters": run.total_parameters,
+        }
         score = of_score(self.system.score) | {"wer": self.rate.wer, **bounds("wer", self.rate.interval)}
         test = {"difference": self.test.difference, "p": self.test.p, "p_adjusted": self.test.p_adjusted, "verdict": self.test.verdict}
-        far = {} if best is None else {
-            "to_best": best.test.difference, **bounds("to_best", best.test.interval), "to_best_p_adjusted": best.test.p_adjusted,
-            "units_needed": None if best.needed is None else best.needed.units,
-        }  # fmt: skip
+        far = (
+            {}
+            if best is None
+            else {
+                "to_best": best.test.difference,
+                **bounds("to_best", best.test.interval),
+                "to_best_p_adjusted": best.test.p_adjusted,
+                "units_needed": None if best.needed is None else best.needed.units,
+            }
+        )
         seeds = {"seeds": len(self.trials), "lowest_wer": min(self.rate.seeds), "highest_wer": max(self.rate.seeds)} if len(self.trials) > 1 else {}
-        return of | score | seeds | test | far | {
-            "forgotten": self.forgotten, "seconds": self.mean("seconds"), "seconds_per_step": self.mean("seconds_per_step"),
-            "steps": run.training.steps, "utterances_per_second": run.training.utterances_per_second, "peak_memory_bytes": self.peak_memory_bytes,
-            "adapter_bytes": self.trials[0].adapter_bytes, "merged_equal": self.merged_equal,
-        }  # fmt: skip
+        return (
+            of
+            | score
+            | seeds
+            | test
+            | far
+            | {
+                "forgotten": self.forgotten,
+                "seconds": self.mean("seconds"),
+                "seconds_per_step": self.mean("seconds_per_step"),
+                "steps": run.training.steps,
+                "utterances_per_second": run.training.utterances_per_second,
+                "peak_memory_bytes": self.peak_memory_bytes,
+                "adapter_bytes": self.trials[0].adapter_bytes,
+                "merged_equal": self.merged_equal,
+            }
+        )
 
 
 @dataclass(frozen=True)
@@ -196,8 +228,10 @@ class MethodComparison(Result):
         seeds = len(self.entries[0].trials)
         lines = ["The p are Holm's: each is what it would be alone, made larger for the others beside it."] if len(self.entries) > 1 else []
         if seeds == 1:
-            lines.append("Every method was trained by one seed: how far it would come by another is not known, and the intervals know nothing of it. "
-                        "--seeds 3 trains each three times.")  # fmt: skip
+            lines.append(
+                "Every method was trained by one seed: how far it would come by another is not known, and the intervals know nothing of it. "
+                "--seeds 3 trains each three times."
+            )
         else:
             lines.append(f"Rates are means over {seeds} seeds; intervals and tests count speakers (or utterances) and seeds.")
         return lines
@@ -209,8 +243,18 @@ class MethodComparison(Result):
         for one in self.entries:
             score, rate = one.system.score, one.rate
             of_seeds = f"{percent(min(rate.seeds))}–{percent(max(rate.seeds))}" if seeds else ""
-            rows.append((one.method, count(one.trained.trained_parameters), percent(rate.wer), span(rate.interval), of_seeds, percent(score.cer),
-                         one.test.verdict, decisive_p(one.test)))  # fmt: skip
+            rows.append(
+                (
+                    one.method,
+                    count(one.trained.trained_parameters),
+                    percent(rate.wer),
+                    span(rate.interval),
+                    of_seeds,
+                    percent(score.cer),
+                    one.test.verdict,
+                    decisive_p(one.test),
+                )
+            )
         below = f"{count(base.utterances)} utterances, {count(base.counts.words)} words; intervals over {base.interval_unit}s; verdicts against the base."
         head = ("method", "trained", "WER %", "interval", "by seed", "CER %", "verdict", "p (Holm)")
         return Table.of("Error rates", head, rows, below=below).without_empty_columns()
@@ -222,18 +266,27 @@ class MethodComparison(Result):
             rows.append((name, points(one.test.difference), span(one.test.interval, signed=True), decisive_p(one.test), "yes" if one.apart else "no", need))
         unit = next(iter(self.ranking.to_best.values())).test.interval_unit
         head = ("method", "points more", "interval", "p (Holm)", "told apart", f"{unit}s needed")
-        below = (f"The interval is that of the pair alone; p is corrected for all {self.ranking.pairs} pairs. {unit.capitalize()}s needed: with 80 % power "
-                 "at that level, if the difference is truly what was seen (asrpeft/scoring/power.py has the formula).")  # fmt: skip
+        below = (
+            f"The interval is that of the pair alone; p is corrected for all {self.ranking.pairs} pairs. {unit.capitalize()}s needed: with 80 % power "
+            "at that level, if the difference is truly what was seen (asrpeft/scoring/power.py has the formula)."
+        )
         return Table.of(f"Against {self.ranking.best}, which has the lowest WER", head, rows, below=below)
 
     def _costs(self) -> Table:
         merged = {True: "equal", False: "differs", None: UNKNOWN}
         rows = [
-            (one.method, count(one.trained.trained_parameters), percent(one.trained.trained_parameters / one.trained.total_parameters),
-             size(one.trials[0].adapter_bytes), f"{one.mean('seconds_per_step'):.2f}", duration(one.mean("seconds")),
-             size(one.peak_memory_bytes), merged[one.merged_equal])
+            (
+                one.method,
+                count(one.trained.trained_parameters),
+                percent(one.trained.trained_parameters / one.trained.total_parameters),
+                size(one.trials[0].adapter_bytes),
+                f"{one.mean('seconds_per_step'):.2f}",
+                duration(one.mean("seconds")),
+                size(one.peak_memory_bytes),
+                merged[one.merged_equal],
+            )
             for one in self.entries
-        ]  # fmt: skip
+        ]
         head = ("method", "trained", "% of the base", "adapter", "s a step", "training", "peak memory", "merged writes")
         below = "Peak memory is that of the whole process. Merged: whether the transcripts of the merged base are those of the adapter, letter for letter."
         return Table.of("What each costs", head, rows, below=below)
@@ -243,8 +296,16 @@ class MethodComparison(Result):
         for one in guarded:
             kept = one.trials[0].guarded
             assert kept is not None
-            rows.append((one.method, percent(kept.test.wer_before), percent(kept.test.wer_before + (one.forgotten or 0.0)), points(one.forgotten or 0.0),
-                         span(kept.test.comparison.interval, signed=True), kept.test.comparison.verdict))  # fmt: skip
+            rows.append(
+                (
+                    one.method,
+                    percent(kept.test.wer_before),
+                    percent(kept.test.wer_before + (one.forgotten or 0.0)),
+                    points(one.forgotten or 0.0),
+                    span(kept.test.comparison.interval, signed=True),
+                    kept.test.comparison.verdict,
+                )
+            )
         below = "The interval is that of the first seed's adapter." if len(guarded[0].trials) > 1 else ""
         head = ("method", "base WER %", "WER %", "points lost", "interval", "than the base")
         return Table.of("Forgetting: what the base could already do", head, rows, below=below)
@@ -253,8 +314,10 @@ class MethodComparison(Result):
     def _pictures(self) -> list[Picture]:
         if not self.entries:
             return []
-        found = [Picture("parameters", "WER against trained parameters, and the methods that none beats in both", lambda: self._draw("parameters")),
-                 Picture("time", "WER against time of training", lambda: self._draw("seconds"))]  # fmt: skip
+        found = [
+            Picture("parameters", "WER against trained parameters, and the methods that none beats in both", lambda: self._draw("parameters")),
+            Picture("time", "WER against time of training", lambda: self._draw("seconds")),
+        ]
         if any(one.forgotten is not None for one in self.entries):
             found.append(Picture("forgetting", "WER on the evaluation data against points lost on the guard data", lambda: self._draw("forgotten")))
         return found

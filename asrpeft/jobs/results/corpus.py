@@ -73,9 +73,13 @@ class CorpusCheck(Result):
     def to_json(self) -> dict[str, Any]:
         """What `asrpeft data check --json` prints."""
         return {
-            **asdict(self.stats), "corpus": self.corpus, "usable": self.stats.utterances, "skipped": [asdict(one) for one in self.skipped],
-            "doubtful": [doubt.to_json() for doubt in self.doubts], "listened_to": self.listened,
-        }  # fmt: skip
+            **asdict(self.stats),
+            "corpus": self.corpus,
+            "usable": self.stats.utterances,
+            "skipped": [asdict(one) for one in self.skipped],
+            "doubtful": [doubt.to_json() for doubt in self.doubts],
+            "listened_to": self.listened,
+        }
 
     def rows(self) -> list[Row]:
         """One row for everything that is wrong or doubtful, with an example of it."""

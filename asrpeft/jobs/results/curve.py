@@ -35,8 +35,10 @@ class Point:
         content = self.trained.to_json()
         keys = ("adapter", "method", "trained_parameters", "steps", "seconds")
         return {"fraction": self.fraction, "utterances": self.utterances, "minutes": self.minutes} | {
-            **{key: content[key] for key in keys}, "score": self.system.to_json(), "test": self.test.to_json(),
-        }  # fmt: skip
+            **{key: content[key] for key in keys},
+            "score": self.system.to_json(),
+            "test": self.test.to_json(),
+        }
 
     def row(self) -> Row:
         amount = {"method": self.trained.method, "fraction": self.fraction, "minutes": self.minutes, "utterances_trained_on": self.utterances}
@@ -76,8 +78,15 @@ class Curve(Result):
     def report(self) -> Report:
         """Everything about every amount."""
         scores = [self.base.score, *(point.system.score for point in self.points)]
-        return layouts.make(scores, comparisons=[point.test for point in self.points], title="Amounts of adaptation data", curve=self.amounts,
-                            amount_unit="minutes", made_by=self.run, remarks=self.notes)  # fmt: skip
+        return layouts.make(
+            scores,
+            comparisons=[point.test for point in self.points],
+            title="Amounts of adaptation data",
+            curve=self.amounts,
+            amount_unit="minutes",
+            made_by=self.run,
+            remarks=self.notes,
+        )
 
     def html(self) -> str:
         """One page with everything about every amount."""
@@ -89,8 +98,18 @@ class Curve(Result):
         rows = [(BASE, "0", "", percent(base.wer), span(base.wer_interval), percent(base.cer), "", "")]
         for point in self.points:
             score = point.system.score
-            rows.append((f"{point.fraction:g}", f"{point.minutes:.1f}", count(point.utterances), percent(score.wer), span(score.wer_interval),
-                         percent(score.cer), point.test.verdict, decisive_p(point.test)))  # fmt: skip
+            rows.append(
+                (
+                    f"{point.fraction:g}",
+                    f"{point.minutes:.1f}",
+                    count(point.utterances),
+                    percent(score.wer),
+                    span(score.wer_interval),
+                    percent(score.cer),
+                    point.test.verdict,
+                    decisive_p(point.test),
+                )
+            )
         below = f"{self.points[0].trained.method}; {count(base.counts.words)} words; intervals over {base.interval_unit}s; verdicts against the base."
         head = ("part", "minutes", "utterances", "WER %", "interval", "CER %", "verdict", "p (Holm)")
         notes = dict.fromkeys((*self.notes, *base.notes, *(note for test in tests for note in test.notes)))

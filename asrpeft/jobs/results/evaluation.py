@@ -87,7 +87,10 @@ class Evaluation(Result):
     run: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
     def system(self, name: str) -> System:
-        """Raises: BadInput, naming the systems there are."""
+        """The system of that name.
+
+        Raises: BadInput, naming the systems there are.
+        """
         for one in self.systems:
             if one.score.name == name:
                 return one
@@ -119,12 +122,21 @@ class Evaluation(Result):
             return {name: part for name, part in parts.items() if part}
 
         return layouts.make(
-            [one.score for one in self.systems], comparisons=self.tests, title=self.corpus, skipped=self.skipped,
+            [one.score for one in self.systems],
+            comparisons=self.tests,
+            title=self.corpus,
+            skipped=self.skipped,
             breakdowns=tuple(part for one in self.systems for part in one.breakdowns),
             speeds={one.score.name: one.speed for one in self.systems if one.speed is not None},
-            calibrations=each("calibration"), rare_words=each("rare_words"), hot_words=each("hot_words"), nonspeech=each("nonspeech"),
-            guards={name: kept.test for name, kept in each("guard").items()}, conditions=self.conditions, made_by=self.run, remarks=self.notes,
-        )  # fmt: skip
+            calibrations=each("calibration"),
+            rare_words=each("rare_words"),
+            hot_words=each("hot_words"),
+            nonspeech=each("nonspeech"),
+            guards={name: kept.test for name, kept in each("guard").items()},
+            conditions=self.conditions,
+            made_by=self.run,
+            remarks=self.notes,
+        )
 
     def document(self) -> Document:
         return self.report().document()

@@ -55,13 +55,18 @@ class Finetuned(Result):
     def to_json(self) -> dict[str, Any]:
         """What `asrpeft finetune --json` prints."""
         content = {
-            "adapter": None if self.folder is None else str(self.folder), "method": self.method,
-            "trained_parameters": self.trained_parameters, "head_parameters": self.head_parameters, "total_parameters": self.total_parameters,
-            "utterances_per_second": self.training.utterances_per_second, "peak_memory_bytes": self.training.peak_memory_bytes,
-            "seconds": self.training.seconds, "steps": self.training.steps,
+            "adapter": None if self.folder is None else str(self.folder),
+            "method": self.method,
+            "trained_parameters": self.trained_parameters,
+            "head_parameters": self.head_parameters,
+            "total_parameters": self.total_parameters,
+            "utterances_per_second": self.training.utterances_per_second,
+            "peak_memory_bytes": self.training.peak_memory_bytes,
+            "seconds": self.training.seconds,
+            "steps": self.training.steps,
             "dev": dev_json(self.training),
             "skipped": [{"id": s.id, "reason": s.reason} for s in self.training.skipped],
-        }  # fmt: skip
+        }
         content |= {} if self.last is None else {"last": str(self.last)}
         content |= {} if self.evaluation is None else {"eval": before_and_after(self.evaluation)}
         content |= {"overlap": [one.to_json() for one in self.shared]} if self.shared else {}
@@ -134,8 +139,16 @@ def _before_and_after(found: Evaluation) -> Table:
     rows = []
     for name, one in zip(("base", "adapted"), found.systems):
         score = one.score
-        rows.append((name, percent(score.wer), span(score.wer_interval), percent(score.cer), span(score.cer_interval),
-                     f"{score.substitutions}/{score.deletions}/{score.insertions}"))  # fmt: skip
+        rows.append(
+            (
+                name,
+                percent(score.wer),
+                span(score.wer_interval),
+                percent(score.cer),
+                span(score.cer_interval),
+                f"{score.substitutions}/{score.deletions}/{score.insertions}",
+            )
+        )
     after = found.systems[-1].score
     below = f"{count(after.utterances)} utterances, {count(after.words)} words; intervals over {after.interval_unit}s; normalizer {after.normalizer}."
     return Table.of(f"On {found.corpus}", ("system", "WER %", "interval", "CER %", "interval", "sub/del/ins"), rows, below=below)
@@ -147,8 +160,10 @@ def _by_corpus(found: Evaluation) -> list[Table]:
     if len(columns) < 2 or not columns[0]:
         return []
     before, after = columns[0], columns[-1]
-    rows = [(name, percent(before[name].counts.wer), percent(one.counts.wer), points(one.counts.wer - before[name].counts.wer), count(one.utterances))
-            for name, one in after.items()]  # fmt: skip
+    rows = [
+        (name, percent(before[name].counts.wer), percent(one.counts.wer), points(one.counts.wer - before[name].counts.wer), count(one.utterances))
+        for name, one in after.items()
+    ]
     return [Table.of("By corpus", ("corpus", "base WER %", "adapted WER %", "points", "utterances"), rows)]
 
 

@@ -37,8 +37,10 @@ class FoundRate(Result):
         if test.suggested is None:
             told = f"The loss fell at no rate up to {test.highest:.1g}: there is no rate to suggest. {self.method}'s own is {self.default:g}."
         else:
-            told = (f"Begin with --lr {test.suggested:.1g}, where the loss fell fastest; above {test.highest:.1g} it rose. "
-                    f"{self.method}'s own rate on this base is {self.default:g}.")  # fmt: skip
+            told = (
+                f"Begin with --lr {test.suggested:.1g}, where the loss fell fastest; above {test.highest:.1g} it rose. "
+                f"{self.method}'s own rate on this base is {self.default:g}."
+            )
         table = Table.of("Loss while the rate rises", ("rate", "loss", "mean"), shown)
         return Document(f"The learning rate of {self.method}", (table,), (Finding(told),), pictures=(Picture("rates", "Loss by rate", self._draw),))
 

@@ -48,18 +48,32 @@ class SpeakerResult:
 
     def to_json(self) -> dict[str, Any]:
         return {
-            "speaker": self.speaker, "adapter": str(self.folder), "enabled": self.enabled, "base": self.base, "pooled": self.pooled,
-            "own": self.own, "test": self.test, "dev": self.dev, "utterances": self.utterances,
-        }  # fmt: skip
+            "speaker": self.speaker,
+            "adapter": str(self.folder),
+            "enabled": self.enabled,
+            "base": self.base,
+            "pooled": self.pooled,
+            "own": self.own,
+            "test": self.test,
+            "dev": self.dev,
+            "utterances": self.utterances,
+        }
 
     def row(self) -> Row:
         """Rates of every system on the speaker's test part."""
         scores = (("base", self.base), ("pooled", self.pooled), ("own", self.own))
         rates = {f"{name}_{key}": score[key] for name, score in scores if score for key in ("wer", "cer")}
         return {
-            "speaker": self.speaker, "enabled": self.enabled, "adapter": self.folder.name, "trained_on": self.utterances["train"], **rates,
-            "words": self.own["words"], "utterances": self.own["utterances"], "p": self.test["p"], "verdict": self.test["verdict"],
-        }  # fmt: skip
+            "speaker": self.speaker,
+            "enabled": self.enabled,
+            "adapter": self.folder.name,
+            "trained_on": self.utterances["train"],
+            **rates,
+            "words": self.own["words"],
+            "utterances": self.own["utterances"],
+            "p": self.test["p"],
+            "verdict": self.test["verdict"],
+        }
 
 
 @dataclass(frozen=True)
@@ -87,11 +101,13 @@ class Speakers(Result):
     def to_json(self) -> dict[str, Any]:
         """What `asrpeft speakers --json` prints."""
         return {
-            "speakers": [s.to_json() for s in self.speakers], "overall": self.overall(),
+            "speakers": [s.to_json() for s in self.speakers],
+            "overall": self.overall(),
             "pooled": None if self.pooled is None else self.pooled.to_json(),
-            "skipped": [{"speaker": speaker, "reason": reason} for speaker, reason in self.skipped], "by": self.by,
+            "skipped": [{"speaker": speaker, "reason": reason} for speaker, reason in self.skipped],
+            "by": self.by,
             **({"run": dict(self.run)} if self.run else {}),
-        }  # fmt: skip
+        }
 
     def rows(self) -> list[Row]:
         """The table, one row a speaker."""
@@ -123,10 +139,19 @@ class Speakers(Result):
 
     def _table(self) -> Table:
         rows: list[tuple[Any, ...]] = [
-            (one.speaker, one.utterances["train"], one.utterances["test"], _percent(one.base), _percent(one.pooled), _percent(one.own),
-             one.test["verdict"], p_value(one.test["p"]), "yes" if one.enabled else "no")
+            (
+                one.speaker,
+                one.utterances["train"],
+                one.utterances["test"],
+                _percent(one.base),
+                _percent(one.pooled),
+                _percent(one.own),
+                one.test["verdict"],
+                p_value(one.test["p"]),
+                "yes" if one.enabled else "no",
+            )
             for one in self.speakers
-        ]  # fmt: skip
+        ]
         head: tuple[str, ...] = ("speaker", "trained on", "tested on", "base WER %", "pooled WER %", "own WER %", "own is", "p", "enabled")
         if all(one.pooled is None for one in self.speakers):
             head, rows = head[:4] + head[5:], [row[:4] + row[5:] for row in rows]
@@ -145,8 +170,14 @@ class Speakers(Result):
         figure, axes = diagonal([100 * one.base["wer"] for one in self.speakers], [100 * one.own["wer"] for one in self.speakers])
         for enabled in (True, False):
             there = [one for one in self.speakers if one.enabled == enabled]
-            axes.scatter([100 * one.base["wer"] for one in there], [100 * one.own["wer"] for one in there], s=26, edgecolor=COLORS[0],
-                         facecolor=COLORS[0] if enabled else "none", label="enabled" if enabled else "not enabled")  # fmt: skip
+            axes.scatter(
+                [100 * one.base["wer"] for one in there],
+                [100 * one.own["wer"] for one in there],
+                s=26,
+                edgecolor=COLORS[0],
+                facecolor=COLORS[0] if enabled else "none",
+                label="enabled" if enabled else "not enabled",
+            )
         axes.set(xlabel="WER of the base, %", ylabel="WER with the own adapter, %")
         axes.legend(frameon=False, fontsize=8, loc="upper left")
         return figure

@@ -88,7 +88,8 @@ class LoRETTAAdapter(LayerAdapter):
                 product = product @ core[:, i]
             return product[0, 0]
 
-        down, up = (torch.stack([torch.stack([entry(cores, o, i) for i in range(n)]) for o in range(m)])
-                    for cores, (m, n) in zip((self.down, self.up), self.sides))  # fmt: skip
+        down, up = (
+            torch.stack([torch.stack([entry(cores, o, i) for i in range(n)]) for o in range(m)]) for cores, (m, n) in zip((self.down, self.up), self.sides)
+        )
         f = ACTIVATIONS[self.config.activation]
         return by_vector(y, lambda h: h + up @ f(down @ h + self.b_down) + self.b_up)

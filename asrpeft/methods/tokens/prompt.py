@@ -103,8 +103,10 @@ def sampled(layer, tokens: int) -> Tensor:
 
 
 def with_room(layer, name: str, tokens: int) -> None:
-    """Raises: BadInput where a prompt would leave too little room for text."""
+    """Check that a prompt leaves room for text.
+
+    Raises: BadInput where a prompt would leave too little room for text.
+    """
     limit = layer.module.max_target_positions
     if tokens >= limit // 2:
-        raise BadInput(f"{name}: {tokens} tokens leave too few of the decoder's {limit} positions for text; "
-                       f"use fewer than {limit // 2}.")  # fmt: skip
+        raise BadInput(f"{name}: {tokens} tokens leave too few of the decoder's {limit} positions for text; use fewer than {limit // 2}.")

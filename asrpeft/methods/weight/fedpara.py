@@ -44,6 +44,11 @@ class FedPara(LayerAdapter):
         return (self.b1 @ self.a1) * (self.b2 @ self.a2), b
 
     def literal(self, w, b):
-        made = [[sum(self.b1[i, k] * self.a1[k, j] for k in range(self.config.rank)) * sum(self.b2[i, k] * self.a2[k, j] for k in range(self.config.rank))
-                 for j in range(w.shape[1])] for i in range(w.shape[0])]  # fmt: skip
+        made = [
+            [
+                sum(self.b1[i, k] * self.a1[k, j] for k in range(self.config.rank)) * sum(self.b2[i, k] * self.a2[k, j] for k in range(self.config.rank))
+                for j in range(w.shape[1])
+            ]
+            for i in range(w.shape[0])
+        ]
         return torch.stack([torch.stack(row) for row in made]), b

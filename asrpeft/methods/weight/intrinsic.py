@@ -59,8 +59,11 @@ class Intrinsic(LayerAdapter):
             self.unit = (config.dimensions / whole) ** 0.5
         else:
             n = 1 << (max(rows, config.dimensions) - 1).bit_length()
-            fixed = {"signs": draw(config.seed, f"{of} signs", (n,), "signs"), "gains": draw(config.seed, f"{of} gains", (n,)),
-                     "order": draw(config.seed, f"{of} order", (n,), "uniform").argsort(stable=True)}  # fmt: skip
+            fixed = {
+                "signs": draw(config.seed, f"{of} signs", (n,), "signs"),
+                "gains": draw(config.seed, f"{of} gains", (n,)),
+                "order": draw(config.seed, f"{of} order", (n,), "uniform").argsort(stable=True),
+            }
             self.unit = (n / whole) ** 0.5
         for name, tensor in fixed.items():
             self.register_buffer(name, tensor, persistent=False)

@@ -43,9 +43,12 @@ _START = {"pissa": _pissa, "olora": _olora}  # B₀ and A₀
 class LoRA(LayerAdapter):
     tier = 1
     tries = (
-        {"rank": 2}, {"rank": 3, "scale": "rs", "dropout": 0.5}, {"rank": 2, "start": "pissa", "dropout": 0.2},
-        {"rank": 2, "start": "olora", "train": "B"}, {"rank": 2, "alpha": 2.0, "train": "A"},
-    )  # fmt: skip
+        {"rank": 2},
+        {"rank": 3, "scale": "rs", "dropout": 0.5},
+        {"rank": 2, "start": "pissa", "dropout": 0.2},
+        {"rank": 2, "start": "olora", "train": "B"},
+        {"rank": 2, "alpha": 2.0, "train": "A"},
+    )
 
     @dataclass(frozen=True)
     class Config(WeightConfig):

@@ -67,8 +67,7 @@ class TiedLoRA(LayerAdapter):
             return self.pool[f"a_{self.key}"], self.pool[f"b_{self.key}"]
         (out, inp), r = w.shape, self.config.rank
         draw = {"seed": self.config.seed, "like": self.v if self.u is None else self.u}
-        return (self.pool.drawn(f"tied_lora A {self.key}", r, inp, **draw) / inp**0.5,
-                self.pool.drawn(f"tied_lora B {self.key}", out, r, **draw) / r**0.5)  # fmt: skip
+        return (self.pool.drawn(f"tied_lora A {self.key}", r, inp, **draw) / inp**0.5, self.pool.drawn(f"tied_lora B {self.key}", out, r, **draw) / r**0.5)
 
     def delta(self, w):
         a, b = self.pair(w)

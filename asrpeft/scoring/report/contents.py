@@ -84,8 +84,11 @@ class Report(Result):
             lists = {"rare_words": self.rare_words, "hot_words": self.hot_words}
             parts |= {key: [one.to_json() for one in found[name]] for key, found in lists.items() if name in found}
             singles: dict[str, Mapping[str, Any]] = {
-                "calibration": self.calibrations, "nonspeech": self.nonspeech, "guard": self.guards, "speed": self.speeds,
-            }  # fmt: skip
+                "calibration": self.calibrations,
+                "nonspeech": self.nonspeech,
+                "guard": self.guards,
+                "speed": self.speeds,
+            }
             parts |= {key: table[name].to_json() for key, table in singles.items() if name in table}
             systems.append(score.to_json(rows=rows, **parts, **self.extra.get(name, {})))
         made: dict[str, Any] = {"systems": systems, "tests": [one.to_json() for one in self.comparisons]}

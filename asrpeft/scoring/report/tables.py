@@ -91,17 +91,24 @@ def _speeds(report: Report) -> Table:
     rows = tuple(
         (name, f"{one.audio_seconds:,.1f}", f"{one.seconds:,.1f}", f"{one.real_time_factor:.3f}", f"{one.audio_seconds_per_second:.1f}")
         for name, one in report.speeds.items()
-    )  # fmt: skip
+    )
     below = "A real-time factor below 1 is faster than speech; loading the model is not counted."
     return Table("Speed", ("system", "audio s", "took s", "real-time factor", "times real time"), rows, 1, below)
 
 
 def _guards(report: Report) -> Table:
     rows = [
-        (name, percent(one.wer_before), percent(one.wer_after), points(one.loss), span(one.comparison.interval, signed=True), points(one.max_loss),
-         "yes" if one.passed else "NO")
+        (
+            name,
+            percent(one.wer_before),
+            percent(one.wer_after),
+            points(one.loss),
+            span(one.comparison.interval, signed=True),
+            points(one.max_loss),
+            "yes" if one.passed else "NO",
+        )
         for name, one in report.guards.items()
-    ]  # fmt: skip
+    ]
     return Table.of("What the base could already do", ("system", "base WER %", "WER %", "loss", "interval", "allowed", "kept"), rows)
 
 
@@ -115,10 +122,9 @@ def _nonspeech(report: Report) -> Table:
 
 def _confidence(report: Report) -> Table:
     rows = [
-        (name, one.words, percent(one.accuracy), percent(one.confidence), f"{one.ece:.3f}", f"{one.brier:.3f}",
-         "n/a" if one.nce is None else f"{one.nce:.3f}")
+        (name, one.words, percent(one.accuracy), percent(one.confidence), f"{one.ece:.3f}", f"{one.brier:.3f}", "n/a" if one.nce is None else f"{one.nce:.3f}")
         for name, one in report.calibrations.items()
-    ]  # fmt: skip
+    ]
     return Table.of("Confidence", ("system", "words", "right %", "confidence %", "ECE", "Brier", "NCE"), rows)
 
 
@@ -130,10 +136,17 @@ def notes(report: Report) -> list[str]:
 
 def _tests(report: Report) -> Table:
     rows = [
-        (f"{one.b} against {one.a}", one.verdict, points(one.difference), span(one.interval, signed=True), p_value(one.p),
-         None if one.p_adjusted is None else p_value(one.p_adjusted), one.test)
+        (
+            f"{one.b} against {one.a}",
+            one.verdict,
+            points(one.difference),
+            span(one.interval, signed=True),
+            p_value(one.p),
+            None if one.p_adjusted is None else p_value(one.p_adjusted),
+            one.test,
+        )
         for one in report.comparisons
-    ]  # fmt: skip
+    ]
     head = ("comparison", "verdict", "points", "interval", "p", "p (Holm)", "by")
     below = "; ".join(
         f"{one.b} against {one.a} by other tests: " + ", ".join(f"{test.name} {p_is(test.p)}" for test in one.tests[1:])

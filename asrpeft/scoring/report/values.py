@@ -18,10 +18,19 @@ def of_score(score: Score) -> Row:
     """A score as the columns that tables and pictures share."""
     counts = score.counts
     return {
-        "wer": score.wer, **bounds("wer", score.wer_interval), "cer": score.cer, **bounds("cer", score.cer_interval), "interval_unit": score.interval_unit,
-        "words": counts.words, "substitutions": counts.substitutions, "insertions": counts.insertions, "deletions": counts.deletions,
-        "characters": score.characters, "utterances": score.utterances, "normalizer": score.normalizer,
-    }  # fmt: skip
+        "wer": score.wer,
+        **bounds("wer", score.wer_interval),
+        "cer": score.cer,
+        **bounds("cer", score.cer_interval),
+        "interval_unit": score.interval_unit,
+        "words": counts.words,
+        "substitutions": counts.substitutions,
+        "insertions": counts.insertions,
+        "deletions": counts.deletions,
+        "characters": score.characters,
+        "utterances": score.utterances,
+        "normalizer": score.normalizer,
+    }
 
 
 def bounds(name: str, interval: Interval) -> Row:
@@ -48,11 +57,14 @@ def tables(report: Report) -> Iterator[tuple[str, list[Row]]]:
     if report.curve:
         yield "amounts", [{report.amount_unit: one.amount, "system": one.score.name, **of_score(one.score)} for one in report.curve]
     if report.calibrations:
-        yield "confidence", [
-            {"system": name, "words": one.count, "confidence": one.confidence, "right": one.accuracy}
-            for name, made in report.calibrations.items()
-            for one in made.bins
-        ]  # fmt: skip
+        yield (
+            "confidence",
+            [
+                {"system": name, "words": one.count, "confidence": one.confidence, "right": one.accuracy}
+                for name, made in report.calibrations.items()
+                for one in made.bins
+            ],
+        )
 
 
 def speaker_counts(score: Score) -> dict[str | None, Counts]:

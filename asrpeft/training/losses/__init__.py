@@ -36,7 +36,10 @@ class Term:
     needs_head: ClassVar[bool] = False
 
     def __init__(self, label_smoothing: float = 0.0):
-        """Args: label_smoothing: what `--label-smoothing` says, for those that have a use for it."""
+        """Make the term.
+
+        Args: label_smoothing: what `--label-smoothing` says, for those that have a use for it.
+        """
 
     def count(self, batch: Batch, adapter: Adapter) -> int:
         """How many targets the batch has."""

@@ -32,6 +32,8 @@ class AdamW8bit(Kind):
         try:
             from torchao.optim import AdamW8bit as Kept
         except ImportError:
-            raise BadInput("--optimizer adamw8bit needs torchao, which is not installed: pip install 'asrpeft[quantized]'. "
-                           "Adafactor needs even less memory, and nothing to install: --optimizer adafactor.") from None  # fmt: skip
+            raise BadInput(
+                "--optimizer adamw8bit needs torchao, which is not installed: pip install 'asrpeft[quantized]'. "
+                "Adafactor needs even less memory, and nothing to install: --optimizer adafactor."
+            ) from None
         return Kept(groups, lr=groups[0]["lr"], betas=(config.beta1, config.beta2), eps=config.eps)

@@ -36,7 +36,10 @@ class Kind:
 
 
 def betas(name: str, beta1: float, beta2: float) -> None:
-    """Raises: BadInput unless both are in [0, 1)."""
+    """Check the decay rates of both moments.
+
+    Raises: BadInput unless both are in [0, 1).
+    """
     within(name, 0, 1, beta1=beta1, beta2=beta2)
 
 
