@@ -12,6 +12,7 @@ from asrpeft.adapters.adapter import MANIFEST
 from asrpeft.adapters.ctc import CTCHead
 from asrpeft.adapters.inspect import inspect
 from asrpeft.cli.options import Base, Printing
+from asrpeft.cli.verbs.adapter import Intruding
 from asrpeft.cli.verbs.adapter import inspect as show
 from asrpeft.errors import BadAdapter, WrongBase
 from asrpeft.methods import method, names
@@ -97,7 +98,7 @@ def test_odd_scores_are_shown_as_far_as_they_can_be(scores, tmp_path, capsys):
     folder = recognizer().adapt("lora", name="a").save(tmp_path / "a")
     report = json.loads((folder / MANIFEST).read_text())
     (folder / MANIFEST).write_text(json.dumps(report | {"scores": scores, "training": {"x": [float("nan")]}}))
-    show(folder, base=Base, printing=Printing)
+    show(folder, base=Base, intruding=Intruding, printing=Printing)
     assert ("50.0 %" in capsys.readouterr().out) == (scores == {"after": {"wer": 0.5}})
-    show(folder, base=Base, printing=partial(Printing, json=True))
+    show(folder, base=Base, intruding=Intruding, printing=partial(Printing, json=True))
     assert json.loads(capsys.readouterr().out, parse_constant=pytest.fail)["training"] == {"x": [None]}
