@@ -15,7 +15,7 @@ import io
 import math
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -132,7 +132,8 @@ class Recording:
         """(size,) float32 samples at a time, the last perhaps fewer."""
         rest: list[np.ndarray] = []
         have = 0
-        for part in self.held or pieces(self.source):
+        parts = self.held if self.held or self.source is None else pieces(self.source)
+        for part in parts:
             rest.append(part)
             have += part.size
             if have >= size:
@@ -270,7 +271,7 @@ class _Sndfile:
 
     def __init__(self, data: Path | bytes, name: str):
         self.name = name
-        self.quietly: type[AbstractContextManager] = without_chatter if _may_be_mpeg(data) else nullcontext
+        self.quietly: Callable[[], AbstractContextManager[None]] = without_chatter if _may_be_mpeg(data) else nullcontext
         # As bytes of the file system: soundfile would write a name that is not UTF-8 as UTF-8. (Windows' names are text.)
         file = _Bytes(data) if isinstance(data, bytes) else str(data) if os.name == "nt" else os.fsencode(data)
         with self.quietly():
@@ -322,7 +323,9 @@ class _Av:
                 said = playlist[0].decode(errors="replace").strip()
                 raise BadAudio(f"{name}: it begins with {said!r}: a playlist, which names other files, is no audio. Name those files.")
             self.file.seek(0)
-            self.container = av.open(self.file, metadata_errors="replace", options={"format_whitelist": ",".join(FORMATS), "protocol_whitelist": "none"})
+            self.container = av.open(
+                self.file, mode="r", metadata_errors="replace", options={"format_whitelist": ",".join(FORMATS), "protocol_whitelist": "none"}
+            )
         except BaseException as error:
             self.file.close()
             if isinstance(error, MemoryError) or not isinstance(error, _DECODING_ERRORS):
@@ -331,11 +334,12 @@ class _Av:
                 f"{name}: not an audio format that libsndfile or FFmpeg knows ({_short(first)}; "
                 f"{_short(error)}). Convert it to WAV, FLAC, Ogg, MP3 or m4a, or fetch it again."
             ) from error
-        self.stream = next(iter(self.container.streams.audio), None)
-        self.rate: int = getattr(self.stream, "rate", None) or 0  # a stream of an unknown codec has no rate
-        if self.rate == 0:
+        stream = next(iter(self.container.streams.audio), None)
+        self.rate: int = getattr(stream, "rate", None) or 0  # a stream of an unknown codec has no rate
+        if stream is None or self.rate == 0:
             self.close()
             raise BadAudio(f"{name}: it has no audio track that can be decoded. Fetch it again, or convert it to WAV.")
+        self.stream = stream
 
     def seconds(self) -> float | None:
         if self.stream.duration is not None and self.stream.time_base is not None:
@@ -348,9 +352,11 @@ class _Av:
             self.container.seek(int((start - 0.5) * 1_000_000))
         # Channels stay: FFmpeg's own mix is not an average. Interleaved: of more than eight planes PyAV reads beyond the last.
         resampler = av.AudioResampler(format="flt", rate=self.rate)
-        origin = 0.0 if self.stream.start_time is None else float(self.stream.start_time * self.stream.time_base)
+        first, tick = self.stream.start_time, self.stream.time_base
+        origin = 0.0 if first is None or tick is None else float(first * tick)
         left = None if length is None else round(length * self.rate)
-        begin, clock, skip, parts, have = 0.0, 0, 0, [], 0
+        parts: list[np.ndarray] = []
+        begin, clock, skip, have = 0.0, 0, 0, 0
 
         def cut() -> np.ndarray:
             nonlocal skip, left, parts, have

@@ -180,6 +180,7 @@ class SpeechDetector:
         """End the open speech at its quietest window, and go on from there."""
         at, half = self._at, len(self._at.heard) // 2
         quietest = half + int(np.argmin(at.heard[half:]))
+        assert at.start is not None  # only open speech is cut
         at.start += quietest
         at.heard = at.heard[quietest:]
         at.quiet = None if at.quiet is None else max(at.quiet, at.start)

@@ -15,7 +15,7 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -101,8 +101,9 @@ class Record:
 
     @classmethod
     def from_json(cls, data: Any) -> Record | None:
-        parts = {kind: Trace.from_json(data.get(kind)) for kind in MOST} if isinstance(data, Mapping) else {}
-        return cls(**parts) if parts and None not in parts.values() else None
+        read = {kind: Trace.from_json(data.get(kind)) for kind in MOST} if isinstance(data, Mapping) else {}
+        parts = {kind: trace for kind, trace in read.items() if trace is not None}
+        return cls(**parts) if len(parts) == len(MOST) else None
 
 
 _KEYS: WeakKeyDictionary[Corpus, tuple[str | None, ...]] = WeakKeyDictionary()  # reading every recording again would cost
@@ -169,22 +170,24 @@ def overlap(part: Corpus, other: Corpus | Record, *, called: Sequence[str]) -> O
     Note:    equal ids of different recordings are told only where the sentence is the same too, or unknown (in a record)
              and most ids are shared: both corpora numbering their files from 1 is no sign of anything.
     """
+    sentences: tuple[str, ...] = ()
     if isinstance(other, Record):
-        recordings, ids = other.recordings, other.ids
-        of_recording: Callable[[str], Any] = lambda key: int(key[: 2 * BYTES], 16)  # noqa: E731
-        known, sentences, whole = {name for name in part.speakers if digest(name) in other.speakers}, (), recordings.whole
+        met = [key is not None and int(key[: 2 * BYTES], 16) in other.recordings for key in recording_keys(part)]
+        known, whole = {name for name in part.speakers if digest(name) in other.speakers}, other.recordings.whole
     else:
-        recordings, ids = set(recording_keys(other)) - {None}, {(u.id, sentence_key(u.text)) for u in other}
-        of_recording = str
+        recordings = set(recording_keys(other)) - {None}
+        met = [key in recordings for key in recording_keys(part)]
         known, whole = set(part.speakers) & set(other.speakers), True
         said = {sentence_key(u.text) for u in other} - {""}
         sentences = tuple(u.id for u in part if sentence_key(u.text) in said)
-    same = tuple(u.id for u, key in zip(part, recording_keys(part), strict=True) if key is not None and of_recording(key) in recordings)
+    same = tuple(u.id for u, is_met in zip(part, met, strict=True) if is_met)
     taken = set(same)
     rest = [u for u in part if u.id not in taken]
     if isinstance(other, Record):
-        alike = tuple(u.id for u in rest if digest(u.id) in ids)
+        alike = tuple(u.id for u in rest if digest(u.id) in other.ids)
         alike = alike if 2 * len(alike) > len(rest) else ()
     else:
+        ids = {(u.id, sentence_key(u.text)) for u in other}
         alike = tuple(u.id for u in rest if (u.id, sentence_key(u.text)) in ids)
-    return Overlap(*called, len(part), len(part.speakers), same, alike, tuple(sorted(known)), sentences, whole)
+    first, second = called
+    return Overlap(first, second, len(part), len(part.speakers), same, alike, tuple(sorted(known)), sentences, whole)

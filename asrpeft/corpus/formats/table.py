@@ -96,7 +96,9 @@ def _quoted(path: Path, delimiter: str, quoted: bool) -> Iterator[Record]:
         if fields:
             yield taken[0][0], fields
         elif fields is None and again:
-            yield again.popleft()
+            number, unread = again.popleft()
+            assert isinstance(unread, Bad)  # for nothing else does `feed` stop before its lines end
+            yield number, unread
             reader = None
         elif fields is None:
             return
