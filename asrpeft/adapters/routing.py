@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar, Token
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 import torch
 import torch.utils.checkpoint
@@ -27,6 +27,8 @@ from asrpeft.errors import BadRoute
 from asrpeft.methods.conditioned import AtHand
 from asrpeft.methods.inputs import Inputs
 
+P = ParamSpec("P")
+T = TypeVar("T")
 Rows = Tensor | None  # indices of rows, or None for all of them
 Term = tuple[str, float]  # an adapter in a sum, and its weight
 
@@ -81,7 +83,7 @@ class Conditioned(str):
         made.facts = {**facts_of(name), **(facts or {}), **more}
         return made
 
-    def __reduce__(self):
+    def __reduce__(self) -> tuple[type[Conditioned], tuple[str, dict[str, Any]]]:
         return Conditioned, (str(self), dict(self.facts))
 
 
@@ -96,7 +98,7 @@ class Route:
 
     names: tuple[str | None, ...] | str | None
     sums: Mapping[str, tuple[Term, ...]] = field(default_factory=dict)  # names that stand for several adapters
-    _groups: dict = field(default_factory=dict, repr=False, compare=False)
+    _groups: dict[torch.device, list[tuple[str, Rows]]] = field(default_factory=dict, repr=False, compare=False)
     _facts: dict[int | None, AtHand] = field(default_factory=dict, repr=False, compare=False)
 
     def groups(self, n_rows: int, device: torch.device) -> list[tuple[str, Rows]]:
@@ -168,7 +170,7 @@ class Call:
 class _Seen(threading.local):
     """The call that this thread saw last, where a compiler can see it too: it traces no context variable."""
 
-    def __init__(self):  # once in every thread
+    def __init__(self) -> None:  # once in every thread
         self.call = Call()
 
 
@@ -180,11 +182,11 @@ class Ambient:
     break, and another one for each route that it meets.
     """
 
-    def __init__(self):
+    def __init__(self) -> None:
         self._call: ContextVar[Call] = ContextVar("asrpeft_call", default=Call())  # noqa: B039 - a `Call` is frozen
         self._seen = _Seen()
 
-    def __reduce__(self):
+    def __reduce__(self) -> tuple[type[Ambient], tuple[()]]:
         return Ambient, ()
 
     @property
@@ -202,12 +204,12 @@ class Ambient:
         self._call.reset(token)
         self._seen.call = self._call.get()
 
-    def update(self, **changes) -> None:
+    def update(self, **changes: Any) -> None:
         """Change parts of the call until the `with` block that it is made in ends."""
         self._enter(replace(self.call, **changes))
 
     @contextmanager
-    def set(self, **changes) -> Iterator[None]:
+    def set(self, **changes: Any) -> Iterator[None]:
         """Change parts of the call within a `with` block."""
         token = self._enter(replace(self.call, **changes))
         try:
@@ -215,12 +217,12 @@ class Ambient:
         finally:
             self._leave(token)
 
-    def bound(self, function: Callable) -> Callable:
+    def bound(self, function: Callable[P, T]) -> Callable[P, T]:
         """`function`, to be run under the call that is in force now, whenever and wherever it runs; when again, as a recomputation."""
         calls = itertools.chain([self.call], itertools.repeat(replace(self.call, recomputing=True)))
 
         @functools.wraps(function, assigned=(), updated=())
-        def run(*args, **kwargs):
+        def run(*args: P.args, **kwargs: P.kwargs) -> T:
             token = self._enter(next(calls))
             try:
                 return function(*args, **kwargs)
@@ -238,7 +240,7 @@ class Ambient:
         for module in base.modules():
             function = module.__dict__.get("_gradient_checkpointing_func")
             if function is not None and getattr(function, "ambient", None) is not self:
-                module._gradient_checkpointing_func = Checkpoint(self)
+                module.__dict__["_gradient_checkpointing_func"] = Checkpoint(self)
 
 
 @dataclass(frozen=True, eq=False)
@@ -247,5 +249,5 @@ class Checkpoint:
 
     ambient: Ambient
 
-    def __call__(self, function: Callable, *args):
+    def __call__(self, function: Callable[..., Any], *args: Any) -> Any:
         return torch.utils.checkpoint.checkpoint(self.ambient.bound(function), *args, use_reentrant=False)

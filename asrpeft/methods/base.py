@@ -187,7 +187,7 @@ class LayerAdapter(Holder):
             shared = self.step_changes.get(self, lambda: self._make(layer, None))
             if shared is not None:
                 dw, db = shared
-                return None if dw is None else dw.to(dtype), None if db is None else db.to(dtype)
+                return dw.to(dtype), None if db is None else db.to(dtype)
         of = [*tensors_of(self), *tensors_of(self.pool), *layer.tensors()]
         if self.training or torch.compiler.is_compiling() or (torch.is_grad_enabled() and any(t.requires_grad for t in of)):
             return self._make(layer, dtype)

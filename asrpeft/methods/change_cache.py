@@ -22,7 +22,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-Change = tuple[Tensor | None, Tensor | None]  # ΔW (out, in·k) and Δb (out,), or W' and b'
+Change = tuple[Tensor, Tensor | None]  # ΔW (out, in·k) and Δb (out,), or W' and b'
 Key = tuple[tuple[int, ...], torch.dtype, Hashable]  # of the pieces that it is made by, what it is
 
 

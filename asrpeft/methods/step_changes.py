@@ -58,8 +58,12 @@ class StepChanges:
 
 
 def _leaves(made: Change) -> Change:
-    dw, db = (None if t is None else t.detach().requires_grad_(t.requires_grad) for t in made)
-    return dw, db
+    dw, db = made
+    return _leaf(dw), None if db is None else _leaf(db)
+
+
+def _leaf(tensor: Tensor) -> Tensor:
+    return tensor.detach().requires_grad_(tensor.requires_grad)
 
 
 @contextmanager

@@ -9,12 +9,16 @@ neighbors.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from asrpeft.errors import BadInput
+
+if TYPE_CHECKING:
+    from transformers.models.whisper.modeling_whisper import WhisperEncoder
 
 
 @dataclass(frozen=True)
@@ -50,7 +54,7 @@ def _positions(table: nn.Embedding, n_rows: int, n: int) -> Tensor:
     return table(torch.arange(n, device=table.weight.device).expand(n_rows, n))
 
 
-def encode(encoder: nn.Module, features: Tensor, frames: Tensor) -> Encoded:
+def encode(encoder: WhisperEncoder, features: Tensor, frames: Tensor) -> Encoded:
     """Encode `features` (rows, mels, 2·T) with contexts `frames` (rows,), the largest of which is T ≤ 1,500.
 
     Raises: BadInput if the shapes do not fit.
