@@ -8,6 +8,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -20,27 +21,30 @@ from asrpeft.methods.base import LayerAdapter
 from asrpeft.methods.change_cache import CHANGES, tensors_of
 from asrpeft.methods.conditioned import at_hand
 from asrpeft.methods.inputs import Inputs, current
-from asrpeft.methods.layers import Layer
+from asrpeft.methods.layers import DecoderInput, Layer
+
+if TYPE_CHECKING:
+    from transformers.models.whisper.modeling_whisper import WhisperDecoder
 
 
-def _plain(*args, **kwargs) -> None:
+def _plain(*args: Any, **kwargs: Any) -> None:
     """What a hook becomes in a copy of the base: a copy of the base is the base, without adapters."""
 
 
 class Hook:
     """A hook on a frozen layer, which copies and pickles of that layer leave behind."""
 
-    def __init__(self, run: Callable):
+    def __init__(self, run: Callable[..., Any]):
         self.run = run
 
-    def __call__(self, *args, **kwargs):
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
         return self.run(*args, **kwargs)
 
-    def __reduce__(self):
+    def __reduce__(self) -> tuple[Callable[[], Callable[..., None]], tuple[()]]:
         return _left_behind, ()
 
 
-def _left_behind() -> Callable:
+def _left_behind() -> Callable[..., None]:
     return _plain
 
 
@@ -56,6 +60,7 @@ def sweep(base: nn.Module) -> None:
 
 Pieces = tuple[list[LayerAdapter], float]  # what one adapter of a sum has at a place, and its weight
 Read = Tensor | tuple[Tensor, ...]  # what a place reads; a stack of layers several
+Edit = Callable[[Any, Tensor, Any], Tensor]  # of what a place reads (each kind of place its own), what it gives so far, and its layer
 
 
 class Site:
@@ -125,7 +130,7 @@ class Site:
 class EditSite(Site):
     """A place where pieces change what is given, row by row."""
 
-    def _knowing(self, terms: list[Pieces], given: Tensor, rows: Tensor | None) -> AbstractContextManager[None]:
+    def _knowing(self, terms: list[Pieces], given: Tensor, rows: Tensor | None) -> AbstractContextManager[object]:
         """Within it pieces that ask (`reads_inputs`) know what frames or tokens are at hand; `given` has all rows."""
         own = [piece for pieces, _ in terms for piece in pieces]
         reads, conditioned = any(piece.reads_inputs for piece in own), any(piece.conditioned for piece in own)
@@ -149,7 +154,7 @@ class EditSite(Site):
             edited = piece.edit_input(edited, self.layer)
         return edited.to(x.dtype)  # as in `_apply`: nothing that follows may widen
 
-    def _apply(self, x: Read, y: Tensor, how: Callable[[LayerAdapter], Callable], *, on_layer: bool = False) -> Tensor:
+    def _apply(self, x: Read, y: Tensor, how: Callable[[LayerAdapter], Edit], *, on_layer: bool = False) -> Tensor:
         made: Tensor | None = None
         for terms, rows in self._here(self.ambient.call.route, len(y), y.device):
             own_x, own_y = (x, y) if rows is None else (_rows_of(x, rows), y[rows])
@@ -177,14 +182,19 @@ class EditSite(Site):
     def _whole(self, terms: list[Pieces], x: Tensor) -> tuple[Tensor, Tensor | None]:
         raise NotImplementedError
 
-    def _sum(self, terms: list[Pieces], x: Read, y: Tensor, how: Callable[[LayerAdapter], Callable]) -> Tensor:
+    def _sum(self, terms: list[Pieces], x: Read, y: Tensor, how: Callable[[LayerAdapter], Edit]) -> Tensor:
         """y + Σ weight · (what the adapter makes of the frozen layer alone − y): no adapter sees another's change, so their
         order does not matter, and merging adds their changes of the weight in the same way."""
         total = y
         for pieces, weight in terms:
             own_x, own_y = x, y
-            weighs = isinstance(x, Tensor) and x.shape[:-1] == y.shape[:-1] and self.layer.shape[1]
-            if weighs and any(piece.edits_input for piece in pieces) and how(pieces[0]) is pieces[0]:
+            if (
+                isinstance(x, Tensor)
+                and x.shape[:-1] == y.shape[:-1]
+                and self.layer.shape[1]
+                and any(piece.edits_input for piece in pieces)
+                and how(pieces[0]) is pieces[0]
+            ):
                 w, b = self.layer.matrix, self.layer.bias
                 own_x = self._edited(pieces, x)
                 own_y = self.layer.run(own_x, w) if b is None else self.layer.run(own_x, w) + self.layer.channels(b).to(y.dtype)
@@ -202,13 +212,14 @@ class WeightSite(EditSite):
         self._hooks = [module.register_forward_hook(Hook(self._after), with_kwargs=True)]
         if any(piece.edits_input for piece in self._all()):
             self._hooks.append(module.register_forward_pre_hook(Hook(self._before)))
-        if getattr(self.layer, "head", None) is not None and any(map(_on_head, self._all())):
-            self._hooks.append(self.layer.head.register_forward_hook(Hook(self._after_head)))
+        head: nn.Linear | None = getattr(self.layer, "head", None)
+        if head is not None and any(map(_on_head, self._all())):
+            self._hooks.append(head.register_forward_hook(Hook(self._after_head)))
 
     def _all(self) -> Iterator[LayerAdapter]:
         return (piece for pieces in self.pieces.values() for piece in pieces)
 
-    def _before(self, module: nn.Module, args: tuple) -> tuple:
+    def _before(self, module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
         x = args[0]
         for terms, rows in self._here(self.ambient.call.route, len(x), x.device):
             if not _single(terms) or self._rounds(terms, x):
@@ -218,14 +229,14 @@ class WeightSite(EditSite):
             x = edited if rows is None else x.index_copy(0, rows, edited)
         return (x, *args[1:])
 
-    def _after(self, module: nn.Module, args: tuple, kwargs: dict, y: Tensor) -> Tensor:
+    def _after(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], y: Tensor) -> Tensor:
         return self._apply(self.layer.input(args, kwargs), y, lambda piece: piece, on_layer=True)
 
-    def _after_head(self, module: nn.Module, args: tuple, logits: Tensor) -> Tensor:
+    def _after_head(self, module: nn.Module, args: tuple[Any, ...], logits: Tensor) -> Tensor:
         return self._apply(args[0], logits, lambda piece: piece.head if _on_head(piece) else _unchanged)
 
     # -- half precision ----------------------------------------------------------------------------------------------
-    def _rounds(self, terms, x):
+    def _rounds(self, terms: list[Pieces], x: Tensor) -> bool:
         """In half precision, where no gradient is wanted, rows get W' = W + ΔW made in float32 and rounded once, as merging does it,
         in place of the sum of what W and ΔW give, each rounded by itself. It depends on nothing but the row's own adapters, so a row
         is what it is alone; and routed is merged to the last bit."""
@@ -237,7 +248,7 @@ class WeightSite(EditSite):
             piece.mergeable and piece.changes_weights() and not (piece.training or piece.conditioned) for pieces, _ in terms for piece in pieces
         )
 
-    def _whole(self, terms, x):
+    def _whole(self, terms: list[Pieces], x: Tensor) -> tuple[Tensor, Tensor | None]:
         """(W', b') in the precision that the layer computes in."""
         pieces = [piece for own, _ in terms for piece in own]
         of = [tensor for piece in pieces for tensor in (*tensors_of(piece), *tensors_of(piece.pool))] + self.layer.tensors()
@@ -257,9 +268,12 @@ class WeightSite(EditSite):
             if _single(terms):
                 return self._merged(terms[0][0], w, b)
             own = [(*self._merged(pieces, w, b), weight) for pieces, weight in terms]
-        return w + sum(weight * (new - w) for new, _, weight in own), None if b is None else b + sum(weight * (new - b) for _, new, weight in own)
+        whole = w + sum(weight * (new - w) for new, _, weight in own)
+        if b is None:
+            return whole, None
+        return whole, b + sum(weight * (new - b) for _, new, weight in own if new is not None)  # no method takes a bias away
 
-    def mergeable(self, name):
+    def mergeable(self, name: str) -> None:
         if not self.layer.writable:
             raise CannotMerge(
                 f"{self.layer.path} is quantized, and a sum rounded to its few values would lose {name!r}. Serve it routed, or load the "
@@ -272,7 +286,7 @@ class WeightSite(EditSite):
             )
 
     @torch.no_grad()
-    def merge(self, name, terms=()):
+    def merge(self, name: str, terms: Sequence[Term] = ()) -> None:
         super().merge(name, terms)
         if not self.backup:
             self.backup = [tensor.clone() for tensor in self.layer.tensors()]
@@ -303,7 +317,7 @@ def _computed_in(layer: Layer, x: Tensor) -> torch.dtype:
     device = x.device.type
     if torch.is_autocast_enabled(device):
         return torch.get_autocast_dtype(device) if layer.kind in _CAST else torch.float32
-    return layer.module.weight.dtype
+    return layer.weight.dtype
 
 
 def _single(terms: list[Pieces]) -> bool:
@@ -322,7 +336,7 @@ def _unchanged(x: Read, y: Tensor, layer: Layer) -> Tensor:
     return y
 
 
-def edit(piece: LayerAdapter) -> Callable:
+def edit(piece: LayerAdapter) -> Edit:
     """A piece's `forward`, where it gives one."""
     return piece if type(piece).forward is not LayerAdapter.forward else _unchanged
 
@@ -340,7 +354,7 @@ class AttentionSite(Site, PrefixSource):
     def _unhook(self) -> None:
         watch(self.layer.module, self.ambient, None)
 
-    def prefixes(self, n_rows, like):
+    def prefixes(self, n_rows: int, like: Tensor) -> tuple[Tensor, Tensor, Tensor] | None:
         found = [
             (torch.cat([k for k, _ in kv], dim=1), torch.cat([v for _, v in kv], dim=1), rows)
             for terms, rows in self._here(self.ambient.call.route, n_rows, like.device)
@@ -370,6 +384,7 @@ class DecoderSite(EditSite):
 
     Where a piece anywhere asks, it tells which tokens are decoded, and where they stand."""
 
+    layer: DecoderInput
     asked = False
 
     def ask(self, asked: bool) -> None:
@@ -379,7 +394,7 @@ class DecoderSite(EditSite):
         if self.needed():
             self._hook()
 
-    def needed(self):
+    def needed(self) -> bool:
         return self.asked or bool(self.pieces)
 
     def _hook(self) -> None:
@@ -395,11 +410,11 @@ class DecoderSite(EditSite):
             lengths[slice(None) if rows is None else rows] = sum(piece.n_rows for pieces, _ in terms for piece in pieces)
         return lengths
 
-    def _before(self, decoder: nn.Module, args: tuple, kwargs: dict) -> tuple[tuple, dict]:
+    def _before(self, decoder: WhisperDecoder, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
         if args:
             raise BadInput("Call the decoder with keyword arguments: a prompt must find its input by name.")
         ids, embeds = kwargs.get("input_ids"), kwargs.get("inputs_embeds")
-        given = ids if ids is not None else embeds
+        given: Tensor = ids if ids is not None else kwargs["inputs_embeds"]
         n_rows, n_tokens, device = given.shape[0], given.shape[1], given.device
         lengths = self._lengths(n_rows, device)
         cache = kwargs.get("past_key_values")
@@ -446,10 +461,10 @@ class DecoderSite(EditSite):
         kwargs["position_ids"] = self._positions(kwargs.get("position_ids"), lengths, longest, pads, cached, n_tokens)
         return args, kwargs
 
-    def _edited_input(self, kwargs: dict, first: int) -> dict:
+    def _edited_input(self, kwargs: dict[str, Any], first: int) -> dict[str, Any]:
         """The decoder's arguments, with embeddings in place of tokens where pieces edit them; `first` tokens are in the cache."""
         ids, embeds, route = kwargs.get("input_ids"), kwargs.get("inputs_embeds"), self.ambient.call.route
-        given = ids if ids is not None else embeds
+        given: Tensor = ids if ids is not None else kwargs["inputs_embeds"]
         n_rows, n = given.shape[:2]
         if self.asked and route.names is not None:
             positions, mask = kwargs.get("position_ids"), kwargs.get("attention_mask")
@@ -474,7 +489,7 @@ class DecoderSite(EditSite):
         front = (torch.arange(longest, device=lengths.device) - pads[:, None]).clamp(min=0)
         return torch.cat([front, tokens], dim=1)
 
-    def _after(self, decoder: nn.Module, args: tuple, output):
+    def _after(self, decoder: WhisperDecoder, args: tuple[Any, ...], output: Any) -> Any:
         extra = self._stripping.rows
         if not extra:
             return output

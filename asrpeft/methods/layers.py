@@ -16,12 +16,18 @@ from __future__ import annotations
 import re
 import sys
 from collections import Counter
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from asrpeft.errors import CannotAttach
+
+if TYPE_CHECKING:  # its import takes seconds; see `_whisper`
+    from transformers import WhisperForConditionalGeneration
+    from transformers.models.whisper.modeling_whisper import WhisperAttention, WhisperDecoder, WhisperDecoderLayer, WhisperEncoder, WhisperEncoderLayer
 
 
 class Layer:
@@ -55,13 +61,20 @@ class Layer:
         return self.path.rsplit(".", 1)[-1]
 
     @property
+    def weight(self) -> Tensor:
+        """The frozen weight as the module has it. Places without one have no use for it."""
+        weight: Any = self.module.weight  # to torch, what has a name in a module may be a module itself
+        return weight
+
+    @property
     def matrix(self) -> Tensor:
         """(out, in·k), a view of the frozen weight; of a quantized one the numbers that it stands for."""
-        return _dense(self.module.weight)
+        return _dense(self.weight)
 
     @property
     def shape(self) -> tuple[int, int]:
-        return tuple(self.matrix.shape)
+        out, inp = self.matrix.shape
+        return out, inp
 
     @property
     def writable(self) -> bool:
@@ -78,7 +91,7 @@ class Layer:
         wide = torch.promote_types(self.matrix.dtype, torch.float32)
         return self.matrix.to(wide), None if self.bias is None else self.bias.to(wide)
 
-    def input(self, args: tuple, kwargs: dict) -> Tensor:
+    def input(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Tensor:
         """What the layer reads, out of the arguments that the base calls it with. Rows come first."""
         return args[0]
 
@@ -107,7 +120,7 @@ class Layer:
         return v if v.dim() == 1 else v[:, None]
 
     def tensors(self) -> list[Tensor]:
-        return [t for t in (self.module.weight, self.bias) if t is not None]
+        return [t for t in (self.weight, self.bias) if t is not None]
 
     @torch.no_grad()
     def write(self, w: Tensor, b: Tensor | None) -> None:
@@ -146,8 +159,9 @@ class LinearLayer(Layer):
 
 class Conv1dLayer(Layer):
     kind = "conv1d"
+    module: nn.Conv1d
 
-    def __init__(self, path, module):
+    def __init__(self, path: str, module: nn.Conv1d):
         super().__init__(path, module)
         if module.padding_mode != "zeros":
             raise CannotAttach(f"{path!r} pads its input with {module.padding_mode!r}; only zero padding is supported.")
@@ -164,18 +178,20 @@ class Conv1dLayer(Layer):
         """`w` (out, in/groups · kernel); `out` may differ from the layer's own where `groups` is 1."""
         conv = self.module
         w = _like(w, x).reshape(w.shape[0], -1, conv.kernel_size[0])
-        return F.conv1d(x, w, None, conv.stride, conv.padding, conv.dilation, conv.groups)
+        padding: Any = conv.padding  # numbers or a word: torch types the two apart
+        return F.conv1d(x, w, None, conv.stride, padding, conv.dilation, conv.groups)
 
     def replaced(self, x, w, b):
         conv = self.module
-        return F.conv1d(x, w.reshape(conv.weight.shape), b, conv.stride, conv.padding, conv.dilation, conv.groups)
+        padding: Any = conv.padding
+        return F.conv1d(x, w.reshape(conv.weight.shape), b, conv.stride, padding, conv.dilation, conv.groups)
 
     def columns(self, x):
         conv = self.module
         if self.grouped:
             return super().columns(x)
-        flat = {"dilation": (1, conv.dilation[0]), "padding": (0, conv.padding[0]), "stride": (1, conv.stride[0])}
-        return F.unfold(x[:, :, None], (1, conv.kernel_size[0]), **flat).mT.flatten(0, 1)
+        dilation, padding, stride = (1, conv.dilation[0]), (0, cast(tuple[int, ...], conv.padding)[0]), (1, conv.stride[0])
+        return F.unfold(x[:, :, None], (1, conv.kernel_size[0]), dilation=dilation, padding=padding, stride=stride).mT.flatten(0, 1)
 
     @torch.no_grad()
     def write(self, w, b):
@@ -192,8 +208,9 @@ class EmbeddingLayer(Layer):
     """An embedding and, where the base ties them, the output head that uses the same weight."""
 
     kind = "embedding"
+    module: nn.Embedding
 
-    def __init__(self, path, module, head: nn.Linear | None = None):
+    def __init__(self, path: str, module: nn.Embedding, head: nn.Linear | None = None):
         super().__init__(path, module)
         self.head = head
 
@@ -224,6 +241,7 @@ class PositionLayer(EmbeddingLayer):
 
 class NormLayer(Layer):
     kind = "norm"
+    module: nn.LayerNorm
 
     def replaced(self, x, w, b):
         return F.layer_norm(x, self.module.normalized_shape, w[:, 0].contiguous(), b, self.module.eps)
@@ -240,8 +258,9 @@ class Attention(Layer):
     """An attention block, as a place for extra keys and values. `role` is `self` or `cross`."""
 
     kind = "attention"
+    module: WhisperAttention
 
-    def __init__(self, path, module):
+    def __init__(self, path: str, module: WhisperAttention):
         super().__init__(path, module)
         self.role = "cross" if self.leaf == "encoder_attn" else "self"
         self.heads, self.head_dim = module.num_heads, module.head_dim
@@ -269,6 +288,7 @@ class DecoderInput(_Span):
     """The decoder's input: rows before the first token, and the embeddings (rows, tokens, dim) of tokens (rows, tokens)."""
 
     kind = "decoder"
+    module: WhisperDecoder
 
     @property
     def shape(self):
@@ -284,6 +304,7 @@ class EncoderInput(_Span):
     """The frames (rows, frames, dim) that the encoder's first layer reads, after convolutions and positions; and rows behind them."""
 
     kind = "encoder"
+    module: WhisperEncoder
 
     @property
     def shape(self):
@@ -299,6 +320,7 @@ class Block(_Span):
     """A whole layer of the encoder or the decoder: hidden states (rows, frames or tokens, dim) in, and out."""
 
     kind = "block"
+    module: WhisperEncoderLayer | WhisperDecoderLayer
 
     @property
     def shape(self):
@@ -309,6 +331,7 @@ class FeedForward(_Span):
     """The feed-forward of a layer: hidden states in, as the norm before it gives them, and out, before the residual sum."""
 
     kind = "feedforward"
+    module: WhisperEncoderLayer | WhisperDecoderLayer
 
     @property
     def shape(self):
@@ -320,6 +343,7 @@ class Stack(_Span):
     them, before the final norm."""
 
     kind = "stack"
+    module: WhisperEncoder | WhisperDecoder
 
     @property
     def shape(self):
@@ -379,12 +403,13 @@ def layer_of(path: str, module: nn.Module, *, head: nn.Linear | None = None) -> 
             f"{path!r} is a {type(module).__name__}; methods act on Linear, Conv1d, Embedding, LayerNorm, attention blocks and the decoder. Narrow `where`."
         )
     if kind is EmbeddingLayer:
+        assert isinstance(module, nn.Embedding)  # see `_KINDS`
         return PositionLayer(path, module) if path.rsplit(".", 1)[-1] == POSITIONS else EmbeddingLayer(path, module, head)
     return kind(path, module)
 
 
-def layers_of(base: nn.Module) -> list[Layer]:
-    """Every place of `base` (a `WhisperForConditionalGeneration`) where some method can act, in the module tree's order.
+def layers_of(base: WhisperForConditionalGeneration) -> list[Layer]:
+    """Every place of `base` where some method can act, in the module tree's order.
 
     An output head that is tied to `decoder.embed_tokens` is not a place of its own: it follows the embedding.
     """
