@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from torch import nn
 
@@ -25,6 +25,9 @@ from asrpeft.errors import BadAdapter, BadInput, BadRoute, CannotAttach, CannotM
 from asrpeft.methods import configure, method, names
 from asrpeft.methods.conditioned import at_hand
 from asrpeft.methods.layers import Layer, layers_of
+
+if TYPE_CHECKING:
+    from transformers import WhisperForConditionalGeneration
 
 
 def _key(name: str) -> str:
@@ -49,13 +52,13 @@ def _told(name: str) -> str:
 
 
 class Adapters(nn.Module):
-    """A container of named adapters on `base`, a `WhisperForConditionalGeneration`.
+    """A container of named adapters on `base`.
 
     The base's module tree and state dict stay as they are. Its attention implementation is set to `asrpeft`, which gives
     the numbers of `sdpa` wherever there is neither a prefix nor a mask.
     """
 
-    def __init__(self, base: nn.Module, *, base_id: str, language_tokens: Mapping[str, int] | None = None):
+    def __init__(self, base: WhisperForConditionalGeneration, *, base_id: str, language_tokens: Mapping[str, int] | None = None):
         super().__init__()
         self._base = (base,)  # in a tuple: the container owns adapters, not the base
         self.base_id = base_id
@@ -85,7 +88,7 @@ class Adapters(nn.Module):
         backups = state.pop("_merged_sites")
         super().__setstate__(state)
         self._settle()
-        for adapter in self._attached.values():
+        for adapter in self._all():
             adapter.rebind(self.layers)
             self._place(adapter)
         for path, backup in backups.items():
@@ -93,8 +96,11 @@ class Adapters(nn.Module):
 
     # -- what is there -------------------------------------------------------------------------------------------------
     @property
-    def base(self) -> nn.Module:
+    def base(self) -> WhisperForConditionalGeneration:
         return self._base[0]
+
+    def _all(self) -> Iterable[Adapter]:
+        return cast(Iterable[Adapter], self._attached.values())  # nothing else is put there
 
     def __getitem__(self, name: str) -> Adapter:
         """The attached adapter of that name.
@@ -104,7 +110,7 @@ class Adapters(nn.Module):
         if name not in self:
             known = ", ".join(self.names()) or "none is attached"
             raise BadRoute(f"There is no adapter {name!r}. Attached: {known}.{_how_to_load(name)}")
-        return self._attached[_key(name)]
+        return cast(Adapter, self._attached[_key(name)])
 
     def __contains__(self, name: str) -> bool:
         return isinstance(name, str) and _key(name) in self._attached
@@ -116,7 +122,7 @@ class Adapters(nn.Module):
         return len(self._attached)
 
     def names(self) -> list[str]:
-        return [adapter.name for adapter in self._attached.values()]
+        return [adapter.name for adapter in self._all()]
 
     # -- attach and detach ---------------------------------------------------------------------------------------------
     def add(
@@ -195,7 +201,7 @@ class Adapters(nn.Module):
 
     def _ask(self) -> None:
         """Let the decoder's site tell tokens and positions while a piece asks for them."""
-        asked = any(piece.reads_inputs for adapter in self._attached.values() for _, piece in cast(Adapter, adapter).placed())
+        asked = any(piece.reads_inputs for adapter in self._all() for _, piece in adapter.placed())
         if asked and "decoder" not in self.sites:
             self.sites["decoder"] = site_for(self.layers["decoder"], self.ambient)
         site = self.sites.get("decoder")

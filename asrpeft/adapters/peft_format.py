@@ -33,7 +33,8 @@ from asrpeft.adapters.ctc import CTCHead
 from asrpeft.adapters.tensors import not_finite, read_tensors
 from asrpeft.errors import BadAdapter, BadInput, Failure
 from asrpeft.files import replace_folder
-from asrpeft.methods.layers import Layer
+from asrpeft.methods.base import LayerAdapter
+from asrpeft.methods.layers import Conv1dLayer, Layer
 from asrpeft.report.values import as_json
 
 CONFIG, TENSORS, PICKLE = "adapter_config.json", "adapter_model.safetensors", "adapter_model.bin"
@@ -102,15 +103,22 @@ def _module(path: str) -> str:
     return path if path == "proj_out" else f"model.{path}"
 
 
+def _tensor(piece: LayerAdapter, name: str) -> Tensor:
+    """A parameter or a buffer of a piece, by the name that its method gives it."""
+    tensor: Tensor = getattr(piece, name)
+    return tensor
+
+
 def _write_lora(adapter: Adapter) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """A start that is subtracted (PiSSA, OLoRA) is written as more ranks: s(BA − B₀A₀) = s [B, −B₀] [A; A₀]."""
-    config, tensors = adapter.config, {}
+    config = adapter.config
+    tensors: dict[str, Tensor] = {}
     started = config.start != "zero"
     rank, alpha = config.rank * (2 if started else 1), config.alpha * ((2**0.5 if config.scale == "rs" else 2) if started else 1)
     for path, piece in adapter.by_path().items():
         layer, key = adapter.layers[path], _module(path)
-        a = torch.cat([piece.a, piece.a0]) if started else piece.a
-        b = torch.cat([piece.b, -piece.b0], dim=1) if started else piece.b
+        a = torch.cat([_tensor(piece, "a"), _tensor(piece, "a0")]) if started else _tensor(piece, "a")
+        b = torch.cat([_tensor(piece, "b"), -_tensor(piece, "b0")], dim=1) if started else _tensor(piece, "b")
         if layer.kind == "embedding":
             if getattr(layer, "head", None) is not None and config.head:
                 raise BadInput(
@@ -121,7 +129,7 @@ def _write_lora(adapter: Adapter) -> tuple[dict[str, Any], dict[str, Tensor]]:
                 raise BadInput(f"peft cannot run LoRA on {path}, a {type(layer.module).__name__}. Export a merged checkpoint.")
             tensors |= {f"{key}.lora_embedding_A": a, f"{key}.lora_embedding_B": b}
             continue
-        if layer.kind == "conv1d":
+        if isinstance(layer, Conv1dLayer):
             a, b = a.view(len(a), -1, layer.module.kernel_size[0]), b[:, :, None]
         tensors |= {f"{key}.lora_A.weight": a, f"{key}.lora_B.weight": b}
     return {
@@ -140,7 +148,7 @@ def _write_loha(adapter: Adapter) -> tuple[dict[str, Any], dict[str, Tensor]]:
     strange = [path for path, layer in adapter.layers.items() if layer.kind not in ("linear", "conv1d")]
     if strange:
         raise BadInput(f"peft has LoHa on linear and convolution layers only, and {adapter.name!r} is on {strange[0]} too. Export a merged checkpoint.")
-    tensors = {f"{_module(path)}.{theirs}": getattr(piece, ours) for path, piece in adapter.by_path().items() for ours, theirs in _LOHA.items()}
+    tensors = {f"{_module(path)}.{theirs}": _tensor(piece, ours) for path, piece in adapter.by_path().items() for ours, theirs in _LOHA.items()}
     return {
         "peft_type": "LOHA",
         "r": adapter.config.rank,
@@ -157,7 +165,7 @@ def _write_ia3(adapter: Adapter) -> tuple[dict[str, Any], dict[str, Tensor]]:
     if strange:
         raise BadInput(f"peft has IA3 on one-dimensional linear layers only, and {adapter.name!r} is on {strange[0]} too. Export a merged checkpoint.")
     pieces = adapter.by_path()
-    tensors = {f"{_module(path)}.ia3_l": piece.l[None] if piece.on_input else piece.l[:, None] for path, piece in pieces.items()}
+    tensors = {f"{_module(path)}.ia3_l": _tensor(piece, "l")[None] if piece.on_input else _tensor(piece, "l")[:, None] for path, piece in pieces.items()}
     inputs = [_module(path) for path, piece in pieces.items() if piece.on_input]
     return {"peft_type": "IA3", "feedforward_modules": inputs, "fan_in_fan_out": False, "init_ia3_weights": True}, tensors
 
@@ -305,7 +313,7 @@ def _check_frozen(key: str, tensor: Tensor, adapters: Adapters, folder: Path) ->
     """`peft` writes the whole frozen embedding beside LoRA on it; it has to be this base's own."""
     path = key.removeprefix(PREFIX).removeprefix("model.").removesuffix(".base_layer.weight")
     layer = adapters.layers.get(path)
-    own = None if layer is None else layer.module.weight.detach().float().cpu()
+    own = None if layer is None else layer.weight.detach().float().cpu()
     if own is None or own.shape != tensor.shape or not torch.allclose(own, tensor, rtol=2**-8, atol=1e-6):
         raise BadAdapter(f"{str(folder)!r} was made on another base, or on one whose {path} was changed: the {path} it holds is not this one's.")
 
@@ -408,7 +416,7 @@ def _read_lora(config: dict[str, Any], sites: Mapping[str, dict[str, Tensor]], l
         raise ValueError(f"its ranks are so unequal that {held:,} numbers would be padded with zeros to {padded:,}")
     alpha = alphas.default
     scale = alpha / (math.sqrt(rank) if rs else rank)
-    tensors = {}
+    tensors: dict[str, Tensor] = {}
     for path, (a, b) in pairs.items():
         tensors |= {f"sites.{path}.a": _pad(a, 0, rank), f"sites.{path}.b": _pad(b if scales[path] == scale else b * (scales[path] / scale), 1, rank)}
     dropout = _number(config.get("lora_dropout") or 0.0, "lora_dropout")
