@@ -146,12 +146,8 @@ def _contents(given: argparse.Namespace) -> report.Report:
                     speakers=speakers,
                     ids=reference.ids,
                     name=name,
-                    seed=given.seed,
-                    resamples=given.resamples,
-                    level=given.level,
-                    interval=given.interval,
-                    alignment=given.alignment,
-                    character_unit=given.character_unit,
+                    bootstrap=scoring.Bootstrap(seed=given.seed, resamples=given.resamples, level=given.level, method=given.interval),
+                    counting=scoring.Counting(alignment=given.alignment, character_unit=given.character_unit),
                 )
             )
     rng = {"seed": given.seed, "resamples": given.resamples}

@@ -1,4 +1,4 @@
-"""How the house is built: nothing imports in a circle, data flow one way, long functions are few and each has its reason."""
+"""How the house is built: nothing imports in a circle, data flow one way, long functions are few and each has its reason, none takes many parameters."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 LONGEST = 60  # lines
 AT_MOST = 10  # functions longer than that, in all that git tracks
+PARAMETERS = 8  # at most, `self` and `cls` aside: what belongs together is one value
 LONG = {
     "asrpeft/jobs/evaluate.py:evaluate": "half of it says what is asked and given; the parts of an evaluation follow one another, each a function of its own",
     "scripts/bench/rates.py:main": "a list of the flags of a benchmark",
@@ -134,3 +135,33 @@ def long_functions() -> dict[str, int]:
 def test_functions_of_more_than_sixty_lines_are_few_and_each_has_its_reason():
     assert {name: lines for name, lines in long_functions().items() if name not in LONG} == {}
     assert len(LONG) <= AT_MOST
+
+
+def parameters(node: ast.FunctionDef | ast.AsyncFunctionDef) -> list[str]:
+    """The names that a function takes, but for the object or class it is called on."""
+    given = node.args
+    names = [one.arg for one in (*given.posonlyargs, *given.args, *given.kwonlyargs, given.vararg, given.kwarg) if one is not None]
+    return names[1:] if names[:1] in (["self"], ["cls"]) else names
+
+
+@pytest.mark.parametrize(
+    "source, expected",
+    [
+        ("def f(a, /, b, *c, d=1, **e): ...", ["a", "b", "d", "c", "e"]),
+        ("def f(self, a): ...", ["a"]),
+        ("async def f(cls): ...", []),
+        ("def f(a, self): ...", ["a", "self"]),
+    ],
+)
+def test_parameters_of_every_kind_are_counted(source, expected):
+    assert parameters(ast.parse(source).body[0]) == expected
+
+
+def test_no_function_of_the_package_has_more_than_eight_parameters():
+    many = {
+        f"{name}:{node.name}": len(parameters(node))
+        for name, file in modules().items()
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8")))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and len(parameters(node)) > PARAMETERS
+    }
+    assert many == {}

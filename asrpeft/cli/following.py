@@ -86,3 +86,11 @@ class Pushing:
         from asrpeft.adapters.hub import push
 
         return push(folder, self.push)
+
+
+@dataclass(frozen=True)
+class Sharing:
+    """Whom a run is shared with: those who follow it, and the hub that its adapter goes to."""
+
+    following: Following = Following()
+    pushing: Pushing = Pushing()

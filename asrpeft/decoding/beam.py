@@ -21,7 +21,7 @@ from asrpeft.decoding.hypothesis import BEAMS, Hypothesis
 from asrpeft.decoding.joint import JointScores, Spelling
 from asrpeft.decoding.loops import loop_period
 from asrpeft.decoding.rules import Rule
-from asrpeft.decoding.start import Steps, begin, hypothesis
+from asrpeft.decoding.start import Steps, Written, begin, hypothesis
 from asrpeft.options import DecodingOptions
 from asrpeft.recognizer import Encoded, Recognizer
 
@@ -86,14 +86,16 @@ def beam_search(
     return [
         hypothesis(
             recognizer,
-            [t for t in beam.tokens if t != recognizer.end],
-            list(beam.logprobs),
-            steps.no_speech[i],
-            finished=beam.ended,
-            period=None if beam.ended or not options.stop_loops else loop_period(beam.tokens),
+            Written(
+                [t for t in beam.tokens if t != recognizer.end],
+                list(beam.logprobs),
+                finished=beam.ended,
+                period=None if beam.ended or not options.stop_loops else loop_period(beam.tokens),
+                joint_logprobs=list(beam.shares),
+            ),
+            no_speech_prob=steps.no_speech[i],
             temperature=0.0,
             adapter=start.names[i],
-            joint_logprobs=list(beam.shares),
         )
         for i, beam in enumerate(best)
     ]

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from asrpeft.decoding.hypothesis import GREEDY, Hypothesis
 from asrpeft.decoding.loops import loop_period
-from asrpeft.decoding.start import Steps, begin, hypothesis
+from asrpeft.decoding.start import Steps, Written, begin, hypothesis
 from asrpeft.options import DecodingOptions
 from asrpeft.recognizer import Encoded, Recognizer
 
@@ -46,7 +46,7 @@ def greedy(
     Raises: BadInput for prompts that do not fit; BadRoute for an unknown adapter.
     """
     start = begin(recognizer, encoded, prompts, adapters, options)
-    written, steps = _Written(len(prompts), start.most, recognizer.end, encoded.states.device), Steps(recognizer, encoded, prompts, start)
+    written, steps = _Batch(len(prompts), start.most, recognizer.end, encoded.states.device), Steps(recognizer, encoded, prompts, start)
     noise = torch.Generator().manual_seed(options.seed)
     live = list(range(len(prompts)))  # rows of the batch as it is now; those that have ended stay until they are enough to leave
     for step, scores in steps:
@@ -70,10 +70,8 @@ def greedy(
     return [
         hypothesis(
             recognizer,
-            *written.row(row),
-            steps.no_speech[row],
-            finished=written.ended[row] and row not in written.loops,
-            period=written.loops.get(row),
+            written.row(row),
+            no_speech_prob=steps.no_speech[row],
             temperature=options.temperature,
             adapter=start.names[row],
         )
@@ -81,7 +79,7 @@ def greedy(
     ]
 
 
-class _Written:
+class _Batch:
     """What the rows have written: tokens and their log-probabilities (rows, most), and which rows have ended, or run in a loop."""
 
     def __init__(self, n_rows: int, most: int, end: int, device: torch.device):
@@ -115,10 +113,11 @@ class _Written:
             if period is not None:
                 self.loops[row] = period
 
-    def row(self, row: int) -> tuple[list[int], list[float]]:
-        """(tokens, their log-probabilities and the end token's)."""
+    def row(self, row: int) -> Written:
+        """What was written of one row."""
         length = self.lengths[row]
-        return self.tokens[row, :length].tolist(), self.logprobs[row, : length + 1].tolist()
+        finished = self.ended[row] and row not in self.loops
+        return Written(self.tokens[row, :length].tolist(), self.logprobs[row, : length + 1].tolist(), finished, self.loops.get(row))
 
 
 def _choose(scores: Tensor, temperature: float, noise: torch.Generator) -> Tensor:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -151,21 +151,30 @@ def limit(recognizer: Recognizer, n_prompt: int, route: Route, options: Decoding
     return room if options.max_new_tokens is None else min(room, options.max_new_tokens)
 
 
-def hypothesis(
-    recognizer: Recognizer,
-    tokens: list[int],
-    logprobs: list[float],
-    no_speech_prob: float,
-    *,
-    finished: bool,
-    period: int | None,
-    temperature: float,
-    adapter: str | None,
-    joint_logprobs: list[float] | None = None,
-) -> Hypothesis:
-    """A row's result from its tokens and their log-probabilities (one more where the end token came)."""
-    logprobs = logprobs if finished else logprobs[: len(tokens)]
-    joint_logprobs = (joint_logprobs or [])[: len(logprobs)]
+@dataclass(frozen=True)
+class Written:
+    """What a search wrote of a row.
+
+    Attributes:
+        tokens: those chosen, without the end token.
+        logprobs: the decoder's log-probabilities of them, and of the end token where it came.
+        finished: the end token came.
+        period: of the loop in which the row was stopped, in tokens.
+        joint_logprobs: in joint decoding, the log-probabilities in the vote, as many as `logprobs`.
+    """
+
+    tokens: list[int]
+    logprobs: list[float]
+    finished: bool
+    period: int | None = None
+    joint_logprobs: list[float] = field(default_factory=list)
+
+
+def hypothesis(recognizer: Recognizer, written: Written, *, no_speech_prob: float, temperature: float, adapter: str | None) -> Hypothesis:
+    """A row's result from what was written of it; a loop is cut to one turn."""
+    tokens, period = written.tokens, written.period
+    logprobs = written.logprobs if written.finished else written.logprobs[: len(tokens)]
+    joint_logprobs = written.joint_logprobs[: len(logprobs)]
     looped = period is not None or loop_period(tokens) is not None
     if period is not None:
         tokens = without_loop(tokens, period)
@@ -178,7 +187,7 @@ def hypothesis(
         token_logprobs=tuple(logprobs),
         no_speech_prob=no_speech_prob,
         compression_ratio=compression_ratio(text),
-        finished=finished,
+        finished=written.finished,
         looped=looped,
         temperature=temperature,
         adapter=adapter,

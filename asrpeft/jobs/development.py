@@ -45,5 +45,5 @@ def dev_rates(
     heard = transcribe_corpus(recognizer, dev, adapter=name, lang=speech.lang, task=speech.task, options=how)
     if not heard.utterances:
         raise BadCorpus(f"No utterance of the development data can be read: {'; '.join(f'{s.id}: {s.reason}' for s in heard.skipped[:3])}.")
-    found = score([u.text for u in heard.utterances], heard.texts, resamples=0)
+    found = score([u.text for u in heard.utterances], heard.texts, bootstrap=None)
     return Rates(found.wer, found.cer)

@@ -31,7 +31,7 @@ from asrpeft.jobs.voices import Heard
 from asrpeft.options import Checks, DecodingOptions, ScoringOptions, SpeechOptions
 from asrpeft.recognizer import Recognizer
 from asrpeft.recognizer.languages import AUTO, canonical
-from asrpeft.scoring import Normalizer, compare_all, nonspeech, score
+from asrpeft.scoring import Bootstrap, Normalizer, compare_all, nonspeech, score
 from asrpeft.scoring.groups import breakdown
 from asrpeft.scoring.normalize import DEFAULT
 from asrpeft.scoring.report import Condition
@@ -375,7 +375,7 @@ def _scored(
         speakers=[u.speaker for u in spoken if u.speaker is not None] if known else None,
         ids=[u.id for u in spoken],
         name=label,
-        seed=scoring.seed,
+        bootstrap=Bootstrap(seed=scoring.seed),
     )
     parts = tuple(breakdown(found, [u.column(column) for u in spoken], column=column, seed=scoring.seed) for column in scoring.by)
     return System(name, found, heard, parts)

@@ -12,9 +12,9 @@ it (errors, visible, registry, column_names) is imported.
 
 from asrpeft.scoring.alignment import Edit, Run, align
 from asrpeft.scoring.confidence import Calibration, calibration, word_correctness
-from asrpeft.scoring.errors import Counts, DamagingNormalizer, Raw, Score, UtteranceScore, score
+from asrpeft.scoring.errors import Counting, Counts, DamagingNormalizer, Raw, Score, UtteranceScore, score
 from asrpeft.scoring.groups import Breakdown, Gap, Group, breakdown
-from asrpeft.scoring.intervals import Interval, ratio_interval, wilson
+from asrpeft.scoring.intervals import Bootstrap, Interval, ratio_interval, wilson
 from asrpeft.scoring.mistakes import (
     Confusions,
     Hallucination,
@@ -40,10 +40,12 @@ from asrpeft.scoring.speed import Latency, Speed, latency
 from asrpeft.scoring.transcripts import Transcripts, match, read_speakers, read_transcripts, with_ids
 
 __all__ = [
+    "Bootstrap",
     "Breakdown",
     "Calibration",
     "Comparison",
     "Confusions",
+    "Counting",
     "Counts",
     "DamagingNormalizer",
     "Edit",

@@ -24,10 +24,10 @@ from rapidfuzz.distance import Levenshtein
 
 from asrpeft.errors import BadInput
 from asrpeft.scoring.alignment import ALIGNMENTS, Alignment, AlignmentRule, Edit, align, edits
-from asrpeft.scoring.intervals import RESAMPLES, Interval, Method, ratio_interval
+from asrpeft.scoring.intervals import BOOTSTRAP, Bootstrap, Interval, ratio_interval
 from asrpeft.scoring.normalize import DEFAULT, Normalizer
 from asrpeft.scoring.normalize import normalizer as find_normalizer
-from asrpeft.scoring.writing import CharacterUnit, characters, spaceless_share
+from asrpeft.scoring.writing import CHARACTER_UNITS, CharacterUnit, characters, spaceless_share
 
 MIN_SPEAKERS = 10  # fewer resampled speakers say little about how speakers differ
 
@@ -80,6 +80,29 @@ class Counts:
         if not self.words:
             return float("nan")
         return 1 - (self.hits / self.words) * (self.hits / self.hypothesis_words if self.hypothesis_words else 0.0)
+
+
+@dataclass(frozen=True)
+class Counting:
+    """What counts as an error: `Counting(alignment="sclite", character_unit="grapheme")`.
+
+    Attributes:
+        alignment: "levenshtein", the fewest edits of words, or "sclite" for NIST's costs.
+        character_unit: what CER counts, "codepoint" or "grapheme" (a letter with its marks).
+    Raises: BadInput for a rule or a unit that there is not.
+    """
+
+    alignment: AlignmentRule = "levenshtein"
+    character_unit: CharacterUnit = "codepoint"
+
+    def __post_init__(self) -> None:
+        if self.alignment not in ALIGNMENTS:
+            raise BadInput(f"no alignment rule is called {self.alignment!r}; there are {', '.join(ALIGNMENTS)}.")
+        if self.character_unit not in CHARACTER_UNITS:
+            raise BadInput(f"no character unit is called {self.character_unit!r}; there are {', '.join(CHARACTER_UNITS)}.")
+
+
+COUNTING = Counting()
 
 
 def _ratio(part: int, whole: int) -> float:
@@ -148,10 +171,15 @@ class Score:
     normalizer: str
     rows: tuple[UtteranceScore, ...] = field(repr=False)
     notes: tuple[str, ...] = ()
-    alignment: AlignmentRule = "levenshtein"
-    character_unit: CharacterUnit = "codepoint"
-    seed: int = 0
-    resamples: int = RESAMPLES
+    counting: Counting = COUNTING
+
+    @property
+    def alignment(self) -> AlignmentRule:
+        return self.counting.alignment
+
+    @property
+    def character_unit(self) -> CharacterUnit:
+        return self.counting.character_unit
 
     @property
     def wer(self) -> float:
@@ -250,12 +278,8 @@ def score(
     speakers: Sequence[str | None] | None = None,
     ids: Sequence[str] | None = None,
     name: str = "hypothesis",
-    seed: int = 0,
-    resamples: int = RESAMPLES,
-    level: float = 0.95,
-    interval: Method = "studentised",
-    alignment: AlignmentRule = "levenshtein",
-    character_unit: CharacterUnit = "codepoint",
+    bootstrap: Bootstrap | None = BOOTSTRAP,
+    counting: Counting = COUNTING,
 ) -> Score:
     """Score hypotheses against references, utterance by utterance, and sum over the corpus.
 
@@ -266,16 +290,14 @@ def score(
         speakers: one per utterance. With ten or more the intervals resample speakers, else utterances.
         ids: one per utterance, all different; default "1", "2", ….
         name: of the system, as reports and tests call it.
-        seed, resamples, level, interval: of the bootstrap; 0 resamples give no intervals and save their time.
-        alignment: "levenshtein", or "sclite" for NIST's costs.
-        character_unit: what CER counts, "codepoint" or "grapheme" (a letter with its marks).
+        bootstrap: how intervals are made: seed, resamples, level, method. None makes none and saves their time.
+        counting: what counts as an error: the rule of alignment, and what a character is.
     Raises:  BadInput for lists of different lengths, texts that are not str, repeated ids, or no reference word at all.
     """
-    if alignment not in ALIGNMENTS:
-        raise BadInput(f"no alignment rule is called {alignment!r}; there are {', '.join(ALIGNMENTS)}.")
+    drawn = bootstrap or Bootstrap(resamples=0)
     given = _checked(references, hypotheses, ids, speakers)
     rule = find_normalizer(normalizer)
-    rows = _rows(given, rule, alignment, character_unit)
+    rows = _rows(given, rule, counting)
     total, raw_total = sum((row.counts for row in rows), Counts()), sum((row.raw_counts for row in rows), Counts())
     if not total.words:
         raise BadInput(
@@ -287,10 +309,10 @@ def score(
         ratio_interval(
             np.array([getattr(one, errors) for one in grouped]),
             np.array([getattr(one, totals) for one in grouped]),
-            level=level,
-            method=interval,
-            resamples=resamples,
-            seed=seed,
+            level=drawn.level,
+            method=drawn.method,
+            resamples=drawn.resamples,
+            seed=drawn.seed,
         )
         for errors, totals in (("errors", "words"), ("character_errors", "characters"))
     )
@@ -298,9 +320,7 @@ def score(
     for warning in damage:
         warnings.warn(warning, DamagingNormalizer, stacklevel=2)
     notes = damage + _notes(total, [row.reference for row in rows], len(rows), given.speakers, unit)
-    return Score(
-        name, total, wer_interval, cer_interval, unit, Raw(raw_total.wer, raw_total.cer), rule.label, rows, notes, alignment, character_unit, seed, resamples
-    )
+    return Score(name, total, wer_interval, cer_interval, unit, Raw(raw_total.wer, raw_total.cer), rule.label, rows, notes, counting)
 
 
 @dataclass(frozen=True)
@@ -340,14 +360,14 @@ def _checked(references: Sequence[str], hypotheses: Sequence[str], ids: Sequence
     return _Given(references, hypotheses, ids, speakers)
 
 
-def _rows(given: _Given, rule: Normalizer, alignment: AlignmentRule, unit: CharacterUnit) -> tuple[UtteranceScore, ...]:
+def _rows(given: _Given, rule: Normalizer, counting: Counting) -> tuple[UtteranceScore, ...]:
     """Each utterance scored, as normalized and as given."""
     references, hypotheses = [rule(text) for text in given.references], [rule(text) for text in given.hypotheses]
-    alignments = align(_words(references), _words(hypotheses), rule=alignment)
-    counts = raw_counts = _count(references, hypotheses, alignments, unit)
+    alignments = align(_words(references), _words(hypotheses), rule=counting.alignment)
+    counts = raw_counts = _count(references, hypotheses, alignments, counting.character_unit)
     if (given.references, given.hypotheses) != (references, hypotheses):
-        raw = align(_words(given.references), _words(given.hypotheses), rule=alignment)
-        raw_counts = _count(given.references, given.hypotheses, raw, unit)
+        raw = align(_words(given.references), _words(given.hypotheses), rule=counting.alignment)
+        raw_counts = _count(given.references, given.hypotheses, raw, counting.character_unit)
     speakers = given.speakers or [None] * len(given.ids)
     columns = (given.ids, speakers, references, hypotheses, given.references, given.hypotheses, counts, raw_counts, alignments)
     return tuple(UtteranceScore(*row) for row in zip(*columns, strict=True))

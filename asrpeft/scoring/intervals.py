@@ -43,6 +43,37 @@ _CELLS = 100_000  # draws held at a time: their counts, 0.8 MB, stay in the cach
 
 
 @dataclass(frozen=True)
+class Bootstrap:
+    """How intervals are made: `Bootstrap(level=0.9, method="bca")`.
+
+    Attributes:
+        seed: of the resamples; the same seed gives the same interval.
+        resamples: how many; 0 leaves intervals unknown and saves their time.
+        level: the share of intervals that hold the truth, between 0 and 1.
+        method: "studentised", "bca" or "percentile".
+    Raises: BadInput for a method that there is not, a level outside (0, 1), a negative seed or number of resamples.
+    """
+
+    seed: int = 0
+    resamples: int = RESAMPLES
+    level: float = 0.95
+    method: Method = "studentised"
+
+    def __post_init__(self) -> None:
+        if self.method not in METHODS:
+            raise BadInput(f"no interval method is called {self.method!r}; there are {', '.join(METHODS)}.")
+        if not 0 < self.level < 1:
+            raise BadInput(f"an interval of level {self.level} was asked; give a level between 0 and 1, e.g. 0.95.")
+        if self.resamples < 0:
+            raise BadInput(f"{self.resamples} resamples were asked; give 0 for no intervals, or a positive number.")
+        if self.seed < 0:
+            raise BadInput(f"a bootstrap's seed is 0 or a positive number, not {self.seed}.")
+
+
+BOOTSTRAP = Bootstrap()  # as intervals are made where nothing else is said
+
+
+@dataclass(frozen=True)
 class Interval:
     """A confidence interval for a rate; `low` and `high` are NaN where fewer than two units leave it unknown."""
 
@@ -92,12 +123,9 @@ def ratio_interval(
         errors: (units,) errors of each unit; negative where they are differences between two systems.
         totals: (units,) words (or characters) of each unit, not negative.
         resamples: 0 gives an unknown interval at no cost.
-    Raises:  BadInput for an unknown method, a level outside (0, 1), or arrays of different lengths.
+    Raises:  BadInput for what `Bootstrap` refuses, or arrays of different lengths.
     """
-    if method not in METHODS:
-        raise BadInput(f"no interval method is called {method!r}; there are {', '.join(METHODS)}.")
-    if not 0 < level < 1:
-        raise BadInput(f"an interval of level {level} was asked; give a level between 0 and 1, e.g. 0.95.")
+    Bootstrap(seed, resamples, level, method)
     errors, totals = np.asarray(errors, dtype=np.float64), np.asarray(totals, dtype=np.float64)
     if errors.shape != totals.shape or errors.ndim != 1:
         raise BadInput(f"errors have shape {errors.shape} and totals {totals.shape}; both must be (units,).")

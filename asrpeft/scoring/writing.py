@@ -58,6 +58,7 @@ _GAP = regex.compile(rf"(?<={CHARACTER}\p{{M}}*) +(?={CHARACTER})")
 _BY_SCRIPT = {name: regex.compile(rf"\p{{Script={name}}}") for name in dict.fromkeys(SPACELESS + MARKED)}
 
 CharacterUnit = Literal["codepoint", "grapheme"]
+CHARACTER_UNITS: tuple[CharacterUnit, ...] = ("codepoint", "grapheme")
 
 
 def characters(text: str, *, unit: CharacterUnit = "codepoint") -> list[str] | str:

@@ -33,7 +33,7 @@ Prompt = Sequence[int] | Callable[[Utterance], Sequence[int]]
 
 @dataclass(frozen=True)
 class TrainingData:
-    """What an adapter is trained on.
+    """What an adapter is trained on, or held against while it is.
 
     Attributes:
         corpus: recordings and their transcripts.
@@ -64,29 +64,26 @@ class Examples(Dataset[StepData]):
 
     def __init__(
         self,
-        corpus: Corpus,
+        data: TrainingData,
         recognizer: Recognizer,
         *,
-        prompt: Prompt,
         context: str,
         reserved: int = 0,
         seed: int = 0,
         augmentation: Augmentation | None = None,
         cache_mb: int = 1024,
         nonspeech_share: float = 0.0,
-        recordings: Corpus | None = None,
     ):
         """Prepare the texts and prompts of a corpus.
 
         Args:
-            prompt: the tokens before every transcript (see `Recognizer.prompt`), or a function from the utterance to them.
             context: `auto` or `full`.
             reserved: positions of the decoder that virtual tokens take.
             augmentation: None for the speech as it is, without jitter of the context.
             nonspeech_share: of the rows that are drawn, so many hold no speech.
-            recordings: half of these are taken from here, the others made.
         """
-        self.nonspeech_share, self.recordings = nonspeech_share, recordings
+        corpus, prompt = data.corpus, data.prompt
+        self.nonspeech_share, self.recordings = nonspeech_share, data.nonspeech
         self.context, self.seed = context, seed
         self.n_mels, self.end, self.augmentation = recognizer.n_mels, recognizer.end, augmentation
         room = recognizer.max_tokens - reserved
@@ -108,16 +105,14 @@ class Examples(Dataset[StepData]):
     @classmethod
     def for_training(cls, data: TrainingData, recognizer: Recognizer, *, options: TrainingOptions, reserved: int = 0) -> Examples:
         return cls(
-            data.corpus,
+            data,
             recognizer,
-            prompt=data.prompt,
             context=options.context,
             reserved=reserved,
             seed=options.seed,
             augmentation=options.augmentation(),
             cache_mb=options.cache_mb,
             nonspeech_share=options.nonspeech_share,
-            recordings=data.nonspeech,
         )
 
     def __len__(self) -> int:

@@ -114,7 +114,7 @@ class Run:
             raise BadCorpus(f"{data.corpus.name or 'The corpus'} has no utterance to train on. {reasons(self.examples.corpus.skipped)}")
         if conditions := self.adapter.conditions:
             self.examples.told = Told(conditions, self.adapter.config.unknown)
-        self.dev = None if choice.dev is None else Examples(choice.dev, recognizer, prompt=data.prompt, context=options.context, reserved=reserved)
+        self.dev = None if choice.dev is None else Examples(TrainingData(choice.dev, data.prompt), recognizer, context=options.context, reserved=reserved)
         self._freeze_encoder()
         if conditions and self.dev is not None:
             self.dev.told = Told(conditions)

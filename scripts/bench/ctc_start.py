@@ -37,7 +37,7 @@ from asrpeft.corpus import Corpus
 from asrpeft.decoding.ctc import best_path
 from asrpeft.options import TrainingOptions
 from asrpeft.recognizer import Recognizer
-from asrpeft.training.examples import Examples
+from asrpeft.training.examples import Examples, TrainingData
 from asrpeft.training.precision import autocast
 
 DEV_SHARE = 0.1  # as `finetune`
@@ -96,7 +96,7 @@ def heard(recognizer: Recognizer, corpus: Corpus, *, lang: str, epochs: Sequence
     if (kept := kept_states(path)) is not None:
         return kept
     augmentation = TrainingOptions(seed=seed).augmentation()
-    examples = Examples(corpus, recognizer, prompt=recognizer.prompt(lang=lang), context="auto", seed=seed, augmentation=augmentation)
+    examples = Examples(TrainingData(corpus, recognizer.prompt(lang=lang)), recognizer, context="auto", seed=seed, augmentation=augmentation)
     frames: list[np.ndarray] = []
     texts: list[str] = []
     for epoch in epochs:

@@ -223,7 +223,7 @@ def score_of(given: Measured, recognizer: Recognizer, test: Corpus, name: str | 
         scoring=ScoringOptions(base=name is None, seed=seed),
     )
     scores, heard = found.systems[0].score.to_json(), found.systems[0].transcripts
-    plain = score([toneless(u.text) for u in heard.utterances], [toneless(text) for text in heard.texts], resamples=0)
+    plain = score([toneless(u.text) for u in heard.utterances], [toneless(text) for text in heard.texts], bootstrap=None)
     kept = {key: scores[key] for key in ("wer", "wer_interval", "cer", "cer_interval", "interval_unit", "deletions", "words", "utterances")}
     return kept | {"cer_without_marks": plain.cer}
 

@@ -45,7 +45,7 @@ from asrpeft.files import replace_file
 from asrpeft.jobs.evaluate import evaluate
 from asrpeft.options import DecodingOptions, TrainingOptions
 from asrpeft.recognizer import IGNORED, Encoded, Recognizer, context_frames
-from asrpeft.training.examples import Examples
+from asrpeft.training.examples import Examples, TrainingData
 from asrpeft.training.precision import autocast, has_bf16
 from scripts.bench.ctc_start import DEV_SHARE
 from scripts.bench.real_encoder import TASKS, part
@@ -93,7 +93,7 @@ def synthesized(n: int, seed: int, texts: Texts) -> Iterator[Clip]:
 def recorded(recognizer: Recognizer, corpus: Corpus, epoch: int | None, seed: int) -> Iterator[Clip]:
     """A corpus as training hears it in `epoch`; None: as it was recorded."""
     augmentation = None if epoch is None else TrainingOptions(seed=seed).augmentation()
-    examples = Examples(corpus, recognizer, prompt=recognizer.prompt(lang="en"), context="auto", seed=seed, augmentation=augmentation)
+    examples = Examples(TrainingData(corpus, recognizer.prompt(lang="en")), recognizer, context="auto", seed=seed, augmentation=augmentation)
     for row, utterance in enumerate(examples.corpus):
         samples = examples.samples(row)
         changed = samples if augmentation is None or epoch is None else augmentation.samples(samples, utterance.id, epoch)

@@ -25,7 +25,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from asrpeft.scoring import compare, score  # noqa: E402
+from asrpeft.scoring import Bootstrap, compare, score  # noqa: E402
 from asrpeft.scoring.errors import Score  # noqa: E402
 
 VOCABULARY = [a + b + c for a in "bdfgklmnprstvz" for b in "aeiou" for c in ("", "n", "l", "ra", "mi")]
@@ -76,7 +76,7 @@ def _misheard(words: list[str], rate: float, rng: np.random.Generator) -> str:
 @lru_cache
 def truth(world: World, seed: int) -> Score:
     references, (hypotheses,), _ = world.corpus(10_000, np.random.default_rng(seed + 10**6))
-    return score(references, hypotheses, resamples=0)
+    return score(references, hypotheses, bootstrap=None)
 
 
 def coverage(world: World, *, speakers: int, corpora: int, seed: int, resamples: int, method: str, by_speaker: bool = True) -> dict:
@@ -88,9 +88,7 @@ def coverage(world: World, *, speakers: int, corpora: int, seed: int, resamples:
             references,
             hypotheses,
             speakers=names if by_speaker else None,
-            resamples=resamples,
-            seed=place,
-            interval=method,
+            bootstrap=Bootstrap(resamples=resamples, seed=place, method=method),
         )
         width[place] = made.wer_interval.high - made.wer_interval.low
         held[place] = (
@@ -115,7 +113,7 @@ def false_alarms(world: World, *, speakers: int, corpora: int, seed: int, resamp
     alarms: dict[str, list[bool]] = {}
     for place in range(corpora):
         references, both, names = world.corpus(speakers, np.random.default_rng([seed, place]), systems=2)
-        a, b = (score(references, texts, speakers=names, name=name, resamples=0) for name, texts in zip("ab", both, strict=True))
+        a, b = (score(references, texts, speakers=names, name=name, bootstrap=None) for name, texts in zip("ab", both, strict=True))
         made = compare(a, b, resamples=resamples, seed=place)
         alarms.setdefault("verdict", []).append(made.verdict != "not distinguishable")
         for test in made.tests:
@@ -141,7 +139,7 @@ def agreement(count: int, seed: int) -> dict:
 
     pairs = list(random_pairs(count, seed))
     references, hypotheses = [list(side) for side in zip(*pairs, strict=True)]
-    ours = score(references, hypotheses, normalizer="none", resamples=0)
+    ours = score(references, hypotheses, normalizer="none", bootstrap=None)
     theirs = jiwer.process_words(references, hypotheses)
     letters = jiwer.process_characters(references, hypotheses)
     worst = 0.0

@@ -33,8 +33,8 @@ from asrpeft.methods import Plan, method
 from asrpeft.methods.plan import collected
 from asrpeft.options import TrainingOptions
 from asrpeft.recognizer import Recognizer, speech_frames
-from asrpeft.scoring import score
-from asrpeft.training.examples import Examples
+from asrpeft.scoring import Bootstrap, score
+from asrpeft.training.examples import Examples, TrainingData
 from asrpeft.training.frozen import only, trained_parameters, training_mode
 from asrpeft.training.optimizer import learning_rate, optimizer_for, set_rate
 from asrpeft.training.precision import autocast
@@ -100,7 +100,7 @@ class Upper:
         if (kept := kept_states(path)) is not None:
             return kept
         prompt, augmentation = self.recognizer.prompt(lang="en"), TrainingOptions(seed=seed).augmentation()
-        examples = Examples(corpus, self.recognizer, prompt=prompt, context="auto", seed=seed, augmentation=augmentation)
+        examples = Examples(TrainingData(corpus, prompt), self.recognizer, context="auto", seed=seed, augmentation=augmentation)
         frames: list[np.ndarray] = []
         texts, speakers = [], []
         for epoch in epochs:
@@ -247,6 +247,6 @@ def scores(upper: Upper, adapter: Adapter, data: States, *, seed: int, batch: in
             states = upper(nn.utils.rnn.pad_sequence([data.of(row) for row in rows], batch_first=True), lengths)
         for row, log_probs, n in zip(rows, adapter.ctc(states), (lengths - MARGIN).tolist()):
             texts[row] = " ".join(adapter.ctc.spell(best_path(log_probs[:n])).split())
-    found = score(data.texts, texts, speakers=data.speakers, seed=seed).to_json()
+    found = score(data.texts, texts, speakers=data.speakers, bootstrap=Bootstrap(seed=seed)).to_json()
     kept = {key: found[key] for key in ("wer", "wer_interval", "cer", "cer_interval", "interval_unit", "deletions", "words", "utterances")}
-    return kept | {"cer_without_marks": score([toneless(t) for t in data.texts], [toneless(t) for t in texts], resamples=0).cer}
+    return kept | {"cer_without_marks": score([toneless(t) for t in data.texts], [toneless(t) for t in texts], bootstrap=None).cer}

@@ -148,9 +148,9 @@ def test_a_corpus_and_an_adapter_with_hostile_names_are_shown(tmp_path):
 
 
 def test_the_report_of_an_evaluation_shows_systems_and_words_letter_by_letter():
-    from asrpeft.scoring import report, score
+    from asrpeft.scoring import Bootstrap, report, score
 
-    found = [score(["a \x1b[31mb", "c"], ["a b", "[/b] c"], name=name, resamples=10) for name in ("[/b]", "a\x1b[31m")]
+    found = [score(["a \x1b[31mb", "c"], ["a b", "[/b] c"], name=name, bootstrap=Bootstrap(resamples=10)) for name in ("[/b]", "a\x1b[31m")]
     console = Console(file=io.StringIO(), width=150, force_terminal=True, color_system=None)
     report.show(report.make(found, title="[red]\x07[/red]"), console)
     assert harmless(console.file.getvalue()) and r"[red]\x07[/red]" in console.file.getvalue()

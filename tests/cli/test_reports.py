@@ -18,7 +18,7 @@ from asrpeft.jobs.results import evaluation
 from asrpeft.jobs.results.evaluation import sounds
 from asrpeft.options import Checks
 from asrpeft.report.values import as_csv, as_json
-from asrpeft.scoring import report, score
+from asrpeft.scoring import Bootstrap, report, score
 from asrpeft.scoring.report import values
 from tests.cli.test_scores import asrpeft
 from tests.decoding.lively import lively_recognizer
@@ -109,7 +109,7 @@ def test_the_last_utterances_of_a_pass_take_longest():
 # -- tables ------------------------------------------------------------------------------------------------------------
 def test_every_picture_has_a_table_in_csv_and_json_that_say_the_same():
     heard, who = {"base": ["a", "d"], "[b]": ["a b", "c"]}, ["x", "=y,\n"]
-    found = [score(["a b", "c"], texts, speakers=who, ids=["1", "2"], name=name, resamples=20) for name, texts in heard.items()]
+    found = [score(["a b", "c"], texts, speakers=who, ids=["1", "2"], name=name, bootstrap=Bootstrap(resamples=20)) for name, texts in heard.items()]
     made = report.make(found, conditions=(report.Condition("noise", tuple(found)),), curve=(report.Amount(1.0, found[0]), report.Amount(2.0, found[1])))
     tables = dict(values.tables(made))
     assert len(tables) >= len(made.pictures()) and {"systems", "speakers", "utterances", "conditions", "amounts"} <= tables.keys()
@@ -135,7 +135,7 @@ def test_rows_without_a_player_say_why(tmp_path, monkeypatch):
     (tmp_path / "gone.wav").unlink()
     found, silent = sounds(list(spoken))
     assert set(found) == {"u1", "u2"} and "cannot be read" in silent["u0"] and "with most errors" in silent["u3"]
-    made = report.make([score(["a"] * 4, ["b", "a", "a", "a"], ids=[u.id for u in spoken], resamples=10)])
+    made = report.make([score(["a"] * 4, ["b", "a", "a", "a"], ids=[u.id for u in spoken], bootstrap=Bootstrap(resamples=10))])
     page = report.html(made, audio=found, no_player=silent)
     assert page.count("<audio") == 2 and page.count("no player: ") == 2
     assert report.listed(made)[0] == "u0"

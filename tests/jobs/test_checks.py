@@ -192,7 +192,7 @@ def test_every_system_is_scored_under_every_condition(recognizer):
     assert all([s["name"] for s in one["systems"]] == ["base", "p"] for one in printed)
     assert printed[0]["systems"][1]["wer"] == found.system("p").score.wer
     heard = transcribe_corpus(recognizer, disturbed(spoken, conditions(["telephone"])[0], seed=0), adapter="p", lang="sw").texts
-    assert printed[1]["systems"][1]["wer"] == score([u.text for u in spoken], heard, resamples=0).wer
+    assert printed[1]["systems"][1]["wer"] == score([u.text for u in spoken], heard, bootstrap=None).wer
     assert events[-1][:2] == (16, 16) and [one[0] for one in events] == sorted(one[0] for one in events)
 
 
@@ -207,7 +207,7 @@ def test_what_an_adapter_loses_on_guard_data_is_told_in_their_own_language(recog
     guard = corpus([0.6, 0.9, 1.2], langs=("de",))
     found = evaluate(recognizer, corpus(SECONDS), adapters=["p"], checks=Checks(guard=Guard(guard, max_loss=0.5)))
     texts = {name: transcribe_corpus(recognizer, guard, adapter=name, lang="de").texts for name in (None, "p")}
-    wer = {name: score([u.text for u in guard], heard, resamples=0).wer for name, heard in texts.items()}
+    wer = {name: score([u.text for u in guard], heard, bootstrap=None).wer for name, heard in texts.items()}
     record = found.to_json()["systems"]
     kept = record[1]["guard"]
     assert (kept["before"]["wer"], kept["after"]["wer"]) == (wer[None], wer["p"]) and "guard" not in record[0]

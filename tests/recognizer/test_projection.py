@@ -7,7 +7,7 @@ from torch import nn
 
 from asrpeft.recognizer import projection
 from asrpeft.training import losses
-from asrpeft.training.examples import Examples
+from asrpeft.training.examples import Examples, TrainingData
 from tests.bases import tiny_recognizer
 from tests.training.tones import tones
 
@@ -56,7 +56,7 @@ def test_no_more_logits_exist_than_a_chunk(monkeypatch):
 def test_an_adapter_on_the_head_gets_its_gradient_and_elsewhere_no_logits_are_made(monkeypatch, where, fused):
     recognizer = tiny_recognizer()
     adapter = recognizer.adapt("lora", name="x", lang="en", where=where)
-    batch, _ = Examples(tones(3), recognizer, prompt=recognizer.prompt(lang="en"), context="auto").batch(range(3), None)
+    batch, _ = Examples(TrainingData(tones(3), recognizer.prompt(lang="en")), recognizer, context="auto").batch(range(3), None)
     found = []
     for fits in (projection.fits, lambda head: False):
         monkeypatch.setattr(projection, "fits", fits)

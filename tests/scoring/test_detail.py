@@ -7,6 +7,7 @@ import pytest
 
 from asrpeft.errors import BadInput
 from asrpeft.scoring import (
+    Bootstrap,
     Speed,
     breakdown,
     calibration,
@@ -27,7 +28,7 @@ from .worlds import corpus
 
 
 def made(references, hypotheses, **options):
-    return score(references, hypotheses, **{"resamples": 200, **options})
+    return score(references, hypotheses, **{"bootstrap": Bootstrap(resamples=200), **options})
 
 
 # ---- groups
@@ -49,7 +50,7 @@ def test_a_gap_that_is_there_is_found_and_one_that_is_not_is_not():
     old = [int(name[1:]) < 12 for name in speakers]
     unequal = [heard[1][i] if is_old else heard[0][i] for i, is_old in enumerate(old)]
     for texts, there in ((unequal, True), (heard[0], False)):
-        whole = made(references, texts, speakers=speakers, ids=ids, resamples=1_000)
+        whole = made(references, texts, speakers=speakers, ids=ids, bootstrap=Bootstrap(resamples=1_000))
         gap = breakdown(whole, ["old" if one else "young" for one in old], column="age", resamples=1_000).gap
         assert (gap.p < 0.01) == there and (gap.interval.low > 0) == there
         assert (gap.permuted_unit, gap.interval_unit) == ("speaker", "speaker")
@@ -59,7 +60,7 @@ def test_meaningless_groups_seldom_show_a_gap():
     alarms = []
     for seed in range(60):
         references, (heard,), speakers, ids = corpus(seed, rates=(0.25,), utterances=48, speakers=12)
-        whole = score(references, heard, speakers=speakers, ids=ids, resamples=0)
+        whole = score(references, heard, speakers=speakers, ids=ids, bootstrap=None)
         values = [str(int(name[1:]) % 4) for name in speakers]  # the widest of six gaps is looked at
         alarms.append(breakdown(whole, values, resamples=0).gap.p < 0.05)
     assert np.mean(alarms) <= 0.14  # 0.05 + 3 standard errors
@@ -97,7 +98,7 @@ def one_by_one(n: int):
     """`n` speakers of ten utterances; of the second half nothing is heard right."""
     speakers = [f"{1000 + 37 * (place // 10)}" for place in range(10 * n)]
     heard = ["a b c" if place < 5 * n else "x y z" for place in range(10 * n)]
-    return score(["a b c"] * (10 * n), heard, speakers=speakers, resamples=200), speakers
+    return score(["a b c"] * (10 * n), heard, speakers=speakers, bootstrap=Bootstrap(resamples=200)), speakers
 
 
 def test_speakers_are_groups_by_name_though_their_names_be_numbers_and_a_gap_between_them_can_show():
@@ -114,20 +115,23 @@ def test_nan_and_infinity_are_no_numbers_to_cut_ranges_at():
 
 def test_a_row_without_a_speakers_name_has_no_speaker():
     texts, speakers = ["a b c"] * 50, [f"s{n}" for n in range(10)] + [""] * 40
-    found = score(texts, texts, speakers=speakers, resamples=100)
+    found = score(texts, texts, speakers=speakers, bootstrap=Bootstrap(resamples=100))
     assert found.interval_unit == "utterance" and found.rows[-1].speaker is None
     assert any("40 utterances have no speaker" in note for note in found.notes)
 
 
 def test_a_gap_to_a_group_that_may_be_drawn_without_a_word_stays_finite_or_unknown():
-    found = score(["", "a b c d", "a b", "c d"], ["x y", "a b c x", "a b", "c d"], resamples=500)
+    found = score(["", "a b c d", "a b", "c d"], ["x y", "a b c x", "a b", "c d"], bootstrap=Bootstrap(resamples=500))
     interval = breakdown(found, ["n", "n", "q", "q"]).gap.interval
     assert math.isfinite(interval.low) and math.isfinite(interval.high)
 
 
 def test_the_interval_asked_for_is_that_of_groups_differences_and_recalls_too():
     references, (one, two), speakers, _ = corpus(12, rates=(0.2, 0.3))
-    a, b = (score(references, heard, speakers=speakers, name=name, interval="percentile", resamples=200) for name, heard in (("a", one), ("b", two)))
+    a, b = (
+        score(references, heard, speakers=speakers, name=name, bootstrap=Bootstrap(method="percentile", resamples=200))
+        for name, heard in (("a", one), ("b", two))
+    )
     assert compare(a, b, resamples=200).interval.method == "percentile"
     assert {group.wer_interval.method for group in breakdown(a, speakers, resamples=200).groups} == {"percentile"}
     assert rare_word_recall(a, references, resamples=200)[0].interval.method == "percentile"

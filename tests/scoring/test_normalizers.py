@@ -138,13 +138,13 @@ def test_a_wrong_name_is_refused_with_what_would_work(name, said):
 )
 def test_the_damage_whispers_rules_do_is_named_with_the_script(name, text, script):
     with pytest.warns(DamagingNormalizer, match=script):
-        made = score([text], [text], normalizer=name, resamples=0)
+        made = score([text], [text], normalizer=name, bootstrap=None)
     assert any(script in note and "marks" in note for note in made.notes)
 
 
 @pytest.mark.parametrize(("name", "text"), [("whisper-basic", "plain words"), ("marks", "नमस्ते"), ("none", "น้ำ")])
 def test_no_damage_is_cried_where_none_is_done(name, text, recwarn):
-    assert not any("use `marks`" in note for note in score([text], [text], normalizer=name, resamples=0).notes)
+    assert not any("use `marks`" in note for note in score([text], [text], normalizer=name, bootstrap=None).notes)
     assert not [w for w in recwarn if w.category is DamagingNormalizer]
 
 
@@ -221,7 +221,7 @@ def test_characters_are_counted_as_the_writing_system_asks(text, unit, wanted):
 def test_a_script_without_spaces_is_noticed_and_cer_recommended(text, script):
     share, scripts = spaceless_share([text])
     assert share > 0.9 and scripts[0] == script
-    notes = score([text], [text], resamples=0).notes
+    notes = score([text], [text], bootstrap=None).notes
     assert any(script in note and "CER" in note and "word" in note for note in notes)
 
 

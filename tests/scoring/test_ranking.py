@@ -2,14 +2,14 @@
 
 import pytest
 
-from asrpeft.scoring import compare_all, score
+from asrpeft.scoring import Bootstrap, compare_all, score
 from asrpeft.scoring.ranking import Ranker
 from tests.scoring.worlds import corpus
 
 
 def world(rates, *, speakers=14, seed=3, utterances=84):
     references, heard, names, ids = corpus(seed, rates=rates, speakers=speakers, utterances=utterances)
-    return [score(references, texts, speakers=names, ids=ids, name=f"x{place}", resamples=200) for place, texts in enumerate(heard)]
+    return [score(references, texts, speakers=names, ids=ids, name=f"x{place}", bootstrap=Bootstrap(resamples=200)) for place, texts in enumerate(heard)]
 
 
 def ranked(rates, names, **how):

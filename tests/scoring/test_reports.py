@@ -11,7 +11,7 @@ from rich.console import Console
 
 from asrpeft.errors import BadInput
 from asrpeft.report import figures
-from asrpeft.scoring import breakdown, calibration, non_inferiority, nonspeech, report, score, word_correctness
+from asrpeft.scoring import Bootstrap, breakdown, calibration, non_inferiority, nonspeech, report, score, word_correctness
 from asrpeft.scoring.report import Amount, Condition, plots, sclite
 from asrpeft.scoring.wording import sentence
 
@@ -25,7 +25,7 @@ def full():
     references, heard, speakers, ids = corpus(1, rates=(0.6, 0.2), utterances=48)
     references[0], heard[0][0], heard[1][0] = NASTY, NASTY, NASTY + " tail"
     scores = [
-        score(references, texts, speakers=speakers, ids=ids, name=name, resamples=300, normalizer="none")
+        score(references, texts, speakers=speakers, ids=ids, name=name, bootstrap=Bootstrap(resamples=300), normalizer="none")
         for name, texts in zip(("base", "lo<ra>"), heard, strict=True)
     ]
     right = [ok for row in word_correctness(scores[1]) for ok in row]
@@ -73,7 +73,7 @@ def _renamed(one):
         ids=[r.id for r in one.rows],
         speakers=[r.speaker for r in one.rows],
         name="copy",
-        resamples=0,
+        bootstrap=None,
         normalizer="none",
     )
 
@@ -204,8 +204,8 @@ def test_names_of_systems_are_not_read_as_markup():
 
 
 def test_ids_become_such_as_trn_can_hold_and_stay_different():
-    one = score(["a", "b", "c"], ["a", "b", "c"], ids=["x (1)", "x 1", "x_1_"], speakers=["s", "s", "x"], resamples=0)
+    one = score(["a", "b", "c"], ["a", "b", "c"], ids=["x (1)", "x 1", "x_1_"], speakers=["s", "s", "x"], bootstrap=None)
     assert sclite.trn_ids(one) == ["s-x_1_", "s-x_1", "x_1_"]
-    same = score(["a", "b"], ["a", "b"], ids=["u (1)", "u [1]".replace("[", "(").replace("]", " )")], resamples=0)
+    same = score(["a", "b"], ["a", "b"], ids=["u (1)", "u [1]".replace("[", "(").replace("]", " )")], bootstrap=None)
     assert len(set(sclite.trn_ids(same))) == 2
     assert all(line.count("(") == line.count(")") == 1 for line in sclite.trn(same).splitlines())

@@ -8,11 +8,13 @@ import subprocess
 import sys
 
 import jiwer
+import numpy as np
 import pytest
 
 from asrpeft.errors import BadInput
-from asrpeft.scoring import align, score
+from asrpeft.scoring import Bootstrap, Counting, align, score
 from asrpeft.scoring.alignment import ALIGNMENTS, edits
+from asrpeft.scoring.intervals import ratio_interval
 
 from .worlds import WORDS, corpus
 
@@ -31,24 +33,24 @@ from .worlds import WORDS, corpus
     ],
 )
 def test_errors_are_counted_as_a_person_would(reference, hypothesis, wer, counts):
-    made = score([reference], [hypothesis], resamples=0)
+    made = score([reference], [hypothesis], bootstrap=None)
     assert made.wer == pytest.approx(wer)
     assert (made.hits, made.substitutions, made.deletions, made.insertions) == counts
 
 
 def test_rates_are_of_the_corpus_not_means_of_utterances():
-    made = score(["a", "a b c d e f g h i"], ["x", "a b c d e f g h i"], resamples=0)
+    made = score(["a", "a b c d e f g h i"], ["x", "a b c d e f g h i"], bootstrap=None)
     assert made.wer == pytest.approx(1 / 10)
 
 
 def test_mer_and_wil_follow_their_definitions():
-    made = score(["a b c d"], ["a x c d e"], resamples=0)
+    made = score(["a b c d"], ["a x c d e"], bootstrap=None)
     assert made.mer == pytest.approx(2 / 5)
     assert made.wil == pytest.approx(1 - (3 / 4) * (3 / 5))
 
 
 def test_an_empty_reference_adds_insertions_and_divides_nothing():
-    made = score(["a b", ""], ["a b", "hello there you"], resamples=100)
+    made = score(["a b", ""], ["a b", "hello there you"], bootstrap=Bootstrap(resamples=100))
     assert (made.words, made.insertions) == (2, 3)
     assert made.wer == pytest.approx(1.5)
     assert math.isnan(made.rows[1].counts.wer) and made.rows[1].to_json()["wer"] is None
@@ -56,18 +58,18 @@ def test_an_empty_reference_adds_insertions_and_divides_nothing():
 
 
 def test_text_as_given_is_scored_beside_the_normalized():
-    made = score(["Hello, you."], ["hello you"], resamples=0)
+    made = score(["Hello, you."], ["hello you"], bootstrap=None)
     assert (made.wer, made.raw.wer, made.normalizer) == (0, 1, "marks@1")
     assert made.rows[0].raw_reference == "Hello, you." and made.rows[0].reference == "hello you"
 
 
 def test_a_wrong_tone_is_one_character_wrong_by_codepoint_and_by_grapheme():
-    assert score(["ɔ́yɛ́"], ["ɔ̀yɛ́"], resamples=0).cer == pytest.approx(1 / 5)
-    assert score(["ɔ́yɛ́"], ["ɔ̀yɛ́"], resamples=0, character_unit="grapheme").cer == pytest.approx(1 / 3)
+    assert score(["ɔ́yɛ́"], ["ɔ̀yɛ́"], bootstrap=None).cer == pytest.approx(1 / 5)
+    assert score(["ɔ́yɛ́"], ["ɔ̀yɛ́"], bootstrap=None, counting=Counting(character_unit="grapheme")).cer == pytest.approx(1 / 3)
 
 
 def test_spaces_do_not_count_where_the_script_writes_none():
-    assert score(["你好世界"], ["你好 世界"], resamples=0).cer == 0
+    assert score(["你好世界"], ["你好 世界"], bootstrap=None).cer == 0
 
 
 @pytest.mark.parametrize(
@@ -92,15 +94,39 @@ def test_what_cannot_be_scored_is_refused_with_a_remedy(arguments, said):
         ({"ids": ["x", "x"]}, "more than once"),
         ({"ids": ["x"]}, "1 ids"),
         ({"speakers": ["x"]}, "1 speakers"),
-        ({"alignment": "nist"}, "sclite"),
-        ({"interval": "bayes"}, "studentised"),
-        ({"level": 95}, "0.95"),
         ({"normalizer": "nope"}, "marks"),
     ],
 )
 def test_a_wrong_option_is_refused_with_what_would_work(options, said):
     with pytest.raises(BadInput, match=said):
         score(["a b", "c"], ["a b", "d"], **options)
+
+
+@pytest.mark.parametrize(
+    ("make", "options", "said"),
+    [
+        (Counting, {"alignment": "nist"}, "levenshtein, sclite"),
+        (Counting, {"character_unit": "byte"}, "codepoint, grapheme"),
+        (Bootstrap, {"method": "bayes"}, "studentised"),
+        (Bootstrap, {"level": 95}, "0.95"),
+        (Bootstrap, {"resamples": -1}, "0 for no intervals"),
+        (Bootstrap, {"seed": -1}, "0 or a positive number"),
+    ],
+)
+def test_a_way_to_count_or_to_draw_that_there_is_not_is_refused_when_the_value_is_made(make, options, said):
+    with pytest.raises(BadInput, match=said):
+        make(**options)
+
+
+def test_intervals_are_made_as_the_bootstrap_says_and_none_makes_none():
+    references, (hypotheses,), _, _ = corpus(7, rates=(0.2,))
+    asked = Bootstrap(seed=3, resamples=300, level=0.8, method="percentile")
+    found = score(references, hypotheses, bootstrap=asked)
+    errors, words = (np.array([getattr(row.counts, name) for row in found.rows]) for name in ("errors", "words"))
+    assert found.wer_interval == ratio_interval(errors, words, level=0.8, method="percentile", resamples=300, seed=3)
+    nothing = score(references, hypotheses, bootstrap=None)
+    assert not nothing.wer_interval.known and not nothing.cer_interval.known
+    assert (nothing.wer, nothing.cer) == (found.wer, found.cer)
 
 
 def plain_distance(a, b):
@@ -122,7 +148,7 @@ def pairs(count, seed):
 
 def test_the_number_of_errors_is_the_smallest_there_is():
     made = list(pairs(2_000, 1))
-    scored = score([" ".join(a) for a, _ in made], [" ".join(b) for _, b in made], normalizer="none", resamples=0)
+    scored = score([" ".join(a) for a, _ in made], [" ".join(b) for _, b in made], normalizer="none", bootstrap=None)
     for row, (a, b) in zip(scored.rows, made, strict=True):
         assert row.counts.errors == plain_distance(a, b)
         assert row.counts.character_errors == plain_distance(" ".join(a), " ".join(b))
@@ -131,7 +157,7 @@ def test_the_number_of_errors_is_the_smallest_there_is():
 def test_rates_agree_with_jiwer_on_thousands_of_random_pairs():
     made = list(pairs(4_000, 2))
     references, hypotheses = [" ".join(a) for a, _ in made], [" ".join(b) or "x" for _, b in made]
-    ours = score(references, hypotheses, normalizer="none", resamples=0)
+    ours = score(references, hypotheses, normalizer="none", bootstrap=None)
     theirs = jiwer.process_words(references, hypotheses)
     assert (ours.wer, ours.mer, ours.wil) == pytest.approx((theirs.wer, theirs.mer, theirs.wil), abs=1e-12)
     assert ours.cer == pytest.approx(jiwer.cer(references, hypotheses), abs=1e-12)
@@ -163,7 +189,7 @@ RATES = {1: (0.2, 0.25), 2: (0.3, 0.2), 3: (0.5, 0.45), 4: (0.1, 0.1)}
 def test_with_nists_costs_the_counts_are_sclites(seed):
     references, heard, _, _ = corpus(seed, utterances=200, rates=RATES[seed])
     for hypotheses, counts in zip(heard, SCLITE[seed], strict=True):
-        made = score(references, hypotheses, normalizer="none", alignment="sclite", resamples=0)
+        made = score(references, hypotheses, normalizer="none", counting=Counting(alignment="sclite"), bootstrap=None)
         assert (made.hits, made.substitutions, made.deletions, made.insertions) == counts
 
 
@@ -172,7 +198,7 @@ def test_sclite_itself_reads_our_trn_files_and_counts_the_same(tmp_path):
     from asrpeft.scoring.report import sclite
 
     references, (hypotheses,), speakers, ids = corpus(11, rates=(0.35,))
-    made = score(references, hypotheses, speakers=speakers, ids=ids, alignment="sclite", normalizer="none", resamples=0)
+    made = score(references, hypotheses, speakers=speakers, ids=ids, counting=Counting(alignment="sclite"), normalizer="none", bootstrap=None)
     sclite.write(made, tmp_path / "x")
     command = [
         "sctk",
@@ -198,7 +224,7 @@ def test_sclite_itself_reads_our_trn_files_and_counts_the_same(tmp_path):
 
 def test_the_json_has_the_keys_the_design_promises():
     references, (hypotheses,), speakers, ids = corpus(5, rates=(0.2,))
-    made = score(references, hypotheses, speakers=speakers, ids=ids, name="lora", resamples=200)
+    made = score(references, hypotheses, speakers=speakers, ids=ids, name="lora", bootstrap=Bootstrap(resamples=200))
     given = made.to_json(audio_seconds=12.5, audio_seconds_per_second=40.0)
     promised = (
         "name wer cer wer_interval cer_interval interval_unit words characters substitutions insertions deletions "
@@ -212,13 +238,13 @@ def test_the_json_has_the_keys_the_design_promises():
 
 def test_with_fewer_than_ten_speakers_the_interval_is_over_utterances_and_says_so():
     references, (hypotheses,), speakers, ids = corpus(6, rates=(0.2,), speakers=9)
-    made = score(references, hypotheses, speakers=speakers, ids=ids, resamples=200)
+    made = score(references, hypotheses, speakers=speakers, ids=ids, bootstrap=Bootstrap(resamples=200))
     assert made.interval_unit == "utterance" and any("9 speakers" in note for note in made.notes)
 
 
 def test_the_same_seed_gives_the_same_interval_and_another_seed_another():
     references, (hypotheses,), _, _ = corpus(7, rates=(0.2,))
-    a, b, c = (score(references, hypotheses, resamples=500, seed=seed).wer_interval for seed in (1, 1, 2))
+    a, b, c = (score(references, hypotheses, bootstrap=Bootstrap(resamples=500, seed=seed)).wer_interval for seed in (1, 1, 2))
     assert a == b != c
 
 

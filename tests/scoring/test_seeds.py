@@ -13,7 +13,7 @@ def corpus(wrong, *, speakers=12, each=4, words=10, name="m"):
     rows = [(s, u) for s in range(speakers) for u in range(each)]
     said = [" ".join(["a"] * words)] * len(rows)
     heard = [" ".join(["b"] * wrong(s, u) + ["a"] * (words - wrong(s, u))) for s, u in rows]
-    return score(said, heard, speakers=[f"s{s}" for s, _ in rows], ids=[f"{s}-{u}" for s, u in rows], name=name, resamples=0)
+    return score(said, heard, speakers=[f"s{s}" for s, _ in rows], ids=[f"{s}-{u}" for s, u in rows], name=name, bootstrap=None)
 
 
 def test_the_mean_is_that_of_the_seeds_and_one_seed_is_the_rate_itself():

@@ -8,7 +8,7 @@ from scipy.special import ndtr
 from scipy.stats import PermutationMethod, wilcoxon
 
 from asrpeft.errors import BadInput
-from asrpeft.scoring import align, compare, compare_all, mapsswe, non_inferiority, paired_bootstrap, score, signed_rank
+from asrpeft.scoring import Counting, align, compare, compare_all, mapsswe, non_inferiority, paired_bootstrap, score, signed_rank
 from asrpeft.scoring.significance import segment_errors, sign_flip_p
 from asrpeft.scoring.wording import p_is
 
@@ -18,7 +18,7 @@ from .worlds import babbling, corpus
 def two(seed, *, rates=(0.2, 0.25), utterances=120, speakers=12, with_speakers=True, **options):
     references, heard, names, ids = corpus(seed, rates=rates, utterances=utterances, speakers=speakers)
     return [
-        score(references, texts, ids=ids, speakers=names if with_speakers else None, name=name, resamples=0, **options)
+        score(references, texts, ids=ids, speakers=names if with_speakers else None, name=name, bootstrap=None, **options)
         for name, texts in zip("abc", heard, strict=False)
     ]
 
@@ -46,13 +46,13 @@ def test_segments_are_bounded_by_two_words_that_both_have_right(reference, a, b,
 # p as sc_stats of SCTK 2.4.10 printed it for the corpora of the sclite test (it rounds z to two places first).
 @pytest.mark.parametrize(("seed", "rates", "p"), [(3, (0.5, 0.45), 0.322), (4, (0.1, 0.1), 0.373)])
 def test_mapsswe_gives_nists_p(seed, rates, p):
-    a, b = two(seed, rates=rates, utterances=200, alignment="sclite", normalizer="none")
+    a, b = two(seed, rates=rates, utterances=200, counting=Counting(alignment="sclite"), normalizer="none")
     assert mapsswe(a, b).p == pytest.approx(p, abs=2e-3)
 
 
 @pytest.mark.parametrize(("seed", "rates", "sign"), [(1, (0.2, 0.25), 1), (2, (0.3, 0.2), -1)])
 def test_mapsswe_is_as_sure_as_nist_of_a_large_difference(seed, rates, sign):
-    a, b = two(seed, rates=rates, utterances=200, alignment="sclite", normalizer="none")
+    a, b = two(seed, rates=rates, utterances=200, counting=Counting(alignment="sclite"), normalizer="none")
     made = mapsswe(a, b)
     assert made.p < 0.001 and made.statistic * sign > 3  # sc_stats printed < 0.001
 
@@ -91,7 +91,7 @@ def test_a_system_is_not_distinguishable_from_itself():
         ids=[r.id for r in a.rows],
         speakers=[r.speaker for r in a.rows],
         name="copy",
-        resamples=0,
+        bootstrap=None,
     )
     made = compare(a, b)
     assert (made.p, made.verdict, made.difference) == (1.0, "not distinguishable", 0.0)
@@ -121,7 +121,7 @@ def test_many_words_of_few_speakers_do_not_outvote_the_speakers():
         names += [f"s{speaker}"] * 10
     a = ["x x x x x x x x x x" if name == "s0" else text for text, name in zip(references, names, strict=True)]
     b = [text if name == "s0" or place % 10 else "y " + text for place, (text, name) in enumerate(zip(references, names, strict=True))]
-    made = compare(*(score(references, texts, speakers=names, name=name, resamples=0) for name, texts in (("a", a), ("b", b))))
+    made = compare(*(score(references, texts, speakers=names, name=name, bootstrap=None) for name, texts in (("a", a), ("b", b))))
     assert made.difference < -0.05 and made.verdict == "not distinguishable"
 
 
@@ -147,7 +147,7 @@ def test_a_cap_takes_a_loop_for_one_lost_utterance_in_both_systems():
     references = ["a b c d"] * 40
     looping = ["a b c d"] * 39 + ["z " * 500]
     plain = ["a b c x"] * 40
-    a, b = (score(references, texts, name=name, resamples=0) for name, texts in (("a", looping), ("b", plain)))
+    a, b = (score(references, texts, name=name, bootstrap=None) for name, texts in (("a", looping), ("b", plain)))
     assert a.wer > 3 and compare(a, b).difference < 0
     capped = compare(a, b, cap=1.0)
     assert capped.difference == pytest.approx(40 / 160 - 4 / 160)
@@ -171,7 +171,7 @@ def test_a_system_of_equal_wer_is_not_better_because_the_other_one_babbles():
 def test_wer_and_cer_that_point_different_ways_are_fields():
     references = ["kalamba tusineroka"] * 40
     near, far = ["kalamby tusinerokx"] * 40, ["kalamba xyxyxyxyxyxyxyxyxyxy"] * 40  # two words slightly wrong, one wholly
-    a, b = (score(references, texts, name=name, resamples=0) for name, texts in (("a", near), ("b", far)))
+    a, b = (score(references, texts, name=name, bootstrap=None) for name, texts in (("a", near), ("b", far)))
     made = compare(a, b)
     assert made.verdict == "better" and made.also[0].verdict == "worse"
     assert any("WER and CER point different ways for b against a" in note for note in made.notes)
@@ -197,8 +197,8 @@ def test_a_verdict_has_the_sign_of_the_difference_of_the_rates(seed):
 
 def test_no_p_is_zero_however_large_the_difference():
     references = ["ka lo mi tu sa ne"] * 3_000
-    a = score(references, references, name="a", resamples=0)
-    b = score(references, ["x y z x y z w"] * 2_000 + ["x y z"] * 1_000, name="b", resamples=0)
+    a = score(references, references, name="a", bootstrap=None)
+    b = score(references, ["x y z x y z w"] * 2_000 + ["x y z"] * 1_000, name="b", bootstrap=None)
     made = compare(a, b, resamples=2_000)
     for test in made.tests:
         assert 0 < test.p < 1e-3
@@ -207,7 +207,7 @@ def test_no_p_is_zero_however_large_the_difference():
     nearly_alike = np.array([-1.0] * 59 + [-2.0])  # a spread that is almost none: z is over 50
     assert (
         mapsswe(
-            *(score([r] * 60, texts, name=n, resamples=0) for n, r, texts in (("a", "a b c", ["x y c"] + ["x b c"] * 59), ("b", "a b c", ["a b c"] * 60)))
+            *(score([r] * 60, texts, name=n, bootstrap=None) for n, r, texts in (("a", "a b c", ["x y c"] + ["x b c"] * 59), ("b", "a b c", ["a b c"] * 60)))
         ).p
         >= 2.0**-59
     )
@@ -223,7 +223,7 @@ def test_a_p_is_written_so_that_none_looks_like_zero(p, said):
 
 def test_against_the_first_alone_there_are_fewer_comparisons_to_be_judged_by():
     references, heard, names, ids = corpus(4, rates=(0.3, 0.29, 0.15), utterances=60)
-    scores = [score(references, texts, ids=ids, speakers=names, name=name, resamples=0) for name, texts in zip("abc", heard, strict=False)]
+    scores = [score(references, texts, ids=ids, speakers=names, name=name, bootstrap=None) for name, texts in zip("abc", heard, strict=False)]
     made = compare_all(scores, to_first=True, resamples=0)
     assert [(one.a, one.b) for one in made] == [("a", "b"), ("a", "c")]
     assert min(one.p_adjusted for one in made) == pytest.approx(2 * min(one.p for one in made))
@@ -232,7 +232,7 @@ def test_against_the_first_alone_there_are_fewer_comparisons_to_be_judged_by():
 
 def test_many_comparisons_are_judged_by_holms_p():
     references, heard, names, ids = corpus(4, rates=(0.3, 0.29, 0.31, 0.15), utterances=120)
-    scores = [score(references, texts, ids=ids, speakers=names, name=name, resamples=0) for name, texts in zip("abcd", heard, strict=True)]
+    scores = [score(references, texts, ids=ids, speakers=names, name=name, bootstrap=None) for name, texts in zip("abcd", heard, strict=True)]
     made = compare_all(scores, resamples=0)
     assert [(one.a, one.b) for one in made] == [("a", "b"), ("a", "c"), ("a", "d"), ("b", "c"), ("b", "d"), ("c", "d")]
     ordered = sorted(made, key=lambda one: one.p)
@@ -256,10 +256,10 @@ def test_cer_can_be_compared_too():
 
 def test_order_of_the_rows_does_not_matter():
     references, (x, y), names, ids = corpus(9)
-    a = score(references, x, ids=ids, speakers=names, name="a", resamples=0)
+    a = score(references, x, ids=ids, speakers=names, name="a", bootstrap=None)
     turned = [list(reversed(part)) for part in (references, y, ids, names)]
-    b = score(turned[0], turned[1], ids=turned[2], speakers=turned[3], name="b", resamples=0)
-    straight = score(references, y, ids=ids, speakers=names, name="b", resamples=0)
+    b = score(turned[0], turned[1], ids=turned[2], speakers=turned[3], name="b", bootstrap=None)
+    straight = score(references, y, ids=ids, speakers=names, name="b", bootstrap=None)
     assert compare(a, b, resamples=0).p == compare(a, straight, resamples=0).p
 
 
@@ -269,12 +269,13 @@ def test_order_of_the_rows_does_not_matter():
         ({"ids": ["1", "3"]}, "only in"),
         ({"references": ["a b", "c x"]}, "different references"),
         ({"normalizer": "none"}, "normalizer"),
-        ({"alignment": "sclite"}, "alignment rule"),
+        ({"counting": Counting(alignment="sclite")}, "alignment rule"),
+        ({"counting": Counting(character_unit="grapheme")}, "character unit"),
     ],
 )
 def test_scores_of_different_things_are_not_compared(change, said):
     given = {"references": ["a b", "c d"], "hypotheses": ["a b", "c d"], "ids": ["1", "2"]}
-    a, b = (score(one.pop("references"), one.pop("hypotheses"), resamples=0, **one) for one in (dict(given), {**given, **change}))
+    a, b = (score(one.pop("references"), one.pop("hypotheses"), bootstrap=None, **one) for one in (dict(given), {**given, **change}))
     with pytest.raises(BadInput, match=said):
         compare(a, b)
 

@@ -143,7 +143,7 @@ def test_what_fits_is_found_from_a_bound_and_a_smaller_bound_holds_less(tmp_path
 
 def largest_seconds(corpus):
     recognizer = tiny_recognizer()
-    row = largest_row(Examples(corpus, recognizer, prompt=recognizer.prompt(lang="en"), context="auto"))
+    row = largest_row(Examples(TrainingData(corpus, recognizer.prompt(lang="en")), recognizer, context="auto"))
     return int(row.frames[0]) / ENCODER_FRAMES_PER_SECOND
 
 
@@ -190,7 +190,7 @@ def test_what_is_called_generous_is_more_than_is_taken():
 def test_every_row_is_in_one_part_and_no_part_is_larger_than_told(seconds):
     recognizer = tiny_recognizer()
     corpus = Corpus([utterance(i, seconds=0.5 + i % 4) for i in range(9)])
-    batch, _ = Examples(corpus, recognizer, prompt=recognizer.prompt(lang="en"), context="auto").batch(range(9), None)
+    batch, _ = Examples(TrainingData(corpus, recognizer.prompt(lang="en")), recognizer, context="auto").batch(range(9), None)
     made = list(parts(batch, seconds))
     assert sorted(id_ for one in made for id_ in one.ids) == sorted(batch.ids)
     assert all(len(one) == 1 or len(one) * int(one.frames.max()) <= (seconds or 1e9) * ENCODER_FRAMES_PER_SECOND for one in made)

@@ -28,7 +28,7 @@ def alike(n: int = 8, swap: bool = False) -> Corpus:
 
 def loss(recognizer, corpus: Corpus, how) -> float:
     adapter = recognizer.adapters["x"]
-    examples = Examples(corpus, recognizer, prompt=recognizer.prompt(lang="en", adapter="x"), context="auto")
+    examples = Examples(TrainingData(corpus, recognizer.prompt(lang="en", adapter="x")), recognizer, context="auto")
     examples.told = Told(adapter.conditions)
     return loss_on(examples, recognizer, adapter, how.terms(), how, skip=lambda _: None)
 
@@ -77,7 +77,7 @@ def test_a_share_of_the_rows_is_told_nothing_the_same_ones_in_every_run():
     recognizer = tiny_recognizer()
     corpus = alike(60)
     told = Told(fit(["speaker", "audio:mel"], corpus, n_mels=recognizer.n_mels), unknown=0.25)
-    examples = Examples(corpus, recognizer, prompt=recognizer.prompt(lang="en"), context="auto", nonspeech_share=0.2)
+    examples = Examples(TrainingData(corpus, recognizer.prompt(lang="en")), recognizer, context="auto", nonspeech_share=0.2)
     examples.told = told
     facts = [examples.example(row, 1).facts for row in range(60)]
     again = [examples.example(row, 1).facts.keys() for row in range(60)]
@@ -95,7 +95,7 @@ def test_what_the_audio_says_is_the_same_in_training_and_in_decoding():
     corpus = alike(4)
     conditions = fit(["audio:mel"], corpus, n_mels=recognizer.n_mels)
     recognizer.adapters.add("film", name="x", language="en", context="auto", conditions=conditions)
-    examples = Examples(corpus, recognizer, prompt=recognizer.prompt(lang="en"), context="auto")
+    examples = Examples(TrainingData(corpus, recognizer.prompt(lang="en")), recognizer, context="auto")
     examples.told = Told(conditions)
     heard = listened(recognizer, "x", corpus[0].samples())
     assert conditions.encode(heard.facts) == pytest.approx(conditions.encode(examples.example(0, None).facts), abs=1e-4)

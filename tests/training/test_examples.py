@@ -61,7 +61,7 @@ def test_chance_is_keyed_by_seed_utterance_and_epoch(recognizer):
 
 def test_development_data_are_heard_as_they_are(recognizer):
     corpus = tones()
-    example = Examples(corpus, recognizer, prompt=recognizer.prompt(lang="en"), context="auto").example(2, None)
+    example = Examples(TrainingData(corpus, recognizer.prompt(lang="en")), recognizer, context="auto").example(2, None)
     samples = torch.from_numpy(corpus[2].samples())
     assert torch.equal(example.features, log_mel(samples, n_mels=recognizer.n_mels, n_frames=2 * example.context))
     assert (example.context, example.speech) == (50, 25)  # 0.5 s and a margin of 0.5 s
@@ -82,8 +82,8 @@ def test_a_transcript_that_does_not_fit_the_decoder_is_left_out_and_said_to_be(r
 def test_virtual_tokens_take_their_room_from_the_transcript(recognizer):
     corpus = Corpus([utterance(0, text="x" * 40)])
     prompt = recognizer.prompt(lang="en")
-    assert len(Examples(corpus, recognizer, prompt=prompt, context="auto")) == 1
-    assert len(Examples(corpus, recognizer, prompt=prompt, context="auto", reserved=30)) == 0
+    assert len(Examples(TrainingData(corpus, prompt), recognizer, context="auto")) == 1
+    assert len(Examples(TrainingData(corpus, prompt), recognizer, context="auto", reserved=30)) == 0
 
 
 def test_broken_audio_is_named_and_the_others_are_computed(recognizer):
@@ -115,7 +115,7 @@ def test_more_than_thirty_seconds_is_refused(recognizer):
 def test_rows_of_several_languages_have_prompts_of_their_own(recognizer):
     corpus = Corpus([utterance(0), utterance(1)])
     languages = {"u000": "en", "u001": "de"}
-    examples = Examples(corpus, recognizer, prompt=lambda u: recognizer.prompt(lang=languages[u.id]), context="auto")
+    examples = Examples(TrainingData(corpus, lambda u: recognizer.prompt(lang=languages[u.id])), recognizer, context="auto")
     batch, _ = examples.batch([0, 1], None)
     assert batch.tokens[0, 1] == recognizer.language_token("en") and batch.tokens[1, 1] == recognizer.language_token("de")
 

@@ -12,7 +12,7 @@ from asrpeft.corpus import Corpus
 from asrpeft.errors import BadInput
 from asrpeft.recognizer import IGNORED
 from asrpeft.training import losses
-from asrpeft.training.examples import Examples
+from asrpeft.training.examples import Examples, TrainingData
 from asrpeft.training.losses import LOSSES
 from tests.bases import tiny_recognizer
 from tests.training.tones import tones, utterance
@@ -26,7 +26,7 @@ def setting():
     corpus = tones(5)
     torch.manual_seed(0)
     adapter.ctc = CTCHead.for_texts(16, [u.text for u in corpus])
-    batch, _ = Examples(corpus, recognizer, prompt=recognizer.prompt(lang="en"), context="auto").batch(range(5), None)
+    batch, _ = Examples(TrainingData(corpus, recognizer.prompt(lang="en")), recognizer, context="auto").batch(range(5), None)
     return recognizer, adapter, batch, recognizer(batch.features, batch.frames, batch.tokens, route="x")
 
 
@@ -68,7 +68,7 @@ def test_labels_that_do_not_fit_their_frames_are_counted_and_dropped():
         ]
     )
     adapter.ctc = CTCHead.for_texts(16, ["ab"])
-    batch, _ = Examples(corpus, recognizer, prompt=recognizer.prompt(lang="en"), context="auto").batch(range(3), None)
+    batch, _ = Examples(TrainingData(corpus, recognizer.prompt(lang="en")), recognizer, context="auto").batch(range(3), None)
     assert batch.speech.tolist() == [5, 5, 5]  # "aaa" needs five with the blanks between
     term, output = LOSSES["ctc"](), recognizer(batch.features, batch.frames, route="x")
     assert term.dropped(batch, adapter) == 1 and term.count(batch, adapter) == 5
@@ -80,9 +80,8 @@ def test_ctc_of_rows_that_all_do_not_fit_is_nothing():
     adapter = recognizer.adapt("lora", name="x", lang="en")
     adapter.ctc = CTCHead.for_texts(16, ["ab"])
     batch, _ = Examples(
-        Corpus([utterance(0, seconds=0.1, text="ab" * 9)]),
+        TrainingData(Corpus([utterance(0, seconds=0.1, text="ab" * 9)]), recognizer.prompt(lang="en")),
         recognizer,
-        prompt=recognizer.prompt(lang="en"),
         context="auto",
     ).batch([0], None)
     assert LOSSES["ctc"]().count(batch, adapter) == 0
@@ -121,7 +120,7 @@ def test_every_loss_is_a_sum_so_that_batches_of_a_step_add_up(name):
     corpus = tones(6)
     torch.manual_seed(1)
     adapter.ctc = CTCHead.for_texts(16, [u.text for u in corpus])
-    examples = Examples(corpus, recognizer, prompt=recognizer.prompt(lang="en"), context="auto")
+    examples = Examples(TrainingData(corpus, recognizer.prompt(lang="en")), recognizer, context="auto")
     loss = losses.parse(name)
 
     def value(rows, counts):
@@ -139,7 +138,7 @@ def test_every_loss_needs_no_more_than_it_says_and_reaches_what_trains_in_float3
     corpus = tones(4)
     if term.needs_head:
         adapter.ctc = CTCHead.for_texts(16, [u.text for u in corpus])
-    batch, _ = Examples(corpus, recognizer, prompt=recognizer.prompt(lang="en"), context="auto").batch(range(4), None)
+    batch, _ = Examples(TrainingData(corpus, recognizer.prompt(lang="en")), recognizer, context="auto").batch(range(4), None)
     with torch.autocast("cpu", torch.bfloat16):
         output = recognizer(batch.features, batch.frames, batch.tokens if term.needs_decoder else None, route="x")
         total = term.total(output, batch, adapter)

@@ -77,7 +77,7 @@ def test_the_adapter_learns_to_write_nothing_there(loss):
         method=AdapterOptions(name="x"),
         training=options(steps=12, lr=0.02, loss=loss, nonspeech_share=0.5),
     )
-    held = Examples(nonspeech.held_out(), recognizer, prompt=recognizer.prompt(lang="en"), context="auto")
+    held = Examples(TrainingData(nonspeech.held_out(), recognizer.prompt(lang="en")), recognizer, context="auto")
     batch, _ = held.batch(range(8), None)
 
     def nothing(name):

@@ -9,7 +9,7 @@ import typer
 
 from asrpeft import destination
 from asrpeft.cli.flags import Given, Uses
-from asrpeft.cli.following import Following, Pushing
+from asrpeft.cli.following import Pushing, Sharing
 from asrpeft.cli.options import CommonWithData, Printing
 from asrpeft.cli.output import first_process, print_json, reason, show, tell
 from asrpeft.cli.verb import TRAIN, verb
@@ -34,8 +34,7 @@ def finetune(
     training: Given[TrainingOptions],
     out: Annotated[Given[OutputOptions], Uses(defaults={"folder": Path("adapter")}, help={"folder": "The adapter's folder."})],
     decoding: Annotated[Given[DecodingOptions], SCORED],
-    following: Given[Following],
-    pushing: Given[Pushing],
+    sharing: Given[Sharing],
     common: Given[CommonWithData],
 ) -> None:
     """Fine-tune an adapter on a corpus, and say honestly whether it helped.
@@ -67,8 +66,8 @@ def finetune(
     place, told = out(), common()
     shown = told.printing
     destination.check_adapter(Path(str(place.folder)), overwrite=place.overwrite, resume=place.resume)  # before anything is read, imports included
-    upload, followers = pushing(), following()
-    upload.check()
+    shared = sharing()
+    shared.pushing.check()
     from asrpeft.cli.training_progress import reporting
     from asrpeft.jobs.finetune import finetune as run
 
@@ -79,10 +78,10 @@ def finetune(
     config = how.to_json() | {"method": adapter().method, "lang": speech().lang}
     with (
         reporting(quiet=shown.silent, say=say) as watched,
-        followers.told(watched, folder=Path(str(place.folder)), config=config) as progress,
+        shared.following.told(watched, folder=Path(str(place.folder)), config=config) as progress,
     ):
         result = run(recognizer, corpora, lang=speech(), method=adapter(), training=how, decoding=scored, out=place, progress=progress)
-    finish(result, place.folder, shown, upload)
+    finish(result, place.folder, shown, shared.pushing)
     lost = result.kept is not None and result.kept.reported is not None and not result.kept.reported.test.passed
     if corpora.guard.max_loss is not None and lost:
         reason("More was lost on the reported guard data than --max-loss allows, though the part that chose among weights passed: exit status 1.")

@@ -1,7 +1,7 @@
 """Files as NIST's sclite reads and writes them: `.trn` texts, `.pra` alignments, `.sys` summary by speaker.
 
 The trn pair can be given to sclite itself (`sclite -r X.ref.trn trn -h X.trn trn -i spu_id`), whose counts equal
-ours under `alignment="sclite"`. The `.pra` and `.sys` files have sclite's layout and our alignment, whichever it is.
+ours under `Counting(alignment="sclite")`. The `.pra` and `.sys` files have sclite's layout and our alignment, whichever it is.
 
 Source: NIST SCTK, doc/infmts.htm and doc/outputs.htm.
 """
