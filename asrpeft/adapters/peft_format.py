@@ -33,7 +33,6 @@ from asrpeft.adapters.ctc import CTCHead
 from asrpeft.adapters.tensors import not_finite, read_tensors
 from asrpeft.errors import BadAdapter, BadInput, Failure
 from asrpeft.files import replace_folder
-from asrpeft.methods.base import LayerAdapter
 from asrpeft.methods.layers import Conv1dLayer, Layer
 from asrpeft.report.values import as_json
 
@@ -103,12 +102,6 @@ def _module(path: str) -> str:
     return path if path == "proj_out" else f"model.{path}"
 
 
-def _tensor(piece: LayerAdapter, name: str) -> Tensor:
-    """A parameter or a buffer of a piece, by the name that its method gives it."""
-    tensor: Tensor = getattr(piece, name)
-    return tensor
-
-
 def _write_lora(adapter: Adapter) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """A start that is subtracted (PiSSA, OLoRA) is written as more ranks: s(BA − B₀A₀) = s [B, −B₀] [A; A₀]."""
     config = adapter.config
@@ -117,8 +110,8 @@ def _write_lora(adapter: Adapter) -> tuple[dict[str, Any], dict[str, Tensor]]:
     rank, alpha = config.rank * (2 if started else 1), config.alpha * ((2**0.5 if config.scale == "rs" else 2) if started else 1)
     for path, piece in adapter.by_path().items():
         layer, key = adapter.layers[path], _module(path)
-        a = torch.cat([_tensor(piece, "a"), _tensor(piece, "a0")]) if started else _tensor(piece, "a")
-        b = torch.cat([_tensor(piece, "b"), -_tensor(piece, "b0")], dim=1) if started else _tensor(piece, "b")
+        a = torch.cat([piece.a, piece.a0]) if started else piece.a
+        b = torch.cat([piece.b, -piece.b0], dim=1) if started else piece.b
         if layer.kind == "embedding":
             if getattr(layer, "head", None) is not None and config.head:
                 raise BadInput(
@@ -148,7 +141,7 @@ def _write_loha(adapter: Adapter) -> tuple[dict[str, Any], dict[str, Tensor]]:
     strange = [path for path, layer in adapter.layers.items() if layer.kind not in ("linear", "conv1d")]
     if strange:
         raise BadInput(f"peft has LoHa on linear and convolution layers only, and {adapter.name!r} is on {strange[0]} too. Export a merged checkpoint.")
-    tensors = {f"{_module(path)}.{theirs}": _tensor(piece, ours) for path, piece in adapter.by_path().items() for ours, theirs in _LOHA.items()}
+    tensors = {f"{_module(path)}.{theirs}": getattr(piece, ours) for path, piece in adapter.by_path().items() for ours, theirs in _LOHA.items()}
     return {
         "peft_type": "LOHA",
         "r": adapter.config.rank,
@@ -165,7 +158,7 @@ def _write_ia3(adapter: Adapter) -> tuple[dict[str, Any], dict[str, Tensor]]:
     if strange:
         raise BadInput(f"peft has IA3 on one-dimensional linear layers only, and {adapter.name!r} is on {strange[0]} too. Export a merged checkpoint.")
     pieces = adapter.by_path()
-    tensors = {f"{_module(path)}.ia3_l": _tensor(piece, "l")[None] if piece.on_input else _tensor(piece, "l")[:, None] for path, piece in pieces.items()}
+    tensors = {f"{_module(path)}.ia3_l": piece.l[None] if piece.on_input else piece.l[:, None] for path, piece in pieces.items()}
     inputs = [_module(path) for path, piece in pieces.items() if piece.on_input]
     return {"peft_type": "IA3", "feedforward_modules": inputs, "fan_in_fan_out": False, "init_ia3_weights": True}, tensors
 

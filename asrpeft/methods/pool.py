@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from weakref import WeakValueDictionary
 
 import numpy as np
@@ -26,6 +26,10 @@ class Holder(nn.Module):
     def __init__(self):
         super().__init__()
         self._remembered: set[str] = set()
+
+    if TYPE_CHECKING:  # torch says `Tensor | Module`; what a class does not assign by name itself was kept or remembered, and is a tensor
+
+        def __getattr__(self, name: str) -> Tensor: ...
 
     def keep(self, name: str, tensor: Tensor) -> Tensor:
         """Hold a tensor that does not train and belongs in the file."""

@@ -64,7 +64,7 @@ class DownsampleAdapter(LayerAdapter):
             z = y[row] @ self.down.weight.T + self.down.bias
             for t in range(y.shape[1]):
                 windows = [z[t // k * k : min(t // k * k + k, length)] for k in STEPS]
-                slow = sum(w.mean(0) if len(w) else torch.zeros_like(z[0]) for w in windows)
+                slow = sum((w.mean(0) for w in windows if len(w)), torch.zeros_like(z[0]))
                 out[row, t] += self.up.weight @ F.gelu(slow) + self.up.bias
         return out
 

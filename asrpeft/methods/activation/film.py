@@ -63,5 +63,5 @@ class FiLM(ConditionedAdapter):
         return y if shift is None else y + layer.channels(shift).to(y.dtype)
 
     def merged(self, w, b):
-        scale, shift = (None if part is None else part[0] for part in self._modulation())
-        return w * scale[:, None], None if b is None else b * scale + shift
+        scale, shift = self._modulation()
+        return w * scale[0][:, None], None if b is None else b * scale[0] + shift[0]

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -25,7 +25,7 @@ from asrpeft.methods.base import LayerAdapter, Plan, one_of, positive, register,
 from asrpeft.methods.layers import Layer
 from asrpeft.methods.pool import draw
 
-ACTIVATIONS = {"gelu": F.gelu, "relu": F.relu, "silu": F.silu, "tanh": F.tanh}
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"gelu": F.gelu, "relu": F.relu, "silu": F.silu, "tanh": F.tanh}
 
 
 @register("houlsby")
@@ -35,7 +35,7 @@ class Houlsby(LayerAdapter):
     where = "out_proj,fc2"
     lr = 3e-3
     mergeable = False
-    tries = ({"width": 3}, {"width": 4, "activation": "relu", "dropout": 0.5}, {"width": 2, "random_drop": 1})
+    tries: ClassVar[tuple[dict[str, Any], ...]] = ({"width": 3}, {"width": 4, "activation": "relu", "dropout": 0.5}, {"width": 2, "random_drop": 1})
 
     @dataclass(frozen=True)
     class Config:

@@ -26,7 +26,7 @@ class IA3(LayerAdapter):
 
     @dataclass(frozen=True)
     class Config(WeightConfig):
-        feedforward: tuple = ("fc2",)  # Linear layers, by the last part of their name, whose input is scaled
+        feedforward: tuple[str, ...] = ("fc2",)  # Linear layers, by the last part of their name, whose input is scaled
 
     def __init__(self, layer, config, pool):
         super().__init__(layer, config, pool)

@@ -78,7 +78,7 @@ class LoRETTAAdapter(LayerAdapter):
         def entry(cores, row, column):
             dims, at = [core.shape[1] for core in cores], []
             for place, own in ((row, dims[: len(dims) // 2]), (column, dims[len(dims) // 2 :])):
-                digits = []
+                digits: list[int] = []
                 for d in reversed(own):
                     place, digit = divmod(place, d)
                     digits.insert(0, digit)

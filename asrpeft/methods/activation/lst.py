@@ -14,6 +14,7 @@ in four or eight bits this is what quantized side tuning does (https://arxiv.org
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -53,23 +54,29 @@ class LST(LayerAdapter):
 
     def forward(self, x, y, layer):
         x = [h.detach() for h in x]
-        s = _apply(self.down[0], x[0])
-        for h, down, q, p, gate in zip(x[1:], self.down[1:], self.q, self.p, self.gate.sigmoid()):
+        downs = _linears(self.down)
+        s = _apply(downs[0], x[0])
+        for h, down, q, p, gate in zip(x[1:], downs[1:], _linears(self.q), _linears(self.p), self.gate.sigmoid()):
             gate = gate.to(y.dtype)
             s = gate * _apply(down, h) + (1 - gate) * s
             s = s + _apply(p, F.gelu(_apply(q, F.layer_norm(s, s.shape[-1:]))))
         return y + F.linear(s, self.up.to(s.dtype)).to(y.dtype)
 
     def literal_edit(self, x, y, layer):
-        s = x[0] @ self.down[0].weight.T + self.down[0].bias
+        downs, qs, ps = _linears(self.down), _linears(self.q), _linears(self.p)
+        s = x[0] @ downs[0].weight.T + downs[0].bias
         for number in range(1, len(x)):
             g = 1 / (1 + torch.exp(-self.gate[number - 1]))
-            s = g * (x[number] @ self.down[number].weight.T + self.down[number].bias) + (1 - g) * s
+            s = g * (x[number] @ downs[number].weight.T + downs[number].bias) + (1 - g) * s
             centered = s - s.mean(-1, keepdim=True)
             normal = centered / (centered.square().mean(-1, keepdim=True) + 1e-5).sqrt()
-            q, p = self.q[number - 1], self.p[number - 1]
+            q, p = qs[number - 1], ps[number - 1]
             s = s + F.gelu(normal @ q.weight.T + q.bias) @ p.weight.T + p.bias
         return y + s @ self.up.T
+
+
+def _linears(held: nn.ModuleList) -> list[nn.Linear]:
+    return cast(list[nn.Linear], list(held))  # a `ModuleList` does not say of what
 
 
 def _apply(linear: nn.Linear, h: torch.Tensor) -> torch.Tensor:

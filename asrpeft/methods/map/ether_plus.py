@@ -34,7 +34,7 @@ class ETHERPlus(LayerAdapter):
 
     def __init__(self, layer, config, pool):
         super().__init__(layer, config, pool)
-        for (minus, plus), n in zip(("uv", "pq"), reversed(layer.shape)):
+        for (minus, plus), n in zip((("u", "v"), ("p", "q")), reversed(layer.shape)):
             blocks = divisor(n, config.blocks)
             setattr(self, minus, gaussian(blocks, n // blocks))
             setattr(self, plus, nn.Parameter(getattr(self, minus).detach().clone()))

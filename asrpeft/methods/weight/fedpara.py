@@ -44,11 +44,9 @@ class FedPara(LayerAdapter):
         return (self.b1 @ self.a1) * (self.b2 @ self.a2), b
 
     def literal(self, w, b):
-        made = [
-            [
-                sum(self.b1[i, k] * self.a1[k, j] for k in range(self.config.rank)) * sum(self.b2[i, k] * self.a2[k, j] for k in range(self.config.rank))
-                for j in range(w.shape[1])
-            ]
-            for i in range(w.shape[0])
-        ]
+        def entry(b, a, i, j):
+            return sum((b[i, k] * a[k, j] for k in range(self.config.rank)), w.new_zeros(()))
+
+        (out, inp), b1, a1, b2, a2 = w.shape, self.b1, self.a1, self.b2, self.a2
+        made = [[entry(b1, a1, i, j) * entry(b2, a2, i, j) for j in range(inp)] for i in range(out)]
         return torch.stack([torch.stack(row) for row in made]), b

@@ -23,7 +23,8 @@ class Freeze(Plan):
     """Holds the first rows of every B where they were before a step: momentum and decay would move them without a gradient."""
 
     def __init__(self, share: float):
-        self.share, self.held = share, []
+        self.share = share
+        self.held: list[tuple[torch.Tensor, torch.Tensor]] = []
 
     @torch.no_grad()
     def before_step(self, adapter, *, step, progress):

@@ -45,7 +45,8 @@ class LoKr(LayerAdapter):
         self.s = config.alpha / config.rank
         self.c = zeros(out1, in1)
         self.d = uniform(out2, in2) if whole else None
-        self.d1, self.d2 = (None, None) if whole else (uniform(out2, config.rank), uniform(config.rank, in2))
+        self.d1 = None if whole else uniform(out2, config.rank)
+        self.d2 = None if whole else uniform(config.rank, in2)
 
     @staticmethod
     def form(config, layer) -> tuple[tuple[int, int], tuple[int, int], bool]:
@@ -60,10 +61,17 @@ class LoKr(LayerAdapter):
         (out1, in1), (out2, in2), whole = cls.form(config, layer)
         return out1 * in1 + (out2 * in2 if whole else config.rank * (out2 + in2))
 
+    def _whole(self) -> torch.Tensor:
+        """D (out₂, in₂)."""
+        if self.d is not None:
+            return self.d
+        assert self.d1 is not None and self.d2 is not None  # one matrix or two
+        return self.d1 @ self.d2
+
     def delta(self, w):
-        return self.s * torch.kron(self.c, self.d1 @ self.d2 if self.d is None else self.d)
+        return self.s * torch.kron(self.c, self._whole())
 
     def literal(self, w, b):
-        d = self.d1 @ self.d2 if self.d is None else self.d
+        d = self._whole()
         rows = [torch.cat([entry * d for entry in row], dim=1) for row in self.c]
         return w + self.config.alpha / self.config.rank * torch.cat(rows), b

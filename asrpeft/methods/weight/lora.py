@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -42,7 +43,7 @@ _START = {"pissa": _pissa, "olora": _olora}  # B₀ and A₀
 @register("lora")
 class LoRA(LayerAdapter):
     tier = 1
-    tries = (
+    tries: ClassVar[tuple[dict[str, Any], ...]] = (
         {"rank": 2},
         {"rank": 3, "scale": "rs", "dropout": 0.5},
         {"rank": 2, "start": "pissa", "dropout": 0.2},
@@ -81,7 +82,8 @@ class LoRA(LayerAdapter):
             self.a, self.b = nn.Parameter(torch.empty(r, inp)), zeros(out, r)
             nn.init.kaiming_uniform_(self.a, a=math.sqrt(5))
         for name in {"A": "b", "B": "a"}.get(config.train, ""):
-            frozen = self._parameters.pop(name)
+            frozen = self.get_parameter(name)
+            del self._parameters[name]
             self.keep(name, frozen)
 
     @classmethod

@@ -20,7 +20,8 @@ from asrpeft.methods.weight.lora_xs import rank_at
 @torch.no_grad()
 def pivots(w: torch.Tensor, n: int) -> torch.Tensor:
     """(n,) indices of the columns of w that a QR decomposition with pivots takes first."""
-    left, taken = w.clone(), []
+    left = w.clone()
+    taken: list[int] = []
     for _ in range(n):
         sizes = left.square().sum(dim=0)
         sizes[taken] = -1.0

@@ -73,6 +73,7 @@ class SURM(LayerAdapter):
             shift = inp - 1 if self.config.form == "toeplitz" else 0
             change = [[self.g[(row - column + shift) % len(self.g)] for column in range(inp)] for row in range(out)]
             return w + s * torch.stack([torch.stack(row) for row in change]), b
+        assert self.h is not None  # this form has both
         n, total = self.g.shape[1], torch.zeros_like(w)
         for g, h in zip(self.g, self.h):
             c = torch.stack([torch.stack([g[(row - column) % n] for column in range(n)]) for row in range(n)])
