@@ -147,7 +147,7 @@ class Finetuning:
         adapter, trained = self._start()
         try:
             parent = None if self.adapter_options.init_adapter is None else read(self.adapter_options.init_adapter)[0].training
-            shared, remarks = parts_of_a_run(self.data, dev_given=self.dev_given, parent=parent, above=6)
+            shared, remarks = parts_of_a_run(self.data, dev_given=self.dev_given, parent=parent)
             for sentence in remarks:
                 self.progress(Message(sentence))
             if trained is None:

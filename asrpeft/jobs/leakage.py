@@ -9,6 +9,7 @@
 
 from __future__ import annotations
 
+import sys
 import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
@@ -72,10 +73,17 @@ def _some(names: Sequence[str]) -> str:
     return f" ({', '.join(names[:3])}{', …' if len(names) > 3 else ''})"
 
 
-def refuse(found: Iterable[Overlap], how: Overlapping, *, above: int = 4) -> list[str]:
+def _calls_within() -> int:
+    """How many calls lie between this one and the code that asked for the job: a warning names that code's line, not one of ours."""
+    frame, calls = sys._getframe(1), 1
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] in ("asrpeft", "contextlib", "functools"):
+        frame, calls = frame.f_back, calls + 1
+    return calls
+
+
+def refuse(found: Iterable[Overlap], how: Overlapping) -> list[str]:
     """The sentences to tell.
 
-    Args:    above: calls up from a warning to the code that asked for the job.
     Raises: BadInput where recordings are shared, if `how` is "refuse".
     """
     found = list(found)
@@ -87,18 +95,17 @@ def refuse(found: Iterable[Overlap], how: Overlapping, *, above: int = 4) -> lis
         )
     said = [sentence for one in found for sentence in sentences(one)]
     if shared and how == "warn":
-        warnings.warn(sentences(shared[0])[0], SharedRecordings, stacklevel=above)
+        warnings.warn(sentences(shared[0])[0], SharedRecordings, stacklevel=_calls_within())
     return said
 
 
-def parts_of_a_run(data: Data, *, dev_given: bool = True, parent: Any = None, speakers: bool = True, above: int = 5) -> tuple[list[Overlap], list[str]]:
+def parts_of_a_run(data: Data, *, dev_given: bool = True, parent: Any = None, speakers: bool = True) -> tuple[list[Overlap], list[str]]:
     """(what the parts of a training run share, the sentences to tell).
 
     Args:    data: divided as the run uses it: `guard.data` is reported, `guard.dev` chooses.
              dev_given: development data that were held out of the training data by speaker or by sentence share what they share.
              parent: the training provenance of the adapter to start from.
              speakers: tell of shared ones; not where a speaker's own adapter is tested on that speaker.
-             above: as `refuse`; by default for a job that holds its folder, which is one more than an evaluation.
     Raises:  BadInput as `refuse`.
     """
     check_how(data.overlap)
@@ -122,7 +129,7 @@ def parts_of_a_run(data: Data, *, dev_given: bool = True, parent: Any = None, sp
             if data.dev is not None and corpus is data.guard.data:
                 found.append(overlap(corpus, data.dev, called=(name, development)))
     found = found if speakers else [replace(one, speakers=()) for one in found]
-    return found, refuse(found, data.overlap, above=above)
+    return found, refuse(found, data.overlap)
 
 
 def of_an_evaluation(corpus: Corpus, adapters: Sequence[Adapter], checks: Checks) -> tuple[list[Overlap], list[str]]:

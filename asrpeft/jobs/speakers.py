@@ -133,7 +133,7 @@ class _Speakers:
             Corpus([u for mine in self.parts.values() for u in getattr(mine, part)], name=f"all speakers, {part}") for part in ("train", "dev", "test")
         )
         parent = None if adapter.init_adapter is None else read(adapter.init_adapter)[0].training
-        _, remarks = parts_of_a_run(Data(train, dev, test, overlap=data.overlap), parent=parent, speakers=False, above=6)
+        _, remarks = parts_of_a_run(Data(train, dev, test, overlap=data.overlap), parent=parent, speakers=False)
         for sentence in remarks:
             self.progress(Message(sentence))
 

@@ -58,7 +58,7 @@ def divided(data: Data, out: OutputOptions, training: TrainingOptions, progress:
     if data.dev is None:
         train, dev = data.train.split_by_speaker(DEV_SHARE, training.seed)
         parts = replace(parts, train=train, dev=dev)
-    shared, remarks = parts_of_a_run(parts, dev_given=data.dev is not None, above=6)
+    shared, remarks = parts_of_a_run(parts, dev_given=data.dev is not None)
     for sentence in remarks:
         progress(Message(sentence))
     return parts, {"shared": tuple(one for one in shared if one), "notes": tuple(remarks)}

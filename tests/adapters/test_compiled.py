@@ -12,6 +12,10 @@ from tests.methods.cases import batch, perturb, recognizer, small
 
 METHODS = ("lora", "dora", "ia3", "houlsby")
 
+# What traces a graph registers a device guard for a GPU that is not there, and a first backward pass after that starts threads for it, which
+# processes forked off later (in the tests of kills and disks) could not do without. A backward pass before it starts none.
+torch.ones(1, requires_grad=True).sum().backward()
+
 
 @pytest.fixture(scope="module")
 def model():

@@ -82,6 +82,6 @@ def test_lora_sb_works_in_the_subspace_of_the_gradient(tmp_path):
     assert seen["moved"] == 0.0 and adapter.trained_parameters() == 9 * len(adapter.layers)
     for path, piece in adapter.by_path().items():
         caught = piece.b.T @ seen["gradients"][path] @ piece.a.T
-        assert_close(caught, torch.diag(torch.linalg.svdvals(seen["gradients"][path])[:3]), atol=1e-6, rtol=1e-3)
+        assert_close(caught, torch.diag(torch.linalg.svdvals(seen["gradients"][path])[:3]), atol=1e-5, rtol=1e-3)
     back = model.adapters.load(adapter.save(tmp_path / "a"), name="b")
     assert all(torch.equal(t, adapter.state_dict()[n]) for n, t in back.state_dict().items())
