@@ -10,6 +10,8 @@ import pytest
 import soundfile
 import torch
 
+from asrpeft.adapters import Conditioned
+from asrpeft.adapters.conditions import Condition, Conditions
 from asrpeft.adapters.ctc import CTCHead
 from asrpeft.audio.vad import speech_segments
 from asrpeft.corpus import AudioRef, Corpus, Utterance
@@ -80,6 +82,25 @@ def test_an_adapter_of_whatever_place_hears_a_stream_as_it_hears_the_recording(r
         assert transcript(events) == " ".join(one.text for one in offline) != ""
     finally:
         recognizer.adapters.detach(method)
+
+
+def test_a_stream_hears_with_what_is_told_of_its_speaker(recognizer, talk):
+    adapter = recognizer.adapters.add(
+        "film", name="told", language="sw", context="auto", conditions=Conditions([Condition("speaker", "category", ("anna", "ben"))])
+    )
+    perturb(recognizer, "told", 3, scale=1.0)
+    try:
+        options, heard = DecodingOptions(stop_loops=False, max_new_tokens=12), {}
+        for speaker in ("anna", "ben"):
+            row = Conditioned("told", speaker=speaker)
+            heard[speaker] = transcript(
+                run(talk, [4_000, 333], decode=stream_decoder(recognizer, adapter=row, lang="sw", options=options), settings={"step_s": 5})
+            )
+            offline = list(transcribe(recognizer, talk, adapter=row, lang="sw", vad=True, decoding=options))
+            assert heard[speaker] == " ".join(one.text for one in offline) != ""
+        assert heard["anna"] != heard["ben"] and adapter.conditions is not None
+    finally:
+        recognizer.adapters.detach("told")
 
 
 @pytest.mark.parametrize("policy", names())
