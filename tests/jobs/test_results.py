@@ -75,13 +75,13 @@ def test_its_data_are_strict_json(made, tmp_path):
 def test_it_has_a_text_and_pages_that_say_its_tables(made, tmp_path):
     name, result = made
     text = str(result)
-    document = result.document()
+    document, page = result.document(), result.html()
     assert text and text == result.text() and "Traceback" not in text
     for table in document.tables:
         for head in table.head:
-            assert head in text and head in result.html(), name
+            assert head in text and head in page, name
     assert result.save(tmp_path / "x.md").read_text(encoding="utf-8").startswith("# ")
-    assert result.html().startswith("<!doctype html>") and result._repr_html_()
+    assert page.startswith("<!doctype html>") and result._repr_html_()
 
 
 def test_a_page_that_lists_utterances_has_their_style(made):
