@@ -224,21 +224,12 @@ def test_hidden_states_do_not_stay_behind_after_a_pass_that_is_computed_again():
 
 
 # -- what a piece is told --------------------------------------------------------------------------------------------------
-class Told(LayerAdapter):
+class Told(Shift):
     """Adds what depends on the place, on the token, on how many frames a row has: h ← h + (sin(p + k·number) + [token]/9 + length/20) v."""
 
     kinds = ("block", "linear", "decoder", "feedforward", "encoder", "stack")
     where = "block,decoder"
-    mergeable = False
     reads_inputs = True
-
-    def __init__(self, layer, config, pool):
-        super().__init__(layer, config, pool)
-        self.v = zeros(layer.shape[0])
-
-    @classmethod
-    def size(cls, config, layer):
-        return layer.shape[0]
 
     def forward(self, x, y, layer):
         told = self.inputs

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import torch
 
@@ -22,7 +23,7 @@ class FourierFT(LayerAdapter):
     tier = 2
     kinds = ("linear", "conv1d")  # tokens have no order that a wave could follow
     lr = 5e-2
-    tries = ({"coefficients": 12},)
+    tries: ClassVar[tuple[dict[str, Any], ...]] = ({"coefficients": 12},)
 
     @dataclass(frozen=True)
     class Config:
@@ -36,7 +37,7 @@ class FourierFT(LayerAdapter):
     def __init__(self, layer, config, pool):
         super().__init__(layer, config, pool)
         n = self.size(config, layer)
-        noise = draw(config.seed, "fourierft", layer.shape, "uniform").flatten()
+        noise = draw(config.seed, self.name, layer.shape, "uniform").flatten()
         self.register_buffer("at", noise.argsort(stable=True)[:n], persistent=False)
         self.c = zeros(n)
 
@@ -44,9 +45,12 @@ class FourierFT(LayerAdapter):
     def size(cls, config, layer):
         return min(config.coefficients, layer.shape[0] * layer.shape[1])
 
+    def spectrum(self, w):
+        """The coefficients at their places, zero elsewhere: of the shape of w."""
+        return self.c.new_zeros(w.numel()).index_copy(0, self.at, self.c).view(w.shape)
+
     def delta(self, w):
-        spectrum = self.c.new_zeros(w.numel()).index_copy(0, self.at, self.c).view(w.shape)
-        return self.config.scale * torch.fft.ifft2(spectrum).real
+        return self.config.scale * torch.fft.ifft2(self.spectrum(w)).real
 
     def literal(self, w, b):
         out, inp = w.shape

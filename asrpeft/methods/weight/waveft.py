@@ -14,8 +14,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from asrpeft.methods.base import LayerAdapter, positive, register, zeros
-from asrpeft.methods.pool import draw
+from asrpeft.methods.base import positive, register
+from asrpeft.methods.weight.fourierft import FourierFT
 
 
 def haar(bands: Tensor) -> Tensor:
@@ -29,9 +29,8 @@ def haar(bands: Tensor) -> Tensor:
 
 
 @register("waveft")
-class WaveFT(LayerAdapter):
+class WaveFT(FourierFT):
     tier = 3
-    kinds = ("linear", "conv1d")  # tokens have no order
     lr = 5e-3
     tries = ({"coefficients": 12}, {"coefficients": 7, "scale": 2.0})
 
@@ -44,19 +43,8 @@ class WaveFT(LayerAdapter):
         def __post_init__(self):
             positive("waveft", coefficients=self.coefficients, scale=self.scale, seed=self.seed + 1)
 
-    def __init__(self, layer, config, pool):
-        super().__init__(layer, config, pool)
-        n = self.size(config, layer)
-        self.register_buffer("at", draw(config.seed, "waveft", layer.shape, "uniform").flatten().argsort(stable=True)[:n], persistent=False)
-        self.c = zeros(n)
-
-    @classmethod
-    def size(cls, config, layer):
-        return min(config.coefficients, layer.shape[0] * layer.shape[1])
-
     def delta(self, w):
-        spectrum = self.c.new_zeros(w.numel()).index_copy(0, self.at, self.c).view(w.shape)
-        padded = torch.nn.functional.pad(spectrum, (0, w.shape[1] % 2, 0, w.shape[0] % 2))
+        padded = torch.nn.functional.pad(self.spectrum(w), (0, w.shape[1] % 2, 0, w.shape[0] % 2))
         return self.config.scale * haar(padded)[: w.shape[0], : w.shape[1]]
 
     def literal(self, w, b):
