@@ -19,7 +19,7 @@ from asrpeft.errors import CannotMerge
 from asrpeft.methods.change_cache import CHANGES, Change, tensors_of
 from asrpeft.methods.inputs import CURRENT, Inputs
 from asrpeft.methods.layers import EmbeddingLayer, Layer
-from asrpeft.methods.plan import Plan, collect_loss
+from asrpeft.methods.plan import Plan, collect_loss, passed
 from asrpeft.methods.pool import Holder, Pool
 from asrpeft.methods.settings import configure, one_of, positive, within
 from asrpeft.methods.step_changes import StepChanges
@@ -39,6 +39,7 @@ __all__ = [
     "method",
     "names",
     "one_of",
+    "passed",
     "positive",
     "register",
     "within",

@@ -90,6 +90,12 @@ class Plan:
         """Called after the last step, for the weights of that step and for those that the development data chose."""
 
 
+def passed(progress: float, warmup: float, final: float) -> float:
+    """How much of the time between a run's first `warmup` and its last `final` has gone by, 0 … 1; all three are shares of the run, `progress` of what
+    is done."""
+    return min(1.0, max(0.0, (progress - warmup) / (1 - final - warmup)))
+
+
 # -- losses that a forward pass leaves ------------------------------------------------------------------------------------
 _LOSSES: ContextVar[list[Tensor] | None] = ContextVar("asrpeft_losses", default=None)
 

@@ -23,6 +23,7 @@ from rapidfuzz.distance import Levenshtein
 from torch import Tensor, nn
 
 from asrpeft.decoding.beam import n_best
+from asrpeft.decoding.start import as_route, names_of
 from asrpeft.errors import BadInput
 from asrpeft.methods.plan import collected
 from asrpeft.options import DecodingOptions
@@ -121,7 +122,7 @@ def searched(recognizer: Recognizer, batch: Batch, encoded: Encoded, route: Name
     In float32 and without dropout, whatever the pass is computed in: lists are found, not learned from.
     """
     states = replace(encoded, states=encoded.states.detach())
-    names = _each(route, len(batch))
+    names = names_of(as_route(route, len(batch)), len(batch))
     found: dict[int, list[tuple[int, ...]]] = {}
     groups: dict[int, list[int]] = {}
     for row, first in enumerate(_first_targets(batch.labels)):
@@ -161,7 +162,7 @@ def _read(recognizer: Recognizer, batch: Batch, encoded: Encoded, route: Names, 
             judged.append(_judged(recognizer, wanted, one))
     n = max(map(len, inputs))
     index = torch.tensor(owners, device=device)
-    names = _each(route, len(batch))
+    names = names_of(as_route(route, len(batch)), len(batch))
     output = recognizer(
         batch.features[:0],
         encoded.frames[index],
@@ -209,11 +210,6 @@ def _transcript(batch: Batch, row: int) -> tuple[int, ...]:
 def _first_targets(labels: Tensor) -> list[int]:
     """Of each row, the place of its first target: that of the prompt's last token."""
     return (labels != IGNORED).int().argmax(dim=1).tolist()
-
-
-def _each(route: Names, rows: int) -> list[str | None]:
-    """One name a row."""
-    return [route] * rows if route is None or isinstance(route, str) else list(route)
 
 
 @contextmanager

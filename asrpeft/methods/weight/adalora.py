@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 
 import torch
 
-from asrpeft.methods.base import LayerAdapter, Plan, WeightConfig, gaussian, positive, register, within, zeros
+from asrpeft.methods.base import LayerAdapter, Plan, WeightConfig, gaussian, passed, positive, register, within, zeros
 
 SMOOTHING = 0.85  # of importances, and of their uncertainty
 
@@ -38,7 +38,7 @@ class Budget(Plan):
                 spread.lerp_((importance - mean).abs(), 1 - SMOOTHING)
 
     def after_step(self, adapter, *, step, progress, lr):
-        self.allocate(adapter, min(1.0, max(0.0, (progress - self.config.warmup) / (1 - self.config.final - self.config.warmup))))
+        self.allocate(adapter, passed(progress, self.config.warmup, self.config.final))
 
     def finish(self, adapter):
         self.allocate(adapter, 1.0)  # the best weights may be of a time when the budget was larger

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from asrpeft.methods.base import LayerAdapter, Plan, WeightConfig, gaussian, positive, register, within, zeros
+from asrpeft.methods.base import LayerAdapter, Plan, WeightConfig, gaussian, passed, positive, register, within, zeros
 from asrpeft.methods.weight.adalora import SMOOTHING
 
 
@@ -35,7 +35,7 @@ class Freezing(Plan):
                 importance = (w * w.grad).abs().mean()
                 piece.mean[i].lerp_(importance, 1 - SMOOTHING)
                 piece.spread[i].lerp_((importance - piece.mean[i]).abs(), 1 - SMOOTHING)
-        share = min(1.0, max(0.0, (progress - config.warmup) / (1 - config.final - config.warmup)))
+        share = passed(progress, config.warmup, config.final)
         wanted = len(matrices) - round(len(matrices) * (1 - share) ** 3)
         left = sorted((float(piece.mean[i] * piece.spread[i]), at) for at, (piece, i, _) in enumerate(matrices) if not piece.frozen[i])
         for _, at in left[: max(0, wanted - (len(matrices) - len(left)))]:

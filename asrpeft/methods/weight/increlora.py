@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 
 import torch
 
-from asrpeft.methods.base import WeightConfig, positive, register, within
+from asrpeft.methods.base import WeightConfig, passed, positive, register, within
 from asrpeft.methods.weight.adalora import AdaLoRA, Budget
 
 
@@ -24,7 +24,7 @@ class Growth(Budget):
 
     def after_step(self, adapter, *, step, progress, lr):
         config = self.config
-        share = min(1.0, max(0.0, (progress - config.warmup) / (1 - config.final - config.warmup)))
+        share = passed(progress, config.warmup, config.final)
         self.grow(adapter, share)
 
     def finish(self, adapter):

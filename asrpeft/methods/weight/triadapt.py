@@ -17,7 +17,7 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor, nn
 
-from asrpeft.methods.base import LayerAdapter, Plan, WeightConfig, positive, register, within
+from asrpeft.methods.base import LayerAdapter, Plan, WeightConfig, passed, positive, register, within
 
 FOLLOWS = 0.1  # how far the threshold goes, in a step, to the mean score of the layers
 
@@ -33,7 +33,7 @@ class MovingThreshold(Plan):
         pieces, config = adapter.pieces_of("triadapt"), self.config
         scores, threshold = torch.stack([piece.score() for piece in pieces]), adapter.pool["threshold"]
         threshold.lerp_(scores.mean(), FOLLOWS)
-        share = min(1.0, max(0.0, (progress - config.warmup) / (1 - config.final - config.warmup)))
+        share = passed(progress, config.warmup, config.final)
         missing = round(len(pieces) * (config.start + (config.target - config.start) * share)) - sum(int(piece.active) for piece in pieces)
         above = [i for i, score in enumerate(scores.tolist()) if score > float(threshold) and int(pieces[i].active) < pieces[i].rank]
         for i in sorted(above, key=lambda i: (-float(scores[i]), i))[: max(0, missing)]:

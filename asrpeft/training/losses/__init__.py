@@ -111,6 +111,16 @@ class Loss:
         return sum(term.dropped(batch, adapter) for _, term in self.terms)
 
 
+def unlikelihood(logits: Tensor, tokens: Tensor) -> Tensor:
+    """−log(1 − p) of one token in each row.
+
+    Args:    logits: (rows, vocabulary). tokens: (rows, 1).
+    Returns: (rows,)
+    """
+    # without the difference, which has no digits left where p is near one
+    return logits.logsumexp(dim=1) - logits.scatter(1, tokens, -torch.inf).logsumexp(dim=1)
+
+
 def _weighted(term: Term, output: Output, batch: Batch, adapter: Adapter) -> Tensor:
     """The sum over the batch's targets, each row's times its weight."""
     if not batch.weights or term.weighs:

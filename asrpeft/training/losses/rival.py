@@ -17,7 +17,7 @@ from torch import Tensor
 from asrpeft.adapters import Adapter
 from asrpeft.recognizer import IGNORED, Output
 from asrpeft.training.batch import Batch
-from asrpeft.training.losses import Term, register
+from asrpeft.training.losses import Term, register, unlikelihood
 
 
 @register("rival")
@@ -32,6 +32,4 @@ class Rival(Term):
         kept = batch.labels != IGNORED
         logits = cast(Tensor, output.logits)[kept].float()
         rival = logits.detach().scatter(1, batch.labels[kept][:, None], -torch.inf).argmax(dim=1, keepdim=True)
-        # log(1 − p) without the difference, which has no digits left where p is near one
-        rest = logits.scatter(1, rival, -torch.inf).logsumexp(dim=1)
-        return (logits.logsumexp(dim=1) - rest).sum()
+        return unlikelihood(logits, rival).sum()

@@ -17,7 +17,7 @@ from asrpeft.adapters import Adapter
 from asrpeft.recognizer import Output
 from asrpeft.training.batch import Batch
 from asrpeft.training.candidates import of
-from asrpeft.training.losses import Term, register
+from asrpeft.training.losses import Term, register, unlikelihood
 
 
 @register("ul")
@@ -31,8 +31,7 @@ class Unlikelihood(Term):
         found = of(batch)
         kept = found.mistaken & found.wrong[:, None]
         logits, tokens = found.output.logits_at(kept), found.labels[kept][:, None]
-        # log(1 − p) without the difference, which has no digits left where p is near one
-        pressed = logits.logsumexp(dim=1) - logits.scatter(1, tokens, -torch.inf).logsumexp(dim=1)
+        pressed = unlikelihood(logits, tokens)
         rows = found.owners[kept.nonzero()[:, 0]]
         sums, counts = (logits.new_zeros(len(batch)).index_add(0, rows, one) for one in (pressed, torch.ones_like(pressed)))
         return (sums / counts.clamp(min=1)).sum()
