@@ -507,6 +507,7 @@ def _trained(did: Mapping[str, Any]) -> Trained:
         evaluations=tuple(known(tuple(one)) for one in did["evaluations"]),
         dropped=did["dropped"],
         variants=did.get("variants", 0),
+        lr=did.get("lr"),
         chosen_by=did.get("chosen_by"),
         measures=tuple(tuple(one) for one in did.get("measures", ())),
         skipped=tuple(Skipped(**s) for s in did["skipped"]),

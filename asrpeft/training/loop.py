@@ -371,5 +371,10 @@ class Run:
 
     def result(self) -> Trained:
         return record.result(
-            self.state, kind=self.selection.choice.kind, peak_memory_bytes=memory.peak(self.recognizer.device), last=self.last, variants=self.examples.variants
+            self.state,
+            kind=self.selection.choice.kind,
+            peak_memory_bytes=memory.peak(self.recognizer.device),
+            last=self.last,
+            variants=self.examples.variants,
+            lr=self.lr,
         )

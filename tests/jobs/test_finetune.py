@@ -57,6 +57,9 @@ def test_the_whole_job(tmp_path):
     )
     training = manifest["training"]
     assert training["options"]["seed"] == 0 and training["data"]["name"] == "tones" and training["finished"]["steps"] == 4
+    method = recognizer.adapters["sw"].method
+    own = method.rate(recognizer.adapters["sw"].config, recognizer.base.config.d_model)
+    assert training["options"]["lr"] is None and training["finished"]["lr"] == report["lr"] == own, "what the rate was, where none was asked for"
     assert {"torch", "transformers", "asrpeft"} <= training["versions"].keys() and training["date"]
     assert manifest["scores"]["after"]["wer"] == report["eval"]["after"]["wer"]
 

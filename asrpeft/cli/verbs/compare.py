@@ -93,7 +93,7 @@ def compare(
     about how many speakers would tell them.
 
     --json: {"base": {…}, "methods": [{"method", "trained_parameters", "wer", "wer_interval", "seconds", "seconds_per_step",
-    "utterances_per_second", "peak_memory_bytes", "adapter_bytes", "forgotten", "score": {…}, "test": {…}, "to_best": {…}, "guard": {…},
+    "lr", "utterances_per_second", "peak_memory_bytes", "adapter_bytes", "forgotten", "score": {…}, "test": {…}, "to_best": {…}, "guard": {…},
     "merged_equal", "seeds": […]}], "ranking": {"best", "tied", "pairs", "sentences"}, "frontier": […], "failed": {…}, "run": {…}}; with
     --amounts {"base": {…}, "amounts": [{"fraction", "utterances", "minutes", "score": {…}, "test": {…}}]}. "in_context" is the base told
     sentences of the training texts ("told"), with its "test": what is had without training (--context-text). --out also gets

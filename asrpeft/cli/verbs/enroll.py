@@ -93,7 +93,7 @@ def enroll(
         print_json(found.to_json())
     else:
         show(found)
-        tell(f"{found.verdict()}\nasrpeft transcribe --speakers {folder} --speaker {name!r} hears with {'it' if found.use else 'the base'}.")
+        tell(f"asrpeft transcribe --speakers {folder} --speaker {name!r} hears with {'it' if found.use else 'the base'}.")
     if not found.use:
         raise typer.Exit(NOT_TO_BE_USED)
 

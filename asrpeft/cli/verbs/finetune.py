@@ -47,7 +47,7 @@ def finetune(
     weights of an uninterrupted run (exit status 130, 143); a second one stops at once.
 
     --json: {"adapter", "method", "trained_parameters", "head_parameters", "total_parameters", "utterances_per_second",
-    "peak_memory_bytes", "seconds", "steps", "eval": {"before": {…}, "after": {…}, "test": {"difference", "p", "verdict", "sentence", "also", "notes"}},
+    "peak_memory_bytes", "seconds", "steps", "lr", "eval": {"before": {…}, "after": {…}, "test": {"difference", "p", "verdict", "sentence", "also", "notes"}},
     "guard": {"before": {…}, "after": {…}, "loss", "max_loss", "passed", "interval", "chosen_by": {"data", "separate", "evaluations"}}}
     "eval" also holds "in_context": the base "told" sentences of the training texts, with its "test" (--context-text); all hold "rare_words".
 

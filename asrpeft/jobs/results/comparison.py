@@ -153,6 +153,7 @@ class Entry:
                 "seconds": self.mean("seconds"),
                 "seconds_per_step": self.mean("seconds_per_step"),
                 "steps": run.training.steps,
+                "lr": run.training.lr,
                 "utterances_per_second": run.training.utterances_per_second,
                 "peak_memory_bytes": self.peak_memory_bytes,
                 "adapter_bytes": self.trials[0].adapter_bytes,
@@ -303,6 +304,7 @@ class MethodComparison(Result):
                 count(one.trained.trained_parameters),
                 percent(one.trained.trained_parameters / one.trained.total_parameters),
                 size(one.trials[0].adapter_bytes),
+                UNKNOWN if one.trained.training.lr is None else f"{one.trained.training.lr:g}",
                 f"{one.mean('seconds_per_step'):.2f}",
                 duration(one.mean("seconds")),
                 size(one.peak_memory_bytes),
@@ -310,7 +312,7 @@ class MethodComparison(Result):
             )
             for one in self.entries
         ]
-        head = ("method", "trained", "% of the base", "adapter", "s a step", "training", "peak memory", "merged writes")
+        head = ("method", "trained", "% of the base", "adapter", "rate", "s a step", "training", "peak memory", "merged writes")
         below = "Peak memory is that of the whole process. Merged: whether the transcripts of the merged base are those of the adapter, letter for letter."
         return Table.of("What each costs", head, rows, below=below)
 

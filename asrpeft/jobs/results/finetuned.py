@@ -65,6 +65,7 @@ class Finetuned(Result):
             "peak_memory_bytes": self.training.peak_memory_bytes,
             "seconds": self.training.seconds,
             "steps": self.training.steps,
+            "lr": self.training.lr,
             "dev": dev_json(self.training),
             "skipped": [{"id": s.id, "reason": s.reason} for s in self.training.skipped],
         }
@@ -109,9 +110,10 @@ class Finetuned(Result):
         head = f" and {count(self.head_parameters)} of a CTC head" if self.head_parameters else ""
         disk = "" if self.folder is None else f", {size(sum(f.stat().st_size for f in self.folder.iterdir() if f.is_file()))} on disk"
         did = self.training
+        at = "" if did.lr is None else f" at a rate of {did.lr:g}"
         return (
             f"{self.method}: {count(self.trained_parameters)} parameters{head} ({per_cent(self.trained_parameters / self.total_parameters, 2)} of the base)"
-            f"{disk}; {did.steps} steps in {duration(did.seconds)}, {did.utterances_per_second:.1f} utterances/s, "
+            f"{disk}; {did.steps} steps{at} in {duration(did.seconds)}, {did.utterances_per_second:.1f} utterances/s, "
             f"{size(did.peak_memory_bytes)} of memory at most."
         )
 
