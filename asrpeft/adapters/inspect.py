@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from asrpeft.adapters.container import Adapters
 
 
+BY_LAYER = "_by_layer"  # how the entries of a method's report end that have a number for each layer
 _DIGESTS = {
     "agrees": "agrees: the tensors are those that adapter.json was saved with",
     "absent": "none: saved before there was one, or taken out by hand; unchecked",
@@ -103,24 +105,28 @@ class Inspection(Result):
         rows += [(key.replace("_", " "), value) for key, value in self.report.items() if not isinstance(value, dict)]
         if self.wer("after") is not None:
             rows.append(("WER before → after", f"{per_cent(self.wer('before'))} → {per_cent(self.wer('after'))}"))
+        told = self.by_layer()
         sites = [
             (
                 one.path,
                 count(one.parameters),
                 "" if one.delta_norm is None else f"{one.delta_norm:.3g}",
                 "" if one.relative is None else per_cent(one.relative, 2),
+                *(_short(values.get(one.path)) for values in told.values()),
             )
             for one in self.sites
         ]
-        moved = any(one.relative is not None for one in self.sites)
+        pictures = [Picture(name, f"{name.capitalize()}, layer by layer", partial(self._draw_grid, name)) for name in told]
+        if any(one.relative is not None for one in self.sites):
+            pictures.append(Picture("layers", "How far each layer moves, in per cent of its frozen weight", self._draw))
         return Document(
             self.folder,
             (
                 Table.of(self.folder, ("what", "value"), rows, left=2),
-                Table.of("Layers", ("layer", "parameters", "‖ΔW‖", "of ‖W‖"), sites).without_empty_columns(),
+                Table.of("Layers", ("layer", "parameters", "‖ΔW‖", "of ‖W‖", *told), sites).without_empty_columns(),
             ),
             notes=("This adapter was trained on another base than the one given.",) if self.fits_base is False else (),
-            pictures=(Picture("layers", "How far each layer moves, in per cent of its frozen weight", self._draw),) if moved else (),
+            pictures=tuple(pictures),
         )
 
     def _draw(self) -> Figure:
@@ -134,11 +140,36 @@ class Inspection(Result):
         axes.set_xlabel("‖ΔW‖ / ‖W‖, %")
         return figure
 
+    def by_layer(self) -> dict[str, dict[str, float]]:
+        """What the method tells of each layer, by what it is: `rank` of those with ranks of their own, by path."""
+        return {key.removesuffix(BY_LAYER): value for key, value in self.report.items() if key.endswith(BY_LAYER)}
+
+    def _draw_grid(self, name: str) -> Figure:
+        """Numbers of layers as a map: depth downward, kind of layer across."""
+        from asrpeft.report.figures import grid
+
+        cells = {_place(path): value for path, value in self.by_layer()[name].items()}
+        rows, columns = (list(dict.fromkeys(place[i] for place in cells)) for i in (0, 1))
+        return grid([[cells.get((row, column)) for column in columns] for row in rows], rows=rows, columns=columns, what=name)
+
     def wer(self, when: str) -> float | None:
         """The WER that `scores` has of the base ("before") or of the adapter ("after"), a fraction; None where it has none."""
         score = self.scores.get(when)
         value = score.get("wer") if isinstance(score, dict) else None
         return value if isinstance(value, float) and math.isfinite(value) or type(value) is int and abs(value) < 10**9 else None
+
+
+def _place(path: str) -> tuple[str, str]:
+    """(stack and depth, kind of layer) of a layer's path: ("encoder 2", "self_attn.q_proj")."""
+    parts = path.split(".")
+    if "layers" not in parts:
+        return parts[0], ".".join(parts[1:]) or parts[0]
+    at = parts.index("layers")
+    return f"{parts[at - 1]} {parts[at + 1]}", ".".join(parts[at + 2 :]) or "layer"
+
+
+def _short(value: float | None) -> str:
+    return "" if value is None else f"{value:.3g}"
 
 
 def inspect(folder: str | Path, *, adapters: Adapters | None = None) -> Inspection:

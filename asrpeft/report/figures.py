@@ -48,6 +48,23 @@ def logarithmic(axes: Any) -> None:
     axes.xaxis.set_minor_formatter(NullFormatter())
 
 
+def grid(cells: Sequence[Sequence[float | None]], *, rows: Sequence[str], columns: Sequence[str], what: str) -> Figure:
+    """Numbers as a map, each written into its cell, the darker the larger; empty where there is none. `what`: what they are."""
+    known = [value for row in cells for value in row if value is not None]
+    top = max([*known, 0.0]) or 1.0
+    figure, axes = canvas(width=2.2 + 0.62 * len(columns), height=1.5 + 0.28 * len(rows))
+    axes.imshow([[0.0 if v is None else v for v in row] for row in cells], cmap="Blues", vmin=0.0, vmax=1.25 * top, aspect="auto")
+    for y, row in enumerate(cells):
+        for x, value in enumerate(row):
+            if value is not None:
+                axes.text(x, y, f"{value:.3g}", ha="center", va="center", fontsize=8, color="white" if value > 0.75 * top else "black")
+    axes.grid(False)
+    name_rows(axes, rows)
+    axes.set_xticks(range(len(columns)), columns, rotation=40, ha="right", rotation_mode="anchor")
+    axes.set_title(what, fontsize=9, loc="left")
+    return figure
+
+
 def name_rows(axes: Any, names: Sequence[str]) -> None:
     """Names on the upright axis, one a row, long ones cut."""
     axes.set_yticks(range(len(names)), [name if len(name) <= 28 else name[:27] + "…" for name in names])

@@ -14,7 +14,7 @@ from asrpeft.adapters.ctc import CTCHead
 from asrpeft.adapters.peft_format import CARRIED, CONFIG, read_peft, write_peft
 from asrpeft.adapters.peft_format import TENSORS as PEFT
 from asrpeft.cli.options import Base, Printing
-from asrpeft.cli.verbs.adapter import Intruding
+from asrpeft.cli.verbs.adapter import Looking
 from asrpeft.cli.verbs.adapter import inspect as show
 from asrpeft.errors import AsrpeftError
 from asrpeft.methods import configure, method
@@ -64,8 +64,8 @@ def test_a_damaged_adapter_loads_or_is_refused_and_is_shown_or_is_refused(name, 
         hostile.write_json(folder / MANIFEST, report, rng)
         (folder / TENSORS).write_bytes(body)
         outcome(lambda: model.adapters.load(folder, name="b", force=True))
-        outcome(lambda: show(folder, base=Base, intruding=Intruding, printing=Printing))
-        outcome(lambda: show(folder, base=Base, intruding=Intruding, printing=partial(Printing, json=True)))
+        outcome(lambda: show(folder, base=Base, looking=Looking, printing=Printing))
+        outcome(lambda: show(folder, base=Base, looking=Looking, printing=partial(Printing, json=True)))
         if "b" in model.adapters:
             model.adapters.detach("b")
     assert capsys.readouterr().out

@@ -12,7 +12,7 @@ from asrpeft.adapters.adapter import MANIFEST
 from asrpeft.adapters.ctc import CTCHead
 from asrpeft.adapters.inspect import inspect
 from asrpeft.cli.options import Base, Printing
-from asrpeft.cli.verbs.adapter import Intruding
+from asrpeft.cli.verbs.adapter import Looking
 from asrpeft.cli.verbs.adapter import inspect as show
 from asrpeft.errors import BadAdapter, WrongBase
 from asrpeft.methods import method, names
@@ -98,7 +98,25 @@ def test_odd_scores_are_shown_as_far_as_they_can_be(scores, tmp_path, capsys):
     folder = recognizer().adapt("lora", name="a").save(tmp_path / "a")
     report = json.loads((folder / MANIFEST).read_text())
     (folder / MANIFEST).write_text(json.dumps(report | {"scores": scores, "training": {"x": [float("nan")]}}))
-    show(folder, base=Base, intruding=Intruding, printing=Printing)
+    show(folder, base=Base, looking=Looking, printing=Printing)
     assert ("50.0 %" in capsys.readouterr().out) == (scores == {"after": {"wer": 0.5}})
-    show(folder, base=Base, intruding=Intruding, printing=partial(Printing, json=True))
+    show(folder, base=Base, looking=Looking, printing=partial(Printing, json=True))
     assert json.loads(capsys.readouterr().out, parse_constant=pytest.fail)["training"] == {"x": [None]}
+
+
+def test_what_a_method_tells_of_each_layer_is_a_column_and_a_map_of_depth_and_kind(tmp_path):
+    model = recognizer().float()
+    adapter = perturb(model.adapt("s2lora", name="a", where="attention", rank=3))
+    quiet = next(piece for path, piece in adapter.by_path().items() if path == "decoder.layers.0.encoder_attn.v_proj")
+    with torch.no_grad():
+        quiet.s[1:] = 0
+    folder = adapter.save(tmp_path / "a")
+    found = inspect(folder, adapters=model.adapters)
+    assert found.by_layer()["rank"]["decoder.layers.0.encoder_attn.v_proj"] == 1 and set(found.by_layer()["rank"].values()) == {1, 3}
+    assert found.pictures() == ["rank", "layers"] and "rank" in found.text()
+    drawn = found.plot(tmp_path / "ranks.svg").read_text()
+    assert all(word in drawn for word in ("encoder 0", "decoder 0", "encoder_attn.v_proj", ">1<", ">3<"))
+    written = inspect(recognizer().adapt("lora", name="b").save(tmp_path / "b"))
+    assert written.by_layer() == {} and written.pictures() == []
+    show(folder, base=partial(Base, model=None), looking=partial(Looking, out=tmp_path / "a.csv"), printing=Printing)
+    assert "encoder_attn.v_proj" in (tmp_path / "a.csv").read_text()

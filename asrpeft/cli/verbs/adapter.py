@@ -66,19 +66,23 @@ kind("adapter", "Look into an adapter, fold it into a checkpoint, exchange it wi
 
 
 @dataclass(frozen=True)
-class Intruding:
-    """Whether to look for intruder dimensions."""
+class Looking:
+    """What to look for, and where to write what is found."""
 
     intruders: Annotated[
         bool, Flag("Count singular vectors of the adapted weights that are like none of the base's: they go with forgetting. Takes --model.")
     ] = False
+    out: Annotated[
+        Path | None,
+        Flag("Write it into a file, by its ending: .html, .md, .json, .csv; .svg or .png draws its layers' ranks, or how far each moves (with --model)."),
+    ] = None
 
 
 @verb("adapter inspect")
 def inspect(
     folder: Folder,
     base: Annotated[Given[Base], Uses(MODEL.without, help={"model": "Its base: shows how far each layer moves, and what the method reports."})],
-    intruding: Given[Intruding],
+    looking: Given[Looking],
     printing: Given[Printing],
 ) -> None:
     """What an adapter is: method, layers, base, sizes, training, scores. --intruders tells where its weights have directions that the base's do
@@ -89,11 +93,13 @@ def inspect(
     """
     from asrpeft.adapters.inspect import inspect as inspect_adapter
 
-    shown, model = printing(), base().model
+    shown, model, asked = printing(), base().model, looking()
     say = shown.teller()
     recognizer = None if model is None else o.load_model(model, device="cpu", dtype="float32", threads=None, say=say)
     found = inspect_adapter(folder, adapters=None if recognizer is None else recognizer.adapters)
-    foreign = _intruders(recognizer, folder) if intruding().intruders else None
+    foreign = _intruders(recognizer, folder) if asked.intruders else None
+    if asked.out is not None:
+        say(f"Written: {found.save(asked.out)}")
     if shown.json:
         print_json(found.to_json() | ({} if foreign is None else {"intruders": foreign}))
         return
