@@ -1,5 +1,6 @@
 """What holds for all tests, wherever they are started from."""
 
+import gc
 import os
 import signal
 
@@ -15,3 +16,10 @@ def pytest_configure() -> None:
     os.fsync = lambda opened: None
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_collection_finish() -> None:
+    """What stays until the end, a million objects of libraries and of tests to be run, is not searched for garbage again and again:
+    a collection of all took a second, at whatever test it fell, and the search for a batch size asks for one at every size."""
+    gc.collect()
+    gc.freeze()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 
 import torch
@@ -9,7 +10,7 @@ from torch import Tensor
 
 from asrpeft.decoding.greedy import greedy
 from asrpeft.recognizer import Recognizer
-from tests.bases import tiny_recognizer
+from tests.bases import draw_from, tiny_recognizer
 
 
 def features(rows: int = 6, *, mels: int = 8, seed: int = 1, frames: Sequence[int] | None = None) -> tuple[Tensor, Tensor]:
@@ -22,11 +23,22 @@ def features(rows: int = 6, *, mels: int = 8, seed: int = 1, frames: Sequence[in
 def lively_recognizer(seed: int = 0, *, source: int = 200, **shape) -> Recognizer:
     """`tiny_recognizer` with weights that make the text depend on the audio and the position, and with an end token
     that rows reach at different steps."""
+    weights, drawn = _lively(seed, source, tuple(sorted(shape.items())))
     recognizer = tiny_recognizer(seed, source=source, **shape)
+    recognizer.base.load_state_dict(weights)
+    torch.set_rng_state(drawn)
+    return recognizer
+
+
+@functools.lru_cache(maxsize=32)
+def _lively(seed: int, source: int, shape: tuple[tuple[str, int], ...]) -> tuple[dict[str, Tensor], Tensor]:
+    """The weights of such a recognizer, and where the numbers drawn for them end: it decodes to find its end token."""
+    recognizer = tiny_recognizer(seed, source=source, **dict(shape))
     decoder = recognizer.base.model.decoder
     with torch.no_grad():
-        torch.manual_seed(seed)
+        draw_from(seed)
         decoder.embed_positions.weight.normal_(std=1.5)
+        drawn = torch.get_rng_state()
         decoder.embed_tokens.weight[recognizer.end + 1 :] *= 0.2
         for layer in decoder.layers:
             layer.encoder_attn.v_proj.weight *= 6
@@ -38,7 +50,7 @@ def lively_recognizer(seed: int = 0, *, source: int = 200, **shape) -> Recognize
         chosen = max(spread, key=spread.get)
         table = decoder.embed_tokens.weight
         table[[chosen, recognizer.end]] = table[[recognizer.end, chosen]]
-    return recognizer
+    return {name: tensor.clone() for name, tensor in recognizer.base.state_dict().items()}, drawn
 
 
 def generated(recognizer: Recognizer, x: Tensor, *, lang: str = "sw", **options) -> list[list[int]]:

@@ -69,7 +69,7 @@ def test_generate_of_transformers_on_an_adapted_base_writes_what_greedy_writes(n
     recognizer, (x, frames) = lively_recognizer(1), features(4)
     recognizer.adapt(name, name="a")
     perturb(recognizer, "a", 5)
-    options = {"max_new_tokens": 24}
+    options = {"max_new_tokens": 8}
     with recognizer.route("a"):
         theirs = generated(recognizer, x, **options)
     assert written(recognizer, x, frames, "a", DecodingOptions(stop_loops=False, **options)) == theirs
@@ -85,11 +85,13 @@ def test_a_row_of_a_mixed_batch_is_written_as_that_row_alone(kind):
     if kind in ("prompt", "prefix"):  # of other lengths, so that padding is tested
         recognizer.adapt(kind, name="long", tokens=21)
         recognizer.adapters["long"].pieces.requires_grad_(False)
-    adapters = ["p", None, "q", "long" if "long" in recognizer.adapters else "p", None, "q"]
-    contexts = [100, 200, 150, 50, 170, 100]
-    x, frames = features(6, frames=contexts)
-    options = DecodingOptions(stop_loops=False, max_new_tokens=None if "long" in recognizer.adapters else 24)
-    together = written(recognizer, x, frames, adapters, options)
+    adapters = ["p", None, "q", "long" if "long" in recognizer.adapters else "p"]
+    contexts = [100, 170, 150, 50]
+    x, frames = features(6, frames=[100, 200, 150, 50, 170, 100])
+    x, frames = x[[0, 4, 2, 3]], frames[[0, 4, 2, 3]]
+    options = DecodingOptions(stop_loops=False, max_new_tokens=None if "long" in recognizer.adapters else 8)
+    together = written(recognizer, x[..., :340], frames, adapters, options)
+    assert len(together[1]) == 5, "the base's row must end, and leave the batch, before the others"
     for i, name in enumerate(adapters):
         alone = written(recognizer, x[i : i + 1, :, : 2 * contexts[i]], frames[i : i + 1], name, options)
         # The mixed batch has fewer positions left where another row's prompt is long.
@@ -102,7 +104,7 @@ def test_a_merged_adapter_writes_what_the_routed_one_wrote(name):
     recognizer, (x, frames) = lively_recognizer(3), features(4)
     recognizer.adapt(name, name="a")
     perturb(recognizer, "a", 7)
-    options = DecodingOptions(stop_loops=False, max_new_tokens=24)
+    options = DecodingOptions(stop_loops=False, max_new_tokens=8)
     plain, routed = written(recognizer, x, frames, None, options), written(recognizer, x, frames, "a", options)
     recognizer.adapters.merge("a")
     assert routed == written(recognizer, x, frames, "a", options) != plain

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ from asrpeft.adapters.sites import DecoderSite, Site
 from asrpeft.methods import Inputs, LayerAdapter, Pool, configure, method, names
 from asrpeft.methods.layers import Layer, layer_of
 from asrpeft.recognizer.encoder import encode
-from tests.bases import draw_from, tiny_base, tiny_config, tiny_recognizer
+from tests.bases import Template, draw_from, tiny_base, tiny_config, tiny_recognizer
 
 ROWS, TOKENS, FRAMES, DIM = 3, 4, 6, 8  # 8 inputs can be halved three times: methods that work by blocks have second and third ones
 SMALL = {"rank": 2, "tokens": 3}  # settings that keep everything tiny, where a method has them
@@ -31,16 +30,16 @@ def _tied() -> tuple[nn.Module, nn.Linear]:
 
 def _part(path: str) -> nn.Module:
     """A module of a tiny base, with the attention that adapted bases have."""
-    base, drawn = _adapted(torch.randint(1 << 30, ()).item())
+    part, drawn = _adapted(torch.randint(1 << 30, ()).item(), path)
     torch.set_rng_state(drawn)
-    return copy.deepcopy(base.model.get_submodule(path))
+    return part.copy()
 
 
 @functools.lru_cache(maxsize=64)
-def _adapted(seed: int) -> tuple[nn.Module, Tensor]:
+def _adapted(seed: int, path: str) -> tuple[Template, Tensor]:
     base = tiny_base(seed, width=DIM, source=FRAMES)
     base.set_attn_implementation(ATTENTION)
-    return base, torch.get_rng_state()
+    return Template(base.model.get_submodule(path)), torch.get_rng_state()
 
 
 def _hidden() -> Tensor:
