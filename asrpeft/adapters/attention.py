@@ -16,6 +16,7 @@ from transformers import AttentionInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 
+from asrpeft.adapters.blocked_attention import blocked_attention, pays
 from asrpeft.adapters.routing import Ambient
 
 NAME = "asrpeft"
@@ -65,6 +66,10 @@ def attention_forward(module: nn.Module, query: Tensor, key: Tensor, value: Tens
             real = torch.zeros_like(real, dtype=mask.dtype).masked_fill(~real, torch.finfo(mask.dtype).min)
         attention_mask = torch.cat([real, mask], dim=-1)
         key, value = torch.cat([prefix_key, key], dim=2), torch.cat([prefix_value, value], dim=2)
+    if pays(query, key, value, dropout=kwargs.get("dropout") or 0.0):
+        if attention_mask is None and getattr(module, "is_causal", False):
+            attention_mask = _full_mask(module, query, key)
+        return blocked_attention(query, key, value, attention_mask, scale=kwargs["scaling"]).transpose(1, 2), None
     return sdpa_attention_forward(module, query, key, value, attention_mask, **kwargs)
 
 

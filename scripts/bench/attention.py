@@ -3,12 +3,13 @@
     python scripts/bench/attention.py [--shape mini|tiny] [--rows 12] [--frames 100,200,300] [--repeats 7] [--json]
 
     flash   what PyTorch takes by itself on a CPU: blocks, of which the backward pass computes the weights again
-    math    the weights as a matrix, kept for the backward pass
+    math    PyTorch's other one: the weights as a matrix, kept for the backward pass
+    blocked what this project trains with in bfloat16 where the processor multiplies it (`asrpeft.adapters.blocked_attention`)
 
 First each kernel alone: forward and backward of one attention over (rows, heads, frames, 64), heads as --shape has them, in float32 and
 bfloat16. Then a whole step of LoRA (rank 8 on the attention's projections) of rows of that length, with either kernel in turns. Times are
-of the processor (one thread), so that other jobs on the machine change them little; medians. A gain is by how much a step with math is
-shorter than one with flash.
+of the processor (one thread), so that other jobs on the machine change them little; medians. A gain is by how much a step with the blocked one
+is shorter than one with flash.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import torch
 import torch.nn.functional as F
@@ -29,13 +31,15 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
+from asrpeft.adapters import attention  # noqa: E402
+from asrpeft.adapters.blocked_attention import blocked_attention  # noqa: E402
 from asrpeft.recognizer import load  # noqa: E402
 from asrpeft.report import Table  # noqa: E402
 from asrpeft.training.frozen import training_mode  # noqa: E402
 from asrpeft.training.precision import autocast  # noqa: E402
 from scripts.bench.training import ROOT, tiny  # noqa: E402
 
-KERNELS = {"flash": SDPBackend.FLASH_ATTENTION, "math": SDPBackend.MATH}
+KERNELS = {"flash": SDPBackend.FLASH_ATTENTION, "math": SDPBackend.MATH, "blocked": SDPBackend.FLASH_ATTENTION}
 HEADS = {"mini": 4, "tiny": 6}
 PRECISIONS = {"float32": "no", "bfloat16": "bf16"}
 
@@ -45,7 +49,7 @@ def in_turns(work: Callable[[], object], repeats: int) -> dict[str, float]:
     taken: dict[str, list[float]] = {name: [] for name in KERNELS}
     for turn in range(repeats + 1):
         for name, kernel in KERNELS.items():
-            with sdpa_kernel([kernel]):
+            with sdpa_kernel([kernel]), mock.patch.object(attention, "pays", lambda *_, name=name, **__: name == "blocked"):
                 began = time.process_time()
                 work()
                 if turn:
@@ -56,7 +60,13 @@ def in_turns(work: Callable[[], object], repeats: int) -> dict[str, float]:
 def alone(heads: int, rows: int, frames: int, dtype: torch.dtype, repeats: int) -> dict[str, float]:
     q, k, v = (torch.randn(rows, heads, frames, 64, dtype=dtype, requires_grad=True) for _ in range(3))
     gradient = torch.randn(rows, heads, frames, 64, dtype=dtype)
-    return in_turns(lambda: F.scaled_dot_product_attention(q, k, v).backward(gradient), repeats)
+
+    def work() -> None:
+        blocked = attention.pays(q, k, v, dropout=0.0)
+        found = blocked_attention(q, k, v, None, scale=0.125) if blocked else F.scaled_dot_product_attention(q, k, v)
+        found.backward(gradient)
+
+    return in_turns(work, repeats)
 
 
 def of_a_step(model: str, rows: int, frames: int, precision: str, repeats: int) -> dict[str, float]:
@@ -90,11 +100,11 @@ def main() -> None:
             for name, precision in PRECISIONS.items():
                 kernel = alone(HEADS[asked.shape], asked.rows, frames, getattr(torch, name), asked.repeats)
                 step = of_a_step(model, asked.rows, frames, precision, asked.repeats)
-                found.append({"frames": frames, "precision": name, "attention_ms": kernel, "step_ms": step, "gain": 1 - step["math"] / step["flash"]})
+                found.append({"frames": frames, "precision": name, "attention_ms": kernel, "step_ms": step, "gain": 1 - step["blocked"] / step["flash"]})
     if asked.json:
         print(json.dumps({"found": found, **vars(asked)}))
         return
-    columns = ("frames", "precision", "flash, ms", "math, ms", "step, flash", "step, math", "gain")
+    columns = ("frames", "precision", *(f"{name}, ms" for name in KERNELS), *(f"step, {name}" for name in KERNELS), "gain")
     rows = [
         (one["frames"], one["precision"], *(f"{one[part][name]:.1f}" for part in ("attention_ms", "step_ms") for name in KERNELS), f"{100 * one['gain']:.1f} %")
         for one in found
