@@ -75,7 +75,7 @@ JOBS = {
 }
 
 
-@pytest.fixture(scope="module", params=JOBS)
+@pytest.fixture(scope="module", params=[pytest.param(name, marks=pytest.mark.xdist_group(f"job {name}")) for name in JOBS])
 def made(request, tmp_path_factory):
     return request.param, JOBS[request.param](tmp_path_factory.mktemp("job"))
 

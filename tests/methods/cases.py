@@ -104,9 +104,14 @@ LAYERS = {
 
 def small(name: str, **more) -> dict:
     """Tiny settings for a method: the first that it wants tried, or of the usual ones those that it has."""
+    return {**_small(name), **more}
+
+
+@functools.cache
+def _small(name: str) -> dict:
     cls = method(name)
     has = vars(configure(cls, {}))
-    return {key: value for key, value in SMALL.items() if key in has} | cls.tries[0] | more
+    return {key: value for key, value in SMALL.items() if key in has} | cls.tries[0]
 
 
 def pairs() -> list[tuple[str, str, dict]]:
@@ -195,7 +200,7 @@ def bench(name: str, kind: str, tried: dict, *, dtype: torch.dtype = torch.float
     layer = make_layer(kind, dtype)
     site = site_for(layer, Ambient())
     cls = method(name)
-    config = configure(cls, small(name, **tried))
+    config = _configured(name, tuple(small(name, **tried).items()))
     pools = {letter: Pool([layer]) for letter in "pq"}
     pieces = {letter: cls(layer, config, pools[letter]).eval() for letter in "pq"}
     for letter, piece in pieces.items():
@@ -205,6 +210,11 @@ def bench(name: str, kind: str, tried: dict, *, dtype: torch.dtype = torch.float
     x = LAYERS[kind][2]()
     call = PLACES[kind][3] if kind in PLACES else Bench.call
     return Bench(layer, site, pieces, pools, x.to(dtype) if x.is_floating_point() else x, torch.randn(ROWS, TOKENS, DIM).to(dtype), call)
+
+
+@functools.cache
+def _configured(name: str, settings: tuple):
+    return configure(method(name), dict(settings))
 
 
 # -- on a whole recognizer ---------------------------------------------------------------------------------------------

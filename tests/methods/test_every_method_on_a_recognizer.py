@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 
 import pytest
@@ -34,11 +35,33 @@ def attached(name, where, *, fresh: bool = False):
 
 @pytest.fixture(scope="module")
 def model(request):
-    """What `attached` makes, for the tests that change nothing of it: they run in a row, and it is made once for all of them."""
+    """What `attached` makes, for the tests that leave it as it was: they run in a row, and it is made once for all of them."""
     return attached(*request.param)
 
 
-each_model = pytest.mark.parametrize("model", placed(), indirect=True, scope="module", ids=lambda v: "-".join(part or "default" for part in v))
+def model_of(pair, *more):
+    """A test case; of several workers one has all tests of a model."""
+    shown = "-".join(part or "default" for part in pair)
+    return pytest.param(pair, *more, marks=pytest.mark.xdist_group(shown), id=shown)
+
+
+def with_model(pairs):
+    return pytest.mark.parametrize("model", [model_of(pair) for pair in pairs], indirect=True, scope="module")
+
+
+PLACED = sorted(placed(), key=lambda pair: not method(pair[0]).mergeable)  # those first: pytest groups by the place in such a list
+each_model = with_model(PLACED)
+each_mergeable_model = with_model([pair for pair in PLACED if method(pair[0]).mergeable])
+
+
+@contextlib.contextmanager
+def put_back(model):
+    """What is trained in it, and how, is afterwards as before: other tests go on with the model."""
+    weights = {name: tensor.clone() for name, tensor in model.adapters.state_dict().items()}
+    yield
+    model.adapters.load_state_dict(weights)
+    model.gradient_checkpointing(False)
+    model.eval().zero_grad(set_to_none=True)
 
 
 def with_language_slot(model, tokens):
@@ -94,13 +117,10 @@ def test_token_by_token_with_a_cache_equals_all_at_once(model):
     assert_close(torch.cat(steps, dim=1), want, atol=1e-8, rtol=1e-6)
 
 
-@each
+@each_mergeable_model
 @torch.no_grad()
-def test_merged_equals_routed_and_unmerge_restores_every_bit(name, where):
-    model = attached(name, where)
+def test_merged_equals_routed_and_unmerge_restores_every_bit(model):
     given = batch()
-    if not method(name).mergeable:
-        pytest.skip("has no weight form, and says so: see the next test")
     before = {n: p.clone() for n, p in model.base.state_dict().items()}
     routed = pass_through(model, "p", *given)
     model.adapters.merge("p")
@@ -123,10 +143,9 @@ def test_a_method_without_a_weight_form_refuses_to_merge_and_says_what_to_do(nam
     assert model.adapters.merged == ()
 
 
-@each
+@each_model
 @torch.no_grad()
-def test_saved_then_loaded_is_exact_and_the_file_holds_no_base_weight(name, where, tmp_path):
-    model = attached(name, where)
+def test_saved_then_loaded_is_exact_and_the_file_holds_no_base_weight(model, tmp_path):
     model.adapters.float().double()  # files hold float32, as training does
     given = batch()
     for letter in "pq":
@@ -176,6 +195,7 @@ def gradients(model, backward) -> dict[str, torch.Tensor]:
     tokens = with_language_slot(model, tokens)
     trained = {n: p for n, p in model.named_parameters() if p.requires_grad}
     seen = set()
+    draw_from(0)  # for methods that draw in training
     for _ in range(2):
         for p in trained.values():
             p.grad = None
@@ -203,12 +223,11 @@ def same_gradients(model, want, backward) -> None:
         assert_close(got[n], want[n], atol=1e-9, rtol=1e-6)
 
 
-@each
-def test_every_parameter_gets_its_gradient_with_checkpointing_and_backward_on_another_thread_under_another_route(name, where):
+@each_model
+def test_every_parameter_gets_its_gradient_with_checkpointing_and_backward_on_another_thread_under_another_route(model):
     """`all` includes the convolutions before the first checkpointed layer."""
-    want = gradients(attached(name, where).train(), torch.Tensor.backward)
-    model = attached(name, where).train()
-    model.gradient_checkpointing()
+    with put_back(model):
+        want = gradients(model.train(), torch.Tensor.backward)
 
     def elsewhere(loss):
         def run():
@@ -219,7 +238,9 @@ def test_every_parameter_gets_its_gradient_with_checkpointing_and_backward_on_an
         thread.start()
         thread.join()
 
-    same_gradients(model, want, elsewhere)
+    with put_back(model):
+        model.train().gradient_checkpointing()
+        same_gradients(model, want, elsewhere)
 
 
 @pytest.mark.parametrize("name, where", [("lora", "all"), ("prefix", None), ("prompt", None)])
@@ -254,25 +275,23 @@ def test_detaching_restores_the_base_bit_for_bit_and_leaves_no_hook(name, where)
     assert any((a - b).abs().max() > 1e-3 for a, b in zip(pass_through(model, "p", *given), plain))
 
 
-@each
+@each_mergeable_model
 @torch.no_grad()
-def test_detaching_a_merged_adapter_restores_every_bit(name, where):
-    if not method(name).mergeable:
-        pytest.skip("cannot be merged")
-    model = attached(name, where)
+def test_detaching_a_merged_adapter_restores_every_bit(model):
     before = {n: p.clone() for n, p in model.base.state_dict().items()}
     model.adapters.merge("q")
     assert any(not torch.equal(t, before[n]) for n, t in model.base.state_dict().items())
-    model.adapters.detach("q")
+    detached = model.adapters.detach("q")
     assert all(torch.equal(t, before[n]) for n, t in model.base.state_dict().items())
     assert model.adapters.merged == () and model.adapters.names() == ["p"]
+    model.adapters.attach(detached)  # for the tests that follow
 
 
-@each_model
-@pytest.mark.parametrize("beams", [1, 3])
+@pytest.mark.parametrize("model, beams", [model_of(pair, 1 if pair[1] is None else 3) for pair in PLACED], indirect=["model"], scope="module")
 @torch.no_grad()
 def test_transformers_own_generate_scores_tokens_as_a_pass_without_a_cache_does(model, beams):
-    """One adapter for all rows; `generate` multiplies and reorders rows, and a route of one name has no row count to lose."""
+    """One adapter for all rows; `generate` multiplies and reorders rows, and a route of one name has no row count to lose. At a method's
+    default places the best token is taken, where it acts everywhere the best of three beams."""
     features, _, _ = batch(2, frames=(40, 40))
     start = torch.tensor([model.prompt(lang="en")] * 2)
     with model.route("p"):

@@ -19,6 +19,21 @@ each_edit = pytest.mark.parametrize("name, kind, tried", EDITS, ids=shown)
 each_mergeable = pytest.mark.parametrize("name, kind, tried", MERGEABLE, ids=shown)
 
 
+@pytest.fixture(scope="module")
+def stirred(request):
+    """A bench whose adapters are as after training, for the tests that change nothing of it: they run in a row, and it is made once."""
+    return bench(*request.param).perturb()
+
+
+def bench_of(pair):
+    """A test case; of several workers one has all tests of a bench."""
+    title = "-".join(map(shown, pair))
+    return pytest.param(pair, marks=pytest.mark.xdist_group(title), id=title)
+
+
+each_stirred = pytest.mark.parametrize("stirred", map(bench_of, PAIRS), indirect=True, scope="module")
+
+
 def close(a, b, **tolerance):
     for left, right in zip(a, b, strict=True):
         assert_close(left, right, **tolerance)
@@ -39,9 +54,9 @@ def test_a_new_adapter_changes_nothing(name, kind, tried):
         assert far(b.run("ppp"), plain), f"{name} is declared not neutral and yet a fresh one changes nothing"
 
 
-@each
-def test_a_trained_adapter_changes_the_output(name, kind, tried):
-    b = bench(name, kind, tried).perturb()
+@each_stirred
+def test_a_trained_adapter_changes_the_output(stirred):
+    b = stirred
     assert far(b.run("ppp"), b.run()) and far(b.run("ppp"), b.run("qqq"))
 
 
@@ -91,9 +106,9 @@ def test_merging_into_half_precision_rounds_once(name, kind, tried):
     assert torch.equal(b.layer.matrix, want.detach().bfloat16())
 
 
-@each
-def test_a_row_of_a_mixed_batch_equals_that_row_alone(name, kind, tried):
-    b = bench(name, kind, tried).perturb()
+@each_stirred
+def test_a_row_of_a_mixed_batch_equals_that_row_alone(stirred):
+    b = stirred
     for route in ("p-q", "pqp"):  # rows of their own, and rows that share an adapter
         mixed = b.run(route)
         for i, letter in enumerate(route):
@@ -101,9 +116,9 @@ def test_a_row_of_a_mixed_batch_equals_that_row_alone(name, kind, tried):
             close([y[i : i + 1] for y in mixed], alone, atol=1e-6, rtol=1e-5)
 
 
-@each
-def test_all_rows_on_one_adapter_equals_one_name_for_all(name, kind, tried):
-    b = bench(name, kind, tried).perturb()
+@each_stirred
+def test_all_rows_on_one_adapter_equals_one_name_for_all(stirred):
+    b = stirred
     close(b.run("qqq"), b.run(("q",) * 3))
     with b.site.ambient.set():
         close(b.run(["q", "q", "q"]), b.run("qqq"))
@@ -132,9 +147,9 @@ def test_the_parameter_count_equals_the_formula(name, kind, tried):
     assert sum(p.numel() for p in trained) == cls.size(config, b.layer) + cls.shared_size(config, [b.layer])
 
 
-@each
-def test_autocast_gives_what_float32_gives(name, kind, tried):
-    b = bench(name, kind, tried).perturb()
+@each_stirred
+def test_autocast_gives_what_float32_gives(stirred):
+    b = stirred
     exact = b.run("p-q")
     with torch.autocast("cpu", torch.bfloat16):
         frozen, cast = b.run(), b.run("p-q")

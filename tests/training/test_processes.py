@@ -19,6 +19,8 @@ from asrpeft.options import SubtitleOptions
 from tests.jobs.shared_jobs import JOBS
 from tests.training.shared_run import EXACT, RUNS, run
 
+launched = pytest.mark.xdist_group("launch")  # by one worker, once
+
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
@@ -30,6 +32,7 @@ def folder(tmp_path_factory):
     return into
 
 
+@launched
 @pytest.mark.parametrize("name", RUNS)
 def test_two_processes_arrive_at_the_weights_of_one(name, folder):
     one, first, second = run(name), *(load_file(folder / f"{name}-{rank}-of-2.safetensors") for rank in (0, 1))
@@ -43,6 +46,7 @@ def test_two_processes_arrive_at_the_weights_of_one(name, folder):
             assert float((first[key] - tensor).double().abs().mean()) < 1e-4
 
 
+@launched
 @pytest.mark.parametrize("name", JOBS)
 def test_two_processes_find_what_one_finds(name, folder, tmp_path):
     one = json.loads(json.dumps(JOBS[name](tmp_path)))
