@@ -28,14 +28,26 @@ def folder(tmp_path_factory):
     return tiny_checkpoint(tmp_path_factory.mktemp("base") / "tiny", source=40)
 
 
+@pytest.fixture(scope="module")
+def loaded(folder):
+    return load(folder, device="cpu")
+
+
+@pytest.fixture
+def model(loaded):
+    """The base, loaded once: an export leaves it as it was, which every test of a method looks at."""
+    yield loaded
+    for name in loaded.adapters.names():
+        loaded.adapters.detach(name)
+
+
 def logits(model, features, tokens):
     with torch.no_grad():
         return model(features, decoder_input_ids=tokens).logits
 
 
 @pytest.mark.parametrize("name", [name for name in names() if method(name).mergeable])
-def test_plain_transformers_loads_it_and_gives_the_routed_logits(name, folder, tmp_path):
-    model = load(folder, device="cpu")
+def test_plain_transformers_loads_it_and_gives_the_routed_logits(name, model, tmp_path):
     adapter = perturb(model.adapt(name, name="a", lang="Klingon", **small(name)), by=0.05)
     adapter.ctc = CTCHead.for_texts(16, ["ab"])
     with model.route("a"):
@@ -48,10 +60,14 @@ def test_plain_transformers_loads_it_and_gives_the_routed_logits(name, folder, t
     assert (logits(plain, *GIVEN) - logits(model.base, *GIVEN)).abs().max() > 1e-3
     assert_close(logits(plain, *GIVEN), want, atol=2e-3, rtol=1e-3)
     assert plain.generation_config.lang_to_id == model.languages
-    processor = WhisperProcessor.from_pretrained(out)
-    assert processor.tokenizer("né").input_ids == model.tokenizer("né").input_ids and processor.feature_extractor.feature_size == 8
     report = json.loads((out / "asrpeft.json").read_text())
     assert report["language_slots"] == {"<|yo|>": "klingon"} and report["merged"]["adapter"] == "a" and report["contexts"] == ["full"]
+
+
+def test_plain_transformers_reads_its_tokenizer_and_its_features(model, tmp_path):
+    model.adapt("lora", name="a", lang="Klingon")
+    processor = WhisperProcessor.from_pretrained(export_merged(model, "a", tmp_path / "merged"))
+    assert processor.tokenizer("né").input_ids == model.tokenizer("né").input_ids and processor.feature_extractor.feature_size == 8
 
 
 def test_it_loads_here_too_with_its_ctc_head_and_context(folder, tmp_path):
