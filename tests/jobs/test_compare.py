@@ -15,6 +15,7 @@ from asrpeft.jobs.compare import compare
 from asrpeft.options import AdapterOptions, Data, MethodsOptions, OutputOptions, TrainingGuard
 from asrpeft.training import Interim
 from tests.bases import tiny_recognizer
+from tests.jobs.shared_jobs import SHORT
 from tests.training.tones import options, tones
 
 
@@ -43,7 +44,7 @@ def test_a_method_that_fails_is_reported_and_the_others_are_scored(monkeypatch):
     assert len(recognizer.adapters) == 0
 
 
-GIVEN = {"training": options(steps=1), "lang": "en"}
+GIVEN = {"training": options(steps=1), "lang": "en", "decoding": SHORT}
 CLOCK = ("audio_seconds_per_second", "real_time_factor")
 
 

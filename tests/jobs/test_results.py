@@ -29,9 +29,10 @@ from asrpeft.options import Checks, Data, GrowingData, PruneOptions, ScoringOpti
 from asrpeft.report import Result
 from tests.bases import tiny_recognizer
 from tests.decoding.lively import lively_recognizer
+from tests.jobs.shared_jobs import SHORT
 from tests.training.tones import options, tones
 
-GIVEN = {"training": options(steps=1), "lang": "en"}
+GIVEN = {"training": options(steps=1), "lang": "en", "decoding": SHORT}
 
 
 def adapter(folder):

@@ -22,13 +22,14 @@ from asrpeft.jobs.voices import Voices
 from asrpeft.options import AdapterOptions, Data, OutputOptions, SpeakerData
 from asrpeft.training import Interim, Message, Step
 from tests.bases import tiny_recognizer
+from tests.jobs.shared_jobs import SHORT
 from tests.training.tones import options, tones, utterance
 
 
 def run(out, corpus=None, *, data=None, training=None, place=None, **changes):
     corpus = SpeakerData(corpus or tones(16, speakers=2), **({"decide": "always"} | (data or {})))
     place = OutputOptions(out, **(place or {}))
-    return speakers(tiny_recognizer(), corpus, out=place, lang="en", training=training or options(steps=2), **changes)
+    return speakers(tiny_recognizer(), corpus, out=place, lang="en", training=training or options(steps=2), **{"decoding": SHORT} | changes)
 
 
 def test_the_report(tmp_path):
@@ -319,7 +320,7 @@ def test_each_may_be_trained_on_top_of_the_pooled_one_and_is_heard_as_the_sum(tm
     test = Corpus([u for mine in divide(tones(16, speakers=2), by="speaker", split="split", seed=0)[0].values() for u in mine.test])
     heard = voices.attach(recognizer, test)
     assert [heard(u) for u in test][:1] == ["_pooled+s0"] and heard.otherwise is None
-    found = evaluate(recognizer, test, adapters=[heard], lang="en").system("speakers").score
+    found = evaluate(recognizer, test, adapters=[heard], lang="en", decoding=SHORT).system("speakers").score
     assert found.wer == pytest.approx(report.overall()["own"])
 
 
@@ -424,7 +425,12 @@ def test_who_says_no_language_is_measured_in_that_of_the_adapter_to_start_from(t
     finetune(recognizer, Data(tones(4), dev=tones(2)), lang="sw", out=tmp_path / "start", training=options(steps=1))
     recognizer.adapters.detach("start")
     report = speakers(
-        recognizer, tones(16, speakers=2), out=tmp_path / "all", method=AdapterOptions(init_adapter=tmp_path / "start"), training=options(steps=2)
+        recognizer,
+        tones(16, speakers=2),
+        out=tmp_path / "all",
+        method=AdapterOptions(init_adapter=tmp_path / "start"),
+        training=options(steps=2),
+        decoding=SHORT,
     )
     assert len(report.speakers) == 2 and not report.skipped
 
