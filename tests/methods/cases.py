@@ -104,12 +104,11 @@ LAYERS = {
 
 def small(name: str, **more) -> dict:
     """Tiny settings for a method: the first that it wants tried, or of the usual ones those that it has."""
-    return {**_small(name), **more}
+    return _small(method(name)) | more
 
 
 @functools.cache
-def _small(name: str) -> dict:
-    cls = method(name)
+def _small(cls: type[LayerAdapter]) -> dict:
     has = vars(configure(cls, {}))
     return {key: value for key, value in SMALL.items() if key in has} | cls.tries[0]
 
@@ -200,7 +199,7 @@ def bench(name: str, kind: str, tried: dict, *, dtype: torch.dtype = torch.float
     layer = make_layer(kind, dtype)
     site = site_for(layer, Ambient())
     cls = method(name)
-    config = _configured(name, tuple(small(name, **tried).items()))
+    config = _configured(cls, tuple(small(name, **tried).items()))
     pools = {letter: Pool([layer]) for letter in "pq"}
     pieces = {letter: cls(layer, config, pools[letter]).eval() for letter in "pq"}
     for letter, piece in pieces.items():
@@ -213,8 +212,8 @@ def bench(name: str, kind: str, tried: dict, *, dtype: torch.dtype = torch.float
 
 
 @functools.cache
-def _configured(name: str, settings: tuple):
-    return configure(method(name), dict(settings))
+def _configured(cls: type[LayerAdapter], settings: tuple):
+    return configure(cls, dict(settings))
 
 
 # -- on a whole recognizer ---------------------------------------------------------------------------------------------

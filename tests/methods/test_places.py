@@ -260,7 +260,7 @@ def test_what_a_piece_is_told_is_the_same_when_its_layer_is_computed_again():
     from tests.methods import test_every_method_on_a_recognizer as whole
 
     with planted(Told):
-        whole.test_every_parameter_gets_its_gradient_with_checkpointing_and_backward_on_another_thread_under_another_route("planted", "all")
+        whole.test_every_parameter_gets_its_gradient_with_checkpointing_and_backward_on_another_thread_under_another_route(whole.attached("planted", "all"))
 
 
 @torch.no_grad()
