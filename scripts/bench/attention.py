@@ -1,6 +1,6 @@
 """Which kernel computes attention's backward pass fastest on this processor, and what that would gain of a training step.
 
-    python scripts/bench/attention.py [--shape mini|tiny] [--rows 12] [--frames 100,200,300] [--repeats 7] [--json]
+    python scripts/bench/attention.py [--shape mini|tiny|base] [--rows 12] [--frames 100,200,300] [--repeats 7] [--json]
 
     flash   what PyTorch takes by itself on a CPU: blocks, of which the backward pass computes the weights again
     math    PyTorch's other one: the weights as a matrix, kept for the backward pass
@@ -37,10 +37,10 @@ from asrpeft.recognizer import load  # noqa: E402
 from asrpeft.report import Table  # noqa: E402
 from asrpeft.training.frozen import training_mode  # noqa: E402
 from asrpeft.training.precision import autocast  # noqa: E402
-from scripts.bench.training import ROOT, tiny  # noqa: E402
+from scripts.bench.training import ROOT, SHAPES, shaped  # noqa: E402
 
 KERNELS = {"flash": SDPBackend.FLASH_ATTENTION, "math": SDPBackend.MATH, "blocked": SDPBackend.FLASH_ATTENTION}
-HEADS = {"mini": 4, "tiny": 6}
+HEADS = {"mini": 4} | {name: heads for name, (_, _, heads) in SHAPES.items()}
 PRECISIONS = {"float32": "no", "bfloat16": "bf16"}
 
 
@@ -95,7 +95,7 @@ def main() -> None:
     torch.set_num_threads(1)
     found: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as folder:
-        model = str(ROOT / "data/mini" if asked.shape == "mini" else tiny(Path(folder)))
+        model = str(ROOT / "data/mini" if asked.shape == "mini" else shaped(asked.shape, Path(folder)))
         for frames in map(int, asked.frames.split(",")):
             for name, precision in PRECISIONS.items():
                 kernel = alone(HEADS[asked.shape], asked.rows, frames, getattr(torch, name), asked.repeats)

@@ -1,6 +1,6 @@
 """Memory of training above the loaded model, side by side at one geometry: the usual recipe, and what lowers it here.
 
-    python scripts/bench/memory.py [--shape mini|tiny] [--utterances 16] [--turns 3] [--only usual,lora,…] [--json]
+    python scripts/bench/memory.py [--shape mini|tiny|base] [--utterances 16] [--turns 3] [--only usual,lora,…] [--json]
 
     usual         LoRA by `peft` in a `Seq2SeqTrainer`, float32: features of 30 s, 8 rows a batch
     usual-bf16    the same with bf16=True
@@ -31,7 +31,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from asrpeft.report import Table  # noqa: E402
-from scripts.bench.training import ROOT, run, tiny  # noqa: E402
+from scripts.bench.training import ROOT, SHAPES, run, shaped  # noqa: E402
 
 _SAME: dict[str, Any] = {"by": "ours", "same": True, "precision": "bf16"}
 SIDES: dict[str, dict[str, Any]] = {
@@ -50,7 +50,7 @@ SIDES: dict[str, dict[str, Any]] = {
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--shape", choices=("mini", "tiny"), default="tiny")
+    parser.add_argument("--shape", choices=("mini", *SHAPES), default="tiny")
     parser.add_argument("--data", default=str(ROOT / "data/demo/sw-train.parquet"))
     parser.add_argument("--utterances", type=int, default=16)
     parser.add_argument("--turns", type=int, default=3)
@@ -60,7 +60,7 @@ def main() -> None:
     asked = parser.parse_args()
     names = [name for name in asked.only.split(",") if name != "lora-int8" or importlib.util.find_spec("torchao") is not None]
     with tempfile.TemporaryDirectory() as folder:
-        model = str(ROOT / "data/mini" if asked.shape == "mini" else tiny(Path(folder)))
+        model = str(ROOT / "data/mini" if asked.shape == "mini" else shaped(asked.shape, Path(folder)))
         common = {"data": asked.data, "utterances": asked.utterances, "threads": asked.threads, "workers": 0, "model": model, "epochs": 2}
         turns = [{name: run(SIDES[name], common) for name in names} for _ in range(asked.turns)]
     found = {name: {key: statistics.median(turn[name][key] for turn in turns) for key in ("memory", "steady")} for name in names}

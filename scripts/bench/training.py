@@ -1,6 +1,6 @@
 """Training speed and memory, against `peft` with `Seq2SeqTrainer`, as ratios: sides take turns, each in a process of its own.
 
-    python scripts/bench/training.py [--shape mini|tiny] [--data CORPUS] [--utterances 48] [--turns 3] [--only a,b,c,d] [--json]
+    python scripts/bench/training.py [--shape mini|tiny|base] [--data CORPUS] [--utterances 48] [--turns 3] [--only a,b,c,d] [--json]
 
     usual     LoRA by `peft` in a `Seq2SeqTrainer`, as its users write it: features of 30 s from `Dataset.map`, 8 rows a batch, float32
     ours      the same LoRA (rank 32 on q_proj and v_proj) by `asrpeft`, with its defaults
@@ -14,8 +14,8 @@ more, and tells utterances a second of both parts and its peak of memory above w
     c   adapters in the decoder alone, after the first epoch (one variant of each utterance) : ours (a) in steady state
     d   the adapters of several speakers trained together : one after another (--speakers 8)
 
-`mini` is the embedded base; `tiny` has the shape of whisper-tiny with random weights: speed does not ask what they are. Imports, loading
-and evaluation are not counted; a worker process of ours reads audio beside (--workers 0: none).
+`mini` is the embedded base; `tiny` and `base` have the shapes of whisper-tiny and whisper-base with random weights: speed does not ask what
+they are. Imports, loading and evaluation are not counted; a worker process of ours reads audio beside (--workers 0: none).
 """
 
 from __future__ import annotations
@@ -213,8 +213,11 @@ def usual(told: dict[str, Any]) -> dict[str, float]:
 
 
 # -- both sides, in turns --------------------------------------------------------------------------------------------------
-def tiny(folder: Path) -> Path:
-    """A checkpoint of whisper-tiny's shape with random weights, and the embedded base's tokenizer."""
+SHAPES = {"tiny": (384, 4, 6), "base": (512, 6, 8)}  # of Whisper: width, layers of each stack, heads
+
+
+def shaped(shape: str, folder: Path) -> Path:
+    """A checkpoint of a Whisper's shape with random weights, and the embedded base's tokenizer."""
     import torch
     from transformers import WhisperConfig, WhisperForConditionalGeneration
 
@@ -225,14 +228,15 @@ def tiny(folder: Path) -> Path:
     (folder / "asrpeft.json").unlink()
     torch.manual_seed(0)
     known = WhisperConfig.from_pretrained(mini)
+    width, layers, heads = SHAPES[shape]
     config = WhisperConfig(
-        d_model=384,
-        encoder_layers=4,
-        decoder_layers=4,
-        encoder_attention_heads=6,
-        decoder_attention_heads=6,
-        encoder_ffn_dim=1536,
-        decoder_ffn_dim=1536,
+        d_model=width,
+        encoder_layers=layers,
+        decoder_layers=layers,
+        encoder_attention_heads=heads,
+        decoder_attention_heads=heads,
+        encoder_ffn_dim=4 * width,
+        decoder_ffn_dim=4 * width,
         vocab_size=51_865,
         dropout=0.0,
         bos_token_id=known.bos_token_id,
@@ -276,7 +280,7 @@ def ratios(found: list[dict[str, dict[str, float]]]) -> list[dict[str, Any]]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--shape", choices=("mini", "tiny"), default="mini")
+    parser.add_argument("--shape", choices=("mini", *SHAPES), default="mini")
     parser.add_argument("--data", default=str(ROOT / "data/demo/sw-train.parquet"))
     parser.add_argument("--utterances", type=int, default=48)
     parser.add_argument("--speakers", type=int, default=8, help="of part d")
@@ -304,7 +308,7 @@ def main() -> None:
             "speakers": asked.speakers,
             "each": asked.each,
             "speakers_data": str(ROOT / "data/demo/speakers.parquet"),
-            "model": str(ROOT / "data/mini" if asked.shape == "mini" else tiny(Path(folder))),
+            "model": str(ROOT / "data/mini" if asked.shape == "mini" else shaped(asked.shape, Path(folder))),
         }
         found = []
         for turn in range(asked.turns):
