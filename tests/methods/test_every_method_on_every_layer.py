@@ -31,7 +31,7 @@ def bench_of(pair):
     return pytest.param(pair, marks=pytest.mark.xdist_group(title), id=title)
 
 
-each_stirred = pytest.mark.parametrize("stirred", map(bench_of, PAIRS), indirect=True, scope="module")
+each_stirred = pytest.mark.parametrize("stirred", [bench_of(pair) for pair in PAIRS], indirect=True, scope="module")
 
 
 def close(a, b, **tolerance):
