@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import shutil
 import statistics
@@ -166,7 +167,7 @@ def usual(told: dict[str, Any]) -> dict[str, float]:
 
     datasets.disable_progress_bars()
     extractor = WhisperFeatureExtractor.from_pretrained(told["model"])
-    tokenizer = WhisperTokenizerFast.from_pretrained(told["model"], language="sw", task="transcribe")
+    tokenizer = WhisperTokenizerFast.from_pretrained(told["model"], language=told.get("lang", "sw"), task="transcribe")
     model = WhisperForConditionalGeneration.from_pretrained(told["model"])
     model.config.use_cache = False
     model = get_peft_model(model, LoraConfig(r=RANK, lora_alpha=2 * RANK, target_modules=["q_proj", "v_proj"], lora_dropout=0.0, bias="none"))
@@ -195,7 +196,7 @@ def usual(told: dict[str, Any]) -> dict[str, float]:
         arguments = Seq2SeqTrainingArguments(
             output_dir=folder,
             per_device_train_batch_size=ROWS,
-            learning_rate=1e-4,
+            learning_rate=told.get("lr", 1e-4),
             num_train_epochs=told.get("epochs", EPOCHS),
             bf16=told["precision"] == "bf16",
             use_cpu=True,
@@ -208,8 +209,10 @@ def usual(told: dict[str, Any]) -> dict[str, float]:
         )
         torch.set_num_threads(told["threads"])
         Seq2SeqTrainer(model=model, args=arguments, train_dataset=data, data_collator=collate, callbacks=[Clock()]).train()
+    if told.get("save"):
+        model.save_pretrained(told["save"])
     n = len(rows)
-    return {"cold": n / ends[0], "steady": n * (told.get("epochs", EPOCHS) - 1) / (ends[-1] - ends[0]), "memory": grown(before)}
+    return {"cold": n / ends[0], "steady": n * (told.get("epochs", EPOCHS) - 1) / (ends[-1] - ends[0] or math.inf), "memory": grown(before)}
 
 
 # -- both sides, in turns --------------------------------------------------------------------------------------------------
