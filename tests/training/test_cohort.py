@@ -38,7 +38,7 @@ def weights(recognizer, name):
 
 
 def how(**changes):
-    return options(**{"epochs": 4, "lr": 0.01, "batch_seconds": 6.0, "accumulate": 2, "dev_every": 2, "augment": "standard", "nonspeech_share": 0.1} | changes)
+    return options(**{"epochs": 3, "lr": 0.01, "batch_seconds": 6.0, "accumulate": 2, "dev_every": 2, "augment": "standard", "nonspeech_share": 0.1} | changes)
 
 
 def alone(name, *, changes=None, data=None, progress=lambda event: None, **adapter):
