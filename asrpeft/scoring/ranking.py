@@ -1,14 +1,16 @@
 """Several methods on one corpus: which is best, which cannot be told apart from it, and what it would take to tell them apart.
 
-Two families of tests, each corrected for its number by Holm's procedure: every method against the base (m tests), and every method
+Two families of tests, each corrected for its number: every method against the base (m tests, by Holm's procedure), and every method
 against every other (m · (m − 1) / 2 tests). The second is what a comparison with "the best" needs: the best is found on the same data,
 and a test of it against one other is one of all pairs, whichever pair chance put forward. The interval of a difference to the best
-is of that pair alone.
+is of that pair alone. Pairs are corrected by Westfall and Young's largest t over the speakers (`asrpeft.scoring.multiplicity`), which knows how alike
+they are: Holm would ask of thousands of pairs for a p that no test of some ten speakers can give. Where speakers are few, and with several seeds,
+whose tests are no tests of single speakers, it is Holm's procedure there too.
 
 With several seeds a method's rate is the mean over them, and the tests are those of `asrpeft.scoring.seeds`; with one, those of
 `asrpeft.scoring.significance`, which then speak of that seed.
 
-Source: Holm, 1979, A simple sequentially rejective multiple test procedure; Hsu, 1996, Multiple Comparisons (on comparing with a best
+Source: Holm, 1979, A simple sequentially rejective multiple test procedure; Westfall and Young, 1993; Hsu, 1996, Multiple Comparisons (on comparing with a best
 that the data chose). `asrpeft.scoring.power` has the formula of how many speakers would be needed.
 """
 
@@ -16,16 +18,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, cast
+
+import numpy as np
 
 from asrpeft.report.words import counted, listed, percent, points
-from asrpeft.scoring.errors import Score
+from asrpeft.scoring.errors import MIN_SPEAKERS, Score
 from asrpeft.scoring.intervals import Interval
+from asrpeft.scoring.multiplicity import max_t
 from asrpeft.scoring.power import ALPHA, Needed, needed
 from asrpeft.scoring.seeds import by_unit, compare_seeds, rate_over_seeds
-from asrpeft.scoring.significance import Comparison, compare_one, holm, looked_at, noted
+from asrpeft.scoring.significance import Comparison, compare_one, holm, looked_at, noted, verdict_of
 
 Scores = Sequence[Score]  # of one method, by seed
+HOLM, MAX_T = "Holm", "the largest t"  # how pairs are corrected
 
 
 @dataclass(frozen=True)
@@ -33,7 +39,7 @@ class ToBest:
     """A method against the one with the lowest WER.
 
     Attributes:
-        test: of the method against the best; its `p_adjusted` is Holm's over all pairs of methods.
+        test: of the method against the best; its `p_adjusted` is corrected for all pairs of methods.
         needed: how many speakers or utterances would tell the two apart; None where nothing can be said.
     """
 
@@ -70,6 +76,7 @@ class Ranking:
     best: str | None
     to_best: Mapping[str, ToBest]
     pairs: int
+    correction: str = HOLM
 
     @property
     def tied(self) -> list[str]:
@@ -82,10 +89,10 @@ class Ranking:
         if self.best is None or not self.to_best:
             return []
         lines = [f"{self.best} has the lowest WER, {percent(self.rates[self.best].wer)} %."]
-        holm_ = f"p < {ALPHA:g} after Holm over {counted(self.pairs, 'pair')}"
+        apart = f"p < {ALPHA:g} after {self.correction} over {counted(self.pairs, 'pair')}"
         if not self.tied:
-            return [*lines, f"All others can be told apart from it ({holm_})."]
-        lines.append(f"It cannot be told apart from {listed(self.tied)} (not {holm_}).")
+            return [*lines, f"All others can be told apart from it ({apart})."]
+        lines.append(f"It cannot be told apart from {listed(self.tied)} (not {apart}).")
         asked = [(name, one.needed) for name in self.tied if (one := self.to_best[name]).needed is not None]
         if asked:
             first = asked[0][1]
@@ -100,7 +107,7 @@ class Ranking:
         return lines
 
     def to_json(self) -> dict[str, Any]:
-        return {"best": self.best, "tied": self.tied, "pairs": self.pairs, "sentences": self.sentences()}
+        return {"best": self.best, "tied": self.tied, "pairs": self.pairs, "correction": self.correction, "sentences": self.sentences()}
 
 
 @dataclass
@@ -135,21 +142,36 @@ class Ranker:
         names = list(self._systems)
         best = min(names, key=lambda name: self._rates[name].wer, default=None)
         pairs = [(a, b) for place, a in enumerate(names) for b in names[place + 1 :]]
+        correction, corrected = self._corrected(pairs)
+        to_best = {name: self._to_best(best, name, corrected) for name in names if best is not None and name != best}
+        return Ranking({name: self._rates[name] for name in names}, {name: against_base[name] for name in names}, best, to_best, len(pairs), correction)
+
+    def _corrected(self, pairs: Sequence[tuple[str, str]]) -> tuple[str, dict[tuple[str, str], tuple[float, float]]]:
+        """(by which procedure, by pair the p corrected for all of them and the statistic, positive where the second makes more errors)."""
+        if len(pairs) > 1 and all(len(one) == 1 and len(one[0].speakers) >= MIN_SPEAKERS for one in self._systems.values()):
+            t, p = max_t(np.stack([self._differences(*pair) for pair in pairs], axis=1), seed=self.seed)
+            return MAX_T, {pair: (float(own), float(statistic)) for pair, own, statistic in zip(pairs, p, t, strict=True)}
         for pair in pairs:
             if pair not in self._pairs:
                 self._pairs[pair] = self._compared(*pair, whole=False)
-        adjusted = dict(zip(pairs, holm([self._pairs[pair] for pair in pairs]), strict=True)) if pairs else {}
-        to_best = {name: self._to_best(best, name, adjusted) for name in names if best is not None and name != best}
-        return Ranking({name: self._rates[name] for name in names}, {name: against_base[name] for name in names}, best, to_best, len(pairs))
+        tests = holm([self._pairs[pair] for pair in pairs])
+        return HOLM, {pair: (cast(float, one.p_adjusted), one.tests[0].statistic) for pair, one in zip(pairs, tests, strict=True)}
 
-    def _to_best(self, best: str, name: str, adjusted: Mapping[tuple[str, str], Comparison]) -> ToBest:
+    def _differences(self, a: str, b: str) -> np.ndarray:
+        """(speakers,) b's WER minus a's."""
+        _, delta, words = by_unit(self._systems[a], self._systems[b])
+        return cast(np.ndarray, delta / np.maximum(words, 1))
+
+    def _to_best(self, best: str, name: str, corrected: Mapping[tuple[str, str], tuple[float, float]]) -> ToBest:
         pair = (best, name)
         if pair not in self._whole:
             self._whole[pair] = self._compared(*pair, whole=True)
-        holms = adjusted[pair] if pair in adjusted else adjusted[name, best]
-        test = _with_verdict(self._whole[pair], holms)
+        test = self._whole[pair]
+        p, statistic = corrected[pair] if pair in corrected else (corrected[name, best][0], -corrected[name, best][1])
+        p = max(p, test.p)
         unit, delta, words = by_unit(self._systems[best], self._systems[name])
-        return ToBest(best, test, needed(delta, words, unit, comparisons=len(adjusted)))
+        test = replace(test, p_adjusted=p, verdict=verdict_of(p, statistic, test.difference))
+        return ToBest(best, test, needed(delta, words, unit, comparisons=len(corrected)))
 
     def _compared(self, a: str, b: str, *, whole: bool) -> Comparison:
         """`whole`: with the interval, which takes the time."""
@@ -166,10 +188,3 @@ def _rate(scores: Scores) -> Rate:
 
 def _named(score: Score, name: str) -> Score:
     return replace(score, name=name)
-
-
-def _with_verdict(test: Comparison, adjusted: Comparison) -> Comparison:
-    """The pair's own difference and interval, with the p and the verdict that it has among all pairs (whichever was named first)."""
-    if adjusted.verdict == "not distinguishable":
-        return replace(test, p_adjusted=adjusted.p_adjusted, verdict="not distinguishable")
-    return replace(test, p_adjusted=adjusted.p_adjusted, verdict="better" if test.difference < 0 else "worse")

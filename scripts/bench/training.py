@@ -12,7 +12,7 @@ more, and tells utterances a second of both parts and its peak of memory above w
     a   ours : usual, first epoch and steady state, in the same precision (bf16) and against float32
     b   the same geometry: 30 s, the same rows a batch, no augmentation, both in the precision of --precision
     c   adapters in the decoder alone, after the first epoch (one variant of each utterance) : ours (a) in steady state
-    d   the adapters of several speakers trained together : one after another (--speakers 8)
+    d   the adapters of several speakers trained together : one after another (--speakers 6, --speakers-data)
 
 `mini` is the embedded base; `tiny` and `base` have the shapes of whisper-tiny and whisper-base with random weights: speed does not ask what
 they are. Imports, loading and evaluation are not counted; a worker process of ours reads audio beside (--workers 0: none).
@@ -286,7 +286,8 @@ def main() -> None:
     parser.add_argument("--shape", choices=("mini", *SHAPES), default="mini")
     parser.add_argument("--data", default=str(ROOT / "data/demo/sw-train.parquet"))
     parser.add_argument("--utterances", type=int, default=48)
-    parser.add_argument("--speakers", type=int, default=8, help="of part d")
+    parser.add_argument("--speakers", type=int, default=6, help="of part d")
+    parser.add_argument("--speakers-data", default=str(ROOT / "data/demo/speakers.parquet"), help="their corpus")
     parser.add_argument("--each", type=int, default=8, help="utterances of each speaker of part d")
     parser.add_argument("--turns", type=int, default=3)
     parser.add_argument("--threads", type=int, default=1)
@@ -310,7 +311,7 @@ def main() -> None:
             "precision": asked.precision,
             "speakers": asked.speakers,
             "each": asked.each,
-            "speakers_data": str(ROOT / "data/demo/speakers.parquet"),
+            "speakers_data": asked.speakers_data,
             "model": str(ROOT / "data/mini" if asked.shape == "mini" else shaped(asked.shape, Path(folder))),
         }
         found = []

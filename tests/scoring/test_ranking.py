@@ -1,9 +1,12 @@
 """Which method is best, which cannot be told from it, and how many speakers would tell them."""
 
+import numpy as np
 import pytest
 
 from asrpeft.scoring import Bootstrap, compare_all, score
+from asrpeft.scoring.multiplicity import max_t
 from asrpeft.scoring.ranking import Ranker
+from asrpeft.scoring.seeds import by_unit
 from tests.scoring.worlds import corpus
 
 
@@ -47,10 +50,22 @@ def test_a_test_against_the_best_is_corrected_for_all_pairs_and_not_for_those_wi
     _, others, found = ranked((0.6, 0.20, 0.24, 0.24, 0.24), ["a", "b", "c", "d"])
     assert found.best == "a" and found.pairs == 6
     alone = compare_all([others[0], *others[1:]], to_first=True)
-    for one, name in zip(alone, ("b", "c", "d"), strict=True):
+    deltas = [by_unit([others[0]], [one]) for one in others[1:]]
+    _, of_three = max_t(np.stack([delta / words for _, delta, words in deltas], axis=1))
+    for one, name, fewer in zip(alone, ("b", "c", "d"), of_three, strict=True):
         test = found.to_best[name].test
-        assert test.p_adjusted >= one.p_adjusted >= one.p == test.p and test.difference == pytest.approx(one.difference)
+        assert test.p_adjusted >= fewer and test.p_adjusted >= one.p == test.p and test.difference == pytest.approx(one.difference)
         assert test.interval.low < test.difference < test.interval.high
+    assert found.correction == found.to_json()["correction"] == "the largest t" and "after the largest t over 6 pairs" in " ".join(found.sentences())
+
+
+def test_few_speakers_and_several_seeds_are_corrected_by_holm():
+    assert ranked((0.6, 0.20, 0.24, 0.5), ["a", "b", "c"], speakers=4)[2].correction == "Holm"
+    base, a, b, c = world((0.6, 0.20, 0.24, 0.5))
+    ranker = Ranker(base)
+    for name, one in (("a", a), ("b", b), ("c", c)):
+        ranker.add(name, [one, one])
+    assert ranker.ranking().correction == "Holm"
 
 
 def test_methods_may_come_one_after_another_and_again():

@@ -88,9 +88,8 @@ def compare(
 ) -> None:
     """Fine-tune with several methods, all else equal: WER against trained parameters, time, memory and what is forgotten.
 
-    All methods have the same data, order and budget. Holm's correction is made over the tests against the base, and over all pairs of
-    methods where each is tested against the one with the lowest WER; the output says which cannot be told apart from it, and
-    about how many speakers would tell them.
+    All methods have the same data, order and budget. The tests against the base are corrected for their number by Holm, those against the method
+    with the lowest WER for all pairs of methods; the output says which cannot be told apart from it, and about how many speakers would tell them.
 
     --json: {"base": {…}, "methods": [{"method", "trained_parameters", "wer", "wer_interval", "seconds", "seconds_per_step",
     "lr", "utterances_per_second", "peak_memory_bytes", "adapter_bytes", "forgotten", "score": {…}, "test": {…}, "to_best": {…}, "guard": {…},

@@ -241,7 +241,7 @@ class MethodComparison(Result):
         if not self.entries:
             return []
         seeds = len(self.entries[0].trials)
-        lines = ["The p are Holm's: each is what it would be alone, made larger for the others beside it."] if len(self.entries) > 1 else []
+        lines = ["The p are corrected: each is what it would be alone, made larger for the others beside it."] if len(self.entries) > 1 else []
         if seeds == 1:
             lines.append(
                 "Every method was trained by one seed: how far it would come by another is not known, and the intervals know nothing of it. "
@@ -283,9 +283,10 @@ class MethodComparison(Result):
             need = UNKNOWN if one.needed is None or one.apart else count(one.needed.units)
             rows.append((name, points(one.test.difference), span(one.test.interval, signed=True), decisive_p(one.test), "yes" if one.apart else "no", need))
         unit = next(iter(self.ranking.to_best.values())).test.interval_unit
-        head = ("method", "points more", "interval", "p (Holm)", "told apart", f"{unit}s needed")
+        head = ("method", "points more", "interval", "p (corrected)", "told apart", f"{unit}s needed")
         below = (
-            f"The interval is that of the pair alone; p is corrected for all {self.ranking.pairs} pairs. {unit.capitalize()}s needed: with 80 % power "
+            f"The interval is that of the pair alone; p is corrected for all {self.ranking.pairs} pairs by {self.ranking.correction}. "
+            f"{unit.capitalize()}s needed: with 80 % power "
             "at that level, if the difference is truly what was seen (asrpeft/scoring/power.py has the formula)."
         )
         return Table.of(f"Against {self.ranking.best}, which has the lowest WER", head, rows, below=below)
