@@ -16,8 +16,6 @@ paired differences have them (Pesarin and Salmaso, 2010).
 
 from __future__ import annotations
 
-from typing import cast
-
 import numpy as np
 
 RESAMPLES = 10_000  # sign changes, the one that changes none among them; all there are where they are fewer
@@ -63,4 +61,4 @@ def _t(signs: np.ndarray, differences: np.ndarray) -> np.ndarray:
     variance = np.maximum((differences**2).sum(axis=0) / n - mean**2, 0.0) / max(n - 1, 1)
     even = variance <= 1e-15 * mean**2  # all alike: nothing but rounding is left
     with np.errstate(divide="ignore", invalid="ignore"):
-        return cast(np.ndarray, np.where(mean == 0, 0.0, np.where(even, np.copysign(np.inf, mean), mean / np.sqrt(variance))))
+        return np.where(mean == 0, 0.0, np.where(even, np.copysign(np.inf, mean), mean / np.sqrt(variance)))
