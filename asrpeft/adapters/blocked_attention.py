@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 BLOCK = 768 * 1024  # bytes of P at a time and thread: what a core's own cache holds beside Q, K and V
+QUICK = torch.cpu._is_avx512_bf16_supported() and not torch.cpu._is_amx_tile_supported()
 KEPT = 16 * 2**20  # bytes of P of a layer up to which it is kept for the backward pass
 
 
@@ -27,11 +28,7 @@ def pays(query: Tensor, key: Tensor, value: Tensor, *, dropout: float) -> bool:
     """
     if query.dtype != torch.bfloat16 or query.device.type != "cpu" or dropout or not torch.is_grad_enabled():
         return False
-    return (query.requires_grad or key.requires_grad or value.requires_grad) and _quick()
-
-
-def _quick() -> bool:
-    return torch.cpu._is_avx512_bf16_supported() and not torch.cpu._is_amx_tile_supported()
+    return (query.requires_grad or key.requires_grad or value.requires_grad) and QUICK
 
 
 def blocked_attention(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, *, scale: float) -> Tensor:

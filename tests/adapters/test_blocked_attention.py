@@ -69,14 +69,14 @@ def test_what_nothing_trained_lies_before_gets_no_gradient_and_costs_none(traine
 
 
 def test_it_is_taken_in_training_in_bfloat16_where_the_processor_multiplies_that(monkeypatch):
-    monkeypatch.setattr(blocked_attention, "_quick", lambda: True)
+    monkeypatch.setattr(blocked_attention, "QUICK", True)
     half, single = inputs(), inputs(torch.float32)
     assert blocked_attention.pays(*half, dropout=0.0)
     assert not blocked_attention.pays(*single, dropout=0.0) and not blocked_attention.pays(*half, dropout=0.1)
     assert not blocked_attention.pays(*(one.detach() for one in half), dropout=0.0)
     with torch.no_grad():
         assert not blocked_attention.pays(*half, dropout=0.0)
-    monkeypatch.setattr(blocked_attention, "_quick", lambda: False)
+    monkeypatch.setattr(blocked_attention, "QUICK", False)
     assert not blocked_attention.pays(*half, dropout=0.0)
 
 
