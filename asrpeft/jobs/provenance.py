@@ -86,6 +86,7 @@ def provenance(trained: Trained) -> dict[str, Any]:
             "guard_evaluations": [list(one) for one in trained.guard_evaluations],
             "variants": trained.variants,
             "lr": trained.lr,
+            "parameters": trained.parameters,
             "dropped": trained.dropped,
             "n_skipped": len(trained.skipped),
             "skipped": [{"id": without_paths(s.id), "reason": without_paths(s.reason)} for s in trained.skipped[:SKIPPED]],

@@ -377,4 +377,5 @@ class Run:
             last=self.last,
             variants=self.examples.variants,
             lr=self.lr,
+            parameters=self.adapter.trained_parameters(),
         )

@@ -28,6 +28,7 @@ class Trained:
         dropped: rows that had no target for a part of the loss because it did not fit (CTC).
         skipped: utterances left out, with reasons.
         guard_evaluations: (step, loss of WER against the base) of each time the guard data were asked.
+        parameters: numbers that trained, without those of a CTC head; None in records of before 2026-11-22. A file holds fewer where ranks fell.
         lr: the peak learning rate, also where it was the method's own; None in records of before 2026-11-22.
     """
 
@@ -46,6 +47,7 @@ class Trained:
     last: Mapping[str, Tensor] | None = field(default=None, repr=False, compare=False)
     variants: int = 0
     lr: float | None = None
+    parameters: int | None = None
 
     @property
     def utterances_per_second(self) -> float:
@@ -64,7 +66,7 @@ def skipped_so_far(state: State) -> tuple[Skipped, ...]:
     return tuple(Skipped(id_, reason) for id_, reason in state.skipped.items())
 
 
-def result(state: State, *, kind: str, peak_memory_bytes: int, last: Mapping[str, Tensor] | None, variants: int, lr: float) -> Trained:
+def result(state: State, *, kind: str, peak_memory_bytes: int, last: Mapping[str, Tensor] | None, variants: int, lr: float, parameters: int) -> Trained:
     """What the run has done.
 
     Args: kind: `wer` or `loss`. last: the weights after the last step, where those that were kept are others.
@@ -85,4 +87,5 @@ def result(state: State, *, kind: str, peak_memory_bytes: int, last: Mapping[str
         last=last,
         variants=variants,
         lr=lr,
+        parameters=parameters,
     )

@@ -154,6 +154,15 @@ def test_an_adapter_that_is_there_is_neither_overwritten_nor_trained_over(tmp_pa
     assert json.loads((tmp_path / "a" / "adapter.json").read_text())["training"]["finished"]["steps"] == 2
 
 
+def test_a_finished_run_trained_as_many_numbers_as_it_did_though_its_file_holds_fewer(tmp_path):
+    recognizer = tiny_recognizer()
+    how = {"method": AdapterOptions("adalora", settings={"rank": 4, "target": 1}), "lang": "en", "training": options()}
+    first = finetune(recognizer, tones(6), out=tmp_path / "a", **how)
+    assert recognizer.adapters.detach("a") is not None
+    again = finetune(recognizer, tones(6), out=OutputOptions(tmp_path / "a", resume=True), **how)
+    assert again.trained_parameters == first.trained_parameters > recognizer.adapters["a"].trained_parameters()
+
+
 def test_a_finished_run_is_loaded_on_resumption_and_another_is_not(tmp_path):
     recognizer, steps = tiny_recognizer(), []
     first = finetune(recognizer, tones(6), lang="en", out=tmp_path / "a", training=options())
