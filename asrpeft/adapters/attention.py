@@ -8,7 +8,7 @@ mask; encoder frames that are padding are masked here.
 from __future__ import annotations
 
 from typing import Any
-from weakref import ReferenceType, WeakKeyDictionary, ref
+from weakref import ReferenceType, finalize, ref
 
 import torch
 from torch import Tensor, nn
@@ -20,9 +20,11 @@ from asrpeft.adapters.blocked_attention import blocked_attention, pays
 from asrpeft.adapters.routing import Ambient
 
 NAME = "asrpeft"
-_AMBIENT: WeakKeyDictionary[nn.Module, Ambient] = WeakKeyDictionary()
-# By weak reference: a site holds its module, and a value that holds its key would keep both alive for good.
-_SITES: WeakKeyDictionary[nn.Module, ReferenceType[PrefixSource]] = WeakKeyDictionary()
+# By id(module), and forgotten with the module. Not by weak reference: `torch.compile` reads this table as it traces, and fails over a key that the garbage
+# collector takes away in that moment, whosever it was.
+_AMBIENT: dict[int, Ambient] = {}
+# The site by weak reference: it holds its module, which would then be kept alive for good.
+_SITES: dict[int, ReferenceType[PrefixSource]] = {}
 
 
 class PrefixSource:
@@ -35,11 +37,19 @@ class PrefixSource:
 
 def watch(attention: nn.Module, ambient: Ambient, site: PrefixSource | None) -> None:
     """Let `attention`, a `WhisperAttention`, read masks from `ambient` and prefixes from `site`."""
-    _AMBIENT[attention] = ambient
+    key = id(attention)
+    if key not in _AMBIENT:
+        finalize(attention, _forget, key).atexit = False
+    _AMBIENT[key] = ambient
     if site is None:
-        _SITES.pop(attention, None)
+        _SITES.pop(key, None)
     else:
-        _SITES[attention] = ref(site)
+        _SITES[key] = ref(site)
+
+
+def _forget(key: int) -> None:
+    _AMBIENT.pop(key, None)
+    _SITES.pop(key, None)
 
 
 def _full_mask(module: nn.Module, query: Tensor, key: Tensor) -> Tensor:
@@ -51,7 +61,7 @@ def _full_mask(module: nn.Module, query: Tensor, key: Tensor) -> Tensor:
 
 def attention_forward(module: nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, **kwargs: Any) -> Any:
     """query (rows, heads, q, head_dim), key and value (rows, heads, k, head_dim) → (rows, q, heads, head_dim), None."""
-    ambient, held = _AMBIENT.get(module), _SITES.get(module)
+    ambient, held = _AMBIENT.get(id(module)), _SITES.get(id(module))
     site = None if held is None else held()
     if ambient is not None and attention_mask is None and module.is_decoder and not module.is_causal:
         attention_mask = ambient.call.cross_mask

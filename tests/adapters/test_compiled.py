@@ -8,6 +8,8 @@ from torch import _dynamo as dynamo
 from torch._dynamo.utils import counters
 from torch.testing import assert_close
 
+from asrpeft.adapters import attention
+from asrpeft.adapters.routing import Ambient
 from tests.methods.cases import batch, perturb, recognizer, small
 
 METHODS = ("lora", "dora", "ia3", "houlsby")
@@ -67,3 +69,13 @@ def test_a_compiled_layer_follows_the_route_of_its_own_thread(model):
         assert_close(compiled(x), here)
     assert_close(there, plain_there)
     assert not torch.allclose(here, there)
+
+
+def test_an_attention_that_is_gone_is_forgotten_and_another_in_its_place_is_itself():
+    known = len(attention._AMBIENT), len(attention._SITES)
+    gone = torch.nn.Linear(1, 1)
+    attention.watch(gone, Ambient(), attention.PrefixSource())
+    assert (len(attention._AMBIENT), len(attention._SITES)) == (known[0] + 1, known[1] + 1)
+    key = id(gone)
+    del gone
+    assert key not in attention._AMBIENT and key not in attention._SITES
