@@ -70,7 +70,7 @@ def main() -> None:
     scores = dict(zip(names, (one.score for one in found.systems)))
     test = compare(scores["usual"], scores["ours"], seed=asked.seed)
     if asked.json:
-        print(json.dumps({"scores": {name: one.to_json() for name, one in scores.items()}, "test": test.to_json(), **vars(asked)}))
+        print(json.dumps({"scores": {name: one.to_json() for name, one in scores.items()}, "ours_against_usual": test.to_json(), **vars(asked)}))
         return
     rows = [(name, f"{100 * one.wer:.1f}", f"{100 * one.cer:.1f}") for name, one in scores.items()]
     low, high = test.interval.low, test.interval.high
