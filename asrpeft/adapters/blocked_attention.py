@@ -2,8 +2,8 @@
 
     P = softmax(s · Q Kᵀ + mask)      O = P V      for a few heads of a few rows at a time, whose P stays in the processor's cache
 
-The kernel that PyTorch takes on a CPU computes the same from float32 products, forward and once more backward, at the speed of float32; matrix
-products of bfloat16 are two to five times as fast (`scripts/bench/attention.py` measures both). P is rounded to bfloat16, as all that
+The kernel that PyTorch 2.11 takes on a CPU is no faster for bfloat16 than for float32, forward and backward; with matrix products of bfloat16
+attention is two to four times as fast (`scripts/bench/attention.py` measures both). P is rounded to bfloat16, as all that
 surrounds it is, and so are the products before the softmax. It is kept for the backward pass where it is small, else computed again: long speech
 takes no more memory than with the other kernel, and what is computed again is the same to the bit.
 """
