@@ -110,7 +110,7 @@ class Inspection(Result):
             (
                 one.path,
                 count(one.parameters),
-                "" if one.delta_norm is None else f"{one.delta_norm:.3g}",
+                _short(one.delta_norm),
                 "" if one.relative is None else per_cent(one.relative, 2),
                 *(_short(values.get(one.path)) for values in told.values()),
             )

@@ -149,7 +149,8 @@ class Ranker:
     def _corrected(self, pairs: Sequence[tuple[str, str]]) -> tuple[str, dict[tuple[str, str], tuple[float, float]]]:
         """(by which procedure, by pair the p corrected for all of them and the statistic, positive where the second makes more errors)."""
         if len(pairs) > 1 and all(len(one) == 1 and len(one[0].speakers) >= MIN_SPEAKERS for one in self._systems.values()):
-            t, p = max_t(np.stack([self._differences(*pair) for pair in pairs], axis=1), seed=self.seed)
+            errors, words = self._by_speaker()
+            t, p = max_t(np.stack([(errors[b] - errors[a]) / words for a, b in pairs], axis=1), seed=self.seed)
             return MAX_T, {pair: (float(own), float(statistic)) for pair, own, statistic in zip(pairs, p, t, strict=True)}
         for pair in pairs:
             if pair not in self._pairs:
@@ -157,10 +158,10 @@ class Ranker:
         tests = holm([self._pairs[pair] for pair in pairs])
         return HOLM, {pair: (cast(float, one.p_adjusted), one.tests[0].statistic) for pair, one in zip(pairs, tests, strict=True)}
 
-    def _differences(self, a: str, b: str) -> np.ndarray:
-        """(speakers,) b's WER minus a's."""
-        _, delta, words = by_unit(self._systems[a], self._systems[b])
-        return cast(np.ndarray, delta / np.maximum(words, 1))
+    def _by_speaker(self) -> tuple[dict[str, np.ndarray], np.ndarray]:
+        """(by name, errors more than the base's (speakers,); words (speakers,)): once a system, of which there are fewer than pairs."""
+        found = {name: by_unit([self.base], scores)[1:] for name, scores in self._systems.items()}
+        return {name: more for name, (more, _) in found.items()}, np.maximum(next(iter(found.values()))[1], 1)
 
     def _to_best(self, best: str, name: str, corrected: Mapping[tuple[str, str], tuple[float, float]]) -> ToBest:
         pair = (best, name)

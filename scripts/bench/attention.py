@@ -37,7 +37,7 @@ from asrpeft.recognizer import load  # noqa: E402
 from asrpeft.report import Table  # noqa: E402
 from asrpeft.training.frozen import training_mode  # noqa: E402
 from asrpeft.training.precision import autocast  # noqa: E402
-from scripts.bench.training import ROOT, SHAPES, shaped  # noqa: E402
+from scripts.bench.training import SHAPES, shaped  # noqa: E402
 
 KERNELS = {"flash": SDPBackend.FLASH_ATTENTION, "math": SDPBackend.MATH, "blocked": SDPBackend.FLASH_ATTENTION}
 HEADS = {"mini": 4} | {name: heads for name, (_, _, heads) in SHAPES.items()}
@@ -95,7 +95,7 @@ def main() -> None:
     torch.set_num_threads(1)
     found: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as folder:
-        model = str(ROOT / "data/mini" if asked.shape == "mini" else shaped(asked.shape, Path(folder)))
+        model = str(shaped(asked.shape, Path(folder)))
         for frames in map(int, asked.frames.split(",")):
             for name, precision in PRECISIONS.items():
                 kernel = alone(HEADS[asked.shape], asked.rows, frames, getattr(torch, name), asked.repeats)

@@ -60,7 +60,7 @@ def main() -> None:
     asked = parser.parse_args()
     names = [name for name in asked.only.split(",") if name != "lora-int8" or importlib.util.find_spec("torchao") is not None]
     with tempfile.TemporaryDirectory() as folder:
-        model = str(ROOT / "data/mini" if asked.shape == "mini" else shaped(asked.shape, Path(folder)))
+        model = str(shaped(asked.shape, Path(folder)))
         common = {"data": asked.data, "utterances": asked.utterances, "threads": asked.threads, "workers": 0, "model": model, "epochs": 2}
         turns = [{name: run(SIDES[name], common) for name in names} for _ in range(asked.turns)]
     found = {name: {key: statistics.median(turn[name][key] for turn in turns) for key in ("memory", "steady")} for name in names}

@@ -45,27 +45,28 @@ def main() -> None:
     asked = parser.parse_args()
     recognizer, train, test = load(asked.model, threads=asked.threads), read(asked.data), read(asked.test)
     checks, decoding = Checks(overlap="ignore"), DecodingOptions(ctc_weight=0.0)
-    ranker, trained, speed = None, {}, {}
-    for where in asked.where or PLACES:
-        done = finetune(
+    places = asked.where or PLACES
+    runs = {
+        where: finetune(
             recognizer,
             Data(train, dev=Corpus([]), check_nonspeech=False),
             lang=asked.lang,
-            method=AdapterOptions(asked.method, where=where, name="placed"),
+            method=AdapterOptions(asked.method, where=where, name=f"place{number}"),
             out=OutputOptions(record=False),
             training=TrainingOptions(steps=asked.steps, batch_seconds=asked.batch_seconds, seed=asked.seed, workers=0),
         )
-        base, placed = (one.score for one in evaluate(recognizer, test, adapters=["placed"], lang=asked.lang, decoding=decoding, checks=checks).systems)
-        recognizer.adapters.detach("placed")
-        ranker = ranker or Ranker(base, asked.seed)
-        ranker.add(where, [placed])
-        trained[where], speed[where] = done.trained_parameters, done.training.seconds / done.training.steps
-        print(f"{where}: {100 * placed.wer:.1f} % WER", file=sys.stderr)
-    assert ranker is not None
+        for number, where in enumerate(places)
+    }
+    base, *placed = evaluate(recognizer, test, adapters=[run.name for run in runs.values()], lang=asked.lang, decoding=decoding, checks=checks).systems
+    ranker = Ranker(base.score, asked.seed)
+    for where, one in zip(runs, placed, strict=True):
+        ranker.add(where, [one.score])
+    trained = {where: run.trained_parameters for where, run in runs.items()}
+    speed = {where: run.training.seconds / run.training.steps for where, run in runs.items()}
     found = ranker.ranking()
     if asked.json:
-        places = {name: {"wer": one.wer, "trained": trained[name], "seconds_a_step": speed[name]} for name, one in found.rates.items()}
-        print(json.dumps({"base": ranker.base.wer, "places": places, "ranking": found.to_json(), **vars(asked)}))
+        of_places = {name: {"wer": one.wer, "trained": trained[name], "seconds_a_step": speed[name]} for name, one in found.rates.items()}
+        print(json.dumps({"base": ranker.base.wer, "places": of_places, "ranking": found.to_json(), **vars(asked)}))
         return
     rows = [("base", 0, f"{100 * ranker.base.wer:.1f}", "", "", "")]
     for name, one in sorted(found.rates.items(), key=lambda item: item[1].wer):

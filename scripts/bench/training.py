@@ -220,11 +220,13 @@ SHAPES = {"tiny": (384, 4, 6), "base": (512, 6, 8)}  # of Whisper: width, layers
 
 
 def shaped(shape: str, folder: Path) -> Path:
-    """A checkpoint of a Whisper's shape with random weights, and the embedded base's tokenizer."""
+    """The embedded base, or a checkpoint of a Whisper's shape with random weights and its tokenizer."""
+    mini = ROOT / "data/mini"
+    if shape == "mini":
+        return mini
     import torch
     from transformers import WhisperConfig, WhisperForConditionalGeneration
 
-    mini = ROOT / "data/mini"
     for path in mini.iterdir():
         if path.suffix == ".json" and path.name != "config.json":
             shutil.copy(path, folder)
@@ -250,6 +252,16 @@ def shaped(shape: str, folder: Path) -> Path:
     WhisperForConditionalGeneration(config).save_pretrained(folder)
     shutil.copy(mini / "generation_config.json", folder)
     return folder
+
+
+def profiled(told: dict[str, Any]) -> str:
+    """Where the time of a side goes, operation by operation, after a run that does not count."""
+    from torch.profiler import ProfilerActivity, profile
+
+    side(told | {"epochs": 2})
+    with profile(activities=[ProfilerActivity.CPU]) as seen:
+        side(told)
+    return str(seen.key_averages().table(sort_by="self_cpu_time_total", row_limit=20, max_name_column_width=50))
 
 
 def run(side_of: dict[str, Any], common: dict[str, Any]) -> dict[str, float]:
@@ -295,6 +307,7 @@ def main() -> None:
     parser.add_argument("--precision", choices=("no", "bf16"), default="bf16", help="of parts b and c")
     parser.add_argument("--only", default="a,b,c,d", help="parts to run")
     parser.add_argument("--json", action="store_true")
+    parser.add_argument("--profile", choices=SIDES, help="run this side alone, in this process, and show where its time goes")
     parser.add_argument("--side", help=argparse.SUPPRESS)
     asked = parser.parse_args()
     if asked.side:
@@ -312,8 +325,11 @@ def main() -> None:
             "speakers": asked.speakers,
             "each": asked.each,
             "speakers_data": asked.speakers_data,
-            "model": str(ROOT / "data/mini" if asked.shape == "mini" else shaped(asked.shape, Path(folder))),
+            "model": str(shaped(asked.shape, Path(folder))),
         }
+        if asked.profile:
+            print(profiled({"precision": asked.precision} | common | SIDES[asked.profile]))
+            return
         found = []
         for turn in range(asked.turns):
             found.append({name: run(SIDES[name], common) for name in (names if turn % 2 == 0 else reversed(names))})
