@@ -328,7 +328,7 @@ def main() -> None:
             "model": str(shaped(asked.shape, Path(folder))),
         }
         if asked.profile:
-            print(profiled({"precision": asked.precision} | common | SIDES[asked.profile]))
+            print(profiled({"precision": asked.precision, **common, **SIDES[asked.profile]}))
             return
         found = []
         for turn in range(asked.turns):
