@@ -3,6 +3,7 @@
     python -m scripts.bench.ctc_start FOLDER --task children --speech DIR --out starts/children
     python -m scripts.bench.real_encoder FOLDER --task children --speech DIR --init-head starts/children/head.safetensors --methods head,lora --steps 150
     python -m scripts.bench.real_encoder openai/whisper-tiny.en --task mboshi --speech DIR --methods lora --lr 1e-3,3e-3 --out sweep.jsonl
+    python -m scripts.bench.real_encoder --tables sweep.jsonl
 
 A character CTC head is trained on the encoder's states together with the adapter (`--loss ctc`), and writes alone: no decoder and no
 token table is used, so that a checkpoint without one can be measured. A base without a head writes nothing, so there is no row of
@@ -13,7 +14,8 @@ computed once (`upper.py`): a comparison of methods at a fraction of the cost. W
 each run, and in `head` beside an adapter that cannot move.
 DIR holds speechocean762/{train,test}.parquet (Zhang et al., 2021, arXiv:2104.01378; tasks `children`, `adults`) and
 mboshi/{train,test}.parquet (Godard et al., 2018, arXiv:1710.03501). Each run is a line of JSON in --out, from which a later
-call goes on; the table at the end is Markdown. Intervals are over speakers where there are ten, else over utterances.
+call goes on; the tables at the end are Markdown, and --tables FILE makes them of such a file: each run, and each method against the
+head and against the best of them. Intervals are over speakers where there are ten, else over utterances.
 """
 
 from __future__ import annotations
@@ -25,6 +27,7 @@ import random
 import sys
 import time
 import unicodedata
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -39,7 +42,9 @@ from asrpeft.jobs.finetune import finetune
 from asrpeft.methods import method
 from asrpeft.options import AdapterOptions, Data, DecodingOptions, OutputOptions, ScoringOptions, TrainingOptions
 from asrpeft.recognizer import Recognizer
-from asrpeft.scoring import score
+from asrpeft.scoring import Bootstrap, Score, score
+from asrpeft.scoring.ranking import Ranker
+from asrpeft.scoring.significance import Comparison
 from asrpeft.training.optimizer import learning_rate
 from asrpeft.training.precision import has_bf16
 from scripts.bench.ctc_start import DEV_SHARE, read_head
@@ -232,10 +237,56 @@ def score_of(given: Measured, recognizer: Recognizer, test: Corpus, name: str | 
         ),
         scoring=ScoringOptions(base=name is None, seed=seed),
     )
-    scores, heard = found.systems[0].score.to_json(), found.systems[0].transcripts
-    plain = score([toneless(u.text) for u in heard.utterances], [toneless(text) for text in heard.texts], bootstrap=None)
-    kept = {key: scores[key] for key in ("wer", "wer_interval", "cer", "cer_interval", "interval_unit", "deletions", "words", "utterances")}
-    return kept | {"cer_without_marks": plain.cer}
+    heard = found.systems[0].transcripts
+    return measures([u.text for u in heard.utterances], heard.texts, [u.speaker for u in heard.utterances], seed=seed)
+
+
+def measures(spoken: Sequence[str], said: Sequence[str], speakers: Sequence[str | None], *, seed: int) -> dict[str, Any]:
+    """Error rates with intervals, and what they are of: from that a later call can test one row against another."""
+    found = score(spoken, said, speakers=speakers, bootstrap=Bootstrap(seed=seed)).to_json()
+    kept = {key: found[key] for key in ("wer", "wer_interval", "cer", "cer_interval", "interval_unit", "deletions", "words", "utterances")}
+    plain = score([toneless(text) for text in spoken], [toneless(text) for text in said], bootstrap=None)
+    return kept | {"cer_without_marks": plain.cer, "heard": {"spoken": list(spoken), "said": list(said), "speakers": list(speakers)}}
+
+
+def by_character(row: dict[str, Any], name: str) -> Score:
+    """The row's score with characters in place of words, so that what is said of words is said of characters."""
+    heard = row["heard"]
+    spoken, said = ([" ".join("▁" if c == " " else c for c in " ".join(text.split())) for text in heard[key]] for key in ("spoken", "said"))
+    return score(spoken, said, normalizer="none", speakers=heard["speakers"], name=name, bootstrap=None)
+
+
+def tests(rows: list[dict[str, Any]]) -> str:
+    """CER of every method, as the mean over its seeds, against the head that all start from and against the best: a table, and what it says.
+
+    Tests are over speakers, and over seeds where a method has several; corrected for their number as `compare` does.
+    """
+    rows = [row for row in rows if "heard" in row]
+    start = [row for row in rows if row["method"] == HEAD and not row["steps"]]
+    if not start or len(rows) < 2:
+        return ""
+    ranker, kinds = Ranker(by_character(start[0], HEAD)), dict.fromkeys(called(row) for row in rows if row["steps"])
+    for kind in kinds:
+        ranker.add(kind, [by_character(row, kind) for row in rows if row["steps"] and called(row) == kind])
+    found = ranker.ranking()
+    lines = ["| method | seeds | CER | less than the head's | p | above the best | p |", "|---|---|---|---|---|---|---|"]
+    for kind, rate in found.rates.items():
+        own, other = found.against_base[kind], found.to_best.get(kind)
+        best = ("–", "–") if other is None else (gap(other.test, 1), f"{other.test.p_adjusted:.2g}")
+        lines.append(f"| {kind} | {len(rate.seeds)} | {100 * rate.wer:.1f} % | {gap(own, -1)} | {own.p_adjusted:.2g} | {best[0]} | {best[1]} |")
+    said = [line.replace("WER", "CER") for line in found.sentences()]
+    return "\n".join([*lines, "", *said])
+
+
+def gap(test: Comparison, sign: int) -> str:
+    """A difference in points with its interval; `sign` -1: of the first against the second."""
+    d, low, high = (round(100 * sign * one, 1) + 0.0 for one in (test.difference, *(test.interval.low, test.interval.high)[::sign]))
+    return f"{d:.1f} ({low:.1f} to {high:.1f})"
+
+
+def called(row: dict[str, Any]) -> str:
+    """What tells a row from those that are not its other seeds."""
+    return f"`{row['method']}`" + (f" at {row['where']}" if row["where"] else "") + (f" by {row['asked_lr']:g}" if row.get("asked_lr") else "")
 
 
 def table(rows: list[dict[str, Any]]) -> str:
@@ -244,16 +295,26 @@ def table(rows: list[dict[str, Any]]) -> str:
     for row in rows:
         cer, wer = (f"{100 * row[key]:.1f} % ({'–'.join(f'{100 * x:.1f}' for x in row[f'{key}_interval'])})" for key in ("cer", "wer"))
         rate, pace = (f"{row['used_lr']:g}", f"{row['seconds_a_step']:.2f}") if row["steps"] else ("–", "–")
-        called = f"`{row['method']}`" + (f" at {row['where']}" if row["where"] else "")
-        cells = row["task"], called, f"{row['trained']:,}", rate, row["seed"], row["steps"], pace, cer, f"{100 * row['cer_without_marks']:.1f} %", wer
+        cells = row["task"], called(row), f"{row['trained']:,}", rate, row["seed"], row["steps"], pace, cer, f"{100 * row['cer_without_marks']:.1f} %", wer
         lines.append(f"| {' | '.join(map(str, cells))} |")
     return "\n".join(lines)
 
 
+def read_rows(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def tables(rows: list[dict[str, Any]]) -> str:
+    """All runs, and the tests of each task."""
+    tasks = dict.fromkeys(row["task"] for row in rows)
+    return "\n\n".join([table(rows), *(f"{task}:\n\n{found}" for task in tasks if (found := tests([row for row in rows if row["task"] == task])))])
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("base", help="a Whisper checkpoint: a hub id or a folder")
-    parser.add_argument("--speech", type=Path, required=True, help="the folder of the corpora")
+    parser.add_argument("base", nargs="?", help="a Whisper checkpoint: a hub id or a folder")
+    parser.add_argument("--speech", type=Path, help="the folder of the corpora")
+    parser.add_argument("--tables", type=Path, help="train nothing: the tables of such a file")
     parser.add_argument("--task", choices=TASKS, default="children")
     parser.add_argument("--methods", default=f"{HEAD},lora", help=f"methods, and {HEAD!r}: the CTC head alone")
     parser.add_argument("--where", help="default: each method's own layers, those of the encoder")
@@ -275,12 +336,17 @@ def main() -> None:
     parser.add_argument("--upper", type=int, default=0, help="adapters in so many upper layers, the lower ones computed once; with --init-head and --steps")
     parser.add_argument("--batch", type=int, default=12, help="utterances a step with --upper")
     args = parser.parse_args()
+    if args.tables:
+        print(tables(read_rows(args.tables)))
+        return
+    if not (args.base and args.speech):
+        parser.error("which checkpoint, and where are the corpora? BASE --speech DIR")
     if args.upper and not (args.steps and args.init_head):
         parser.error("--upper goes with --steps N and --init-head FILE")
     if args.threads:
         torch.set_num_threads(args.threads)
     given = Measured.asked(args)
-    rows = [json.loads(line) for line in args.out.read_text().splitlines()] if args.out and args.out.exists() else []
+    rows = read_rows(args.out) if args.out and args.out.exists() else []
     done = {row.get("key") for row in rows}
     upper = None
     rates = [None] if args.lr is None else [float(rate) for rate in args.lr.split(",")]
@@ -289,13 +355,13 @@ def main() -> None:
         if key in done:
             continue
         upper = upper or (upper_task(given, args.upper) if args.upper else None)
-        rows.append({"key": key} | (run(given, name, seed, lr) if upper is None else upper_run(given, upper, name, seed, lr, batch=args.batch)))
-        print(json.dumps(rows[-1]), file=sys.stderr, flush=True)
+        rows.append({"key": key, "asked_lr": lr} | (run(given, name, seed, lr) if upper is None else upper_run(given, upper, name, seed, lr, batch=args.batch)))
+        print(json.dumps({name: value for name, value in rows[-1].items() if name != "heard"}), file=sys.stderr, flush=True)
         if args.out:
             args.out.parent.mkdir(parents=True, exist_ok=True)
             with args.out.open("a") as file:
                 file.write(json.dumps(rows[-1]) + "\n")
-    print(table(rows))
+    print(tables(rows))
 
 
 if __name__ == "__main__":

@@ -33,7 +33,6 @@ from asrpeft.methods import Plan, method
 from asrpeft.methods.plan import collected
 from asrpeft.options import TrainingOptions
 from asrpeft.recognizer import Recognizer, speech_frames
-from asrpeft.scoring import Bootstrap, score
 from asrpeft.training.examples import Examples, TrainingData
 from asrpeft.training.frozen import only, trained_parameters, training_mode
 from asrpeft.training.optimizer import learning_rate, optimizer_for, set_rate
@@ -237,7 +236,7 @@ def dev_loss(upper: Upper, adapter: Adapter, data: States, *, batch: int = 16) -
 @torch.no_grad()
 def scores(upper: Upper, adapter: Adapter, data: States, *, seed: int, batch: int = 16) -> dict[str, Any]:
     """Error rates of the head's best paths, with intervals over speakers."""
-    from scripts.bench.real_encoder import toneless
+    from scripts.bench.real_encoder import measures
 
     order, texts = sorted(range(len(data)), key=lambda row: data.lengths[row]), [""] * len(data)
     for first in range(0, len(order), batch):
@@ -247,6 +246,4 @@ def scores(upper: Upper, adapter: Adapter, data: States, *, seed: int, batch: in
             states = upper(nn.utils.rnn.pad_sequence([data.of(row) for row in rows], batch_first=True), lengths)
         for row, log_probs, n in zip(rows, adapter.ctc(states), (lengths - MARGIN).tolist()):
             texts[row] = " ".join(adapter.ctc.spell(best_path(log_probs[:n])).split())
-    found = score(data.texts, texts, speakers=data.speakers, bootstrap=Bootstrap(seed=seed)).to_json()
-    kept = {key: found[key] for key in ("wer", "wer_interval", "cer", "cer_interval", "interval_unit", "deletions", "words", "utterances")}
-    return kept | {"cer_without_marks": score([toneless(t) for t in data.texts], [toneless(t) for t in texts], bootstrap=None).cer}
+    return measures(data.texts, texts, data.speakers, seed=seed)
