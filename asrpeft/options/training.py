@@ -61,7 +61,7 @@ class TrainingOptions:
         memory_gb: GiB that computing a step may take, of which the former is found; None: nine tenths of what is free on a GPU,
             half of what is available elsewhere.
         workers: processes that read and augment audio beside the one that trains; None: as many as the machine has cores to spare, 1 to 8.
-        cache_mb: decoded audio kept in memory, by each process that reads.
+        cache_mb: decoded audio, and features that are asked for again, kept in memory by each process that reads.
     """
 
     PANEL: ClassVar[str] = "Training"

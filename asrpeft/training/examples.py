@@ -49,7 +49,7 @@ class TrainingData:
 
 
 class Examples(Dataset[StepData]):
-    """A corpus as examples, made when they are asked for; decoded audio is kept while there is room.
+    """A corpus as examples, made when they are asked for; decoded audio is kept while there is room, and features that are asked for again.
 
     Attributes:
         corpus: the utterances that can be used.
@@ -107,6 +107,7 @@ class Examples(Dataset[StepData]):
         self.texts = [t for t, fit in zip(texts, fits) if fit]
         self.before = [b for b, fit in zip(before, fits) if fit]
         self._cache: dict[int, np.ndarray | BadAudio] = {}
+        self._features: dict[tuple[int, int | None], tuple[Tensor, int, int]] = {}
         self._room = cache_mb * 1_000_000
 
     @classmethod
@@ -195,8 +196,19 @@ class Examples(Dataset[StepData]):
             nothing = torch.zeros(self.n_mels, 0)
             facts = self._facts(utterance, nothing, 0, key, epoch)
             return Example(utterance.id, utterance.text, nothing, len(found[0]), found[1], inputs, labels, kept, found[0], facts, weight)
-        samples = self.samples(index)
-        changed = self.augmentation
+        features, context, speech = self._sound(row, epoch)
+        facts = self._facts(utterance, features, speech, key, epoch)
+        return Example(utterance.id, utterance.text, features, context, speech, inputs, labels, kept, facts=facts, weight=weight)
+
+    def _sound(self, row: int, epoch: int | None) -> tuple[Tensor, int, int]:
+        """(features (mels, 2·context), context, frames of speech) of a place in the corpus; kept, while there is room, where it is heard so again.
+
+        Raises: BadAudio as `samples`.
+        """
+        again = epoch is None or bool(self.variants)
+        if again and (row, epoch) in self._features:
+            return self._features[row, epoch]
+        samples, key, changed = self.samples(row % len(self)), self.key(row), self.augmentation if epoch is not None else None
         if changed is not None and epoch is not None:
             samples = changed.samples(samples, key, epoch)
         context = self._context(row, len(samples), epoch)
@@ -204,8 +216,10 @@ class Examples(Dataset[StepData]):
         features = log_mel(samples, n_mels=self.n_mels, n_frames=2 * context)
         if changed is not None and epoch is not None:
             features = changed.features(features, 2 * speech, key, epoch)
-        facts = self._facts(utterance, features, speech, key, epoch)
-        return Example(utterance.id, utterance.text, features, context, speech, inputs, labels, kept, facts=facts, weight=weight)
+        if again and features.nbytes <= self._room:
+            self._room -= features.nbytes
+            self._features[row, epoch] = features, context, speech
+        return features, context, speech
 
     def prompt(self, row: int, epoch: int | None) -> tuple[int, ...]:
         """The tokens before what a row says: in an epoch a part of the rows is not told what had been said before; without one all are."""

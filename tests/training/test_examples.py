@@ -111,6 +111,23 @@ def test_audio_is_decoded_once_while_there_is_room(recognizer, monkeypatch):
     assert reads[2:] == ["u000", "u000"]
 
 
+def test_features_are_made_once_where_a_sound_is_heard_so_again(recognizer, monkeypatch):
+    computed = []
+    monkeypatch.setattr("asrpeft.training.examples.log_mel", lambda samples, **given: (computed.append(len(samples)), log_mel(samples, **given))[1])
+    examples = made(recognizer, tones(2), augment="standard")
+    fresh = examples.example(0, None), examples.example(0, 0), examples.example(0, 1)
+    again = examples.example(0, None), examples.example(0, 0), examples.example(0, 1)
+    assert len(computed) == 5 and all(
+        torch.equal(a.features, b.features) and (a.context, a.speech) == (b.context, b.speech) for a, b in zip(fresh, again, strict=True)
+    )
+    examples.variants = 2
+    examples.example(0, 0), examples.example(1, 0), computed.clear()
+    assert torch.equal(examples.example(0, 2).features, fresh[1].features) and not computed  # the third epoch is the first variant again
+    examples._room = 0
+    examples.example(0, 1), examples.example(0, 3)
+    assert len(computed) == 2
+
+
 def test_more_than_thirty_seconds_is_refused(recognizer):
     examples = made(recognizer, Corpus([utterance(0, audio=tone(200, 30.5), seconds=29.0)]))
     with pytest.raises(BadAudio, match="30"):
