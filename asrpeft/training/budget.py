@@ -164,7 +164,8 @@ def generous_bytes(config: Any) -> float:
 
 def largest_row(examples: Examples) -> Batch:
     """A batch of one row as costly as any utterance of the corpus, of silence and of targets that mean nothing."""
-    frames = min(FULL, round(max(examples.frames(None)) * (1 + JITTER)) + ENCODER_FRAMES_PER_SECOND)
+    slowest = 1.0 if examples.augmentation is None else min(1.0, *examples.augmentation.speeds)
+    frames = min(FULL, round(max(examples.frames(None)) / slowest * (1 + JITTER)) + ENCODER_FRAMES_PER_SECOND)
     n = max(len(before) + len(prompt) + len(text) for before, prompt, text in zip(examples.before, examples.prompts, examples.texts))
     ends = torch.full((1, n), examples.end)
     return Batch(

@@ -18,7 +18,7 @@ from torch.utils.data import Dataset
 
 from asrpeft.adapters.conditions import Told
 from asrpeft.audio.augment import Augmentation, generator
-from asrpeft.audio.features import SAMPLE_RATE, log_mel
+from asrpeft.audio.features import MAX_SECONDS, SAMPLE_RATE, log_mel
 from asrpeft.corpus import Corpus, Skipped, Utterance
 from asrpeft.corpus.mix import draws
 from asrpeft.decoding.batch import earlier_text
@@ -145,11 +145,19 @@ class Examples(Dataset[StepData]):
         return epoch % self.variants if epoch is not None and self.variants else epoch
 
     def frames(self, epoch: int | None, rows: Sequence[int] | None = None) -> list[int]:
-        """What each utterance, or each of `rows`, will cost in encoder frames, by the length its corpus gives."""
+        """What each utterance, or each of `rows`, will cost in encoder frames as it is heard in `epoch`, by the length its corpus gives."""
         epoch = self.heard(epoch)
-        wanted = range(len(self)) if rows is None else rows
-        seconds = [self.corpus[row % len(self)].duration if row >= 0 else self._silent_seconds(row, epoch) for row in wanted]
-        return [self._context(row, round(min(s, 30.0) * SAMPLE_RATE), epoch) for row, s in zip(wanted, seconds)]
+        return [self._context(row, self._length(row, epoch), epoch) for row in (range(len(self)) if rows is None else rows)]
+
+    def _length(self, row: int, epoch: int | None) -> int:
+        """Samples at 16 kHz of a row as it is heard, by the length its corpus gives.
+
+        Of speech that is played slower too: a batch that was filled by other lengths than it then has is padded to the one that grew most.
+        """
+        if row < 0:
+            return round(self._silent_seconds(row, epoch) * SAMPLE_RATE)
+        n = round(min(self.corpus[row % len(self)].duration, MAX_SECONDS) * SAMPLE_RATE)
+        return n if self.augmentation is None or epoch is None else round(n / self.augmentation.speed_of(n, self.key(row), epoch))
 
     def key(self, row: int) -> str:
         """What the random numbers of a row are keyed by, beside seed and epoch."""

@@ -72,6 +72,15 @@ def test_development_data_are_heard_as_they_are(recognizer):
     assert (example.context, example.speech) == (50, 25)  # 0.5 s and a margin of 0.5 s
 
 
+def test_what_a_row_will_cost_is_known_before_it_is_heard(recognizer):
+    corpus = Corpus([utterance(n, audio=tone(200, seconds), seconds=seconds) for n, seconds in enumerate((0.7, 2.6, 4.9, 9.4, 29.0))])
+    examples = made(recognizer, corpus, augment="standard", nonspeech_share=0.3)
+    for epoch in (None, 0, 1, 2, 3):
+        rows = list(range(5)) if epoch is None else examples.drawn(epoch)
+        assert examples.frames(epoch, rows) == [examples.example(row, epoch).context for row in rows]
+    assert len({tuple(examples.frames(epoch)) for epoch in range(4)}) == 4  # played slower and faster
+
+
 def test_contexts_are_jittered_in_training_only(recognizer):
     examples = made(recognizer, Corpus([utterance(0, seconds=4.0)]))
     assert {examples.example(0, epoch).context for epoch in range(12)} == {250, 300}
