@@ -78,7 +78,7 @@ def main() -> None:
     asked = parser.parse_args()
     found = [measure(rule, asked) for rule in asked.rules.split(",")]
     if asked.json:
-        print(json.dumps({"rules": found, **vars(asked)}))
+        print(json.dumps(vars(asked) | {"rules": found}))
         return
     rows = [(one["rule"], f"{one['mean_context_s']:.2f}", *(f"{100 * wer:.1f}" for wer in one["wer"].values())) for one in found]
     print(Table.of("WER, %, by silence behind the speech", ("rule", "context s", *(f"+{padding} s" for padding in PADDINGS)), rows))
