@@ -31,7 +31,7 @@ def test_the_loss_is_that_of_the_whole_table_whose_other_rows_are_zero(model, st
     chosen = [0, 1, 2]
     encoded, texts = states.batch(chosen), [states.rows[i][3] for i in chosen]
     summed, n = learner.loss(encoded, texts)
-    learner.give(model)
+    learner.give(model, learner.table.detach())
     expected = 0.0
     for row, text in enumerate(texts):
         tokens = [*learner.prompt, *model.encode_text(" " + text)]
@@ -49,6 +49,14 @@ def test_learning_lowers_the_cross_entropy_and_moves_nothing_of_the_base(model, 
     learn(learner, states, states, tmp_path / "table.safetensors", steps=30, batch=8, lr=2e-2, save=30, tell=lambda row: None)
     assert learner.cross_entropy(states) < 0.7 * first
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.base.state_dict().items())
+
+
+def test_the_table_that_held_out_speech_liked_best_is_kept(model, states, tmp_path, monkeypatch):
+    learner, found, tables = Learner(model, TEXTS, seed=0), iter([3.0, 1.0, 2.0]), []
+    monkeypatch.setattr(learner, "cross_entropy", lambda held: next(found))
+    given = {"steps": 6, "batch": 8, "lr": 0.1, "save": 2, "replaced": 0.5}
+    best = learn(learner, states, states, tmp_path / "table.safetensors", **given, tell=lambda row: tables.append(learner.table.detach().clone()))
+    assert torch.equal(best, tables[1]) and not torch.equal(best, tables[2])
 
 
 def test_a_run_that_was_cut_goes_on_to_the_same_table(model, states, tmp_path):
