@@ -44,20 +44,18 @@ def only(recognizer: Recognizer, *names: str) -> Iterator[None]:
 
 @contextmanager
 def training_mode(recognizer: Recognizer, name: str, *, dropout: float, checkpointing: bool) -> Iterator[None]:
-    """Within the block the adapter and the base are in training mode, the base with the given dropout and nothing else random.
+    """Within the block the adapter and, where that changes anything, the base are in training mode, the base with the given dropout and nothing
+    else random.
 
-    The base's own training settings (attention dropout, layer drop) belong to its pre-training and stay out of it.
+    The base's own training settings (attention dropout, layer drop) belong to its pre-training and stay out of it. Without dropout and
+    checkpointing a base in evaluation mode computes the same, and going through all its modules twice a step would be a fiftieth of a short one.
     """
-    kept: list[tuple[nn.Module, str, float]] = []
-    for module in recognizer.base.modules():
-        for attribute in ("dropout", "activation_dropout", "layerdrop"):
-            value = getattr(module, attribute, None)
-            if isinstance(value, int | float):
-                kept.append((module, attribute, value))
-                is_attention = hasattr(module, "q_proj")
-                setattr(module, attribute, dropout if attribute == "dropout" and not is_attention else 0.0)
-    recognizer.base.train()
-    recognizer.adapters[name].train()
+    adapter = recognizer.adapters[name]
+    whole = bool(dropout) or checkpointing or recognizer.base.training
+    kept = _without_chance(recognizer.base, dropout) if whole else []
+    if whole:
+        recognizer.base.train()
+    adapter.train()
     if checkpointing:
         recognizer.gradient_checkpointing(True)
     try:
@@ -67,4 +65,17 @@ def training_mode(recognizer: Recognizer, name: str, *, dropout: float, checkpoi
             recognizer.gradient_checkpointing(False)
         for module, attribute, value in kept:
             setattr(module, attribute, value)
-        recognizer.eval()
+        recognizer.eval() if whole else adapter.eval()
+
+
+def _without_chance(base: nn.Module, dropout: float) -> list[tuple[nn.Module, str, float]]:
+    """Give the base this dropout and no other; returns what it had: (module, attribute, value)."""
+    kept = []
+    for module in base.modules():
+        for attribute in ("dropout", "activation_dropout", "layerdrop"):
+            value = getattr(module, attribute, None)
+            if isinstance(value, int | float):
+                kept.append((module, attribute, value))
+                is_attention = hasattr(module, "q_proj")
+                setattr(module, attribute, dropout if attribute == "dropout" and not is_attention else 0.0)
+    return kept
