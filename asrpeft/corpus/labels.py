@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from asrpeft.corpus.corpus import Corpus
 from asrpeft.corpus.utterance import Utterance
-from asrpeft.errors import BadInput
+from asrpeft.errors import BadCorpus, BadInput
 
 LABELED_BY = "labeled_by"  # the column: which model wrote the text
 
@@ -22,6 +22,21 @@ def by_model(utterance: Utterance) -> str | None:
 def by_people(corpus: Corpus) -> Corpus:
     """The rows whose texts people wrote."""
     return corpus.filter(lambda one: by_model(one) is None)
+
+
+def held_out(data: Corpus, fraction: float, seed: int, *, by: str = "auto") -> tuple[Corpus, Corpus]:
+    """(the rest, a part of what people transcribed), as `Corpus.split_by_speaker`. What a model wrote is never held out: it judges nothing.
+
+    Raises: BadCorpus where one side would be empty.
+    """
+    real = by_people(data)
+    if len(real) == len(data):
+        return data.split_by_speaker(fraction, seed, by=by)
+    if not len(real):
+        raise BadCorpus(f"a model wrote all texts of {data.name or 'the corpus'}. Give data that people transcribed, with --dev-data.")
+    _, part = real.split_by_speaker(fraction, seed, by=by)
+    held = {one.id for one in part}
+    return data.filter(lambda one: one.id not in held), part
 
 
 def check_references(corpus: Corpus, what: str) -> None:

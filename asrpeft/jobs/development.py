@@ -7,7 +7,7 @@ from dataclasses import replace
 import torch
 
 from asrpeft.corpus import Corpus
-from asrpeft.corpus.labels import by_people
+from asrpeft.corpus.labels import held_out
 from asrpeft.corpus.stream import Stream
 from asrpeft.decoding import transcribe_corpus
 from asrpeft.errors import BadCorpus
@@ -30,7 +30,7 @@ def with_dev(data: Corpus, dev: Corpus | None, training: TrainingOptions, progre
         return data, None
     if dev is None:
         try:
-            data, dev = held_out(data, training.seed, by=by)
+            data, dev = held_out(data, DEV_SHARE, training.seed, by=by)
         except BadCorpus as error:
             progress(Message(f"Training without development data, the last weights are kept: {error}"))
             return data, None
@@ -38,21 +38,6 @@ def with_dev(data: Corpus, dev: Corpus | None, training: TrainingOptions, progre
     if not len(dev):  # as was asked: nothing is held out, and nothing chooses
         return data, None
     return data, dev.shuffle(training.seed)[: training.dev_utterances]
-
-
-def held_out(data: Corpus, seed: int, *, by: str = "auto") -> tuple[Corpus, Corpus]:
-    """(the rest, a tenth of what people transcribed), as `Corpus.split_by_speaker`. What a model wrote chooses nothing.
-
-    Raises: BadCorpus where one side would be empty.
-    """
-    real = by_people(data)
-    if len(real) == len(data):
-        return data.split_by_speaker(DEV_SHARE, seed, by=by)
-    if not len(real):
-        raise BadCorpus(f"a model wrote all texts of {data.name or 'the corpus'}. Give data that people transcribed, with --dev-data.")
-    _, dev = real.split_by_speaker(DEV_SHARE, seed, by=by)
-    held = {one.id for one in dev}
-    return data.filter(lambda one: one.id not in held), dev
 
 
 def dev_rates(

@@ -14,12 +14,13 @@ from typing import Any, cast
 
 from asrpeft.adapters.adapter import MANIFEST
 from asrpeft.corpus import Corpus
+from asrpeft.corpus.labels import held_out
 from asrpeft.decoding import Transcripts
 from asrpeft.decoding.joint import for_base
 from asrpeft.errors import BadInput, CannotAttach
 from asrpeft.jobs import in_context
 from asrpeft.jobs.checks import Guarded
-from asrpeft.jobs.development import held_out
+from asrpeft.jobs.development import DEV_SHARE
 from asrpeft.jobs.evaluate import evaluate, heard_before, with_base
 from asrpeft.jobs.finetune import finetune
 from asrpeft.jobs.guard import divide
@@ -59,7 +60,7 @@ def divided(data: Data, out: OutputOptions, training: TrainingOptions, progress:
     check_parts(data)
     parts = replace(data, guard=divide(data.guard, seed=training.seed, progress=progress))
     if data.dev is None:
-        train, dev = held_out(data.train, training.seed)
+        train, dev = held_out(data.train, DEV_SHARE, training.seed)
         parts = replace(parts, train=train, dev=dev)
     shared, remarks = parts_of_a_run(parts, dev_given=data.dev is not None)
     for sentence in remarks:

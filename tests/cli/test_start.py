@@ -79,6 +79,21 @@ def test_a_corpus_is_counted_and_divided_without_the_recognizer(tmp_path):
     assert (tmp_path / "parts" / "held.jsonl").is_file()
 
 
+def test_what_a_model_wrote_is_not_held_out(tmp_path):
+    import numpy as np
+    import soundfile
+
+    from asrpeft.cli.main import run
+
+    for i in range(8):
+        soundfile.write(tmp_path / f"{i}.wav", np.zeros(8_000, np.float32), 16_000)
+    rows = [{"audio": f"{i}.wav", "text": f"habari {i}", "speaker": f"s{i}", "labeled_by": "tiny" if i > 3 else None} for i in range(8)]
+    (tmp_path / "all.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert not run(["data", "split", str(tmp_path / "all.jsonl"), "--fraction", "0.5", "--out", str(tmp_path / "parts")])
+    held, rest = ([json.loads(line) for line in (tmp_path / "parts" / name).read_text().splitlines()] for name in ("held.jsonl", "train.jsonl"))
+    assert len(held) == 2 and not any(row.get("labeled_by") for row in held) and len(rest) == 6
+
+
 def test_looking_into_an_adapter_takes_torch_alone(tmp_path):
     from tests.bases import tiny_recognizer
 

@@ -7,11 +7,10 @@ from dataclasses import replace
 import pytest
 
 from asrpeft.corpus import Corpus
-from asrpeft.corpus.labels import LABELED_BY, by_people
+from asrpeft.corpus.labels import LABELED_BY, by_people, held_out
 from asrpeft.errors import BadCorpus, BadInput
 from asrpeft.jobs.amounts import amounts
 from asrpeft.jobs.compare import compare
-from asrpeft.jobs.development import held_out
 from asrpeft.jobs.evaluate import evaluate
 from asrpeft.jobs.finetune import finetune, weighed
 from asrpeft.jobs.speakers import speakers
@@ -50,10 +49,10 @@ def test_what_a_model_wrote_is_no_reference(job, tmp_path):
 
 def test_dev_data_are_held_out_of_what_people_wrote_alone():
     both = Corpus([*REAL, *WRITTEN], name="both")
-    rest, dev = held_out(both, 0)
+    rest, dev = held_out(both, 0.1, 0)
     assert len(dev) and by_people(dev)[:] and len(by_people(dev)) == len(dev) and {u.id for u in WRITTEN} <= {u.id for u in rest} and len(rest) + len(dev) == 12
     with pytest.raises(BadCorpus, match="--dev-data"):
-        held_out(WRITTEN, 0)
+        held_out(WRITTEN, 0.1, 0)
 
 
 def test_what_a_model_wrote_is_trained_on_by_its_weight():

@@ -79,11 +79,15 @@ def split(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace train.jsonl and held.jsonl, and the recordings stored with them.")] = False,
     seed: Annotated[int, typer.Option("--seed", help=SEED.help)] = 0,
 ) -> None:
-    """Divide a corpus into two manifests with no speaker (or no sentence) on both sides."""
+    """Divide a corpus into two manifests with no speaker (or no sentence) on both sides.
+
+    Of rows whose texts a model wrote (column labeled_by) none is held out: they are no references.
+    """
+    from asrpeft.corpus.labels import held_out
     from asrpeft.corpus.manifest import write_manifests
 
     shown = printing()
-    train, held = read_corpus(data, columns=reading().columns, quiet=shown.quiet).split_by_speaker(fraction, seed, by=by)
+    train, held = held_out(read_corpus(data, columns=reading().columns, quiet=shown.quiet), fraction, seed, by=by)
     written = write_manifests({out / "train.jsonl": train, out / "held.jsonl": held}, overwrite=overwrite)
     if shown.json:
         print_json(
