@@ -111,7 +111,9 @@ def _all_of(found: _Found, runs: Runs, methods: Mapping[str, AdapterOptions], se
                 runs.progress(Message(f"{method} is left out: {found.failed[method]}"))
             else:
                 found.add(trials)
-            compared = found.so_far()
+            recalled = all(kept[called(method, seed, runs.training.seed)] for seed in seeds)
+            if not recalled or number == len(methods):  # of what is only read again tables and tests are made once
+                compared = found.so_far()
     except interruption.INTERRUPTIONS as error:
         if found.out is not None:
             interruption.note(error, f"{len(found.trials)} of {len(methods)} methods are done and in {str(found.out)!r}.", resumes=True)

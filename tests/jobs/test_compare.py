@@ -109,6 +109,7 @@ def test_resuming_trains_and_decodes_only_what_is_not_done_and_ends_with_the_sam
     ).to_json()
     assert decoded == [["ia3"], ["ia3"]] and not again["failed"]  # routed and merged; neither the base nor lora
     assert any("was finished before" in getattr(event, "text", "") for event in steps)
+    assert sum(isinstance(event, Interim) for event in steps) == 2  # of the base and once ia3 is there: lora, read again, makes no table of its own
     for one, other in zip(whole["methods"], again["methods"], strict=True):
         first, second = ({key: values for key, values in each["score"].items() if key not in CLOCK} for each in (one, other))
         assert first == second and len(first) > 20
