@@ -29,8 +29,8 @@ def pays(query: Tensor, key: Tensor, value: Tensor, *, dropout: float) -> bool:
     A rule, not a trial at the start of a run: what is chosen by a clock makes a run that nobody can repeat. Processors with tile units (AMX) keep PyTorch's
     kernel, which uses them.
     """
-    if query.dtype != torch.bfloat16 or query.device.type != "cpu" or dropout or not torch.is_grad_enabled():
-        return False
+    if query.dtype != torch.bfloat16 or query.device.type != "cpu" or dropout or not torch.is_grad_enabled() or torch.compiler.is_compiling():
+        return False  # a compiler could not follow what depends on the sums
     return (query.requires_grad or key.requires_grad or value.requires_grad) and QUICK
 
 
