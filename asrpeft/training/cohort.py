@@ -1,6 +1,6 @@
 """Adapters of several speakers trained together on one frozen base: their rows share batches, and nothing else.
 
-    for each round:  the next step of every run → batches of rows of all → one forward and backward pass
+    for each round:  the next step of every run → their rows by length, in passes of about one batch each
                      → each run's own clip, optimizer, plan, schedule, evaluation, early stopping, best weights, checkpoint
 
 A run of a cohort is a `Run` as it would be alone; only the passes are shared. Each row uses its own adapter (see
@@ -24,13 +24,14 @@ from torch.nn.functional import pad
 from torch.utils.data import Dataset
 
 from asrpeft import interruption
+from asrpeft.batching import by_budget
 from asrpeft.errors import BadAudio, BadCorpus, BadInput, Failure
 from asrpeft.methods.plan import Plan, collected
 from asrpeft.recognizer import IGNORED, Encoded, Output, Recognizer
 from asrpeft.recognizer.context import ENCODER_FRAMES_PER_SECOND
 from asrpeft.training import memory, reading
 from asrpeft.training.batch import Batch, StepData, StepKey
-from asrpeft.training.budget import out_of_memory, parts
+from asrpeft.training.budget import out_of_memory, part
 from asrpeft.training.events import Message
 from asrpeft.training.examples import Examples
 from asrpeft.training.frozen import only, training_mode
@@ -58,7 +59,7 @@ class Cohort:
             raise BadInput("The runs of a cohort have one recognizer and the same options.")
         self.failed: dict[int, Exception] = {}  # by the run's number: it diverged, or none of its utterances could be read
         self._active: list[int] = []
-        self._parts: list[list[tuple[int, Batch]]] = []  # what was computed together last
+        self._passed: list[list[tuple[int, Batch]]] = []  # what was computed together last
 
     def train(self) -> None:
         """Train all. A run that fails is noted in `failed`, and the others go on.
@@ -183,9 +184,9 @@ class Cohort:
         """Compute less at once from now on. Raises: Failure where that was a single utterance."""
         for run in runs:
             run.gradient.forget()
-        seconds = max(sum(len(own) for _, own in part) * max(int(own.frames.max()) for _, own in part) for part in self._parts) / ENCODER_FRAMES_PER_SECOND
-        if all(len(part) == 1 for part in self._parts):
-            runs[0].budget.lower([own for part in self._parts for _, own in part])
+        seconds = max(sum(len(own) for _, own in one) * max(int(own.frames.max()) for _, own in one) for one in self._passed) / ENCODER_FRAMES_PER_SECOND
+        if all(len(one) == 1 for one in self._passed):
+            runs[0].budget.lower([own for one in self._passed for _, own in one])
             seconds = runs[0].budget.seconds or seconds
         else:
             seconds /= 2
@@ -202,9 +203,9 @@ class Cohort:
         with ExitStack() as stack:
             for run in runs:
                 stack.enter_context(training_mode(run.recognizer, run.adapter.name, dropout=0.0, checkpointing=run.options.gradient_checkpointing))
-            self._parts = packed([(number, one) for number, data in steps for batch in data.batches for one in parts(batch, at_once_s)], budget)
-            for part in self._parts:
-                for number, loss in self._backward(runs[0].recognizer, part, counts).items():
+            self._passed = packed([(number, batch) for number, data in steps for batch in data.batches], budget)
+            for one in self._passed:
+                for number, loss in self._backward(runs[0].recognizer, one, counts).items():
                     totals[number] += loss
         for number in totals:
             run = self.runs[number]
@@ -212,12 +213,12 @@ class Cohort:
             totals[number] = run.processes.totals([totals[number]])[0]
         return totals
 
-    def _backward(self, recognizer: Recognizer, part: list[tuple[int, Batch]], counts: dict[int, Counts]) -> dict[int, float]:
+    def _backward(self, recognizer: Recognizer, rows: list[tuple[int, Batch]], counts: dict[int, Counts]) -> dict[int, float]:
         """One pass over batches of different runs."""
-        runs = [self.runs[number] for number, _ in part]
+        runs = [self.runs[number] for number, _ in rows]
         batch, names = (
-            joined([batch for _, batch in part]).to(recognizer.device),
-            [run.adapter.route for run, (_, own) in zip(runs, part) for _ in range(len(own))],
+            joined([batch for _, batch in rows]).to(recognizer.device),
+            [run.adapter.route for run, (_, own) in zip(runs, rows) for _ in range(len(own))],
         )
         with autocast(runs[0].options.precision, recognizer.device, recognizer.dtype):
             states = runs[0].examples.states if all(run.examples.states is not None for run in runs) else None
@@ -225,9 +226,10 @@ class Cohort:
             output = recognizer(batch.features, batch.frames, tokens, route=names, encoded=known(recognizer, batch, states))
             losses: dict[int, Tensor] = {}
             start = 0
-            for run, (number, own) in zip(runs, part):
-                rows = slice(start, start + len(own))
-                losses[number] = run.loss.value(_rows_of(output, rows), _rows(batch, rows), run.adapter, counts[number].targets)
+            for run, (number, own) in zip(runs, rows):
+                at = slice(start, start + len(own))
+                value = run.loss.value(_rows_of(output, at), _rows(batch, at), run.adapter, counts[number].targets)
+                losses[number] = losses[number] + value if number in losses else value
                 start += len(own)
         torch.stack(list(losses.values())).sum().backward()
         return {number: float(loss.detach()) for number, loss in losses.items()}
@@ -310,17 +312,16 @@ class _Steps(Dataset[Round]):
 
 # -- batches of several runs ---------------------------------------------------------------------------------------------
 def packed(batches: Sequence[tuple[int, Batch]], budget: int) -> list[list[tuple[int, Batch]]]:
-    """Batches by run, put together by length: rows · longest context is at most `budget`, unless one exceeds it alone. Two batches of
-    one run stay apart, as they are when it is alone."""
-    together: list[list[tuple[int, Batch]]] = []
-    for number, batch in sorted(batches, key=lambda one: (int(one[1].frames.max()), one[0])):
-        longest = int(batch.frames.max())  # they come in ascending order
-        for part in together:
-            if number not in {other for other, _ in part} and longest * (sum(len(own) for _, own in part) + len(batch)) <= budget:
-                part.append((number, batch))
-                break
-        else:
-            together.append([(number, batch)])
+    """The rows of batches by run, put together anew by length, whosever they are: rows · longest context is at most `budget`, but for a row that
+    exceeds it alone. What one run has in a pass lies side by side; a batch of one run, whose sentences are short and long, would be padded to its longest.
+    """
+    rows = sorted((n, place, row) for place, (_, batch) in enumerate(batches) for row, n in enumerate(batch.frames.tolist()))
+    together = []
+    for chosen in by_budget(rows, lambda one: one[0], batch_frames=budget):
+        own: dict[int, list[int]] = {}
+        for _, place, row in sorted(chosen, key=lambda one: one[1:]):
+            own.setdefault(place, []).append(row)
+        together.append([(batches[place][0], part(batches[place][1], of_it)) for place, of_it in own.items()])
     return together
 
 

@@ -238,20 +238,24 @@ def test_two_runs_of_one_adapter_or_of_other_options_are_refused():
         Cohort([run("a"), run("b", lr=0.5)])
 
 
-def test_batches_are_packed_by_length_within_the_budget_and_a_run_once_in_each():
+def test_rows_of_all_runs_are_packed_by_length_within_the_budget():
     recognizer = recognizer_for(["a"])
     made = Run(
         recognizer, "a", TrainingData(DATA["a"], recognizer.prompt(lang="en")), options=how(), choice=Choice(), checkpoint=None, progress=lambda event: None
     ).examples
-    batches = [(number, made.batch(rows, 0)[0]) for number, rows in ((0, [0]), (1, [1, 2]), (0, [3, 4]), (2, [5]), (3, [6]))]
-    parts = packed(batches, budget=300)
-    assert sorted(id(batch) for part in parts for _, batch in part) == sorted(id(batch) for _, batch in batches)
-    for part in parts:
-        assert len({number for number, _ in part}) == len(part)
-        assert len(part) == 1 or sum(len(batch) for _, batch in part) * max(int(batch.frames.max()) for _, batch in part) <= 300
+    batches = [(number, made.batch(rows, 0)[0]) for number, rows in ((0, [0, 2]), (1, [1, 2, 5]), (0, [3, 4]), (2, [5]), (3, [6]))]
+    passes = packed(batches, budget=300)
+    rows = [(number, id_, n) for one in passes for number, batch in one for id_, n in zip(batch.ids, batch.frames.tolist())]
+    assert sorted(rows) == sorted((number, id_, n) for number, batch in batches for id_, n in zip(batch.ids, batch.frames.tolist()))
+    longest = [max(int(batch.frames.max()) for _, batch in one) for one in passes]
+    assert longest == sorted(longest) and len(passes) > 1
+    for one, most in zip(passes, longest):
+        assert sum(len(batch) for _, batch in one) * most <= 300 or sum(len(batch) for _, batch in one) == 1
+        assert all(batch.features.shape[-1] == 2 * int(batch.frames.max()) for _, batch in one)
+    assert any(len({number for number, _ in one}) > 1 for one in passes)
     one = joined([batch for _, batch in batches])
     assert (
-        len(one) == 7
+        len(one) == sum(len(batch) for _, batch in batches)
         and one.features.shape[-1] == 2 * int(one.frames.max())
         and (one.labels != cohort.IGNORED).sum() == sum((batch.labels != cohort.IGNORED).sum() for _, batch in batches)
     )
