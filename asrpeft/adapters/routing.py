@@ -124,6 +124,13 @@ class Route:
             self._groups[device] = found
         return self._groups[device]
 
+    def runs(self) -> list[int]:
+        """How many rows each adapter has, where those of each lie side by side and none has none; [] where they do not. In the order of `groups`."""
+        if not isinstance(self.names, tuple) or None in self.names:
+            return []
+        found = [(name, len(list(same))) for name, same in itertools.groupby(self.names)]
+        return [n for _, n in found] if len({name for name, _ in found}) == len(found) else []
+
     def take(self, rows: Sequence[int]) -> Route:
         """The route of a batch made of these rows of this one (rows may repeat, as beams do)."""
         return self if self.names is None or isinstance(self.names, str) else Route(tuple(self.names[i] for i in rows), self.sums)

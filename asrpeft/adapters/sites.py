@@ -155,25 +155,36 @@ class EditSite(Site):
         return edited.to(x.dtype)  # as in `_apply`: nothing that follows may widen
 
     def _apply(self, x: Read, y: Tensor, how: Callable[[LayerAdapter], Edit], *, on_layer: bool = False) -> Tensor:
-        made: Tensor | None = None
-        for terms, rows in self._here(self.ambient.call.route, len(y), y.device):
-            own_x, own_y = (x, y) if rows is None else (_rows_of(x, rows), y[rows])
-            with self._knowing(terms, y, rows):
-                if on_layer and isinstance(own_x, Tensor) and self._rounds(terms, own_x):
-                    own_y = self.layer.replaced(own_x, *self._whole(terms, own_x))
-                elif _single(terms):
-                    for piece in terms[0][0]:
-                        own_y = how(piece)(own_x, own_y, self.layer)
-                else:
-                    own_y = self._sum(terms, own_x, own_y, how)
-            # Under autocast a float32 embedding gives a float32 sum where the frozen output is float32 too; in a
-            # half-precision base the sum must not widen what follows.
-            own_y = own_y.to(y.dtype)
+        route, made = self.ambient.call.route, y
+        here = list(self._here(route, len(y), y.device))
+        if len(here) > 1 and torch.is_grad_enabled() and isinstance(x, Tensor) and len(here) == len(runs := route.runs()):
+            # Rows that are picked by their numbers leave, for each adapter, a gradient of the size of all; those of a split are put together once.
+            split = zip(here, x.split(runs), y.split(runs))
+            return torch.cat([self._one(terms, rows, own_x, own_y, y, how, on_layer=on_layer) for (terms, rows), own_x, own_y in split])
+        for terms, rows in here:
             if rows is None:
-                return own_y
-            made = y.clone() if made is None else made  # one copy, however many adapters the rows are spread over
-            made.index_copy_(0, rows, own_y)
-        return y if made is None else made
+                return self._one(terms, rows, x, y, y, how, on_layer=on_layer)
+            own = self._one(terms, rows, _rows_of(x, rows), y[rows], y, how, on_layer=on_layer)
+            made = y.clone() if made is y else made  # one copy, however many adapters the rows are spread over
+            made.index_copy_(0, rows, own)
+        return made
+
+    def _one(
+        self, terms: list[Pieces], rows: Tensor | None, x: Read, y: Tensor, given: Tensor, how: Callable[[LayerAdapter], Edit], *, on_layer: bool
+    ) -> Tensor:
+        """What the rows of one adapter, or of one sum of them, give; `given` has all rows."""
+        with self._knowing(terms, given, rows):
+            if on_layer and isinstance(x, Tensor) and self._rounds(terms, x):
+                made = self.layer.replaced(x, *self._whole(terms, x))
+            elif _single(terms):
+                made = y
+                for piece in terms[0][0]:
+                    made = how(piece)(x, made, self.layer)
+            else:
+                made = self._sum(terms, x, y, how)
+        # Under autocast a float32 embedding gives a float32 sum where the frozen output is float32 too; in a
+        # half-precision base the sum must not widen what follows.
+        return made.to(given.dtype)
 
     def _rounds(self, terms: list[Pieces], x: Tensor) -> bool:
         """Whether rows get a weight of their own, `_whole`, in place of what the frozen one and the pieces give."""
