@@ -20,6 +20,7 @@ BLOCK = 768 * 1024  # bytes of P at a time and thread: what a core's own cache h
 QUICK = torch.cpu._is_avx512_bf16_supported() and not torch.cpu._is_amx_tile_supported()
 LOG2_E = math.log2(math.e)
 LEAST, MOST = 1e-30, 1e37  # sums of powers between which float32 keeps what bfloat16 will: the least it holds well is 1e-38
+SHORT = 400  # keys up to which powers in float32 are quicker: further on what they read and write costs more than the largest of a row
 KEPT = 16 * 2**20  # bytes of P of a layer up to which it is kept for the backward pass
 
 
@@ -106,8 +107,10 @@ def _softmax(products: Tensor) -> Tensor:
     """Over the last dimension, as powers of two in float32: torch.softmax takes twice the time where rows are no multiple of 32 long, as seconds are not.
 
     Powers of the products themselves, not of what they are below the largest of their row, which is dear to find. Where a row's sum leaves
-    what float32 holds well, or nothing of it is seen, it is torch.softmax after all.
+    what float32 holds well, or nothing of it is seen, and for long rows, it is torch.softmax after all.
     """
+    if products.shape[-1] > SHORT:
+        return torch.softmax(products, -1)
     powers = products.float().mul_(LOG2_E).exp2_()
     total = powers.sum(-1, keepdim=True)
     least, most = total.aminmax()
