@@ -347,7 +347,7 @@ def main() -> None:
             found = evaluate(recognizer, test, lang="en", decoding=how).systems[0].score
             kept = {key: found.to_json()[key] for key in ("wer", "wer_interval", "cer", "deletions", "insertions", "words", "utterances")}
             most = sum(min(row.counts.errors, row.counts.words) for row in found.rows) / sum(row.counts.words for row in found.rows)
-            print(json.dumps({"beams": beams} | kept | {"wer_of_at_most_every_word": most}), flush=True)
+            print(json.dumps({"beams": beams, **kept, "wer_of_at_most_every_word": most}), flush=True)
 
 
 if __name__ == "__main__":
