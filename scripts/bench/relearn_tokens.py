@@ -277,8 +277,9 @@ def learn(
     tell: Callable[[dict[str, Any]], None],
 ) -> Tensor:
     """Take the steps that are left of `steps`, and save after every `save` of them; returns the table that held-out speech liked best."""
-    learner.resume(path)
     best, began = path.with_name(BEST), time.monotonic()
+    if not learner.resume(path):
+        best.unlink(missing_ok=True)  # another run's
     while learner.step < steps:
         loss = learner.take_step(data, batch=batch, lr=lr, total=steps, replaced=replaced)
         if learner.step % save == 0 or learner.step == steps:

@@ -171,7 +171,7 @@ def test_what_lays_out_knows_no_result(path):
 def test_every_table_of_the_package_goes_through_one_formatter():
     """Neither rich's tables nor columns that are padded by hand are made anywhere else; sclite's files have a layout of their own."""
     own = {PACKAGE / "report" / "table.py", PACKAGE / "scoring" / "report" / "sclite.py"}
-    padded = re.compile(r"\.(?:ljust|rjust|center)\(|\{[^{}]*:[<>^]\d|^\s*print\(f?[\"'][^\"'\n]*\|[^\"'\n]*\|", re.MULTILINE)
+    padded = re.compile(r"\.(?:ljust|rjust|center)\(|\{[^{}]*:[<>^]\d|^\s*print\(.*\|.*\|", re.MULTILINE)
     for path in (*modules(PACKAGE), *modules(PACKAGE.parent / "scripts")):
         text = path.read_text(encoding="utf-8")
         if path not in own:
