@@ -104,7 +104,7 @@ def _weights(q: Tensor, k: Tensor, mask: Tensor | None, scale: float) -> Tensor:
 
 
 def _softmax(products: Tensor) -> Tensor:
-    """Over the last dimension, as powers of two in float32: torch.softmax takes twice the time where rows are no multiple of 32 long, as seconds are not.
+    """Over the last dimension, as powers of two in float32: torch.softmax is slower where rows are no multiple of 32 long, as seconds are not.
 
     Powers of the products themselves, not of what they are below the largest of their row, which is dear to find. Where a row's sum leaves
     what float32 holds well, or nothing of it is seen, and for long rows, it is torch.softmax after all.

@@ -135,7 +135,7 @@ def spec_augment(
     masked = features[:, :n_frames]
     mean, freq_width = float(masked.mean()), round(freq_width * features.shape[0] / 80)
     # torchaudio draws from torch's global generator: it is lent our seed, and given back as it was. Not by torch.manual_seed, which formats a trace
-    # of its callers each time, for devices that are not there: a third of what all else costs here.
+    # of its callers each time, for devices that are not there.
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(int(torch.randint(2**62, (), generator=rng)))
         for _ in range(time_masks):

@@ -48,7 +48,7 @@ def training_mode(recognizer: Recognizer, name: str, *, dropout: float, checkpoi
     else random.
 
     The base's own training settings (attention dropout, layer drop) belong to its pre-training and stay out of it. Without dropout and
-    checkpointing a base in evaluation mode computes the same, and going through all its modules twice a step would be a fiftieth of a short one.
+    checkpointing a base in evaluation mode computes the same, and is not gone through twice a step.
     """
     adapter = recognizer.adapters[name]
     whole = bool(dropout) or checkpointing or recognizer.base.training

@@ -64,7 +64,7 @@ class Gradient:
         """
         options, total = self.options, 0.0
         seed = generator(options.seed, "step", step, self.processes.rank).initial_seed()
-        # torch.manual_seed writes down who called it, for devices that are not there yet, and keeps that for good: a millisecond and some kilobytes a step.
+        # torch.manual_seed writes down who called it, for devices that are not there yet, and keeps that for good.
         torch.default_generator.manual_seed(seed) if self.recognizer.device.type == "cpu" else torch.manual_seed(seed)
         with training_mode(self.recognizer, self.adapter.name, dropout=options.dropout, checkpointing=options.gradient_checkpointing):
             watched = DenseGradients([layer for layer, _ in self.adapter.placed() if layer.tensors()] if dense else [])
