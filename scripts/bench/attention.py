@@ -35,8 +35,7 @@ from asrpeft.adapters import attention  # noqa: E402
 from asrpeft.adapters.blocked_attention import blocked_attention  # noqa: E402
 from asrpeft.recognizer import load  # noqa: E402
 from asrpeft.report import Table  # noqa: E402
-from asrpeft.training.frozen import training_mode  # noqa: E402
-from asrpeft.training.precision import autocast  # noqa: E402
+from scripts.bench.step import step_of  # noqa: E402
 from scripts.bench.training import SHAPES, shaped  # noqa: E402
 
 KERNELS = {"flash": SDPBackend.FLASH_ATTENTION, "math": SDPBackend.MATH, "blocked": SDPBackend.FLASH_ATTENTION}
@@ -73,15 +72,7 @@ def of_a_step(model: str, rows: int, frames: int, precision: str, repeats: int) 
     recognizer = load(model, threads=1)
     torch.manual_seed(0)
     recognizer.adapt("lora", name="x", where="attention", lang="sw", rank=8)
-    features, counts = torch.randn(rows, recognizer.n_mels, 2 * frames), torch.full((rows,), frames)
-    tokens = torch.randint(0, 1_000, (rows, max(4, frames // 10)))
-
-    def step() -> None:
-        with training_mode(recognizer, "x", dropout=0.0, checkpointing=False), autocast(precision, recognizer.device, recognizer.dtype):
-            hidden = recognizer(features, counts, tokens, route="x").hidden
-            hidden.float().square().mean().backward()
-
-    return in_turns(step, repeats)
+    return in_turns(step_of(recognizer, "x", rows=rows, frames=frames, precision=precision), repeats)
 
 
 def main() -> None:

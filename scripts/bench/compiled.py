@@ -25,22 +25,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from asrpeft.recognizer import Recognizer, load  # noqa: E402
 from asrpeft.report import Table  # noqa: E402
-from asrpeft.training.frozen import training_mode  # noqa: E402
-from asrpeft.training.precision import autocast  # noqa: E402
+from scripts.bench.step import step_of  # noqa: E402
 from scripts.bench.training import SHAPES, shaped  # noqa: E402
-
-
-def step_of(recognizer: Recognizer, frames: int, seconds: float) -> Callable[[], None]:
-    """A step without the optimizer's part."""
-    rows = max(1, round(50 * seconds / frames))
-    features = torch.randn(rows, recognizer.n_mels, 2 * frames, device=recognizer.device)
-    counts, tokens = torch.full((rows,), frames), torch.randint(0, 1_000, (rows, max(4, frames // 15)), device=recognizer.device)
-
-    def step() -> None:
-        with training_mode(recognizer, "x", dropout=0.0, checkpointing=False), autocast("bf16", recognizer.device, recognizer.dtype):
-            recognizer(features, counts, tokens, route="x").hidden.float().square().mean().backward()
-
-    return step
 
 
 def taken(step: Callable[[], None], recognizer: Recognizer) -> float:
@@ -65,7 +51,8 @@ def measured(model: str, asked: argparse.Namespace) -> list[dict[str, Any]]:
         layer.compile(dynamic=True)
     found = []
     for frames in map(int, asked.frames.split(",")):
-        steps = {name: step_of(recognizer, frames, asked.seconds) for name, recognizer in sides.items()}
+        rows = max(1, round(50 * asked.seconds / frames))
+        steps = {name: step_of(recognizer, "x", rows=rows, frames=frames) for name, recognizer in sides.items()}
         began = time.perf_counter()
         steps["compiled"]()
         first_s = time.perf_counter() - began

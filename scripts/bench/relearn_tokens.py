@@ -15,7 +15,8 @@ of whose speakers are held out for the cross-entropy; WER is on its test part, w
 
 Everything lies in --out: states (half precision; shards that are there are not made again), table.safetensors after every `--save`
 steps with the state of Adam, and best.safetensors, the table whose held-out cross-entropy was lowest, with which the test is done. The same command
-goes on from there to the same table.
+goes on from there to the same table. At the end the whole recognizer is there as model/, a checkpoint that every verb of asrpeft takes, to
+measure with (`real_decoder.py`).
 """
 
 from __future__ import annotations
@@ -40,6 +41,7 @@ from safetensors.torch import save as serialized
 from torch import Tensor
 
 from asrpeft import load
+from asrpeft.adapters.export import export_base
 from asrpeft.audio.features import SAMPLE_RATE, log_mel
 from asrpeft.corpus import Corpus
 from asrpeft.files import replace_file
@@ -59,7 +61,7 @@ SHARD = 200  # utterances in a file of states
 BEAMS = 4  # of the second test: one row that loops for its whole length says little of the table, and weighs as much as thirty others
 START = 0.005  # deviation of a fresh row: the cross-entropy begins at log V, 11 nats; at 0.02, where its logits are large, at 16 to 22
 WARMUP = 0.1  # of the steps, without which, or at a rate of 4e-3, the loss rises again after the first: the states that E writes from are large
-TABLE, BEST = "table.safetensors", "best.safetensors"
+TABLE, BEST, MODEL = "table.safetensors", "best.safetensors", "model"
 Clip = tuple[np.ndarray, str]  # samples (n,) float32 at 16 kHz, and what is said
 
 
@@ -339,9 +341,10 @@ def main() -> None:
         replaced=given.replaced,
         tell=lambda row: print(json.dumps(row), flush=True),
     )
+    learner.give(recognizer, table)
+    recognizer.info = replace(recognizer.info, contexts=("full", "auto"))  # the table was learned on short contexts
+    export_base(recognizer, given.out / MODEL, about={"token_table": "relearned, for measuring only"}, overwrite=True)
     if given.test:
-        learner.give(recognizer, table)
-        recognizer.info = replace(recognizer.info, contexts=("full", "auto"))  # the table was learned on short contexts
         test = part(TASKS["adults"], given.speech, "test").shuffle(given.seed)[: given.test]
         for beams in (1, BEAMS):
             how = DecodingOptions(context="auto", autocast=has_bf16(recognizer.device), beams=beams)

@@ -1,0 +1,235 @@
+"""What rests on a decoder, checked on one that this project did not train: adaptation, word times, streams and export.
+
+    python -m scripts.bench.relearn_tokens FOLDER --speech DIR --out runs/tokens --steps 2500        # where a checkpoint has no token table
+    python -m scripts.bench.real_decoder runs/tokens/model --speech DIR [--minutes 8] [--json]
+
+    adaptation   LoRA by cross-entropy on the children of the training part; the test's children, before and after, by the paired test
+    times        word times by the checkpoint's alignment heads, by as many heads drawn at random, and by letters alone, against those that the CTC
+                 head of --aligner finds for the same (true) words of adults
+    streams      what each policy commits of adults' utterances with pauses between them, against the same heard as a recording: WER, and how long
+                 after a word's end it is committed, without the computing
+    export       the adapter folded into a checkpoint that plain `transformers` reads: does its `generate` write the same?
+
+DIR holds speechocean762/{train,test}.parquet (Zhang et al., 2021, arXiv:2104.01378).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import statistics
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from transformers import WhisperForConditionalGeneration, WhisperProcessor
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from asrpeft import load  # noqa: E402
+from asrpeft.adapters.export import export_merged  # noqa: E402
+from asrpeft.audio.features import SAMPLE_RATE  # noqa: E402
+from asrpeft.corpus import Corpus  # noqa: E402
+from asrpeft.decoding.attention import attend  # noqa: E402
+from asrpeft.decoding.batch import encode_rows, make_row  # noqa: E402
+from asrpeft.decoding.words import Word, align, spread  # noqa: E402
+from asrpeft.jobs.evaluate import evaluate  # noqa: E402
+from asrpeft.jobs.finetune import finetune  # noqa: E402
+from asrpeft.jobs.transcribe import transcribe  # noqa: E402
+from asrpeft.options import AdapterOptions, Data, DecodingOptions, OutputOptions, TrainingOptions  # noqa: E402
+from asrpeft.recognizer import Recognizer  # noqa: E402
+from asrpeft.recognizer.context import speech_frames  # noqa: E402
+from asrpeft.report import Table  # noqa: E402
+from asrpeft.scoring import compare, score  # noqa: E402
+from asrpeft.streaming import Session, policies, stream_decoder  # noqa: E402
+from asrpeft.streaming.events import transcript  # noqa: E402
+from asrpeft.training.examples import Examples, TrainingData  # noqa: E402
+from scripts.bench.ctc_start import DEV_SHARE  # noqa: E402
+from scripts.bench.real_encoder import TASKS, part  # noqa: E402
+
+LANG = "en"
+NEAR_S = 0.2
+PAUSE_S = 1.2
+ADAPTER = "children"
+
+
+# -- adaptation ---------------------------------------------------------------------------------------------------------------------
+def adapted(recognizer: Recognizer, speech: Path, *, minutes: float, limit: int, seed: int) -> dict[str, Any]:
+    """Leaves the adapter in the recognizer, as `ADAPTER`."""
+    task = TASKS["children"]
+    train, dev = part(task, speech, "train").split_by_speaker(DEV_SHARE, seed)
+    done = finetune(
+        recognizer,
+        Data(train, dev=dev, check_nonspeech=False),
+        lang=LANG,
+        method=AdapterOptions("lora", name=ADAPTER),
+        out=OutputOptions(record=False),
+        training=TrainingOptions(minutes=minutes, context="auto", loss="ce", seed=seed, dev_utterances=60),
+        progress=lambda event: print(event, file=sys.stderr) if "Step" not in type(event).__name__ else None,
+    ).to_json()
+    test = part(task, speech, "test").shuffle(seed)[:limit]
+    found = {}
+    for beams in (1, 4):
+        how = DecodingOptions(context="auto", beams=beams, ctc_weight=0.0)
+        base, own = (one.score for one in evaluate(recognizer, test, adapters=[ADAPTER], lang=LANG, decoding=how).systems)
+        found[str(beams)] = {"base": base.wer, "adapted": own.wer, "test": compare(base, own, seed=seed).to_json()}
+    return {"steps": done["steps"], "trained": done["trained_parameters"], "utterances": len(test), "beams": found}
+
+
+# -- word times ---------------------------------------------------------------------------------------------------------------------
+def heard(recognizer: Recognizer, corpus: Corpus) -> Iterator[tuple[np.ndarray, str]]:
+    """Samples and texts."""
+    examples = Examples(TrainingData(corpus, recognizer.prompt(lang=LANG)), recognizer, context="auto", seed=0)
+    for row, utterance in enumerate(examples.corpus):
+        yield np.asarray(examples.samples(row), np.float32), utterance.text
+
+
+def by_heads(recognizer: Recognizer, samples: np.ndarray, text: str, heads: Sequence[Sequence[int]]) -> tuple[Word, ...] | None:
+    """The true words by these alignment heads."""
+    row = make_row(recognizer, samples, lang=LANG, adapter=None, context="auto")
+    before, recognizer.generation.alignment_heads = recognizer.generation.alignment_heads, [list(head) for head in heads]
+    try:
+        tokens = recognizer.encode_text(" " + text)
+        return attend(recognizer, encode_rows(recognizer, [row]), row.prompt, tokens, adapter=None, n_frames=speech_frames(len(samples)))
+    finally:
+        recognizer.generation.alignment_heads = before
+
+
+def by_ctc(aligner: Recognizer, samples: np.ndarray, text: str) -> tuple[Word, ...] | None:
+    row = make_row(aligner, samples, lang=LANG, adapter=None, context="auto")
+    head = aligner.ctc_head(None)
+    if head is None:
+        raise SystemExit(f"{aligner.info.id} has no CTC head to align with.")
+    return align(head, encode_rows(aligner, [row]).states[0, : speech_frames(len(samples))], text)
+
+
+def times(recognizer: Recognizer, aligner: Recognizer, corpus: Corpus, *, seed: int) -> dict[str, Any]:
+    """How far from the aligner's the beginnings of words are, in seconds: `offset_s` is how much later than those half of them are."""
+    config = recognizer.base.config
+    named = [tuple(head) for head in recognizer.generation.alignment_heads]
+    others = [(i, j) for i in range(config.decoder_layers) for j in range(config.decoder_attention_heads) if (i, j) not in named]
+    drawn = random.Random(seed).sample(others, min(len(named), len(others)))
+    apart: dict[str, list[float]] = {"alignment heads": [], "other heads": [], "letters": []}
+    for samples, text in heard(recognizer, corpus):
+        wanted = by_ctc(aligner, samples, text)
+        if wanted is None:
+            continue
+        ways = {"alignment heads": by_heads(recognizer, samples, text, named), "other heads": by_heads(recognizer, samples, text, drawn)}
+        ways["letters"] = spread(text, wanted[0].start, wanted[-1].end)  # told where speech begins and ends
+        for name, words in ways.items():
+            if words is not None and len(words) == len(wanted):
+                apart[name] += [a.start - b.start for a, b in zip(words, wanted)]
+    return {
+        name: {
+            "words": len(some),
+            "offset_s": statistics.median(some),
+            "median_s": statistics.median(map(abs, some)),
+            "near": sum(abs(one) <= NEAR_S for one in some) / len(some),
+        }
+        for name, some in apart.items()
+    }
+
+
+# -- streams ------------------------------------------------------------------------------------------------------------------------
+def streams(recognizer: Recognizer, corpus: Corpus) -> dict[str, Any]:
+    """Each speaker's utterances one after another, as a recording and as a stream under each policy."""
+    talks = []
+    for speaker in corpus.speakers:
+        said = list(heard(recognizer, corpus.filter(lambda u, speaker=speaker: u.speaker == speaker)))
+        pause = np.zeros(int(PAUSE_S * SAMPLE_RATE), np.float32)
+        talks.append((np.concatenate([piece for samples, _ in said for piece in (samples, pause)]), " ".join(text for _, text in said)))
+    how = DecodingOptions(context="auto")
+    texts = [text for _, text in talks]
+    found: dict[str, Any] = {}
+    whole = [" ".join(segment.text for segment in transcribe(recognizer, samples, lang=LANG, decoding=how, vad=True)) for samples, _ in talks]
+    found["recording"] = {"wer": score(texts, whole).wer}
+    for policy in policies.names():
+        written, late = [], []
+        for samples, _ in talks:
+            # The clock stands still: latencies are those of the policy, whatever the machine.
+            with Session(stream_decoder(recognizer, lang=LANG, options=how), policy=policy, clock=lambda: 0.0) as session:
+                events = [event for at in range(0, len(samples), 1_600) for event in session.feed(samples[at : at + 1_600])] + session.close()
+            written.append(transcript(events))
+            late += [event.latency for event in events if event.type == "commit"]
+        found[policy] = {"wer": score(texts, written).wer, "latency_s": statistics.median(late) if late else None, "commits": len(late)}
+    return found
+
+
+# -- export -------------------------------------------------------------------------------------------------------------------------
+def exported(recognizer: Recognizer, corpus: Corpus) -> dict[str, Any]:
+    """The share of utterances that the exported checkpoint writes as we do, greedily on 30 s."""
+    own = evaluate(recognizer, corpus, adapters=[ADAPTER], lang=LANG, decoding=DecodingOptions(context="full", ctc_weight=0.0)).systems[1].score
+    with tempfile.TemporaryDirectory() as folder:
+        path = export_merged(recognizer, ADAPTER, Path(folder) / "merged")
+        model, processor = WhisperForConditionalGeneration.from_pretrained(path), WhisperProcessor.from_pretrained(path)
+        told = {"language": LANG, "task": "transcribe"} if recognizer.multilingual else {}
+        theirs = []
+        for samples, _ in heard(recognizer, corpus):
+            features = processor(samples, sampling_rate=SAMPLE_RATE, return_tensors="pt").input_features
+            theirs += processor.batch_decode(model.generate(features, **told), skip_special_tokens=True)
+    ours = [row.raw_hypothesis for row in own.rows]
+    references = [row.reference for row in own.rows]
+    same = sum(" ".join(a.split()) == " ".join(b.split()) for a, b in zip(ours, theirs, strict=True))
+    return {"utterances": len(ours), "same": same, "wer": own.wer, "wer_of_transformers": score(references, theirs).wer}
+
+
+def tables(found: dict[str, Any]) -> Iterator[Table]:
+    """Markdown, of what was measured."""
+    rows = []
+    for beams, one in found["adaptation"]["beams"].items():
+        test = one["test"]
+        low, high = test["interval"]
+        rows.append((beams, f"{100 * one['base']:.1f}", f"{100 * one['adapted']:.1f}", f"{100 * low:+.1f} to {100 * high:+.1f}", f"{test['p']:.4f}"))
+    yield Table.of("Children, WER %", ("beams", "base", "adapted", "difference", "p"), rows)
+    yield Table.of(
+        "Word times",
+        ("by", "words", "off by, s", "later by, s", f"within {NEAR_S:g} s"),
+        [(name, one["words"], f"{one['median_s']:.3f}", f"{one['offset_s']:+.3f}", f"{100 * one['near']:.0f} %") for name, one in found["times"].items()],
+    )
+    yield Table.of(
+        "Streams",
+        ("heard as", "WER %", "latency, s"),
+        [(name, f"{100 * one['wer']:.1f}", "" if one.get("latency_s") is None else f"{one['latency_s']:.2f}") for name, one in found["streams"].items()],
+    )
+    one = found["export"]
+    cells = (one["utterances"], one["same"], f"{100 * one['wer']:.1f}", f"{100 * one['wer_of_transformers']:.1f}")
+    yield Table.of("Exported", ("utterances", "the same text", "WER % ours", "WER % generate"), [cells])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("base", help="a Whisper checkpoint with a token table: a folder, or a name on the hub")
+    parser.add_argument("--speech", type=Path, required=True, help="the folder of the corpora, as of real_encoder.py")
+    parser.add_argument("--aligner", help="a base with a CTC head; default: the embedded one")
+    parser.add_argument("--minutes", type=float, default=8.0, help="of training the adapter")
+    parser.add_argument("--utterances", type=int, default=150, help="of each test; half as many are exported, whose 30 s take long")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--json", action="store_true")
+    given = parser.parse_args()
+    torch.set_num_threads(given.threads)
+    recognizer, aligner = load(given.base, threads=given.threads), load(given.aligner, threads=given.threads)
+    recognizer.info = replace(recognizer.info, contexts=("full", "auto"))
+    adults = part(TASKS["adults"], given.speech, "test")
+    some = adults.shuffle(given.seed)[: given.utterances]
+    few = adults.filter(lambda u: u.speaker in set(adults.speakers[: max(1, given.utterances // 20)]))
+    found: dict[str, Any] = {"times": times(recognizer, aligner, some, seed=given.seed), "streams": streams(recognizer, few)}
+    found["adaptation"] = adapted(recognizer, given.speech, minutes=given.minutes, limit=2 * given.utterances, seed=given.seed)
+    found["export"] = exported(recognizer, part(TASKS["children"], given.speech, "test").shuffle(given.seed)[: given.utterances // 2])
+    found |= {"base": Path(given.base).name, "seed": given.seed, "threads": given.threads, "date": datetime.now(UTC).date().isoformat()}
+    if given.json:
+        print(json.dumps(found))
+        return
+    for table in tables(found):
+        print(table)
+
+
+if __name__ == "__main__":
+    main()
