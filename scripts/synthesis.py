@@ -211,11 +211,23 @@ def flite(text: str, *, voice: str = "slt", stretch: float = 1.0, f0_hz: float |
 # --- festival --------------------------------------------------------------------------------------------------------
 
 
+Timed = tuple[np.ndarray, list[tuple[str, float, float]]]  # samples, and each word with its first and last second
+
+
 def festival(texts: Sequence[str], *, voice: str, stretch: float = 1.0, timeout_s: float = 600.0) -> list[np.ndarray | None]:
     """Speech by festival, one process for all `texts`: a list of (n,) float32 at 16 kHz, None where it said nothing.
 
     Raises: SynthesisError for an unknown voice, or when festival or the voice's package is not installed.
     """
+    return [None if found is None else found[0] for found in _festival(texts, voice, stretch, timeout_s, times=False)]
+
+
+def timed_festival(texts: Sequence[str], *, voice: str, stretch: float = 1.0, timeout_s: float = 600.0) -> list[Timed | None]:
+    """The same, with the words as it said them (a number is several) and when. Raises as `festival`."""
+    return _festival(texts, voice, stretch, timeout_s, times=True)
+
+
+def _festival(texts: Sequence[str], voice: str, stretch: float, timeout_s: float, *, times: bool) -> list[Timed | None]:
     if voice not in FESTIVAL_VOICES:
         raise SynthesisError(f"no festival voice {voice!r} here; known are {', '.join(FESTIVAL_VOICES)}.")
     encoding = FESTIVAL_VOICES[voice][1]
@@ -223,8 +235,9 @@ def festival(texts: Sequence[str], *, voice: str, stretch: float = 1.0, timeout_
         lines = [f"(voice_{voice})", f"(Parameter.set 'Duration_Stretch {stretch:.3f})"]
         for number, text in enumerate(texts):
             quoted = text.replace("\\", " ").replace('"', " ")
-            say = f'(utt.save.wave (utt.synth (Utterance Text "{quoted}")) "{folder}/{number}.wav" \'riff)'
-            lines.append(f"(unwind-protect {say} nil)")  # one unspeakable text must not end the batch
+            say = f'(set! said (utt.synth (Utterance Text "{quoted}"))) (utt.save.wave said "{folder}/{number}.wav" \'riff)'
+            tell = f'(utt.save.words said "{folder}/{number}.words") (utt.save.segs said "{folder}/{number}.segs")' if times else ""
+            lines.append(f"(unwind-protect (begin {say} {tell}) nil)")  # one unspeakable text must not end the batch
         script = Path(folder) / "say.scm"
         script.write_bytes("\n".join(lines).encode(encoding, "replace"))
         try:
@@ -233,10 +246,28 @@ def festival(texts: Sequence[str], *, voice: str, stretch: float = 1.0, timeout_
             raise SynthesisError("festival is not installed: apt-get install festival and the festvox-* voices") from error
         except subprocess.TimeoutExpired:
             run = None
-        spoken = [_read_wave(Path(folder) / f"{number}.wav") for number in range(len(texts))]
-    if run is not None and not any(wave is not None for wave in spoken):
+        waves = [_read_wave(Path(folder) / f"{number}.wav") for number in range(len(texts))]
+        words = [_read_words(Path(folder) / f"{number}", encoding) if times and wave is not None else [] for number, wave in enumerate(waves)]
+    if run is not None and not any(wave is not None for wave in waves):
         raise SynthesisError(f"festival said nothing with {voice}: {run.stderr.decode(errors='replace')[-300:]}")
-    return spoken
+    return [None if wave is None else (wave, own) for wave, own in zip(waves, words)]
+
+
+def _read_words(stem: Path, encoding: str) -> list[tuple[str, float, float]]:
+    """Words begin where the one before ends, or after the pause between."""
+    ends, pauses = (_read_labels(stem.with_suffix(suffix), encoding) for suffix in (".words", ".segs"))
+    silent = [end for end, name in pauses if name in ("pau", "#", "h#", "brth")]
+    found, before = [], 0.0
+    for end, word in ends:
+        found.append((word.lower(), max([before, *(pause for pause in silent if before < pause < end)]), end))
+        before = end
+    return found
+
+
+def _read_labels(path: Path, encoding: str) -> list[tuple[float, str]]:
+    """(end in seconds, label) of each line after the header."""
+    lines = path.read_bytes().decode(encoding).split("#\n", 1)[1].splitlines()
+    return [(float(end), label.strip()) for end, _, label in (line.split(None, 2) for line in lines)]
 
 
 def _read_wave(path: Path) -> np.ndarray | None:

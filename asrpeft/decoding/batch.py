@@ -20,7 +20,7 @@ from asrpeft.decoding.fallback import with_fallback
 from asrpeft.decoding.greedy import greedy
 from asrpeft.decoding.hypothesis import GREEDY, Hypothesis
 from asrpeft.decoding.start import as_route, names_of
-from asrpeft.decoding.words import Word, align, spread
+from asrpeft.decoding.words import Word, align, from_onsets, spread, without_pauses
 from asrpeft.options import DecodingOptions
 from asrpeft.recognizer import Encoded, Recognizer, context_frames, speech_frames
 
@@ -234,6 +234,6 @@ def word_times_of(recognizer: Recognizer, row: Row, encoded: Encoded, found: Hyp
     before = len(row.committed.split())
     words = None if head is None else align(head, encoded.states[0, :n_frames], f"{row.committed} {found.text}")
     if words is not None:
-        return words[before:]
+        return from_onsets(words)[before:]
     words = attend(recognizer, encoded, row.prompt, found.tokens, adapter=row.adapter, n_frames=n_frames)
-    return spread(f"{row.committed} {found.text}", 0.0, seconds)[before:] if words is None else words
+    return spread(f"{row.committed} {found.text}", 0.0, seconds)[before:] if words is None else without_pauses(words, row.samples)

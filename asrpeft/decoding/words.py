@@ -4,7 +4,11 @@
               argmax_π Σ_t log p(π_t | h_t)    over the paths π that spell the text
 `spread`  where nothing better can be had, gives each word its share of the segment by its letters
 
-Between them stands `asrpeft.decoding.attention`, for bases without a CTC head.
+Between them stands `asrpeft.decoding.attention`, for bases without a CTC head. Two things mend where words begin (what either gains:
+`scripts/bench/word_times.py`):
+
+`from_onsets`     a CTC head names a character some 60 ms after its sound began
+`without_pauses`  attention gives a pause to the word that follows it; the word begins where it gets loud
 
 Source: Graves et al., 2006, https://doi.org/10.1145/1143844.1143891.
 """
@@ -16,14 +20,19 @@ from dataclasses import dataclass, replace
 from itertools import accumulate
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torchaudio.functional import forced_align, merge_tokens
 
 from asrpeft.adapters.ctc import SPACE, CTCHead, frames_needed
-from asrpeft.recognizer.context import ENCODER_FRAMES_PER_SECOND
+from asrpeft.recognizer.context import ENCODER_FRAMES_PER_SECOND, speech_frames
 
 Seconds = float
+ONSET_S = 0.06  # of three heads on two encoders, of words that are not lost: 0.058, 0.065 and 0.09
+FRAME = 320  # samples of an encoder frame
+QUIET = 5  # the percentile of a recording's levels that is its quiet
+UNEVEN_DB = 10.0  # a word's frames may be so far apart where nothing in the recording is quiet
 
 
 @dataclass(frozen=True)
@@ -54,6 +63,31 @@ def spread(text: str, start: Seconds, end: Seconds) -> tuple[Word, ...]:
     edges = [0, *accumulate(len(word) + 1 for word in words)]
     rate = (end - start) / edges[-1] if words else 0.0
     return tuple(Word(word, start + a * rate, start + b * rate) for word, a, b in zip(words, edges, edges[1:]))
+
+
+def from_onsets(words: Sequence[Word]) -> tuple[Word, ...]:
+    """Words by a CTC head, begun `ONSET_S` earlier, but not before the word before has ended."""
+    ends = [0.0, *(word.end for word in words)]
+    return tuple(replace(word, start=min(word.start, max(before, word.start - ONSET_S))) for before, word in zip(ends, words))
+
+
+def without_pauses(words: Sequence[Word], samples: np.ndarray) -> tuple[Word, ...]:
+    """Words that begin no earlier than the sound in them: where it first is louder than half way, in decibels, between the recording's quiet and the
+    loudest of the word. Where noise leaves less between the two, words stay as they are.
+
+    Args:    words: on `samples`, (n,) at 16 kHz.
+    """
+    n = speech_frames(len(samples))
+    if not n:
+        return tuple(words)
+    frames = np.pad(samples.astype(np.float64), (0, n * FRAME - len(samples))).reshape(n, FRAME)
+    levels = 10 * np.log10(np.square(frames).mean(1) + 1e-10)
+    quiet, placed = float(np.percentile(levels, QUIET)), []
+    for word in words:
+        own = levels[round(word.start * ENCODER_FRAMES_PER_SECOND) : round(word.end * ENCODER_FRAMES_PER_SECOND)]
+        silent = int(np.argmax(own >= min((quiet + own.max()) / 2, own.max() - UNEVEN_DB))) if len(own) else 0
+        placed.append(replace(word, start=word.start + silent / ENCODER_FRAMES_PER_SECOND))
+    return tuple(placed)
 
 
 @torch.no_grad()

@@ -1,27 +1,24 @@
-"""What rests on a decoder, checked on one that this project did not train: adaptation, word times, streams and export.
+"""What rests on a decoder, checked on one that this project did not train: adaptation, streams and export.
 
     python -m scripts.bench.relearn_tokens FOLDER --speech DIR --out runs/tokens --steps 2500        # where a checkpoint has no token table
     python -m scripts.bench.real_decoder runs/tokens/model --speech DIR [--minutes 8] [--json]
 
     adaptation   LoRA by cross-entropy on the children of the training part; the test's children, before and after, by the paired test
-    times        word times by the checkpoint's alignment heads, by as many heads drawn at random, and by letters alone, against those that the CTC
-                 head of --aligner finds for the same (true) words of adults
     streams      what each policy commits of adults' utterances with pauses between them, against the same heard as a recording: WER, and how long
                  after a word's end it is committed, without the computing
     export       the adapter folded into a checkpoint that plain `transformers` reads: does its `generate` write the same?
 
-DIR holds speechocean762/{train,test}.parquet (Zhang et al., 2021, arXiv:2104.01378).
+When its words were said: `word_times.py`. DIR holds speechocean762/{train,test}.parquet (Zhang et al., 2021, arXiv:2104.01378).
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import random
 import statistics
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -37,15 +34,11 @@ from asrpeft import load  # noqa: E402
 from asrpeft.adapters.export import export_merged  # noqa: E402
 from asrpeft.audio.features import SAMPLE_RATE  # noqa: E402
 from asrpeft.corpus import Corpus  # noqa: E402
-from asrpeft.decoding.attention import attend  # noqa: E402
-from asrpeft.decoding.batch import encode_rows, make_row  # noqa: E402
-from asrpeft.decoding.words import Word, align, spread  # noqa: E402
 from asrpeft.jobs.evaluate import evaluate  # noqa: E402
 from asrpeft.jobs.finetune import finetune  # noqa: E402
 from asrpeft.jobs.transcribe import transcribe  # noqa: E402
 from asrpeft.options import AdapterOptions, Data, DecodingOptions, OutputOptions, TrainingOptions  # noqa: E402
 from asrpeft.recognizer import Recognizer  # noqa: E402
-from asrpeft.recognizer.context import speech_frames  # noqa: E402
 from asrpeft.report import Table  # noqa: E402
 from asrpeft.scoring import compare, score  # noqa: E402
 from asrpeft.streaming import Session, policies, stream_decoder  # noqa: E402
@@ -55,7 +48,6 @@ from scripts.bench.ctc_start import DEV_SHARE  # noqa: E402
 from scripts.bench.real_encoder import TASKS, part  # noqa: E402
 
 LANG = "en"
-NEAR_S = 0.2
 PAUSE_S = 1.2
 ADAPTER = "children"
 
@@ -83,7 +75,7 @@ def adapted(recognizer: Recognizer, speech: Path, *, minutes: float, limit: int,
     return {"steps": done["steps"], "trained": done["trained_parameters"], "utterances": len(test), "beams": found}
 
 
-# -- word times ---------------------------------------------------------------------------------------------------------------------
+# -- streams ------------------------------------------------------------------------------------------------------------------------
 def heard(recognizer: Recognizer, corpus: Corpus) -> Iterator[tuple[np.ndarray, str]]:
     """Samples and texts."""
     examples = Examples(TrainingData(corpus, recognizer.prompt(lang=LANG)), recognizer, context="auto", seed=0)
@@ -91,58 +83,11 @@ def heard(recognizer: Recognizer, corpus: Corpus) -> Iterator[tuple[np.ndarray, 
         yield np.asarray(examples.samples(row), np.float32), utterance.text
 
 
-def by_heads(recognizer: Recognizer, samples: np.ndarray, text: str, heads: Sequence[Sequence[int]]) -> tuple[Word, ...] | None:
-    """The true words by these alignment heads."""
-    row = make_row(recognizer, samples, lang=LANG, adapter=None, context="auto")
-    before, recognizer.generation.alignment_heads = recognizer.generation.alignment_heads, [list(head) for head in heads]
-    try:
-        tokens = recognizer.encode_text(" " + text)
-        return attend(recognizer, encode_rows(recognizer, [row]), row.prompt, tokens, adapter=None, n_frames=speech_frames(len(samples)))
-    finally:
-        recognizer.generation.alignment_heads = before
-
-
-def by_ctc(aligner: Recognizer, samples: np.ndarray, text: str) -> tuple[Word, ...] | None:
-    row = make_row(aligner, samples, lang=LANG, adapter=None, context="auto")
-    head = aligner.ctc_head(None)
-    if head is None:
-        raise SystemExit(f"{aligner.info.id} has no CTC head to align with.")
-    return align(head, encode_rows(aligner, [row]).states[0, : speech_frames(len(samples))], text)
-
-
-def times(recognizer: Recognizer, aligner: Recognizer, corpus: Corpus, *, seed: int) -> dict[str, Any]:
-    """How far from the aligner's the beginnings of words are, in seconds: `offset_s` is how much later than those half of them are."""
-    config = recognizer.base.config
-    named = [tuple(head) for head in recognizer.generation.alignment_heads]
-    others = [(i, j) for i in range(config.decoder_layers) for j in range(config.decoder_attention_heads) if (i, j) not in named]
-    drawn = random.Random(seed).sample(others, min(len(named), len(others)))
-    apart: dict[str, list[float]] = {"alignment heads": [], "other heads": [], "letters": []}
-    for samples, text in heard(recognizer, corpus):
-        wanted = by_ctc(aligner, samples, text)
-        if wanted is None:
-            continue
-        ways = {"alignment heads": by_heads(recognizer, samples, text, named), "other heads": by_heads(recognizer, samples, text, drawn)}
-        ways["letters"] = spread(text, wanted[0].start, wanted[-1].end)  # told where speech begins and ends
-        for name, words in ways.items():
-            if words is not None and len(words) == len(wanted):
-                apart[name] += [a.start - b.start for a, b in zip(words, wanted)]
-    return {
-        name: {
-            "words": len(some),
-            "offset_s": statistics.median(some),
-            "median_s": statistics.median(map(abs, some)),
-            "near": sum(abs(one) <= NEAR_S for one in some) / len(some),
-        }
-        for name, some in apart.items()
-    }
-
-
-# -- streams ------------------------------------------------------------------------------------------------------------------------
 def streams(recognizer: Recognizer, corpus: Corpus) -> dict[str, Any]:
     """Each speaker's utterances one after another, as a recording and as a stream under each policy."""
     talks = []
-    for speaker in corpus.speakers:
-        said = list(heard(recognizer, corpus.filter(lambda u, speaker=speaker: u.speaker == speaker)))
+    for own in corpus.by_speaker().values():
+        said = list(heard(recognizer, own))
         pause = np.zeros(int(PAUSE_S * SAMPLE_RATE), np.float32)
         talks.append((np.concatenate([piece for samples, _ in said for piece in (samples, pause)]), " ".join(text for _, text in said)))
     how = DecodingOptions(context="auto")
@@ -189,11 +134,6 @@ def tables(found: dict[str, Any]) -> Iterator[Table]:
         rows.append((beams, f"{100 * one['base']:.1f}", f"{100 * one['adapted']:.1f}", f"{100 * low:+.1f} to {100 * high:+.1f}", f"{test['p']:.4f}"))
     yield Table.of("Children, WER %", ("beams", "base", "adapted", "difference", "p"), rows)
     yield Table.of(
-        "Word times",
-        ("by", "words", "off by, s", "later by, s", f"within {NEAR_S:g} s"),
-        [(name, one["words"], f"{one['median_s']:.3f}", f"{one['offset_s']:+.3f}", f"{100 * one['near']:.0f} %") for name, one in found["times"].items()],
-    )
-    yield Table.of(
         "Streams",
         ("heard as", "WER %", "latency, s"),
         [(name, f"{100 * one['wer']:.1f}", "" if one.get("latency_s") is None else f"{one['latency_s']:.2f}") for name, one in found["streams"].items()],
@@ -207,7 +147,6 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("base", help="a Whisper checkpoint with a token table: a folder, or a name on the hub")
     parser.add_argument("--speech", type=Path, required=True, help="the folder of the corpora, as of real_encoder.py")
-    parser.add_argument("--aligner", help="a base with a CTC head; default: the embedded one")
     parser.add_argument("--minutes", type=float, default=8.0, help="of training the adapter")
     parser.add_argument("--utterances", type=int, default=150, help="of each test; half as many are exported, whose 30 s take long")
     parser.add_argument("--seed", type=int, default=0)
@@ -215,12 +154,11 @@ def main() -> None:
     parser.add_argument("--json", action="store_true")
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
-    recognizer, aligner = load(given.base, threads=given.threads), load(given.aligner, threads=given.threads)
+    recognizer = load(given.base, threads=given.threads)
     recognizer.info = replace(recognizer.info, contexts=("full", "auto"))
     adults = part(TASKS["adults"], given.speech, "test")
-    some = adults.shuffle(given.seed)[: given.utterances]
     few = adults.filter(lambda u: u.speaker in set(adults.speakers[: max(1, given.utterances // 20)]))
-    found: dict[str, Any] = {"times": times(recognizer, aligner, some, seed=given.seed), "streams": streams(recognizer, few)}
+    found: dict[str, Any] = {"streams": streams(recognizer, few)}
     found["adaptation"] = adapted(recognizer, given.speech, minutes=given.minutes, limit=2 * given.utterances, seed=given.seed)
     found["export"] = exported(recognizer, part(TASKS["children"], given.speech, "test").shuffle(given.seed)[: given.utterances // 2])
     found |= {"base": Path(given.base).name, "seed": given.seed, "threads": given.threads, "date": datetime.now(UTC).date().isoformat()}

@@ -14,7 +14,7 @@ from asrpeft.adapters.ctc import BLANK, CTCHead
 from asrpeft.decoding import make_row
 from asrpeft.decoding.attention import attend, attention_to_audio, warp, word_starts
 from asrpeft.decoding.batch import decode_aligned
-from asrpeft.decoding.words import Word, align, spread
+from asrpeft.decoding.words import Word, align, from_onsets, spread, without_pauses
 from asrpeft.options import DecodingOptions
 from tests.decoding.lively import features, lively_recognizer
 
@@ -52,6 +52,29 @@ def test_a_text_that_does_not_fit_is_not_aligned():
     head, states = head_and_states(list("_hi_"))
     assert align(head, states, "hi to all of you") is None
     assert align(head, states, "42") is None and align(head, states, "") is None
+
+
+def test_words_of_a_ctc_head_begin_before_their_first_letter_is_named_but_not_within_another():
+    words = (Word("so", 0.04, 0.2), Word("it", 0.5, 0.6), Word("goes", 0.62, 0.9))
+    assert [(w.start, w.end) for w in from_onsets(words)] == [(0.0, 0.2), (pytest.approx(0.44), 0.6), (0.6, 0.9)]
+    overlapping = (Word("a", 0.0, 0.5), Word("b", 0.4, 0.6))  # which no path gives: nothing is made worse
+    assert [w.start for w in from_onsets(overlapping)] == [0.0, 0.4]
+
+
+@pytest.mark.parametrize("noise", [0.0, 1e-3, 2e-2])
+def test_words_begin_where_it_gets_loud_and_end_where_they_did(noise):
+    samples = np.random.default_rng(0).normal(size=32_000) * noise
+    for start, end in ((0.4, 0.7), (1.3, 1.8)):
+        samples[int(16_000 * start) : int(16_000 * end)] += np.sin(np.arange(round(16_000 * (end - start))) / 5) * 0.3
+    words = without_pauses((Word("one", 0.0, 0.72), Word("two", 0.72, 1.84)), samples.astype(np.float32))
+    assert [(w.start, w.end) for w in words] == [(pytest.approx(0.4), 0.72), (pytest.approx(1.3), 1.84)]
+
+
+def test_words_that_begin_with_their_sound_stay_as_do_those_in_silence_or_of_no_length():
+    samples = np.sin(np.arange(16_000) / 5).astype(np.float32)
+    words = (Word("a", 0.0, 0.5), Word("b", 0.5, 0.5), Word("c", 0.5, 1.4))
+    assert without_pauses(words, samples) == words
+    assert without_pauses(words, np.zeros(16_000, np.float32)) == words and without_pauses(words, np.zeros(0, np.float32)) == words
 
 
 def test_spread_gives_words_their_share_of_the_letters():
