@@ -41,6 +41,7 @@ class Row:
     prompt: tuple[int, ...]
     adapter: str | None = None
     committed: str = ""  # words that the prompt ends with: the beginning of this very audio's text
+    committed_tokens: int = 0  # how many of the prompt's tokens say them, or their end
 
 
 def make_row(
@@ -92,7 +93,7 @@ def text_prefix(recognizer: Recognizer, row: Row, committed: str) -> Row:
     tokens, prompt = recognizer.encode_text(" " + committed)[-(recognizer.max_tokens // 2) :], row.prompt
     if len(prompt) + len(tokens) > recognizer.max_tokens * 3 // 4:
         prompt = prompt[prompt.index(recognizer.start) :]
-    return replace(row, prompt=(*prompt, *tokens), committed=committed)
+    return replace(row, prompt=(*prompt, *tokens), committed=committed, committed_tokens=len(tokens))
 
 
 def features_of(recognizer: Recognizer, rows: Sequence[Row]) -> tuple[Tensor, Tensor]:
@@ -235,5 +236,10 @@ def word_times_of(recognizer: Recognizer, row: Row, encoded: Encoded, found: Hyp
     words = None if head is None else align(head, encoded.states[0, :n_frames], f"{row.committed} {found.text}")
     if words is not None:
         return from_onsets(words)[before:]
-    words = attend(recognizer, encoded, row.prompt, found.tokens, adapter=row.adapter, n_frames=n_frames)
-    return spread(f"{row.committed} {found.text}", 0.0, seconds)[before:] if words is None else without_pauses(words, row.samples)
+    # What was committed was said in this audio too: without its tokens, the first new word would begin with the audio.
+    said = len(row.prompt) - row.committed_tokens
+    words = attend(recognizer, encoded, row.prompt[:said], [*row.prompt[said:], *found.tokens], adapter=row.adapter, n_frames=n_frames)
+    if words is None:
+        return spread(f"{row.committed} {found.text}", 0.0, seconds)[before:]
+    n = len(found.text.split())
+    return without_pauses(words[-n:] if n else (), row.samples)

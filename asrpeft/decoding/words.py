@@ -29,7 +29,7 @@ from asrpeft.adapters.ctc import SPACE, CTCHead, frames_needed
 from asrpeft.recognizer.context import ENCODER_FRAMES_PER_SECOND, speech_frames
 
 Seconds = float
-ONSET_S = 0.06  # of three heads on two encoders, of words that are not lost: 0.058, 0.065 and 0.09
+ONSET_S = 0.06  # of three heads on two encoders: 0.060, 0.070 and 0.104 s late (`scripts/bench/word_times.py`)
 FRAME = 320  # samples of an encoder frame
 QUIET = 5  # the percentile of a recording's levels that is its quiet
 UNEVEN_DB = 10.0  # a word's frames may be so far apart where nothing in the recording is quiet

@@ -1,6 +1,6 @@
 """How exact word times are: by the CTC head, by attention, by letters alone, against what a synthesizer knows of its own speech.
 
-    python -m scripts.bench.word_times [BASE …] [--utterances 60] [--seed 0] [--json]
+    python -m scripts.bench.word_times [BASE …] [--head FILE] [--utterances 60] [--seed 0] [--json]
 
 Festival says English sentences (`apt-get install festival festvox-kallpc16k festvox-us-slt-hts`) and tells where each word begins and ends. Every way of
 timing is given the true words, half of the sentences with noise and rooms around them, all with silence before and after. Told, for beginnings
@@ -19,7 +19,7 @@ import random
 import statistics
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,7 @@ from asrpeft.decoding.words import Word, align, from_onsets, spread, without_pau
 from asrpeft.recognizer import Recognizer, load  # noqa: E402
 from asrpeft.recognizer.context import speech_frames  # noqa: E402
 from asrpeft.report import Table  # noqa: E402
+from scripts.bench.ctc_start import read_head  # noqa: E402
 from scripts.mini import sound  # noqa: E402
 from scripts.mini.texts import Texts  # noqa: E402
 from scripts.synthesis import timed_festival  # noqa: E402
@@ -143,6 +144,7 @@ def table(base: str, found: dict[str, Any]) -> Table:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("bases", nargs="*", default=[None], metavar="BASE", help="default: the embedded base")
+    parser.add_argument("--head", type=Path, help="a CTC head for bases that have none, as `ctc_start.py` writes it")
     parser.add_argument("--utterances", type=int, default=60)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=1)
@@ -152,6 +154,9 @@ def main() -> None:
     spoken = sentences(given.utterances, given.seed)
     for name in given.bases:
         recognizer = load(name, threads=given.threads)
+        if given.head is not None:
+            recognizer.ctc = read_head(given.head)
+            recognizer.info = replace(recognizer.info, contexts=("full", "auto"))  # it was learned on short contexts
         found = measured(recognizer, spoken, seed=given.seed)
         told = Path(name).name if name else recognizer.info.id
         print(json.dumps({"base": told, "seed": given.seed, "found": found}) if given.json else table(told, found))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from scipy.ndimage import median_filter
 from asrpeft.adapters.ctc import BLANK, CTCHead
 from asrpeft.decoding import make_row
 from asrpeft.decoding.attention import attend, attention_to_audio, warp, word_starts
-from asrpeft.decoding.batch import decode_aligned
+from asrpeft.decoding.batch import decode_aligned, text_prefix, word_times_of
 from asrpeft.decoding.words import Word, align, from_onsets, spread, without_pauses
 from asrpeft.options import DecodingOptions
 from tests.decoding.lively import features, lively_recognizer
@@ -140,6 +141,29 @@ def test_without_a_ctc_head_words_are_timed_by_attention(monkeypatch):
         words = attend(recognizer, recognizer.encode(x, frames), prompt, tokens, adapter=None, n_frames=160)
     assert [(w.text, w.start, w.end) for w in words] == [("habari", 0.0, 1.2), ("ya", 1.2, 2.0), ("asubuhi", 2.0, 2.8)]
     assert seen == [([*prompt, *tokens, recognizer.end], None, 160)]
+
+
+def test_words_after_committed_ones_do_not_begin_with_the_audio(monkeypatch):
+    """Committed words were said in the same audio: the path goes through them before it comes to the new ones."""
+    recognizer = lively_recognizer(1)
+    recognizer.generation.alignment_heads = [[0, 0]]
+    pieces = {0: " ha", 1: "ba", 2: "ri", 3: " ya", 4: " ", 5: "asu", 6: "buhi"}
+    monkeypatch.setattr(type(recognizer), "decode_text", lambda self, tokens: "".join(pieces.get(t, "") for t in tokens))
+    monkeypatch.setattr(type(recognizer), "encode_text", lambda self, text: [0, 1, 2] if text == " habari" else [])
+    row = make_row(recognizer, np.ones(51_200, np.float32), lang="sw")
+    begun = len(row.prompt)
+
+    def walk(recognizer, encoded, whole, *, adapter, n_frames):
+        a = torch.full((len(whole), n_frames), -1.0)
+        for i in range(len(whole) - begun + 1):
+            a[begun - 1 + i, 20 * i : 20 * i + 20] = 1.0
+        return a
+
+    monkeypatch.setattr("asrpeft.decoding.attention.attention_to_audio", walk)
+    found = SimpleNamespace(tokens=(3, 4, 5, 6), text=" ya asubuhi")
+    words = word_times_of(recognizer, text_prefix(recognizer, row, "habari"), None, found)
+    assert [(w.text, w.start, w.end) for w in words] == [("ya", 1.2, 2.0), ("asubuhi", 2.0, 2.8)]
+    assert word_times_of(recognizer, text_prefix(recognizer, row, "habari"), None, SimpleNamespace(tokens=(), text="")) == ()
 
 
 def test_attention_times_work_under_every_adapter_that_changes_the_decoders_input():
