@@ -1,4 +1,4 @@
-"""One training step to time: rows of noise of one length through a recogniser and back, without the optimizer's part."""
+"""One training step to time: rows of noise of one length through a recognizer and back, without the optimizer's part."""
 
 from __future__ import annotations
 
