@@ -124,6 +124,7 @@ class Route:
             self._groups[device] = found
         return self._groups[device]
 
+    @functools.cached_property
     def runs(self) -> list[int]:
         """How many rows each adapter has, where those of each lie side by side and none has none; [] where they do not. In the order of `groups`."""
         if not isinstance(self.names, tuple) or None in self.names:

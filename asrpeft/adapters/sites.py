@@ -157,7 +157,7 @@ class EditSite(Site):
     def _apply(self, x: Read, y: Tensor, how: Callable[[LayerAdapter], Edit], *, on_layer: bool = False) -> Tensor:
         route, made = self.ambient.call.route, y
         here = list(self._here(route, len(y), y.device))
-        if len(here) > 1 and torch.is_grad_enabled() and isinstance(x, Tensor) and len(here) == len(runs := route.runs()):
+        if len(here) > 1 and torch.is_grad_enabled() and isinstance(x, Tensor) and len(here) == len(runs := route.runs):
             # Rows that are picked by their numbers leave, for each adapter, a gradient of the size of all; those of a split are put together once.
             split = zip(here, x.split(runs), y.split(runs))
             return torch.cat([self._one(terms, rows, own_x, own_y, y, how, on_layer=on_layer) for (terms, rows), own_x, own_y in split])

@@ -38,6 +38,12 @@ def as_samples(samples: Any, *, empty: bool = False) -> np.ndarray:
     return np.ascontiguousarray(found)
 
 
+def frame_power(samples: np.ndarray, size: int) -> np.ndarray:
+    """The mean square of each whole frame of `size` samples: (n // size,) float64 of (n,)."""
+    n = len(samples) // size
+    return np.square(samples[: n * size].reshape(n, size), dtype=np.float64).mean(axis=1)
+
+
 def _remedy(found: np.ndarray) -> str:
     if found.dtype.kind in "iu":
         return "Divide 16-bit PCM by 32,768."

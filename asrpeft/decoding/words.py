@@ -26,11 +26,11 @@ from torch import Tensor
 from torchaudio.functional import forced_align, merge_tokens
 
 from asrpeft.adapters.ctc import SPACE, CTCHead, frames_needed
-from asrpeft.recognizer.context import ENCODER_FRAMES_PER_SECOND, speech_frames
+from asrpeft.audio.samples import frame_power
+from asrpeft.recognizer.context import ENCODER_FRAMES_PER_SECOND, FRAME
 
 Seconds = float
 ONSET_S = 0.06  # of three heads on two encoders: 0.060, 0.070 and 0.104 s late (`scripts/bench/word_times.py`)
-FRAME = 320  # samples of an encoder frame
 QUIET = 5  # the percentile of a recording's levels that is its quiet
 UNEVEN_DB = 10.0  # a word's frames may be so far apart where nothing in the recording is quiet
 
@@ -77,11 +77,9 @@ def without_pauses(words: Sequence[Word], samples: np.ndarray) -> tuple[Word, ..
 
     Args:    words: on `samples`, (n,) at 16 kHz.
     """
-    n = speech_frames(len(samples))
-    if not n:
+    if not len(samples):
         return tuple(words)
-    frames = np.pad(samples.astype(np.float64), (0, n * FRAME - len(samples))).reshape(n, FRAME)
-    levels = 10 * np.log10(np.square(frames).mean(1) + 1e-10)
+    levels = 10 * np.log10(frame_power(np.pad(samples, (0, -len(samples) % FRAME)), FRAME) + 1e-10)
     quiet, placed = float(np.percentile(levels, QUIET)), []
     for word in words:
         own = levels[round(word.start * ENCODER_FRAMES_PER_SECOND) : round(word.end * ENCODER_FRAMES_PER_SECOND)]

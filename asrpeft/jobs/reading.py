@@ -16,6 +16,7 @@ import numpy as np
 from rapidfuzz.distance import Levenshtein
 
 from asrpeft.audio import MAX_SECONDS, SAMPLE_RATE
+from asrpeft.audio.samples import frame_power
 from asrpeft.corpus.doubts import CLIPPED
 from asrpeft.scoring.normalize import DEFAULT, normalizer
 
@@ -68,9 +69,8 @@ class Recorded:
 def measured(number: int, text: str, file: Path, samples: np.ndarray) -> Recorded:
     """A recording with what its sound alone says. Args: samples: (n,) at 16 kHz."""
     seconds = len(samples) / SAMPLE_RATE
-    n = len(samples) // FRAME
-    power = np.square(samples[: n * FRAME].reshape(n, FRAME).astype(np.float64)).mean(axis=1) if n else np.zeros(1)
-    level = 10 * np.log10(max(float(np.quantile(power, 0.95)), 1e-12))
+    power = frame_power(samples, FRAME)
+    level = 10 * np.log10(max(float(np.quantile(power, 0.95)) if len(power) else 0.0, 1e-12))
     clipped = float((np.abs(samples) >= FULL_SCALE).mean()) if len(samples) else 0.0
     return replace(Recorded(number, text, file, seconds, level if level > -119 else float("-inf"), clipped), problem=_of_sound(text, seconds, level, clipped))
 

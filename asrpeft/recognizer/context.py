@@ -19,6 +19,7 @@ import random
 from asrpeft.errors import BadAudio, BadInput
 
 ENCODER_FRAMES_PER_SECOND = 50
+FRAME = 320  # samples of one
 FULL = 1_500
 MARGIN_S = 0.5  # silence that always follows the speech
 GRID_S = 1.0
@@ -27,8 +28,8 @@ CONTEXTS = ("full", "auto")
 
 
 def speech_frames(n_samples: int) -> int:
-    """The encoder frames that hold sound: 320 samples each, the last one perhaps in part."""
-    return -(-n_samples // 320)
+    """The encoder frames that hold sound, the last one perhaps in part."""
+    return -(-n_samples // FRAME)
 
 
 def context_frames(n_samples: int, mode: str, *, jitter_seed: str | None = None) -> int:

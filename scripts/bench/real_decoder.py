@@ -19,7 +19,6 @@ import statistics
 import sys
 import tempfile
 from collections.abc import Iterator
-from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -43,7 +42,6 @@ from asrpeft.report import Table  # noqa: E402
 from asrpeft.scoring import compare, score  # noqa: E402
 from asrpeft.streaming import Session, policies, stream_decoder  # noqa: E402
 from asrpeft.streaming.events import transcript  # noqa: E402
-from asrpeft.training.examples import Examples, TrainingData  # noqa: E402
 from scripts.bench.ctc_start import DEV_SHARE  # noqa: E402
 from scripts.bench.real_encoder import TASKS, part  # noqa: E402
 
@@ -63,43 +61,31 @@ def adapted(recognizer: Recognizer, speech: Path, *, minutes: float, limit: int,
         lang=LANG,
         method=AdapterOptions("lora", name=ADAPTER),
         out=OutputOptions(record=False),
-        training=TrainingOptions(minutes=minutes, context="auto", loss="ce", seed=seed, dev_utterances=60),
+        training=TrainingOptions(minutes=minutes, loss="ce", seed=seed, dev_utterances=60),
         progress=lambda event: print(event, file=sys.stderr) if "Step" not in type(event).__name__ else None,
     ).to_json()
     test = part(task, speech, "test").shuffle(seed)[:limit]
     found = {}
     for beams in (1, 4):
-        how = DecodingOptions(context="auto", beams=beams, ctc_weight=0.0)
+        how = DecodingOptions(beams=beams, ctc_weight=0.0)
         base, own = (one.score for one in evaluate(recognizer, test, adapters=[ADAPTER], lang=LANG, decoding=how).systems)
         found[str(beams)] = {"base": base.wer, "adapted": own.wer, "test": compare(base, own, seed=seed).to_json()}
     return {"steps": done["steps"], "trained": done["trained_parameters"], "utterances": len(test), "beams": found}
 
 
 # -- streams ------------------------------------------------------------------------------------------------------------------------
-def heard(recognizer: Recognizer, corpus: Corpus) -> Iterator[tuple[np.ndarray, str]]:
-    """Samples and texts."""
-    examples = Examples(TrainingData(corpus, recognizer.prompt(lang=LANG)), recognizer, context="auto", seed=0)
-    for row, utterance in enumerate(examples.corpus):
-        yield np.asarray(examples.samples(row), np.float32), utterance.text
-
-
 def streams(recognizer: Recognizer, corpus: Corpus) -> dict[str, Any]:
     """Each speaker's utterances one after another, as a recording and as a stream under each policy."""
-    talks = []
-    for own in corpus.by_speaker().values():
-        said = list(heard(recognizer, own))
-        pause = np.zeros(int(PAUSE_S * SAMPLE_RATE), np.float32)
-        talks.append((np.concatenate([piece for samples, _ in said for piece in (samples, pause)]), " ".join(text for _, text in said)))
-    how = DecodingOptions(context="auto")
-    texts = [text for _, text in talks]
-    found: dict[str, Any] = {}
-    whole = [" ".join(segment.text for segment in transcribe(recognizer, samples, lang=LANG, decoding=how, vad=True)) for samples, _ in talks]
-    found["recording"] = {"wer": score(texts, whole).wer}
+    speakers, pause = corpus.by_speaker().values(), np.zeros(int(PAUSE_S * SAMPLE_RATE), np.float32)
+    talks = [np.concatenate([piece for utterance in own for piece in (utterance.samples(), pause)]) for own in speakers]
+    texts = [" ".join(utterance.text for utterance in own) for own in speakers]
+    whole = [" ".join(segment.text for segment in transcribe(recognizer, samples, lang=LANG, vad=True)) for samples in talks]
+    found: dict[str, Any] = {"recording": {"wer": score(texts, whole).wer}}
     for policy in policies.names():
         written, late = [], []
-        for samples, _ in talks:
+        for samples in talks:
             # The clock stands still: latencies are those of the policy, whatever the machine.
-            with Session(stream_decoder(recognizer, lang=LANG, options=how), policy=policy, clock=lambda: 0.0) as session:
+            with Session(stream_decoder(recognizer, lang=LANG), policy=policy, clock=lambda: 0.0) as session:
                 events = [event for at in range(0, len(samples), 1_600) for event in session.feed(samples[at : at + 1_600])] + session.close()
             written.append(transcript(events))
             late += [event.latency for event in events if event.type == "commit"]
@@ -116,8 +102,8 @@ def exported(recognizer: Recognizer, corpus: Corpus) -> dict[str, Any]:
         model, processor = WhisperForConditionalGeneration.from_pretrained(path), WhisperProcessor.from_pretrained(path)
         told = {"language": LANG, "task": "transcribe"} if recognizer.multilingual else {}
         theirs = []
-        for samples, _ in heard(recognizer, corpus):
-            features = processor(samples, sampling_rate=SAMPLE_RATE, return_tensors="pt").input_features
+        for utterance in corpus:
+            features = processor(utterance.samples(), sampling_rate=SAMPLE_RATE, return_tensors="pt").input_features
             theirs += processor.batch_decode(model.generate(features, **told), skip_special_tokens=True)
     ours = [row.raw_hypothesis for row in own.rows]
     references = [row.reference for row in own.rows]
@@ -155,7 +141,6 @@ def main() -> None:
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
     recognizer = load(given.base, threads=given.threads)
-    recognizer.info = replace(recognizer.info, contexts=("full", "auto"))
     adults = part(TASKS["adults"], given.speech, "test")
     few = adults.filter(lambda u: u.speaker in set(adults.speakers[: max(1, given.utterances // 20)]))
     found: dict[str, Any] = {"streams": streams(recognizer, few)}

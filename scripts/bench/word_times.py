@@ -123,21 +123,11 @@ def measured(recognizer: Recognizer, spoken: Sequence[Said], *, seed: int) -> di
 
 def table(base: str, found: dict[str, Any]) -> Table:
     columns = ("by", *(f"{edge} {what}" for edge in ("start", "end") for what in ("off, s", "later, s", *(f"≤ {limit:g} s" for limit in NEAR_S))))
-    rows = [
-        (
-            way,
-            *(
-                cell
-                for edge in ("start", "end")
-                for cell in (
-                    f"{one[edge]['off_s']:.3f}",
-                    f"{one[edge]['later_s']:+.3f}",
-                    *(f"{100 * one[edge][f'within_{limit:g}_s']:.0f} %" for limit in NEAR_S),
-                )
-            ),
-        )
-        for way, one in found.items()
-    ]
+
+    def cells(edge: dict[str, float]) -> tuple[str, ...]:
+        return f"{edge['off_s']:.3f}", f"{edge['later_s']:+.3f}", *(f"{100 * edge[f'within_{limit:g}_s']:.0f} %" for limit in NEAR_S)
+
+    rows = [(way, *cells(one["start"]), *cells(one["end"])) for way, one in found.items()]
     return Table.of(f"{base}: {max((one['words'] for one in found.values()), default=0)} words", columns, rows)
 
 

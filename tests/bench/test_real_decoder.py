@@ -1,4 +1,4 @@
-"""What is checked on a decoder of others: that the check sees what is right and what is wrong."""
+"""What is checked on a decoder of others, checked on our own."""
 
 from pathlib import Path
 
