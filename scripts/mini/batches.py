@@ -31,6 +31,7 @@ class Stage:
     noisy: float = 0.35  # the share of synthesized speech that may have noise in it
     spliced: float = 0.8  # the share of real speech that is put together anew, once it is known where its words are
     heard: float = 0.0  # the share of real speech without a text, for a teacher
+    taught: bool = True  # whether a teacher hears it too, where there is one
 
 
 @dataclass(frozen=True)
@@ -128,11 +129,11 @@ class Material:
 
     def example(self, shard: Shard, row: Row, stage: Stage, random: np.random.Generator) -> tuple[Row, np.ndarray]:
         """A row, or one of the same speaker put together anew, and its features as they are trained on: (frames, 80), or paired (frames, 160)."""
-        made = None
+        made, paired = None, self.paired and stage.taught
         if row.source == "real" and random.random() < stage.spliced:
             made = self.splicer.draw(shard, row, stage.max_seconds, random)
-        row, features = made or (row, np.asarray(shard.features(row, paired=self.paired), np.float32))
-        return row, self.perturbed(row, features, stage, random)
+        row, features = made or (row, np.asarray(shard.features(row, paired=paired), np.float32))
+        return row, self.perturbed(row, features[:, : N_MELS * (1 + paired)], stage, random)
 
     def perturbed(self, row: Row, features: np.ndarray, stage: Stage, random: np.random.Generator) -> np.ndarray:
         """Stretched in time and along the mel axis (another pace, another throat): as many columns as before.
@@ -157,8 +158,8 @@ class Material:
         return np.concatenate([features, clean], 1)
 
     def batch(self, context: float, part: list[tuple[Row, np.ndarray]], stage: Stage, random: np.random.Generator) -> Batch:
-        n_frames = round(context * 100)
-        features = np.empty((len(part), n_frames, N_MELS * (1 + self.paired)), np.float32)
+        n_frames, paired = round(context * 100), self.paired and stage.taught
+        features = np.empty((len(part), n_frames, N_MELS * (1 + paired)), np.float32)
         for place, (row, values) in zip(features, part):
             values = values[:n_frames]
             place[: len(values)], place[len(values) :] = values, row.pad
@@ -175,7 +176,7 @@ class Material:
             labels[number, : len(wanted)] = torch.tensor(wanted)
         frames = torch.tensor([min(n_frames // 2, (len(values) + 1) // 2) for _, values in part])
         characters = [[self.character[c] for c in row.text] for row, _ in part]
-        heard, clean = torch.from_numpy(features).transpose(1, 2).split(N_MELS, 1) if self.paired else (torch.from_numpy(features).transpose(1, 2), None)
+        heard, clean = torch.from_numpy(features).transpose(1, 2).split(N_MELS, 1) if paired else (torch.from_numpy(features).transpose(1, 2), None)
         taught = torch.tensor([0 if row.source == "noise" else n for (row, _), n in zip(part, frames.tolist())])
         return Batch(heard, ids, labels, frames, characters, clean, taught)
 

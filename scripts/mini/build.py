@@ -50,8 +50,8 @@ def finish(out: Path, given: argparse.Namespace) -> None:
     found, medians = heads.find(out, Shard(given.work / "dev"))
     heads.write(out, found)
     table = evaluate.evaluate(out, train=given.speech, test=given.speech_test, demo=given.demo)
-    adults = real.split(real.read(given.speech))[0] if given.speech else []
-    voices = f"{len(adults):,} utterances by {len({u.speaker for u in adults})} speakers"
+    spoken = real.split(real.read(given.speech))[0] if given.speech else []
+    voices = f"{len(spoken):,} utterances by {len({u.speaker for u in spoken})} speakers"
     card.write(
         out,
         table=table,
@@ -109,7 +109,7 @@ def make(given: argparse.Namespace) -> bool:
     rendering = subprocess.Popen([sys.executable, "-m", "scripts.mini.render", "--out", str(shards), *about])
     try:
         wait(rendering, shards, {"synth-000"} | ({"real-00"} if start and given.speech else set()))
-        about = options(given, "minutes", "piece", "begun", "teacher", "layers", "device", "scale", "seed")
+        about = options(given, "minutes", "piece", "begun", "teacher", "layers", "taught_every", "share_real", "device", "scale", "seed")
         about += ["--from", str(start)] * bool(start) + ["--loaders", str(given.jobs)] * (given.jobs > 1)
         about += ["--share-heard", str(HEARD_SHARE)] * bool(given.heard and given.teacher)
         subprocess.run(
@@ -145,6 +145,8 @@ def main() -> None:
     parser.add_argument("--teacher", type=Path, help="a Whisper checkpoint whose encoder teaches")
     parser.add_argument("--teacher-name", help="what the card calls it, such as openai/whisper-tiny.en; default: its folder")
     parser.add_argument("--layers", choices=["last", "all"], help="of the teacher")
+    parser.add_argument("--taught-every", type=int, help="of so many blocks of steps the teacher hears one (see train.py)")
+    parser.add_argument("--share-real", type=float, help="of real speech, once it is put together anew (see train.py)")
     parser.add_argument("--heard", help="speech for the teacher alone, with audio: Parquet")
     parser.add_argument("--heard-name", default="other languages", help="what the card calls that")
     parser.add_argument("--made", type=Path, help="synthesized speech of another system, as pack.py writes it")

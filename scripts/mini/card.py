@@ -29,8 +29,8 @@ only punctuation, numbers in words; text tokens begin with a space, as Whisper's
 {table}
 
 Greedy: one token after another. Joint: four beams with the CTC head's opinion (`--ctc-weight 0.3`). Synthesized: held-out
-sentences by voices that were heard in training. Dev: ten adult speakers of speechocean762's training part that were kept out.
-Test: its test part, other speakers. Goals were 8 % for synthesized speech and 35 % for real adults;
+sentences by voices that were heard in training. Dev: ten adults and five children of speechocean762's training part that were
+kept out. Test: its test part, other speakers. Goals were 12 % for synthesized speech, 35 % for real adults and 50 % for children;
 {verdict}
 
 Greedy WER of a dev shard against training steps (synthesized: mean over languages of 14 sentences each; real: 80 utterances of
@@ -45,16 +45,16 @@ the dev speakers):
   noise, bands, codecs, clipping, other speeds and vocal tracts.
 - **Texts**: the fortunes-* packages of Debian and translations of free programs (clauses of them; none is stored here), generated
   numbers, dates, names and commands, and for English a trigram model of these and of the real speech's transcripts.
-- **Real speech**: the adult training speakers of speechocean762 (Zhang et al., 2021, arXiv:2104.01378; free for commercial and
+- **Real speech**: the training speakers of speechocean762, adults and children (Zhang et al., 2021, arXiv:2104.01378; free for commercial and
   non-commercial use) without the dev speakers: {real}, as recorded, in augmented copies,
   and, later in training, put together anew from their words (`scripts/mini/splice.py`).
-{taught}- Never heard in training: children, any test file, Swahili, the voices of `data/demo`.
+{taught}- Never heard in training: the speakers of any test part, any test file, Swahili, the voices of `data/demo`.
 
 Training: {steps} steps, {utterances} utterances, {minutes} minutes on {machine}, seed {seed}, Muon and AdamW, bf16.
 
 ## What it is bad at
 
-Anyone but careful readers of short everyday English, children above all; conversation, names, long sentences; German, English
+Anyone but careful readers of short everyday English; conversation, names, long sentences; German, English
 and Portuguese spelling beyond common words; real voices in any language but English (it has heard synthesizers only); noise.
 It often writes a fluent sentence that was not said. Never rely on it for anything but experiments.
 

@@ -197,15 +197,16 @@ def evaluate(folder: Path, *, train: str | None, test: str | None, demo: Path, n
     near, both = evaluation.segment_times(mixed)
     tell("segment times, synthesized", len(mixed), f"{100 * near:.0f} % within 0.2 s; {100 * both:.0f} % have both")
     if spoken:
-        held = recorded(real.split(spoken)[1])
-        add("real adults, dev speakers of training", evaluation.transcripts(held), joint=evaluation.jointly(held))
+        for name, of_them in (("adults", real.adults), ("children", real.children)):
+            held = recorded(of_them(real.split(spoken)[1]))
+            add(f"real {name}, dev speakers of training", evaluation.transcripts(held), joint=evaluation.jointly(held))
     if test:
         heard = real.read(test)
-        adults, children = recorded(real.adults(heard)), recorded([u for u in heard if u.age < real.ADULT_AGE])
+        adults, children = recorded(real.adults(heard)), recorded(real.children(heard))
         add("real adults, test", evaluation.transcripts(adults), "audio context auto", joint=evaluation.jointly(adults))
         add("real adults, test, CTC head", evaluation.by_characters(adults), "best path, no language model")
         add("real adults, test", evaluation.transcripts(adults, "full"), "audio context full")
-        add("real children, test", evaluation.transcripts(children), "never heard in training", joint=evaluation.jointly(children))
+        add("real children, test", evaluation.transcripts(children), "audio context auto", joint=evaluation.jointly(children))
     numbers = np.random.default_rng(5)
     quiet = [Sample(without_speech(numbers), "", "en") for _ in range(200)]
     empty, silent = evaluation.without_words(quiet)

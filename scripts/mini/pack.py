@@ -4,8 +4,8 @@
     python -m scripts.mini.build --pack runs/pack --from data/mini --device cuda --jobs 14 --minutes 25 --out runs/mini-4     # there
 
     teacher/         the encoder of a real Whisper, half precision (16 MB of whisper-tiny)
-    real.parquet     the adults of --speech, training and dev speakers, as Opus of about 13 kbit/s (6 MB an hour)
-    heard.parquet    speech in any language without its texts, for the teacher alone (children of a corpus that tells ages are left out)
+    real.parquet     --speech, training and dev speakers, as Opus of about 13 kbit/s (6 MB an hour)
+    heard.parquet    speech in any language without its texts, for the teacher alone
     texts.json.gz    sentences, which espeak-ng says there: it comes with its wheel, and a hundred texts take no more room than one said
     made.parquet     speech of the synthesizers that are installed here and not there (flite, festival), until --megabytes are full
 
@@ -124,7 +124,7 @@ def made(texts: Texts, most_bytes: int, seed: int, *, with_espeak: bool) -> list
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--speech", help="real speech with audio,text,speaker,age: Parquet, or hub:NAME[:SPLIT]; its adults are taken")
+    parser.add_argument("--speech", help="real speech with audio,text,speaker,age: Parquet, or hub:NAME[:SPLIT]")
     parser.add_argument("--heard", help="the like in any language; texts are not taken")
     parser.add_argument("--hours-heard", type=float, default=0.7)
     parser.add_argument("--teacher", type=Path, help="a Whisper checkpoint")
@@ -135,21 +135,21 @@ def main() -> None:
     given = parser.parse_args()
     given.out.mkdir(parents=True, exist_ok=True)
     pack = Pack(given.out)
-    adults = real.adults(real.read(given.speech)) if given.speech else []
-    train = real.split(adults)[0]
+    spoken = real.read(given.speech) if given.speech else []
+    train = real.split(spoken)[0]
     texts = Texts(given.seed, [u.text for u in train])
     texts.write(given.out / TEXTS, given.sentences)
     if given.teacher:
         teacher.pack(given.teacher, given.out / TEACHER)
-    if adults:
-        written(given.out / REAL, recordings(adults))
+    if spoken:
+        written(given.out / REAL, recordings(spoken))
     if given.heard:
         written(given.out / HEARD, recordings(some(real.heard(given.heard), given.hours_heard, given.seed)))
     left = int(given.megabytes * 1e6) - size(pack.folder)
     if rows := made(texts, left, given.seed, with_espeak=given.with_espeak):
         written(given.out / MADE, rows)
     total = size(pack.folder)
-    print(json.dumps({"bytes": total, "utterances": len(adults), "made": len(rows)} | {p.name: size(p) for p in sorted(given.out.iterdir())}, indent=1))
+    print(json.dumps({"bytes": total, "utterances": len(spoken), "made": len(rows)} | {p.name: size(p) for p in sorted(given.out.iterdir())}, indent=1))
     if total > given.megabytes * 1e6:
         raise SystemExit(f"{given.out} holds {total / 1e6:.1f} MB, more than --megabytes {given.megabytes:g}: give fewer --hours-heard or --sentences.")
 

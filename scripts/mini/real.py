@@ -17,7 +17,7 @@ import soxr
 from scripts.mini.texts import normalize
 
 ADULT_AGE = 16  # "child" is 15 or under
-DEV_SPEAKERS = 10
+DEV_ADULTS, DEV_CHILDREN = 10, 5
 
 
 @dataclass(frozen=True)
@@ -52,17 +52,25 @@ def read(source: str) -> list[Spoken]:
 
 
 def heard(source: str) -> list[Spoken]:
-    """The same without a text, in any language, for a teacher to listen to; where ages are told, adults alone."""
-    rows = [row for row in _rows(source) if float(row.get("age") or ADULT_AGE) >= ADULT_AGE]
-    return [Spoken(str(row.get("id", n)), "", str(row.get("speaker", "")), ADULT_AGE, row["audio"]["bytes"]) for n, row in enumerate(rows)]
+    """The same without a text, in any language, for a teacher to listen to."""
+    return [
+        Spoken(str(row.get("id", n)), "", str(row.get("speaker", "")), int(row.get("age") or ADULT_AGE), row["audio"]["bytes"])
+        for n, row in enumerate(_rows(source))
+    ]
 
 
 def adults(utterances: list[Spoken]) -> list[Spoken]:
     return [u for u in utterances if u.age >= ADULT_AGE]
 
 
+def children(utterances: list[Spoken]) -> list[Spoken]:
+    return [u for u in utterances if u.age < ADULT_AGE]
+
+
 def split(utterances: list[Spoken], seed: int = 0) -> tuple[list[Spoken], list[Spoken]]:
-    """(train, dev) of the adults: the dev speakers are heard in training never."""
-    speakers = sorted({u.speaker for u in adults(utterances)})
-    dev = set(random.Random(seed).sample(speakers, min(DEV_SPEAKERS, len(speakers) // 5)))
-    return [u for u in adults(utterances) if u.speaker not in dev], [u for u in adults(utterances) if u.speaker in dev]
+    """(train, dev): the dev speakers, some of the adults and some of the children, are heard in training never."""
+    random_, dev = random.Random(seed), set()
+    for group, most in ((adults(utterances), DEV_ADULTS), (children(utterances), DEV_CHILDREN)):
+        speakers = sorted({u.speaker for u in group})
+        dev |= set(random_.sample(speakers, min(most, len(speakers) // 5)))
+    return [u for u in utterances if u.speaker not in dev], [u for u in utterances if u.speaker in dev]

@@ -51,12 +51,12 @@ SPLICE_FROM = 0.35  # the share of the time after which the CTC head is trusted 
 BLOCK, LOADED = 4_000, 1_000  # rows drawn at a time by a thread, and by each of several processes, which hand them over in shared memory
 
 
-def stage(step: int, progress: float) -> Stage:
+def stage(step: int, progress: float, real_later: float = 0.3) -> Stage:
     """What to draw at a step, `progress` being the share of the time that is spent."""
     last = progress > LAST_FROM
     lengths = ((350, 1.6), (550, 2.4), (850, 3.8))
     longest = next((seconds for until, seconds in lengths if step < until), 14.0 if last else 5.5)
-    real = 0.0 if step < 550 else 0.3 if progress > SPLICE_FROM else 0.2  # as they are, the few sentences are learned by heart
+    real = 0.0 if step < 550 else real_later if progress > SPLICE_FROM else 0.2  # as they are, the few sentences are learned by heart
     return Stage(longest, real, 0.06 if last else 0.02 if step > 1_000 else 0.0, step > 850, 0.35 if progress > 0.6 else 0.0)
 
 
@@ -122,6 +122,8 @@ class Plan:
         peak: the highest learning rate.
         scale: how many times as much speech a step holds as two cores like.
         teaching: the weight of the teacher's loss while it teaches; heard: the share of speech that it alone has something to say about.
+        taught_every: of so many blocks of steps the teacher hears one, for it makes a step half again as long on a CPU.
+        real: the share of real speech once it is put together anew.
         loaders: processes that make batches; 0: a thread does.
         piece: minutes after which this call saves and ends, wherever the run is.
     """
@@ -134,6 +136,8 @@ class Plan:
     scale: float = 1.0
     teaching: float = 1.0
     heard: float = 0.0
+    taught_every: int = 1
+    real: float = 0.3
     loaders: int = 0
     device: str = "cpu"
     piece: float | None = None
@@ -259,7 +263,7 @@ class Run:
         for batch in batches:
             heard = self.worker.layers(batch.features.to(torch.bfloat16))
             value, part = loss(self.worker, batch, ctc_weight, heard[-1])
-            if taught and int(batch.taught.sum()):
+            if taught and batch.clean is not None and int(batch.taught.sum()):
                 learned = self.lesson(of_speech(heard, batch), taught_states(self.teacher, batch))
                 value, part = value + taught * learned, replace(part, lesson=learned.detach())
             (value * (len(batch.ids) / total)).backward()
@@ -291,9 +295,13 @@ class Run:
             while True:
                 # By steps a block's stage is a matter of how many came before it, whoever makes it ahead of whom; by time, of the clock.
                 done = self.done if self.plan.steps is None else produced / self.plan.steps
-                now = stage(produced + self.behind, self.plan.begun + (1 - self.plan.begun) * done)
+                now = stage(produced + self.behind, self.plan.begun + (1 - self.plan.begun) * done, self.plan.real)
                 rows = max(200, round(BLOCK * min(1.0, self.plan.scale) if not self.plan.loaders else LOADED * max(1.0, self.plan.scale)))
-                yield block, replace(now, heard=self.plan.heard if now.real_share else 0.0), self.plan.scale * budget_s(produced + self.behind), rows
+                if self.plan.taught_every > 1:  # several of them in turn
+                    rows = max(200, rows // self.plan.taught_every)
+                taught = block % self.plan.taught_every == 0
+                heard = self.plan.heard if now.real_share and taught else 0.0
+                yield block, replace(now, heard=heard, taught=taught), self.plan.scale * budget_s(produced + self.behind), rows
                 block += 1
 
         blocks = Blocks(self.material, self.work / "cuts.json", self.plan.seed)
@@ -346,7 +354,9 @@ class Run:
 
     def tell(self, window: list[Losses], **values: float) -> None:
         names = ("ce", "text"), ("ctc", "ctc"), *((("lesson", "lesson"),) if self.lesson else ())
-        means = {name: round(sum(float(getattr(part, key)) for part in window) / len(window), 3) for name, key in names}
+        # Of the steps that had them: the teacher does not hear every one.
+        values_of = {name: [value for part in window if (value := float(getattr(part, key)))] for name, key in names}
+        means = {name: round(sum(found) / max(1, len(found)), 3) for name, found in values_of.items()}
         self.log(**means, **values, seen=self.seen, minutes=round(self.spent_s / 60, 2), shards=len(self.material.shards))
 
     def train(self, *, save_every_s: float = 180.0, dev_every_s: float = 1_200.0, dev: Dev | None = None) -> None:
@@ -416,6 +426,8 @@ def main() -> None:
     parser.add_argument("--layers", choices=["last", "all"], default="last", help="of the teacher")
     parser.add_argument("--teaching", type=float, default=1.0, help="weight of the teacher's loss")
     parser.add_argument("--share-heard", type=float, default=0.0, help="share of real speech without a text")
+    parser.add_argument("--taught-every", type=int, default=1, help="of so many blocks of steps the teacher hears one")
+    parser.add_argument("--share-real", type=float, default=0.3, help="of real speech, once it is put together anew")
     parser.add_argument("--dev", type=Path, help="a shard to decode now and then")
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
     parser.add_argument("--scale", type=float, default=1.0, help="how many times as much speech in a step as two cores like")
@@ -434,6 +446,8 @@ def main() -> None:
         scale=given.scale,
         teaching=given.teaching,
         heard=given.share_heard,
+        taught_every=given.taught_every,
+        real=given.share_real,
         loaders=given.loaders,
         device=given.device,
         piece=given.piece,

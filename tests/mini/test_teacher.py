@@ -276,8 +276,16 @@ def recorded(path: Path, ages: list[int]) -> str:
     return str(path)
 
 
-def test_children_are_not_heard_where_ages_are_told(tmp_path):
-    assert [(u.speaker, u.text) for u in real.heard(recorded(tmp_path / "a.parquet", [8, 30, 15, 16]))] == [("s1", ""), ("s3", "")]
+def test_what_is_heard_alone_has_no_text(tmp_path):
+    assert [(u.speaker, u.text, u.age) for u in real.heard(recorded(tmp_path / "a.parquet", [8, 30]))] == [("s0", "", 8), ("s1", "", 30)]
+
+
+def test_dev_speakers_are_adults_and_children_and_in_no_training(tmp_path):
+    train, dev = real.split(real.read(recorded(tmp_path / "a.parquet", [30] * 60 + [9] * 30)))
+    assert (len(real.adults(dev)), len(real.children(dev))) == (10, 5) and not {u.speaker for u in train} & {u.speaker for u in dev}
+    assert len(train) + len(dev) == 90
+    few, held = real.split(real.read(recorded(tmp_path / "b.parquet", [30] * 10)))
+    assert (len(few), len(held)) == (8, 2)  # of few speakers a fifth
 
 
 def test_a_pack_holds_what_it_was_asked_for_and_no_more_than_it_may(tmp_path, checkpoint, monkeypatch, capsys):
@@ -290,7 +298,7 @@ def test_a_pack_holds_what_it_was_asked_for_and_no_more_than_it_may(tmp_path, ch
     monkeypatch.setattr("sys.argv", [*given, "0.25"])
     pack.main()
     told = json.loads(capsys.readouterr().out)
-    assert 0.2e6 < pack.size(out) <= 0.25e6 and told["made"] > 20 and {u.age for u in real.read(str(out / pack.REAL))} == {30}
+    assert 0.2e6 < pack.size(out) <= 0.25e6 and told["made"] > 20 and {u.age for u in real.read(str(out / pack.REAL))} == {30, 7}
     assert all(u.text == "" for u in real.heard(str(out / pack.HEARD)))
     given = build.parts_of(argparse.Namespace(pack=out, speech="mine", heard=None, made=None, texts=None, teacher=None))
     assert (given.speech, given.heard, given.texts) == ("mine", str(out / pack.HEARD), out / pack.TEXTS)
@@ -357,3 +365,17 @@ def test_processes_make_the_batches_that_a_thread_makes(work, tmp_path, request)
     assert [place for _, place, _ in lists[1]] == [0, 1] and lists[1][0][2][0].features.dtype == torch.float16
     for batch in lists[1][0][2]:
         assert batch.features.shape[1] == 80 and len(batch.ids) == len(batch.labels)
+
+
+def test_of_several_blocks_the_teacher_hears_one(work, checkpoint, tmp_path):
+    run = begun(work, tmp_path, Plan(steps=4, begun=0.4, scale=0.05, taught_every=2, heard=0.3), teacher(checkpoint))
+    taught = {}
+    for block, _, step in run.steps():
+        if block == 4:
+            break
+        taught.setdefault(block, []).extend(step)
+    assert all(batch.clean is not None for block in (0, 2) for batch in taught[block])
+    untaught = [batch for block in (1, 3) for batch in taught[block]]
+    assert all(batch.clean is None and (batch.labels != IGNORED).any(1).all() for batch in untaught)  # every row has a text, or is noise
+    run.begin_lesson()
+    assert run.gradients(taught[0][:1], 0.5)[0].lesson > 0 and run.gradients(untaught[:1], 0.5)[0].lesson == 0
