@@ -27,6 +27,7 @@ Whether the teacher is worth its time is best seen there too, in two short runs 
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import subprocess
 import sys
@@ -121,8 +122,15 @@ def make(given: argparse.Namespace) -> bool:
 
 
 def exported(given: argparse.Namespace) -> None:
-    told = {"from": given.start, "teacher": given.teacher and (given.teacher_name or Path(given.teacher).name), "heard": given.heard and given.heard_name}
-    export(given.work, given.out, id_=given.id, seed=given.seed, **{name: str(value) for name, value in told.items() if value})
+    told = {
+        "from": given.start and json.loads((given.start / "asrpeft.json").read_text(encoding="utf-8"))["id"],
+        "teacher": given.teacher and (given.teacher_name or Path(given.teacher).name),
+        "heard": given.heard and given.heard_name,
+        "taught_every": given.taught_every,
+        "share_real": given.share_real,
+    }
+    about = {"id_": given.id, "seed": given.seed, "start": given.start, "changed_share": given.changed_share}
+    export(given.work, given.out, **about, **{name: value for name, value in told.items() if value})
 
 
 def main() -> None:
@@ -147,6 +155,7 @@ def main() -> None:
     parser.add_argument("--layers", choices=["last", "all"], help="of the teacher")
     parser.add_argument("--taught-every", type=int, help="of so many blocks of steps the teacher hears one (see train.py)")
     parser.add_argument("--share-real", type=float, help="of real speech, once it is put together anew (see train.py)")
+    parser.add_argument("--changed-share", type=float, help="of what training changed in --from, so much is exported (default: all of it; see export.py)")
     parser.add_argument("--heard", help="speech for the teacher alone, with audio: Parquet")
     parser.add_argument("--heard-name", default="other languages", help="what the card calls that")
     parser.add_argument("--made", type=Path, help="synthesized speech of another system, as pack.py writes it")

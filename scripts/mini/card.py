@@ -7,6 +7,7 @@ import os
 import platform
 import time
 from pathlib import Path
+from typing import Any
 
 TEXT = """# `data/mini`: a small multilingual recognizer to adapt
 
@@ -50,7 +51,7 @@ the dev speakers):
   and, later in training, put together anew from their words (`scripts/mini/splice.py`).
 {taught}- Never heard in training: the speakers of any test part, any test file, Swahili, the voices of `data/demo`.
 
-Training: {steps} steps, {utterances} utterances, {minutes} minutes on {machine}, seed {seed}, Muon and AdamW, bf16.
+Training: {steps} steps, {utterances} utterances, {minutes} minutes on {machine}, seed {seed}, Muon and AdamW, bf16{begun}.
 
 ## What it is bad at
 
@@ -60,7 +61,7 @@ It often writes a fluent sentence that was not said. Never rely on it for anythi
 
 ## Made again
 
-    python -m scripts.mini.build --speech hub:mispeech/speechocean762 --out data/mini --minutes {minutes_asked}
+    python -m scripts.mini.build --speech hub:mispeech/speechocean762 --out data/mini --minutes {minutes_asked}{options}
 
 Alignment heads (`generation_config.json`), found by `scripts/mini/heads.py`:
 {heads}; median distance from the CTC head's alignment {distance}.
@@ -68,16 +69,34 @@ Alignment heads (`generation_config.json`), found by `scripts/mini/heads.py`:
 
 
 TAUGHT = """- **A teacher**: the encoder of {teacher} (Radford et al., 2022, arXiv:2212.04356; MIT), whose states the encoder learned to give
-  through a linear map on all of this speech{more} (`scripts/mini/teacher.py`). None of its tensors is in here.
+  through a linear map on {some}{more} (`scripts/mini/teacher.py`). None of its tensors is in here.
 """
 HEARD = ", and on speech of {heard} whose texts were not used"
 
 
-def taught_by(training: dict[str, str]) -> str:
+def taught_by(training: dict[str, Any]) -> str:
     """The line on the teacher, if there was one."""
     if "teacher" not in training:
         return ""
-    return TAUGHT.format(teacher=training["teacher"], more=HEARD.format(heard=training["heard"]) if "heard" in training else "")
+    every = int(training.get("taught_every", 1))
+    some = "all of this speech" if every == 1 else f"about one in {every} utterances of this speech"
+    return TAUGHT.format(teacher=training["teacher"], some=some, more=HEARD.format(heard=training["heard"]) if "heard" in training else "")
+
+
+def begun(training: dict[str, Any]) -> str:
+    """From what it went on, and how much of what it learned since is in here."""
+    if "from" not in training:
+        return ""
+    whole = f", on top of {training['from']}"
+    return whole + (f", and of what that changed {100 * training['changed_share']:.0f} % (`scripts/mini/export.py`)" if "changed_share" in training else "")
+
+
+def options(training: dict[str, Any]) -> str:
+    """What else the command that made it was told, on lines of its own."""
+    names = {"from": training.get("from"), "teacher": training.get("teacher") and "TEACHER", "heard": training.get("heard") and "HEARD.parquet"}
+    names |= {"taught-every": training.get("taught_every"), "share-real": training.get("share_real"), "changed-share": training.get("changed_share")}
+    told = " ".join(f"--{name} {value}" for name, value in names.items() if value)
+    return f" \\\n        {told}" if told else ""
 
 
 def machine() -> str:
@@ -118,6 +137,8 @@ def write(folder: Path, *, table: str, log: Path, verdict: str, real: str, dista
         steps=f"{training['steps']:,}",
         utterances=f"{training['utterances']:,}",
         minutes=training["minutes"],
+        begun=begun(training),
+        options=options(training),
         machine=machine(),
         seed=seed,
         minutes_asked=f"{minutes_asked:g}",

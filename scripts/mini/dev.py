@@ -1,6 +1,7 @@
 """A quick look at the error rates while training: a small shard of real and synthesized speech, decoded greedily.
 
     python -m scripts.mini.dev --shard runs/mini/dev --model data/mini --work runs/mini         # of an export and of a checkpoint
+    python -m scripts.mini.dev --shard runs/mini/dev --work runs/mini --shares 0.6,0.8,1        # of parts of what the run changed in data/mini
 
 On its own it also says by the real speech how well the encoder names letters in another's voice: where the CTC head of `--model`
 hears a letter (the same places for all that are measured), the letter of the most similar state among all other speakers' is asked for.
@@ -109,12 +110,13 @@ class Dev:
 
 
 def main() -> None:
-    from scripts.mini.export import recognizer
+    from scripts.mini.export import interpolate, recognizer
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--shard", type=Path, required=True)
     parser.add_argument("--model", type=Path, default=Path("data/mini"), help="an exported model, whose CTC head says where the letters are")
     parser.add_argument("--work", type=Path, nargs="*", default=[], help="folders of checkpoints to measure as well")
+    parser.add_argument("--shares", default="", help="of what the checkpoints changed in --model: measures that model and so much of the change")
     parser.add_argument("--threads", type=int, default=1)
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
@@ -122,9 +124,15 @@ def main() -> None:
     shipped, tokens = Recognizer.shipped(given.model)
     characters = ["", *json.loads((given.model / "asrpeft.json").read_text(encoding="utf-8"))["ctc_vocabulary"][1:]]
     spots = dev.spots(shipped, characters)
-    for name, model in [(given.model, shipped), *((work, recognizer(work)[0]) for work in given.work)]:
+    measuring = [(str(given.model), shipped), *((str(work), recognizer(work)[0]) for work in given.work)]
+    for share in filter(None, given.shares.split(",")):
+        for work in given.work:
+            model = recognizer(work)[0]
+            interpolate(model, shipped, float(share))
+            measuring.append((f"{work}, {share} of the change", model))
+    for name, model in measuring:
         measured = dev.measure(model, tokens) | dev.by_characters(model, characters) | {"letters": dev.letters(model.encode, spots)}
-        print(json.dumps({"model": str(name), "spots": len(spots)} | measured), flush=True)
+        print(json.dumps({"model": name, "spots": len(spots)} | measured), flush=True)
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ from scripts.mini import tokens as vocabulary
 from scripts.mini.model import Recognizer
 from scripts.mini.texts import LANGUAGES
 
-BASE_ID = "mini-3"
+BASE_ID = "mini-4"
 BLANK = "<blank>"
 
 
@@ -60,9 +60,37 @@ def spent(work: Path) -> float:
     return torch.load(work / "checkpoint.pt", weights_only=True, map_location="cpu")["counts"][-1] / 60
 
 
-def export(work: Path, out: Path, *, id_: str = BASE_ID, heads: list[list[int]] | None = None, **facts: object) -> None:
-    """Write the folder beside and rename. `heads`: [layer, head] of decoder cross attention; default: those of the last layer."""
+@torch.no_grad()
+def interpolate(model: Recognizer, start: Recognizer, share: float) -> None:
+    """In place: the weights of `start` and so much of what training has changed since, 0 to 1.
+
+    Of several shares the dev speakers choose: what was learned from few voices is worth more in part (Wortsman et al., 2021,
+    https://arxiv.org/abs/2109.01903, "WiSE-FT").
+    """
+    for ours, theirs in zip(model.parameters(), start.parameters()):
+        ours.copy_(torch.lerp(theirs.to(ours), ours, share))
+
+
+def export(
+    work: Path,
+    out: Path,
+    *,
+    id_: str = BASE_ID,
+    heads: list[list[int]] | None = None,
+    start: Path | None = None,
+    changed_share: float | None = None,
+    **facts: object,
+) -> None:
+    """Write the folder beside and rename. `heads`: [layer, head] of decoder cross attention; default: those of the last layer.
+
+    With `changed_share` so much is kept of what training changed in `start`, an exported model.
+    """
+    if changed_share is not None and start is None:
+        raise ValueError("A share of what training changed can only be kept of a run that began with a model: give start.")
     model, tokens, characters, counts = recognizer(work)
+    if changed_share is not None and start is not None:
+        interpolate(model, Recognizer.shipped(start)[0], changed_share)
+        facts["changed_share"] = changed_share
     part = out.with_name("." + out.name)
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)

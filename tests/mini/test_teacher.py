@@ -20,7 +20,7 @@ from safetensors.torch import load_file
 from tokenizers import ByteLevelBPETokenizer
 from transformers import WhisperConfig, WhisperForConditionalGeneration
 
-from scripts.mini import build, export, model, pack, prepare, real, render, splice, texts, train
+from scripts.mini import build, card, dev, export, model, pack, prepare, real, render, splice, texts, train
 from scripts.mini import teacher as teaching
 from scripts.mini.batches import IGNORED, Material, Stage
 from scripts.mini.model import Recognizer
@@ -379,3 +379,48 @@ def test_of_several_blocks_the_teacher_hears_one(work, checkpoint, tmp_path):
     assert all(batch.clean is None and (batch.labels != IGNORED).any(1).all() for batch in untaught)  # every row has a text, or is noise
     run.begin_lesson()
     assert run.gradients(taught[0][:1], 0.5)[0].lesson > 0 and run.gradients(untaught[:1], 0.5)[0].lesson == 0
+
+
+def test_the_card_tells_who_taught_and_how_it_is_made_again():
+    assert card.taught_by({}) == card.options({}) == card.begun({}) == ""
+    training = {"from": "mini-3", "teacher": "openai/whisper-tiny.en", "heard": "Mboshi", "taught_every": 6, "share_real": 0.45, "changed_share": 0.8}
+    told = card.taught_by(training)
+    assert "openai/whisper-tiny.en" in told and "one in 6 utterances" in told and "speech of Mboshi" in told
+    assert (
+        card.options(training).split()
+        == "\\ --from mini-3 --teacher TEACHER --heard HEARD.parquet --taught-every 6 --share-real 0.45 --changed-share 0.8".split()
+    )
+    assert card.begun({"from": "mini-3"}) == ", on top of mini-3" and "of what that changed 80 %" in card.begun(training)
+
+
+def test_a_share_of_what_training_changed_lies_between_both_models(tmp_path, tokens):
+    start, trained = Recognizer(tokens, len(CHARACTERS)), Recognizer(tokens, len(CHARACTERS))
+    both = [(a.detach().clone(), b.detach().clone()) for a, b in zip(start.parameters(), trained.parameters())]
+    export.interpolate(trained, start, 0.25)
+    for (a, b), now in zip(both, trained.parameters()):
+        torch.testing.assert_close(now, 0.75 * a + 0.25 * b)
+    with pytest.raises(ValueError, match="give start"):
+        export.export(tmp_path, tmp_path / "out", changed_share=0.5)
+
+
+def test_what_is_exported_may_lie_between_a_run_and_what_it_began_with(work, tmp_path, monkeypatch, capsys):
+    for name, seed in (("a", 1), ("b", 2)):
+        begun(work, tmp_path / name, Plan(steps=2, scale=0.05, seed=seed)).save()
+        export.export(tmp_path / name, tmp_path / f"{name}-out")
+    for share, same in ((0.0, "a"), (1.0, "b")):
+        export.export(tmp_path / "b", tmp_path / "between", start=tmp_path / "a-out", changed_share=share)
+        for file in ("model.safetensors", "ctc.safetensors"):
+            one, other = load_file(tmp_path / "between" / file), load_file(tmp_path / f"{same}-out" / file)
+            assert all(torch.equal(one[key], other[key]) for key in other)
+    assert json.loads((tmp_path / "between" / "asrpeft.json").read_text())["training"]["changed_share"] == 1.0
+    # … and the dev speakers say which share.
+    shard = tmp_path / "dev"
+    with Writer(shard) as dev_shard:
+        for n in range(2):
+            dev_shard.add(np.sin(np.arange(8_000) / (5 + n)).astype(np.float32), text="the cat", lang="en", source="real", voice=f"v{n}", start=0, end=0.5)
+    given = ["dev", "--shard", str(shard), "--model", str(tmp_path / "a-out"), "--work", str(tmp_path / "b"), "--shares", "0,1"]
+    monkeypatch.setattr("sys.argv", given)
+    dev.main()
+    start, whole, none, all_ = (json.loads(line) for line in capsys.readouterr().out.splitlines())
+    assert [one.pop("model") for one in (none, all_)] == [f"{tmp_path / 'b'}, {share} of the change" for share in "01"]
+    assert none == {key: value for key, value in start.items() if key != "model"} and all_ == {key: value for key, value in whole.items() if key != "model"}
