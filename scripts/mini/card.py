@@ -49,7 +49,7 @@ the dev speakers):
 - **Real speech**: the training speakers of speechocean762, adults and children (Zhang et al., 2021, arXiv:2104.01378; free for commercial and
   non-commercial use) without the dev speakers: {real}, as recorded, in augmented copies,
   and, later in training, put together anew from their words (`scripts/mini/splice.py`).
-{taught}- Never heard in training: the speakers of any test part, any test file, Swahili, the voices of `data/demo`.
+{taught}- Never heard in training: the speakers of speechocean762's test part, any test file, Swahili, the voices of `data/demo`.
 
 Training: {steps} steps, {utterances} utterances, {minutes} minutes on {machine}, seed {seed}, Muon and AdamW, bf16{begun}.
 

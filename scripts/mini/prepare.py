@@ -19,8 +19,10 @@ from scripts.mini.shards import Writer
 from scripts.mini.texts import ALPHABETS, LANGUAGES, Sources, Texts
 from scripts.synthesis import SynthesisError
 
+N_REAL, N_SYNTH = 80, 14  # few, to be decoded while training runs
 
-def dev_shard(folder: Path, texts: Texts, dev: list[real.Spoken], *, n_real: int = 80, n_synth: int = 14) -> None:
+
+def dev_shard(folder: Path, texts: Texts, dev: list[real.Spoken], *, n_real: int = N_REAL, n_synth: int = N_SYNTH) -> None:
     """`n_real` recordings of the dev speakers, and of each language `n_synth` held-out sentences."""
     random_, numbers = random.Random(7), np.random.default_rng(7)
     with Writer(folder) as shard:
@@ -37,7 +39,7 @@ def dev_shard(folder: Path, texts: Texts, dev: list[real.Spoken], *, n_real: int
                 shard.add(samples, text=text, lang=lang, source="synth", voice=voice, start=start, end=end)
 
 
-def prepare(work: Path, speech: str | None, seed: int = 1, *, texts: Path | None = None) -> None:
+def prepare(work: Path, speech: str | None, seed: int = 1, *, texts: Path | None = None, n_real: int = N_REAL, n_synth: int = N_SYNTH) -> None:
     """`texts`: those of another system (`Texts.write`). A tokenizer and characters that are there stay."""
     train, dev = real.split(real.read(speech)) if speech else ([], [])
     spoken = Texts(seed, [u.text for u in train], Sources(drawn=texts) if texts else Sources())
@@ -52,7 +54,7 @@ def prepare(work: Path, speech: str | None, seed: int = 1, *, texts: Path | None
         characters = tokens.characters([*ALPHABETS.values(), " '"])
         (work / "characters.json").write_text(json.dumps(characters, ensure_ascii=False), encoding="utf-8")
     if not (work / "dev").exists():
-        dev_shard(work / "dev", spoken, dev)
+        dev_shard(work / "dev", spoken, dev, n_real=n_real, n_synth=n_synth)
 
 
 def adopt(work: Path, start: Path) -> None:
@@ -71,8 +73,10 @@ def main() -> None:
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--speech")
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--dev-real", type=int, default=N_REAL, help="recordings of the dev speakers in the dev shard")
+    parser.add_argument("--dev-synth", type=int, default=N_SYNTH, help="synthesized sentences of each language there")
     given = parser.parse_args()
-    prepare(given.work, given.speech, given.seed)
+    prepare(given.work, given.speech, given.seed, n_real=given.dev_real, n_synth=given.dev_synth)
 
 
 if __name__ == "__main__":
