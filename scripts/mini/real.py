@@ -54,7 +54,7 @@ def read(source: str) -> list[Spoken]:
 def heard(source: str) -> list[Spoken]:
     """The same without a text, in any language, for a teacher to listen to."""
     return [
-        Spoken(str(row.get("id", n)), "", str(row.get("speaker", "")), int(row.get("age") or ADULT_AGE), row["audio"]["bytes"])
+        Spoken(str(row.get("id", n)), "", str(row.get("speaker", "")), int(float(row.get("age") or ADULT_AGE)), row["audio"]["bytes"])
         for n, row in enumerate(_rows(source))
     ]
 

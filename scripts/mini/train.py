@@ -122,7 +122,7 @@ class Plan:
         peak: the highest learning rate.
         scale: how many times as much speech a step holds as two cores like.
         teaching: the weight of the teacher's loss while it teaches; heard: the share of speech that it alone has something to say about.
-        taught_every: of so many blocks of steps the teacher hears one, for it makes a step half again as long on a CPU.
+        taught_every: of so many blocks of steps the teacher hears one, for it makes a step twice as long on a CPU.
         real: the share of real speech once it is put together anew.
         loaders: processes that make batches; 0: a thread does.
         piece: minutes after which this call saves and ends, wherever the run is.
