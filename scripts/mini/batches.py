@@ -68,7 +68,7 @@ class Material:
 
     def splice(self, cuts: Cuts) -> None:
         """From now on, put real speech together anew."""
-        splicer = Splicer(cuts, paired=self.paired)
+        splicer = Splicer(cuts)
         with self.growing:
             for shard in self.shards.values():
                 splicer.add(shard)
@@ -127,13 +127,17 @@ class Material:
                 step.append((context, [self.example(*pair, stage, random) for pair in rows]))
             yield [self.batch(context, part, stage, random) for context, part in step]
 
+    def is_paired(self, stage: Stage) -> bool:
+        """Whether batches of this stage hold what a teacher hears."""
+        return self.paired and stage.taught
+
     def example(self, shard: Shard, row: Row, stage: Stage, random: np.random.Generator) -> tuple[Row, np.ndarray]:
         """A row, or one of the same speaker put together anew, and its features as they are trained on: (frames, 80), or paired (frames, 160)."""
-        made, paired = None, self.paired and stage.taught
+        made, paired = None, self.is_paired(stage)
         if row.source == "real" and random.random() < stage.spliced:
-            made = self.splicer.draw(shard, row, stage.max_seconds, random)
+            made = self.splicer.draw(shard, row, stage.max_seconds, random, paired=paired)
         row, features = made or (row, np.asarray(shard.features(row, paired=paired), np.float32))
-        return row, self.perturbed(row, features[:, : N_MELS * (1 + paired)], stage, random)
+        return row, self.perturbed(row, features, stage, random)
 
     def perturbed(self, row: Row, features: np.ndarray, stage: Stage, random: np.random.Generator) -> np.ndarray:
         """Stretched in time and along the mel axis (another pace, another throat): as many columns as before.
@@ -158,7 +162,7 @@ class Material:
         return np.concatenate([features, clean], 1)
 
     def batch(self, context: float, part: list[tuple[Row, np.ndarray]], stage: Stage, random: np.random.Generator) -> Batch:
-        n_frames, paired = round(context * 100), self.paired and stage.taught
+        n_frames, paired = round(context * 100), self.is_paired(stage)
         features = np.empty((len(part), n_frames, N_MELS * (1 + paired)), np.float32)
         for place, (row, values) in zip(features, part):
             values = values[:n_frames]

@@ -87,8 +87,8 @@ def begun(training: dict[str, Any]) -> str:
     """From what it went on, and how much of what it learned since is in here."""
     if "from" not in training:
         return ""
-    whole = f", on top of {training['from']}"
-    return whole + (f", and of what that changed {100 * training['changed_share']:.0f} % (`scripts/mini/export.py`)" if "changed_share" in training else "")
+    share = f", and of what that changed {100 * training['changed_share']:.0f} % (`scripts/mini/export.py`)" if "changed_share" in training else ""
+    return f", on top of {training['from']}{share}"
 
 
 def options(training: dict[str, Any]) -> str:

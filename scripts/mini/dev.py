@@ -10,6 +10,7 @@ hears a letter (the same places for all that are measured), the letter of the mo
 from __future__ import annotations
 
 import argparse
+import copy
 import json
 import math
 from collections import defaultdict
@@ -124,12 +125,13 @@ def main() -> None:
     shipped, tokens = Recognizer.shipped(given.model)
     characters = ["", *json.loads((given.model / "asrpeft.json").read_text(encoding="utf-8"))["ctc_vocabulary"][1:]]
     spots = dev.spots(shipped, characters)
-    measuring = [(str(given.model), shipped), *((str(work), recognizer(work)[0]) for work in given.work)]
+    trained = [(str(work), recognizer(work)[0]) for work in given.work]
+    measuring = [(str(given.model), shipped), *trained]
     for share in filter(None, given.shares.split(",")):
-        for work in given.work:
-            model = recognizer(work)[0]
-            interpolate(model, shipped, float(share))
-            measuring.append((f"{work}, {share} of the change", model))
+        for name, model in trained:
+            between = copy.deepcopy(model)
+            interpolate(between, shipped, float(share))
+            measuring.append((f"{name}, {share} of the change", between))
     for name, model in measuring:
         measured = dev.measure(model, tokens) | dev.by_characters(model, characters) | {"letters": dev.letters(model.encode, spots)}
         print(json.dumps({"model": name, "spots": len(spots)} | measured), flush=True)

@@ -181,7 +181,8 @@ def evaluate(folder: Path, *, train: str | None, test: str | None, demo: Path, n
         print(lines[-1], flush=True)
 
     spoken = real.read(train) if train else []
-    texts = Texts(1, [u.text for u in real.split(spoken)[0]])
+    trained_on, dev = real.split(spoken)
+    texts = Texts(1, [u.text for u in trained_on])
     made = {lang: synthesized(texts, lang, n) for lang in LANGUAGES}
     every: list[tuple[str, str]] = []
     every_jointly: list[tuple[str, str]] = []
@@ -198,7 +199,7 @@ def evaluate(folder: Path, *, train: str | None, test: str | None, demo: Path, n
     tell("segment times, synthesized", len(mixed), f"{100 * near:.0f} % within 0.2 s; {100 * both:.0f} % have both")
     if spoken:
         for name, of_them in (("adults", real.adults), ("children", real.children)):
-            held = recorded(of_them(real.split(spoken)[1]))
+            held = recorded(of_them(dev))
             add(f"real {name}, dev speakers of training", evaluation.transcripts(held), joint=evaluation.jointly(held))
     if test:
         heard = real.read(test)

@@ -64,10 +64,10 @@ def _between(path: list[int], row: Row, frames: np.ndarray) -> list[int]:
 
 
 class Splicer:
-    """Draws new utterances from the rows of one speaker in one shard; `paired`: with what a teacher hears (see `Shard.features`)."""
+    """Draws new utterances from the rows of one speaker in one shard."""
 
-    def __init__(self, cuts: Cuts, *, paired: bool = False):
-        self.cuts, self.paired = cuts, paired
+    def __init__(self, cuts: Cuts):
+        self.cuts = cuts
         self.speakers: dict[tuple[str, str], list[Row]] = defaultdict(list)
 
     def add(self, shard: Shard) -> None:
@@ -76,20 +76,23 @@ class Splicer:
             if row.offset in known:
                 self.speakers[shard.name, row.voice].append(row)
 
-    def draw(self, shard: Shard, row: Row, longest: float, random: np.random.Generator) -> tuple[Row, np.ndarray] | None:
-        """An utterance of the speaker of `row`, at most `longest` seconds, and its features, as of a row; None without cuts."""
+    def draw(self, shard: Shard, row: Row, longest: float, random: np.random.Generator, *, paired: bool = False) -> tuple[Row, np.ndarray] | None:
+        """An utterance of the speaker of `row`, at most `longest` seconds, and its features, as of a row; None without cuts.
+
+        `paired`: with what a teacher hears (see `Shard.features`).
+        """
         rows = self.speakers.get((shard.name, row.voice))
         if not rows:
             return None
         words: list[str] = []
-        features = np.empty((0, 160 if self.paired else 80), np.float32)
+        features = np.empty((0, 160 if paired else 80), np.float32)
         parts = 1 + int(random.choice(3, p=_PARTS))
         for _ in range(parts):
             source = rows[random.integers(len(rows))]
             cuts, text = self.cuts[shard.name][source.offset], source.text.split(" ")
             size = min(len(text), int(random.integers(2 if parts == 1 else 1, _MOST_WORDS + 1)))
             first = int(random.integers(len(text) - size + 1))
-            part = np.asarray(shard.features(source, paired=self.paired)[cuts[first] : cuts[first + size]], np.float32)
+            part = np.asarray(shard.features(source, paired=paired)[cuts[first] : cuts[first + size]], np.float32)
             if words and len(features) + len(part) > 100 * longest:
                 break
             features, words = _join(features, part), words + text[first : first + size]

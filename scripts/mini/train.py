@@ -48,10 +48,11 @@ AVERAGED_STEPS = 300
 BEGINNING_STEPS = 12  # of speech from which the lesson's maps begin: 257 numbers for each of the teacher's 384 want some 50,000 frames
 DECAY_FROM, LAST_FROM = 0.6, 0.72  # shares of the time: the rate falls from the first on; full contexts from the second
 SPLICE_FROM = 0.35  # the share of the time after which the CTC head is trusted to say where real words begin and end
+REAL_SHARE = 0.3  # of real speech, from SPLICE_FROM on
 BLOCK, LOADED = 4_000, 1_000  # rows drawn at a time by a thread, and by each of several processes, which hand them over in shared memory
 
 
-def stage(step: int, progress: float, real_later: float = 0.3) -> Stage:
+def stage(step: int, progress: float, real_later: float = REAL_SHARE) -> Stage:
     """What to draw at a step, `progress` being the share of the time that is spent."""
     last = progress > LAST_FROM
     lengths = ((350, 1.6), (550, 2.4), (850, 3.8))
@@ -137,7 +138,7 @@ class Plan:
     teaching: float = 1.0
     heard: float = 0.0
     taught_every: int = 1
-    real: float = 0.3
+    real: float = REAL_SHARE
     loaders: int = 0
     device: str = "cpu"
     piece: float | None = None
@@ -296,9 +297,8 @@ class Run:
                 # By steps a block's stage is a matter of how many came before it, whoever makes it ahead of whom; by time, of the clock.
                 done = self.done if self.plan.steps is None else produced / self.plan.steps
                 now = stage(produced + self.behind, self.plan.begun + (1 - self.plan.begun) * done, self.plan.real)
-                rows = max(200, round(BLOCK * min(1.0, self.plan.scale) if not self.plan.loaders else LOADED * max(1.0, self.plan.scale)))
-                if self.plan.taught_every > 1:  # several of them in turn
-                    rows = max(200, rows // self.plan.taught_every)
+                rows = round(BLOCK * min(1.0, self.plan.scale) if not self.plan.loaders else LOADED * max(1.0, self.plan.scale))
+                rows = max(200, rows // self.plan.taught_every)  # smaller ones, of which those that are taught come the sooner
                 taught = block % self.plan.taught_every == 0
                 heard = self.plan.heard if now.real_share and taught else 0.0
                 yield block, replace(now, heard=heard, taught=taught), self.plan.scale * budget_s(produced + self.behind), rows
@@ -427,7 +427,7 @@ def main() -> None:
     parser.add_argument("--teaching", type=float, default=1.0, help="weight of the teacher's loss")
     parser.add_argument("--share-heard", type=float, default=0.0, help="share of real speech without a text")
     parser.add_argument("--taught-every", type=int, default=1, help="of so many blocks of steps the teacher hears one")
-    parser.add_argument("--share-real", type=float, default=0.3, help="of real speech, once it is put together anew")
+    parser.add_argument("--share-real", type=float, default=REAL_SHARE, help="of real speech, once it is put together anew")
     parser.add_argument("--dev", type=Path, help="a shard to decode now and then")
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
     parser.add_argument("--scale", type=float, default=1.0, help="how many times as much speech in a step as two cores like")

@@ -238,9 +238,9 @@ def test_the_teacher_hears_another_pace_but_no_other_throat(work, tokens):
 
 def test_speech_put_together_anew_is_so_for_the_teacher_too(work):
     shard = Shard(work / "shards" / "synth-000")
-    splicer = Splicer({shard.name: {row.offset: [0, 20, row.frames] for row in shard.rows}}, paired=True)
+    splicer = Splicer({shard.name: {row.offset: [0, 20, row.frames] for row in shard.rows}})
     splicer.add(shard)
-    _, features = splicer.draw(shard, shard.rows[0], 5.0, np.random.default_rng(0))
+    _, features = splicer.draw(shard, shard.rows[0], 5.0, np.random.default_rng(0), paired=True)
     alone = Splicer(splicer.cuts)
     alone.add(shard)
     _, ours = alone.draw(shard, shard.rows[0], 5.0, np.random.default_rng(0))
